@@ -1,0 +1,44 @@
+"""cDAL: learn to segment medical images with a few-step conditional diffusion model, and say how sure it is.
+
+    import cdal
+    prediction = cdal.load("hippocampus").predict("volume.nii.gz")
+    prediction.mask, prediction.uncertainty
+
+Names are imported when they are first used, so `import cdal` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from cdal.errors import UserError
+    from cdal.evaluate import evaluate
+    from cdal.predict import Prediction, Predictor, load, predict
+    from cdal.recipe import Recipe
+    from cdal.train import train
+
+_HOME = {
+    "Prediction": "cdal.predict",
+    "Predictor": "cdal.predict",
+    "Recipe": "cdal.recipe",
+    "UserError": "cdal.errors",
+    "evaluate": "cdal.evaluate",
+    "load": "cdal.predict",
+    "predict": "cdal.predict",
+    "train": "cdal.train",
+}
+
+__all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "evaluate", "load", "predict", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cdal' has no attribute {name!r}")
+    # The value replaces the submodule of the same name (cdal.train, cdal.predict), which importing it has put here.
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

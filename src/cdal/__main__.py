@@ -1,0 +1,7 @@
+"""`python -m cdal`."""
+
+import sys
+
+from cdal.cli import main
+
+sys.exit(main())

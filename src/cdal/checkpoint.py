@@ -1,0 +1,75 @@
+"""What a run needs to go on exactly where it stopped, in one file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cdal.data.formats import replacing
+from cdal.errors import UserError
+
+
+@dataclass
+class Checkpoint:
+    """The numbers of a run; weights and optimisers are stored beside them.
+
+    Attributes:
+        step: steps done.
+        seconds: of training so far, over all resumptions.
+        best: highest mean validation Dice.
+        scores: Dice by class at the last validation.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    state: Checkpoint,
+    players: Mapping[str, nn.Module],
+    average: nn.Module,
+    optimisers: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    """Write the state of a run."""
+    content = {
+        "state": dataclasses.asdict(state),
+        "players": {name: player.state_dict() for name, player in players.items()},
+        "average": average.state_dict(),
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(
+    path: Path,
+    players: Mapping[str, nn.Module],
+    average: nn.Module,
+    optimisers: Mapping[str, torch.optim.Optimizer],
+) -> Checkpoint | None:
+    """Bring players, average and optimisers to the state in the file; none where there is no file.
+
+    Raises:
+        UserError: the file is damaged or belongs to another network.
+    """
+    if not path.is_file():
+        return None
+    try:
+        device = next(average.parameters()).device
+        content = torch.load(path, map_location=device, weights_only=True)
+        for name, player in players.items():
+            player.load_state_dict(content["players"][name])
+            optimisers[name].load_state_dict(content["optimisers"][name])
+        average.load_state_dict(content["average"])
+        return Checkpoint(**content["state"])
+    except Exception as error:  # torch names damaged files in many ways
+        raise UserError(f"{path} cannot be resumed from: {error}. Take it away to begin anew, or give another --out.") from error

@@ -1,0 +1,250 @@
+"""The command line: one function per verb, which parses and calls.
+
+Exit codes: 0 done; 1 a bug; 2 the user's input; 3 done in part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal import __version__
+from cdal.errors import UserError
+
+DONE, BUG, BAD_INPUT, IN_PART = 0, 1, 2, 3
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, fields = _split_fields(words)
+    options = _parser().parse_args(words)
+    if fields and options.verb != "train":
+        print(f"cdal: recipe fields ({fields[0]}) can be given to train only.", file=sys.stderr)
+        return BAD_INPUT
+    for noisy in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    chosen = options[options.verb]
+    try:
+        return _VERBS[options.verb](chosen, fields) if options.verb == "train" else _VERBS[options.verb](chosen)
+    except UserError as error:
+        print(f"cdal {options.verb}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"cdal {options.verb}: stopped.", file=sys.stderr)
+        return 130
+
+
+def demo(options: Namespace) -> int:
+    """Learn on phantoms, segment held-out ones, write a report."""
+    from cdal.console import training_bar
+    from cdal.demo import run_demo
+
+    with training_bar() as bar:
+        outcome = run_demo(Path(options.out), options.minutes, options.seed, options.device, bar.loaded, bar.stepped)
+    for line in outcome.lines():
+        print(line)
+    return DONE
+
+
+def train(options: Namespace, fields: Sequence[str]) -> int:
+    """Train a recipe on a data folder; the same command again goes on where it stopped."""
+    from cdal.recipe import override, to_yaml
+    from cdal.recipes import find_recipe, with_segmenter
+
+    recipe = find_recipe(options.recipe)
+    if options.segmenter is not None:
+        recipe = with_segmenter(recipe, options.segmenter)
+    recipe = override(recipe, fields)
+    if options.fold is not None:
+        recipe = replace(recipe, data=replace(recipe.data, fold=options.fold))
+    changes: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
+    if options.steps is not None or options.minutes is not None:
+        changes |= {"steps": options.steps, "minutes": options.minutes}
+    recipe = replace(recipe, training=replace(recipe.training, **changes))
+    if options.dry_run:
+        print(to_yaml(recipe), end="")
+        return DONE
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
+
+    from cdal.console import training_bar
+    from cdal.train import train
+
+    with training_bar() as bar:
+        model = train(recipe, options.data, options.out, options.device, bar.stepped, bar.loaded)
+    print(model)
+    return DONE
+
+
+def predict(options: Namespace) -> int:
+    """Segment files with a trained model."""
+    from cdal.console import counting_bar
+    from cdal.predict import predict
+
+    with counting_bar("segmenting") as count:
+        written = predict(
+            options.model,
+            options.inputs,
+            options.out,
+            options.votes,
+            options.seed,
+            options.save,
+            options.timesteps,
+            options.device,
+            count,
+        )
+    for message in written.failed.values():
+        print(f"cdal predict: {message}", file=sys.stderr)
+    print(f"{len(written.done)} segmented into {options.out}, {len(written.failed)} failed")
+    if written.failed:
+        return IN_PART if written.done else BAD_INPUT
+    return DONE
+
+
+def evaluate(options: Namespace) -> int:
+    """Score a model on the cases of a data folder."""
+    from cdal.console import counting_bar, show_summary
+    from cdal.evaluate import evaluate
+
+    with counting_bar("scoring") as count:
+        evaluation = evaluate(
+            options.model,
+            options.data,
+            options.fold,
+            options.split,
+            options.votes,
+            options.timesteps,
+            options.seed,
+            options.out,
+            options.device,
+            count,
+        )
+    if options.json:
+        print(json.dumps(evaluation.summary()))
+    else:
+        show_summary(evaluation.summary())
+    return DONE
+
+
+def info(options: Namespace) -> int:
+    """What recipes, segmenters and models there are; or what one model is."""
+    from cdal.model_file import find_model, read_header, shipped_models
+    from cdal.recipe import to_dict
+    from cdal.recipes import RECIPES, SEGMENTERS
+
+    if options.model is not None:
+        path = find_model(options.model)
+        header = read_header(path)
+        values = {"file": str(path), **dataclasses.asdict(header), "recipe": to_dict(header.recipe)}
+    else:
+        values = {
+            "version": __version__,
+            "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()},
+            "segmenters": SEGMENTERS,
+            "models": {name: str(path) for name, path in shipped_models().items()},
+        }
+    if options.json:
+        print(json.dumps(values))
+    else:
+        from cdal.console import show_values
+
+        show_values(values)
+    return DONE
+
+
+_VERBS: dict[str, Any] = {"demo": demo, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="cdal", description="Segment medical images by few-step diffusion, and say how sure it is.")
+    parser.add_argument("--version", action="version", version=f"cdal {__version__}")
+    verbs = parser.add_subcommands(dest="verb", title="verbs")
+
+    verb = _verb(verbs, "demo", demo)
+    verb.add_argument("--out", type=str, default="cdal-demo", help="folder for phantoms, run and report")
+    verb.add_argument("--minutes", type=float, default=2.0, help="minutes of training")
+    _common(verb)
+
+    verb = _verb(verbs, "train", train)
+    verb.add_argument("recipe", type=str, help="a shipped recipe's name (cdal info), or a YAML file")
+    verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
+    verb.add_argument("--out", type=str | None, help="run folder; a run that is there is gone on with")
+    verb.add_argument("--fold", type=int | None, help="fold k: test is part k, validation part k + 1")
+    verb.add_argument("--segmenter", type=str | None, help="cdal, cdal-paper, or a baseline's name")
+    verb.add_argument("--steps", type=int | None, help="optimisation steps")
+    verb.add_argument("--minutes", type=float | None, help="minutes of training")
+    verb.add_argument("--dry-run", action="store_true", help="print the resolved recipe and do nothing")
+    verb.add_argument("--seed", type=int | None, help="of every random draw")
+    verb.add_argument("--device", type=Device, default="auto", help="where to compute")
+    verb.epilog = "Any field of the recipe (--dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
+
+    verb = _verb(verbs, "predict", predict)
+    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("inputs", type=str, nargs="+", help="files, or folders of files")
+    verb.add_argument("--out", type=str, required=True, help="folder for the results")
+    verb.add_argument("--save", type=str, nargs="+", default=["mask"], help="some of: mask probability uncertainty votes")
+    _sampling(verb)
+    _common(verb)
+
+    verb = _verb(verbs, "evaluate", evaluate)
+    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("--data", type=str, required=True, help="data folder")
+    verb.add_argument("--fold", type=int | None, help="fold k; the model's own if not given")
+    verb.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="which cases")
+    verb.add_argument("--out", type=str | None, help="folder for the table by case and the summary")
+    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    _sampling(verb)
+    _common(verb)
+
+    verb = _verb(verbs, "info", info)
+    verb.add_argument("model", type=str | None, nargs="?", help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Any) -> ArgumentParser:
+    verb = ArgumentParser(description=function.__doc__)
+    verb.add_argument("--config", action="config", help="a YAML file with any of these options")
+    verbs.add_subcommand(name, verb, help=function.__doc__)
+    return verb
+
+
+def _sampling(verb: ArgumentParser) -> None:
+    verb.add_argument("--votes", type=int | None, help="segmentations drawn and averaged; the recipe's if not given")
+    verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
+
+
+def _common(verb: ArgumentParser) -> None:
+    verb.add_argument("--seed", type=int, default=0, help="of every random draw")
+    verb.add_argument("--device", type=Device, default="auto", help="where to compute")
+
+
+def _split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words for the verb, and recipe fields, which are the options with a dot in their name, with their values."""
+    rest: list[str] = []
+    fields: list[str] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not (word.startswith("--") and "." in word.split("=", 1)[0]):
+            rest.append(word)
+            continue
+        fields.append(word)
+        if "=" not in word and remaining and not remaining[0].startswith("--"):
+            fields.append(remaining.pop(0))
+    return rest, fields
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What the command line shows in the terminal. Progress goes to standard error, results to standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cdal.progress import TrainingProgress
+
+_error = Console(stderr=True)
+_LINES_WITHOUT_TERMINAL = 20
+"""Lines that one training prints where standard error is a file."""
+
+
+class TrainingBar:
+    """A bar for the cases read and one for the steps taken; in a file, some lines."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.reading: TaskID | None = None
+        self.training: TaskID | None = None
+        self.printed = 0
+
+    def loaded(self, count: int) -> None:
+        """One more of `count` cases is in memory."""
+        if self.reading is None:
+            self.reading = self.progress.add_task("reading", total=count, text="cases")
+        self.progress.advance(self.reading)
+
+    def stepped(self, now: TrainingProgress) -> None:
+        """One more step is done."""
+        if self.training is None:
+            self.training = self.progress.add_task("training", total=1.0, text="")
+        dice = ", ".join(f"{name} {value:.3f}" for name, value in now.scores.items())
+        left = f"{int(now.seconds_left) // 60}:{int(now.seconds_left) % 60:02d}"
+        text = f"step {now.step}, loss {now.loss:.3f}, {now.rate:.1f} steps/s, {left} left" + (f"; Dice {dice}" if dice else "")
+        self.progress.update(self.training, completed=now.fraction, text=text)
+        due = int(now.fraction * _LINES_WITHOUT_TERMINAL)
+        if not _error.is_terminal and due > self.printed:
+            self.printed = due
+            _error.print(f"{now.fraction:4.0%} {text}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def training_bar() -> Iterator[TrainingBar]:
+    """Progress of a training."""
+    with Progress(
+        TextColumn("{task.description:>8}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[text]}"),
+        console=_error,
+        disable=not _error.is_terminal,
+    ) as progress:
+        yield TrainingBar(progress)
+
+
+@contextmanager
+def counting_bar(what: str) -> Iterator[Callable[[str, int], None]]:
+    """Progress over files: call the function with a file's name and the number of all."""
+    with Progress(
+        TextColumn(what),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[name]}"),
+        console=_error,
+        disable=not _error.is_terminal,
+    ) as progress:
+        task = progress.add_task(what, total=None, name="")
+
+        def advance(name: str, count: int) -> None:
+            progress.update(task, total=count, advance=1, name=name)
+
+        yield advance
+
+
+def show_summary(summary: Mapping[str, Any]) -> None:
+    """The table of `cdal evaluate`."""
+    protocol = summary["protocol"]
+    said = ", ".join(f"{name} {value}" for name, value in protocol.items())
+    table = Table(title=f"{summary['cases']} cases, mean and 95 % interval over cases", caption=said)
+    table.add_column("class")
+    headings = {
+        "dice": "Dice",
+        "iou": "IoU",
+        "precision": "precision",
+        "recall": "recall",
+        "hd95": "HD95 mm",
+        "assd": "ASSD mm",
+    }
+    for heading in headings.values():
+        table.add_column(heading, justify="right")
+    for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
+        table.add_row(name, *[_cell(scores, score) for score in headings])
+    console = Console()
+    console.print(table)
+    for name, value in summary.get("annotators", {}).items():
+        console.print(f"{name.replace('_', ' ')}: {'none' if value is None else f'{value:.4f}'}")
+    console.print(f"{summary['seconds_per_case']:.2f} s a case")
+
+
+def show_values(values: Mapping[str, Any]) -> None:
+    """Nested values as YAML."""
+    Console().print(yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=100), end="", highlight=False)
+
+
+def _cell(scores: Mapping[str, Any], score: str) -> str:
+    value, (low, high) = scores[score], scores["interval"][score]
+    if value is None:
+        return "none"
+    return f"{value:.4f}" if low is None else f"{value:.4f} ({low:.4f} - {high:.4f})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,36 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from cdal.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA or Metal where there is one, else the CPU.
+
+    Raises:
+        UserError: the name is unknown, or PyTorch finds no such device here.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if name not in there:
+        raise UserError(f"no device {name!r}. Expected one of {', '.join(DEVICES)}.")
+    if not there[name]:
+        raise UserError(f"PyTorch finds no {name} device here. Use --device cpu, or install PyTorch for your driver.")
+    return torch.device(name)
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 by itself. On a CPU without the instructions bf16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # PyTorch tells of no processor instructions in public; where these names are gone, float32 is taken.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)

@@ -1,0 +1,183 @@
+"""cDAL as a segmenter: Algorithm 1 in `turns`, Algorithm 2 in `sample` (Hejrati et al., MICCAI 2024, supplement)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdal.diffusion.attention import attention_map
+from cdal.diffusion.discriminator import Discriminator
+from cdal.diffusion.fast import to_x0
+from cdal.diffusion.generator import Features, Generator
+from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, sample_posterior
+from cdal.losses import dice_and_cross_entropy, energy_score
+from cdal.recipe import CDALSettings
+from cdal.segmenter import Batch, Segmenter, Turn, one_hot, randn, sum_of
+
+
+class CDAL(Segmenter):
+    """Conditional diffusion with spatial attention and latent embedding.
+
+    Args:
+        generator: x_theta.
+        discriminator: D; none where neither attention nor the adversarial term asks for it, and at prediction.
+        classes: K; two classes are one label channel, more are one channel each.
+        settings: weights and numbers, see `CDALSettings`.
+    """
+
+    predictor = "generator"
+
+    def __init__(self, generator: Generator, discriminator: Discriminator | None, classes: int, settings: CDALSettings) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.classes = classes
+        self.settings = settings
+
+    def players(self) -> dict[str, nn.Module]:
+        """See `Segmenter.players`: the generator, and the discriminator where there is one."""
+        players: dict[str, nn.Module] = {"generator": self.generator}
+        return players if self.discriminator is None else players | {"discriminator": self.discriminator}
+
+    @property
+    def stochastic(self) -> bool:
+        """Whenever there is a diffusion at all."""
+        return self.settings.sampling_timesteps > 0
+
+    def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
+        """Algorithm 1: D on a real and a fake pair, then G on the attended label."""
+        T = self.settings.timesteps
+        schedule = make_schedule(T, batch.image.device)
+        truth = one_hot(batch.label, self.classes)
+        x0 = label_channels(truth)
+        t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
+        features = self.generator.encode(batch.image)
+
+        if self.discriminator is None:
+            attended = x0
+        else:
+            # The real pair is a Markov pair (Sec. 2.2). Alg. 1 prints one noise for both, which would let D read the answer off.
+            x_previous = diffuse(schedule, x0, t - 1, randn(x0.shape, rng, x0))
+            x_t = diffuse_one_step(schedule, x_previous, t, randn(x0.shape, rng, x0))
+            with torch.no_grad():
+                x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
+                x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0))
+            real, _ = self.discriminator(x_previous, x_t, t / T)
+            fake, map_features = self.discriminator(x_previous_hat, x_t, t / T)
+            terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
+            if self.settings.r1 and step % self.settings.r1_every == 0:
+                terms["r1"] = self.settings.r1 * self.settings.r1_every * self._r1(x_previous, x_t, t / T)
+            yield Turn("discriminator", sum_of(terms), _detached(terms))
+            # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
+            attended = x0 * attention_map(map_features, x0.shape[2:], self.settings.attention, rng)
+
+        source = self._recycled(attended, features, rng)
+        x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
+        terms = self._generator_terms(x0, truth, x_t, t, features, rng)
+        yield Turn("generator", sum_of(terms), _detached(terms))
+
+    @torch.no_grad()
+    def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
+        """Algorithm 2 for V votes at once, with the noise of Eq. 2 and 3 and a new z at every step.
+
+        With `sampling_timesteps` 0: the coarse segmentation alone, as one vote.
+        """
+        features = self.generator.encode(image)
+        T = self.settings.sampling_timesteps
+        if T == 0:
+            assert features.coarse is not None  # the recipe allows 0 for generators that have one
+            return to_probabilities(to_x0(features.coarse.float()))[None]
+        batch = image.shape[0]
+        channels = 1 if self.classes == 2 else self.classes
+        schedule = make_schedule(T, image.device)
+        x_t = randn((votes * batch, channels, *image.shape[2:]), rng, image)
+        x0 = x_t
+        for step in range(T, 0, -1):
+            t = torch.full((votes * batch,), step, device=image.device)
+            x0 = self.generator.denoise(x_t, t / T, self._latent(votes * batch, rng, image), features)
+            if step > 1:
+                x_t = sample_posterior(schedule, x0, x_t, t, randn(x_t.shape, rng, x_t))
+        return to_probabilities(x0).unflatten(0, (votes, batch))
+
+    def _generator_terms(
+        self, x0: Tensor, truth: Tensor, x_t: Tensor, t: Tensor, features: Features, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the generator's loss.
+
+        Terms of one prediction are taken of the mean of the votes: with one vote they are the paper's, with several they leave the
+        votes freer to differ.
+        """
+        settings, T, V = self.settings, self.settings.timesteps, self.settings.training_votes
+        x_t, t = _per_vote(x_t, V), _per_vote(t, V)
+        x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x_t), rng, x0), features).float()
+        by_vote = x0_hat.unflatten(0, (V, len(x0)))
+        mean = by_vote.mean(dim=0)
+        terms = dice_and_cross_entropy(to_probabilities(mean), truth, settings.dice, settings.cross_entropy)
+        if settings.squared_error:
+            terms["squared_error"] = settings.squared_error * F.mse_loss(mean, x0)  # Eq. 4
+        if settings.energy:
+            terms["energy"] = settings.energy * energy_score(by_vote, x0)
+        if settings.coarse and features.coarse is not None:
+            coarse = to_probabilities(to_x0(features.coarse.float()))
+            terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
+        if settings.adversarial and self.discriminator is not None:
+            schedule = make_schedule(T, x0.device)
+            x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x_t.shape, rng, x_t))
+            self.discriminator.requires_grad_(False)
+            logits, _ = self.discriminator(x_previous_hat, x_t, t / T)
+            self.discriminator.requires_grad_(True)
+            terms["adversarial"] = settings.adversarial * F.softplus(-logits).mean()
+        return terms
+
+    def _recycled(self, attended: Tensor, features: Features, rng: torch.Generator) -> Tensor:
+        """Some samples of the attended label replaced by G's own first guess.
+
+        That is what sampling builds x_t from (Fu et al., MELBA 2023:016).
+        """
+        share = self.settings.recycling
+        if not share:
+            return attended
+        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(attended.device)
+        with torch.no_grad():
+            level = torch.ones(len(attended), device=attended.device)
+            noise, z = randn(attended.shape, rng, attended), self._latent(len(attended), rng, attended)
+            guess = self.generator.denoise(noise, level, z, features.detach())
+        return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
+
+    def _r1(self, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
+        """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
+        assert self.discriminator is not None
+        x_previous = x_previous.detach().requires_grad_(True)
+        with torch.autocast(x_previous.device.type, enabled=False):
+            logits, _ = self.discriminator(x_previous, x_t, level)
+            (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
+        return gradient.square().flatten(1).sum(dim=1).mean() / 2
+
+    def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
+        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`."""
+        return randn((count, self.settings.latent), rng, like)
+
+
+def label_channels(truth: Tensor) -> Tensor:
+    """One-hot classes `[B, K, *S]` as x_0 in {-1, 1}, `[B, L, *S]`: one channel for two classes, K for more."""
+    return 2 * (truth[:, 1:] if truth.shape[1] == 2 else truth) - 1
+
+
+def to_probabilities(x0: Tensor) -> Tensor:
+    """x_0 `[B, L, *S]` as probabilities `[B, K, *S]`: (x_0 + 1) / 2, cut to [0, 1] and made to add up to 1."""
+    p = ((x0 + 1) / 2).clamp(0, 1)
+    if x0.shape[1] == 1:
+        return torch.cat([1 - p, p], dim=1)
+    return (p + 1e-8) / (p + 1e-8).sum(dim=1, keepdim=True)
+
+
+def _per_vote(x: Tensor, votes: int) -> Tensor:
+    """`[B, ...] -> [V * B, ...]`, vote after vote."""
+    return x.repeat(votes, *[1] * (x.dim() - 1))
+
+
+def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,108 @@
+"""One HTML page, self-contained: tables and pictures that open anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment
+from matplotlib.figure import Figure
+
+from cdal.data.formats import replacing
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ title }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: right; border-bottom: 1px solid #ddd; }
+td:first-child, th:first-child { text-align: left; } img { max-width: 100%; } p { max-width: 48rem; }
+</style></head><body>
+<h1>{{ title }}</h1>
+{% for section in sections %}<h2>{{ section.heading }}</h2>
+{% if section.text %}<p>{{ section.text }}</p>{% endif %}
+{% if section.table %}<table><tr>{% for cell in section.table[0] %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in section.table[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
+{% for picture in section.pictures %}<img src="data:image/png;base64,{{ picture }}" alt="{{ section.heading }}">
+{% endfor %}{% endfor %}</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        heading: of the part.
+        text: a paragraph.
+        table: rows of cells, the heads first.
+        pictures: PNG, base64.
+    """
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[str]] = ()
+    pictures: Sequence[str] = ()
+
+
+def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
+    """Write the page, whole or not at all."""
+    page = Environment(autoescape=True).from_string(_PAGE).render(title=title, sections=sections)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def embed(picture: Path | Figure) -> str:
+    """A PNG file or a figure as base64."""
+    if isinstance(picture, Path):
+        return base64.b64encode(picture.read_bytes()).decode()
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=90)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def case_picture(
+    image: np.ndarray,
+    truth: np.ndarray,
+    probability: np.ndarray,
+    uncertainty: np.ndarray,
+    votes: np.ndarray,
+    disagreement: np.ndarray,
+) -> str:
+    """A row of pictures of one 2D case with two classes.
+
+    Args:
+        image: `[H, W]`.
+        truth: `[H, W]` mask.
+        probability: `[H, W]` of the foreground.
+        uncertainty: `[H, W]`.
+        votes: `[V, H, W]` of the foreground's probability; the first four are shown.
+        disagreement: `[H, W]`, the annotators' spread.
+
+    Returns:
+        PNG, base64.
+    """
+    panels = [
+        ("image", image, "gray", None),
+        ("truth (line) on image", image, "gray", None),
+        ("segmentation", image, "gray", None),
+        ("uncertainty", uncertainty, "magma", 0.5),
+        ("annotators' spread", disagreement, "magma", 0.5),
+        *[(f"vote {i + 1}", vote, "gray", 1.0) for i, vote in enumerate(votes[:4])],
+    ]
+    figure = Figure(figsize=(1.55 * len(panels), 1.8), layout="constrained")
+    for axis, (title, values, colours, top) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axis.imshow(values, cmap=colours, vmin=0 if top else None, vmax=top, interpolation="nearest")
+        outline = {"truth (line) on image": truth.astype(float), "segmentation": probability}.get(title)
+        if outline is not None and outline.min() < 0.5 < outline.max():
+            axis.contour(outline, [0.5], colors="#ff9f1c", linewidths=1.2)
+        axis.set_title(title, fontsize=8)
+        axis.set_axis_off()
+    return embed(figure)

@@ -1,0 +1,277 @@
+"""The one training loop: turns, moving average, validation, checkpoint, exact resume.
+
+Everything random is a function of (seed, step), so a run that was killed and resumed ends where one that was not would have ended.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from cdal.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cdal.data.cases import BatchSource, Case, fingerprint, load_cases, split
+from cdal.data.folder import DataFolder, open_folder
+from cdal.data.formats import replacing
+from cdal.devices import find_device, native_bf16
+from cdal.errors import UserError
+from cdal.factory import build_segmenter
+from cdal.inference import draw_votes
+from cdal.metrics import count
+from cdal.model_file import SUFFIX, ModelHeader, save_model
+from cdal.progress import TrainingProgress
+from cdal.recipe import Recipe, TrainingSettings, load_recipe, to_dict, to_yaml
+from cdal.run_folder import Log, learning_curve
+from cdal.seeds import generator
+from cdal.segmenter import Batch, Segmenter
+
+
+def train(
+    recipe: Recipe,
+    data: Path | str,
+    out: Path | str,
+    device: str = "auto",
+    on_progress: Callable[[TrainingProgress], object] = lambda _: None,
+    on_loading: Callable[[int], object] = lambda _: None,
+) -> Path:
+    """Train; or go on with a training that was interrupted, where `out` holds one.
+
+    Args:
+        recipe: what to do.
+        data: the data folder.
+        out: the run folder.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        on_progress: called after each step.
+        on_loading: called after each case is read, with the number of all cases.
+
+    Returns:
+        The model file: the weights that were best on the validation cases.
+
+    Raises:
+        UserError: the data, the folder, or the device cannot be used; a loss was not finite.
+    """
+    out = Path(out)
+    fabric = make_fabric(recipe.training, device)
+    claim(out, recipe)
+    folder = open_folder(Path(data))
+    parts = split(folder, recipe.data.folds, recipe.data.fold)
+    files = (*parts.train, *parts.validation)
+    cases = load_cases(files, folder.classes, recipe.data, lambda: on_loading(len(files)))
+    run = _Run(recipe, folder, cases[: len(parts.train)], cases[len(parts.train) :], out, fabric)
+    for progress in run.steps():
+        on_progress(progress)
+    return out / f"model{SUFFIX}"
+
+
+def make_fabric(training: TrainingSettings, device: str) -> Fabric:
+    """Device and precision, see `find_device` and `TrainingSettings.precision`."""
+    chosen = find_device(device)
+    bf16 = training.precision == "bf16" or (training.precision == "auto" and native_bf16(chosen))
+    return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+
+
+def claim(out: Path, recipe: Recipe) -> None:
+    """Write the recipe into a new run folder, or make sure that the folder's run is this one.
+
+    Raises:
+        UserError: the folder holds a run of another recipe, or cannot be written.
+    """
+    path = out / "recipe.yaml"
+    if path.is_file():
+        there, here = _flat(to_dict(load_recipe(path))), _flat(to_dict(recipe))
+        differing = [
+            f"{name} is {there.get(name)!r} there and {here.get(name)!r} now" for name in here if there.get(name) != here[name]
+        ]
+        if differing:
+            raise UserError(
+                f"{out} holds a run of another recipe: {'; '.join(differing)}. "
+                "Give the same settings to go on with it, or another --out."
+            )
+        return
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file. Give a folder for --out.")
+    with replacing(path) as temporary:
+        temporary.write_text(to_yaml(recipe), encoding="utf-8")
+
+
+class _Run:
+    """The state of one training and its loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: DataFolder,
+        train_cases: Sequence[Case],
+        validation: Sequence[Case],
+        out: Path,
+        fabric: Fabric,
+    ) -> None:
+        self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
+        self.classes, self.validation = folder.classes, validation
+        self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed)
+        self.data = {
+            "name": folder.root.name,
+            "train": [case.name for case in train_cases],
+            "validation": [case.name for case in validation],
+            "fingerprint": fingerprint(train_cases),
+        }
+        self.channels = train_cases[0].image.shape[0]
+        torch.manual_seed(self.settings.seed)
+        self.segmenter = build_segmenter(recipe, self.channels, len(self.classes), training=True).to(fabric.device)
+        self.players = self.segmenter.players()
+        self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
+        self.average = AveragedModel(self.players[self.segmenter.predictor], multi_avg_fn=_average(self.settings.ema))
+        self.state = load_checkpoint(out / "checkpoint.pt", self.players, self.average, self.optimisers) or Checkpoint()
+        self.log = Log(out, self.state.step)
+
+    def steps(self) -> Iterator[TrainingProgress]:
+        """Train to the end of the budget."""
+        state, began, first = self.state, time.monotonic(), self.state.step
+        earlier, loss = state.seconds, math.nan
+        while (fraction := self._fraction()) < 1:
+            self._set_learning_rates(fraction)
+            terms = self._step()
+            state.step += 1
+            state.seconds = earlier + time.monotonic() - began
+            new = terms[self.segmenter.predictor]
+            loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
+            self.log.add(state.step, terms)
+            last = self._fraction() >= 1
+            if last or state.step % self.settings.validate_every == 0:
+                self._validate()
+            if last or state.step % self.settings.checkpoint_every == 0:
+                self.log.flush()
+                save_checkpoint(self.out / "checkpoint.pt", state, self.players, self.average, self.optimisers)
+            rate = (state.step - first) / max(1e-9, time.monotonic() - began)
+            used = self._fraction()
+            yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
+        self.log.close()
+        learning_curve(self.out)
+
+    def _fraction(self) -> float:
+        """How much of the budget is used: of the steps or of the minutes, whichever is further."""
+        settings = self.settings
+        by_steps = self.state.step / settings.steps if settings.steps else 0.0
+        by_minutes = self.state.seconds / 60 / settings.minutes if settings.minutes else 0.0
+        return max(by_steps, by_minutes)
+
+    def _seconds_left(self, used: float, rate: float) -> float:
+        by_steps = (self.settings.steps - self.state.step) / rate if self.settings.steps else math.inf
+        by_minutes = self.settings.minutes * 60 - self.state.seconds if self.settings.minutes else math.inf
+        return max(0.0, min(by_steps, by_minutes)) if used < 1 else 0.0
+
+    def _set_learning_rates(self, fraction: float) -> None:
+        """A linear rise, then half a cosine down to 1 % of the peak."""
+        warmup = self.settings.warmup
+        if fraction < warmup:
+            factor = (fraction + 1e-3) / (warmup + 1e-3)
+        else:
+            factor = 0.01 + 0.99 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+
+    def _step(self) -> dict[str, float]:
+        """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
+        step, fabric = self.state.step, self.fabric
+        batch = self.source(step)
+        batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
+        rng = generator(self.settings.seed, "turns", step, fabric.global_rank, device=fabric.device)
+        logged: dict[str, float] = {}
+        turns = self.segmenter.train().turns(batch, rng, step)
+        while True:
+            with fabric.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                break
+            player, optimiser = self.players[turn.player], self.optimisers[turn.player]
+            optimiser.zero_grad(set_to_none=True)
+            fabric.backward(turn.loss)
+            norm = nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip)
+            loss = float(turn.loss.detach())
+            if not math.isfinite(loss) or not math.isfinite(float(norm)):
+                raise UserError(self._not_finite(turn.player, loss, batch))
+            optimiser.step()
+            logged[turn.player] = loss
+            logged |= {f"{turn.player}/{name}": float(value) for name, value in turn.terms.items()}
+        self.average.update_parameters(self.players[self.segmenter.predictor])
+        return logged
+
+    def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
+        return (
+            f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not finite, on the cases "
+            f"{', '.join(batch.cases)}. The last good checkpoint is kept in {self.out}. Look at these cases; or train with "
+            "--training.precision 32, or a lower --training.learning_rate, into another --out."
+        )
+
+    def _validate(self) -> None:
+        """Dice of the averaged weights on the validation cases; the best so far becomes the model file."""
+        state = self.state
+        segmenter = self._averaged()
+        with self.fabric.autocast():
+            state.scores = validation_dice(segmenter, self.validation, self.classes, self.recipe)
+        mean = sum(state.scores.values()) / len(state.scores)
+        self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
+        if mean > state.best:
+            state.best = mean
+            weights = self.average.module.state_dict()
+            header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data)
+            save_model(self.out / f"model{SUFFIX}", weights, header)
+
+    def _averaged(self) -> Segmenter:
+        """A segmenter with the averaged weights, in evaluation mode."""
+        segmenter = build_segmenter(self.recipe, self.channels, len(self.classes)).to(self.fabric.device)
+        segmenter.players()[segmenter.predictor].load_state_dict(self.average.module.state_dict())
+        return segmenter.eval()
+
+
+def validation_dice(segmenter: Segmenter, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe) -> dict[str, float]:
+    """Dice of each class but the background, averaged over cases (and over annotators), on the network's grid."""
+    totals = dict.fromkeys(classes[1:], 0.0)
+    for case in cases:
+        rng = generator(recipe.training.seed, case.name, device=segmenter.device)
+        votes = draw_votes(segmenter, case.image, recipe, recipe.training.validation_votes, rng)
+        mask = votes.mean(dim=0).argmax(dim=0).numpy()
+        for k, name in enumerate(classes[1:], start=1):
+            raters = [count(mask == k, label.numpy() == k).dice for label in case.labels]
+            totals[name] += sum(raters) / len(raters)
+    return {name: total / len(cases) for name, total in totals.items()}
+
+
+def _optimiser(name: str, player: nn.Module, run: _Run) -> torch.optim.Optimizer:
+    """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent."""
+    settings = run.settings
+    if name == run.segmenter.predictor:
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(
+            player.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+    else:
+        optimiser = torch.optim.Adam(player.parameters(), settings.discriminator_learning_rate, betas=(0.5, 0.9), foreach=True)
+    for group in optimiser.param_groups:
+        group["peak"] = group["lr"]
+    return optimiser
+
+
+def _average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay builds up, so that the first steps are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        torch._foreach_lerp_(averaged, current, 1 - now)
+
+    return update
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
