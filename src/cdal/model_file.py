@@ -35,7 +35,7 @@ class ModelHeader:
         step: at which its weights were taken.
         scores: Dice of each class on the validation cases at that step.
         data: name of the data folder, names of the training and validation cases, fingerprint of the training cases.
-        licence: note on what the weights may be used for.
+        licence: of the training data, as its folder declares it.
         version: of cDAL.
     """
 

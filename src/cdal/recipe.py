@@ -105,7 +105,7 @@ class CDALSettings:
     dice: float = 1.0
     cross_entropy: float = 1.0
     coarse: float = 1.0
-    adversarial: float = 0.01
+    adversarial: float = 0.1
     training_votes: int = 2
     recycling: float = 0.5
     r1: float = 1.0

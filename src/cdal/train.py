@@ -114,7 +114,7 @@ class _Run:
         fabric: Fabric,
     ) -> None:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
-        self.classes, self.validation = folder.classes, validation
+        self.classes, self.licence, self.validation = folder.classes, folder.licence, validation
         self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed)
         self.data = {
             "name": folder.root.name,
@@ -222,7 +222,7 @@ class _Run:
         if mean > state.best:
             state.best = mean
             weights = self.average.module.state_dict()
-            header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data)
+            header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
             save_model(self.out / f"model{SUFFIX}", weights, header)
 
     def _averaged(self) -> Segmenter:

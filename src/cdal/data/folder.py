@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cdal.data.formats import SUFFIXES, stem_of, suffix_of
 from cdal.errors import UserError
@@ -41,11 +42,13 @@ class DataFolder:
         root: where it is.
         cases: sorted by name.
         classes: names, the background first.
+        licence: what `dataset.json` says of it, or nothing.
     """
 
     root: Path
     cases: tuple[CaseFiles, ...]
     classes: tuple[str, ...]
+    licence: str = ""
 
 
 def open_folder(root: Path) -> DataFolder:
@@ -73,7 +76,9 @@ def open_folder(root: Path) -> DataFolder:
     _need_partners(sorted(set(images) - set(labels)), "image without a label", root / layout[1])
     _need_partners(sorted(set(labels) - set(images)), "label without an image", root / layout[0])
     cases = tuple(CaseFiles(name, images[name], tuple(labels[name])) for name in sorted(images))
-    return DataFolder(root, cases, _class_names(root / "dataset.json"))
+    declared = _declared(root / "dataset.json")
+    licence = str(declared.get("licence", declared.get("license", "")))
+    return DataFolder(root, cases, _class_names(declared, root / "dataset.json"), licence)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -86,22 +91,26 @@ def _need_partners(names: list[str], what: str, folder: Path) -> None:
         raise UserError(f"{what}: {listed}. Put the missing files of the same name into {folder}, or take these away.")
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
-    """The classes in `dataset.json`, `{"0": "background", ...}` or `{"background": 0, ...}`; without the file, two."""
+def _declared(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        return ("background", "foreground")
+        return {}
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(declared, dict):
+        raise UserError(f"{path}: expected a JSON object; it holds a {type(declared).__name__}.")
+    return declared
+
+
+def _class_names(declared: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """The classes declared, `{"0": "background", ...}` or `{"background": 0, ...}`; where none are, two."""
+    labels = declared.get("labels", {"0": "background", "1": "foreground"})
+    try:
         by_name = all(isinstance(value, int) for value in labels.values())
         numbered = {value: key for key, value in labels.items()} if by_name else {int(k): v for k, v in labels.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f'{path}: expected JSON with "labels": {{"0": "background", "1": "name", ...}}; {type(error).__name__}: {error}.'
-        ) from error
-    return _consecutive(numbered, path)
-
-
-def _consecutive(numbered: Mapping[int, str], path: Path) -> tuple[str, ...]:
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f'{path}: expected "labels": {{"0": "background", "1": "name", ...}}; it holds {labels!r}.') from error
     if sorted(numbered) != list(range(len(numbered))) or len(numbered) < 2:
         raise UserError(f"{path}: expected labels numbered 0, 1, 2, ... with 0 the background; it declares {sorted(numbered)}.")
     return tuple(str(numbered[i]) for i in range(len(numbered)))

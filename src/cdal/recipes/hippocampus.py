@@ -13,7 +13,7 @@ def hippocampus() -> Recipe:
         name="hippocampus",
         data=DataSettings(spatial_dims=3, size=(40, 56, 40), spacing=(1.0, 1.0, 1.0), folds=4, flips=(0,)),
         segmenter=CDALSettings(),
-        training=TrainingSettings(steps=8000, batch=2, validate_every=500, checkpoint_every=250),
+        training=TrainingSettings(steps=6000, batch=2, validate_every=500, checkpoint_every=250),
     )
 
 
