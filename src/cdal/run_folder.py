@@ -70,7 +70,8 @@ def learning_curve(out: Path) -> Path | None:
     left.set(xlabel="step", ylabel="loss (moving mean)")
     left.legend(frameon=False)
     for name in sorted({name for row in validations for name in row if name.startswith("validation/")}):
-        right.plot([row["step"] for row in validations], [row[name] for row in validations], label=name.split("/", 1)[1])
+        steps, dice = [row["step"] for row in validations], [row[name] for row in validations]
+        right.plot(steps, dice, marker=".", label=name.split("/", 1)[1])
     right.set(xlabel="step", ylabel="Dice, validation cases")
     if validations:
         right.legend(frameon=False)

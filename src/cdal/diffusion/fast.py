@@ -56,7 +56,11 @@ class ImageUNet(nn.Module):
         )
         self.head = convolution(spatial_dims, channels[0], out_channels, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits `[B, L, *S]`."""
+        return self.logits_and_features(image)[0]
+
+    def logits_and_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The logits `[B, L, *S]` and the decoder's features at a quarter of the resolution, `[B, channels[2], *S / 4]`."""
         skips = []
         h = image
@@ -109,7 +113,7 @@ class FastGenerator(Generator):
 
     def encode(self, image: Tensor) -> Features:
         """See `Generator.encode`; the coarse logits are those of the U-Net."""
-        coarse, middle = self.unet(image)
+        coarse, middle = self.unet.logits_and_features(image)
         opinion = space_to_depth(to_x0(coarse.detach()), FOLD)
         return Features(self.condition(torch.cat([middle, opinion.to(middle.dtype)], dim=1)), coarse)
 

@@ -21,10 +21,12 @@ class Schedule:
 
     Attributes:
         beta: `[T + 1]`, beta_t of Alg. 1; beta_0 = 0.
-        alpha_bar: `[T + 1]`, the cumulative product of 1 - beta_t; alpha_bar_0 = 1.
+        alpha: `[T + 1]`, 1 - beta_t, a table of its own because beta_t is so near 1 that the difference would be rounded away.
+        alpha_bar: `[T + 1]`, the cumulative product of alpha_t; alpha_bar_0 = 1.
     """
 
     beta: Tensor
+    alpha: Tensor
     alpha_bar: Tensor
 
     @property
@@ -51,9 +53,9 @@ def make_schedule(timesteps: int, device: torch.device | str = "cpu") -> Schedul
         raise ValueError(f"timesteps must be at least 1; it is {timesteps}.")
     t = torch.arange(1, timesteps + 1, dtype=torch.float64)
     exponent = BETA_MIN / timesteps + (BETA_MAX - BETA_MIN) * (2 * t - 1) / (2 * timesteps**2)
-    beta = torch.cat([torch.zeros(1, dtype=torch.float64), -torch.expm1(-exponent)])
-    alpha_bar = torch.cumprod(1 - beta, dim=0)
-    return Schedule(beta.float().to(device), alpha_bar.float().to(device))
+    exponent = torch.cat([torch.zeros(1, dtype=torch.float64), exponent])
+    tables = -torch.expm1(-exponent), torch.exp(-exponent), torch.exp(-exponent.cumsum(dim=0))
+    return Schedule(*(table.float().to(device) for table in tables))
 
 
 def at(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
@@ -71,9 +73,8 @@ def diffuse(schedule: Schedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 
 
 def diffuse_one_step(schedule: Schedule, x_previous: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """A draw of q(x_t | x_{t-1}), Sec. 2.1: sqrt(1 - beta_t) x_{t-1} + sqrt(beta_t) noise."""
-    beta = at(schedule.beta, t, x_previous)
-    return (1 - beta).sqrt() * x_previous + beta.sqrt() * noise
+    """A draw of q(x_t | x_{t-1}), Sec. 2.1: sqrt(alpha_t) x_{t-1} + sqrt(beta_t) noise."""
+    return at(schedule.alpha, t, x_previous).sqrt() * x_previous + at(schedule.beta, t, x_previous).sqrt() * noise
 
 
 def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,8 @@ def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[T
     alpha_bar = at(schedule.alpha_bar, t, x_t)
     alpha_bar_previous = at(schedule.alpha_bar, t - 1, x_t)
     remaining = 1 - alpha_bar
-    mean = (1 - beta).sqrt() * (1 - alpha_bar_previous) / remaining * x_t + alpha_bar_previous.sqrt() * beta / remaining * x0
+    alpha = at(schedule.alpha, t, x_t)
+    mean = alpha.sqrt() * (1 - alpha_bar_previous) / remaining * x_t + alpha_bar_previous.sqrt() * beta / remaining * x0
     return mean, (1 - alpha_bar_previous) / remaining * beta
 
 

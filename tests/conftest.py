@@ -1,0 +1,65 @@
+"""What tests share: small recipes, a folder of phantoms, a model trained on it, and the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdal.data.phantoms import write_phantoms
+from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
+from cdal.train import train
+
+SHARED = Path(os.environ.get("CDAL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def small_recipe(**training: object) -> Recipe:
+    """Everything that the default has, with few channels and few steps, on phantoms of 32 x 32."""
+    settings = TrainingSettings(
+        steps=20, batch=4, ema=0.9, learning_rate=2e-3, precision="32", validate_every=10, checkpoint_every=5
+    )
+    return Recipe(
+        name="small",
+        data=DataSettings(spatial_dims=2, size=(32, 32), flips=(0, 1), shift=1.0),
+        segmenter=CDALSettings(
+            channels=(8, 12, 16),
+            denoiser_channels=16,
+            embedding=16,
+            latent=4,
+            discriminator_channels=(8, 12),
+            r1_every=4,
+        ),
+        training=replace(settings, **training),
+    )
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of 16 phantoms of 32 x 32 with three annotators."""
+    return write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", 16, seed=1, size=32, raters=3)
+
+
+@pytest.fixture(scope="session")
+def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of the small recipe, trained for some steps."""
+    out = tmp_path_factory.mktemp("run") / "small"
+    train(small_recipe(), phantoms, out, "cpu")
+    return out
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    """A seeded generator."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def hippocampus() -> Path:
+    """The real volumes; tests that ask for them are skipped where they are not."""
+    folder = SHARED / "hippocampus"
+    if not folder.is_dir():
+        pytest.skip(f"the hippocampus volumes are not in {folder} (set CDAL_TEST_DATA)")
+    return folder

@@ -1,0 +1,395 @@
+"""Formats, folders, geometry, folds, batches, augmentation and phantoms."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from cdal.data.augment import augment
+from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours, split
+from cdal.data.folder import CaseFiles, DataFolder, open_folder
+from cdal.data.formats import Image, read_image, read_label, replacing, stem_of, write_label, write_values
+from cdal.data.grid import from_grid, label_to_grid, normalise, to_grid
+from cdal.data.phantoms import make_phantom, write_phantoms
+from cdal.errors import UserError
+from cdal.recipe import DataSettings
+from conftest import small_recipe
+
+# Formats
+
+
+def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def test_nifti_keeps_its_place(tmp_path: Path, rng: torch.Generator):
+    affine = np.array([[0, -2.0, 0.1, 5], [1.5, 0, 0, -7], [0, 0.2, 3, 11], [0, 0, 0, 1]])
+    source = save_nifti(tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine)
+    image = read_image(source)
+    label = (image.array[0] > 11).astype(np.uint8)
+    written = nib.load(write_label(tmp_path / "b", label, image))
+    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
+    assert written.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(written.dataobj), label)
+    assert written.header["qform_code"] == nib.load(source).header["qform_code"]
+    np.testing.assert_allclose(image.spacing, np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def test_scaled_nifti_is_read_in_its_own_unit_and_masks_are_not_scaled(tmp_path: Path):
+    file = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
+    file.header.set_slope_inter(2.0, -100.0)
+    nib.save(file, tmp_path / "ct.nii")
+    image = read_image(tmp_path / "ct.nii")
+    stored = np.asarray(nib.load(tmp_path / "ct.nii").dataobj)
+    np.testing.assert_allclose(image.array[0], stored)
+    mask = np.eye(2, dtype=np.uint8)[:, :, None].repeat(2, 2)
+    np.testing.assert_array_equal(np.asarray(nib.load(write_label(tmp_path / "m", mask, image)).dataobj), mask)
+
+
+def test_png_goes_there_and_back(tmp_path: Path):
+    like = Image(np.zeros((1, 3, 5), np.float32), suffix=".png")
+    label = np.arange(15).reshape(3, 5).astype(np.uint8)
+    np.testing.assert_array_equal(read_label(write_label(tmp_path / "a", label, like)).array[0], label)
+    values = np.linspace(0, 1, 15).reshape(3, 5)
+    stored = np.asarray(Pillow.open(write_values(tmp_path / "v", values, like)))
+    np.testing.assert_allclose(stored / 65535, values, atol=1e-5)
+
+
+def truncated(path: Path) -> Path:
+    whole = save_nifti(path, np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("this is no image\n")
+    return path
+
+
+def gzipped_text(path: Path) -> Path:
+    path.write_bytes(gzip.compress(b"this is no image"))
+    return path
+
+
+BAD = {
+    "truncated gzip": (lambda d: truncated(d / "a.nii.gz"), "complete"),
+    "text as nii.gz": (lambda d: text(d / "a.nii.gz"), "cannot be read as NIfTI"),
+    "gzipped text": (lambda d: gzipped_text(d / "a.nii.gz"), "cannot be read as NIfTI"),
+    "text as png": (lambda d: text(d / "a.png"), "cannot be read as PNG"),
+    "four axes": (lambda d: save_nifti(d / "a.nii.gz", np.ones((3, 3, 3, 2), np.float32)), "3 axes"),
+    "nan": (lambda d: save_nifti(d / "a.nii.gz", np.full((3, 3, 3), np.nan, np.float32)), "NaN"),
+    "missing": (lambda d: d / "a.nii.gz", "no such file"),
+    "unknown suffix": (lambda d: text(d / "a.doc"), "expected one of"),
+    "flat affine": (lambda d: flat(d / "a.nii.gz"), "affine"),
+}
+
+
+def flat(path: Path) -> Path:
+    """A file whose sform maps every slice to one plane; nibabel would not write it by itself."""
+    file = nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4))
+    file.header["sform_code"] = 1
+    file.header["srow_z"] = 0
+    header = bytes(file.header.binaryblock)
+    path.write_bytes(gzip.compress(header + b"\0" * 4 + np.ones(27, np.float32).tobytes()))
+    return path
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_files_that_cannot_be_used_are_named_with_the_remedy(fault: str, tmp_path: Path):
+    make, said = BAD[fault]
+    path = make(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_image_is_no_label(tmp_path: Path):
+    with pytest.raises(UserError, match="whole numbers"):
+        read_label(save_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("before")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_stems_know_double_suffixes():
+    assert stem_of(Path("x/case.01.nii.gz")) == "case.01"
+    assert stem_of(Path("scan.PNG")) == "scan"
+
+
+# Folders
+
+
+def make_folder(root: Path, count: int = 8, classes: int = 3) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        save_nifti(root / "imagesTr" / f"c{i}.nii.gz", rng.normal(size=(6, 7, 8)).astype(np.float32))
+        save_nifti(root / "labelsTr" / f"c{i}.nii.gz", rng.integers(classes, size=(6, 7, 8)).astype(np.uint8))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "a", "2": "b"}, "licence": "free"}))
+    return root
+
+
+def test_a_decathlon_folder_is_understood(tmp_path: Path):
+    folder = open_folder(make_folder(tmp_path))
+    assert [case.name for case in folder.cases] == [f"c{i}" for i in range(8)]
+    assert folder.classes == ("background", "a", "b")
+    assert folder.licence == "free"
+
+
+def test_class_names_may_be_the_keys(tmp_path: Path):
+    (make_folder(tmp_path) / "dataset.json").write_text('{"labels": {"background": 0, "b": 2, "a": 1}}')
+    assert open_folder(tmp_path).classes == ("background", "a", "b")
+
+
+def test_annotators_belong_to_their_image(phantoms: Path):
+    folder = open_folder(phantoms)
+    assert len(folder.cases) == 16
+    assert [p.name for p in folder.cases[3].labels] == [f"phantom_0003_rater{r}.png" for r in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda r: (r / "labelsTr" / "c2.nii.gz").unlink(), "image without a label: c2"),
+        (lambda r: (r / "imagesTr" / "c2.nii.gz").unlink(), "label without an image: c2"),
+        (lambda r: [p.unlink() for p in r.glob("*Tr/*")], "holds no image"),
+        (lambda r: (r / "imagesTr").rename(r / "pictures"), "expected imagesTr/ and labelsTr/"),
+        (lambda r: (r / "dataset.json").write_text("{"), "cannot be read as JSON"),
+        (lambda r: (r / "dataset.json").write_text('{"labels": {"0": "b", "2": "a"}}'), "numbered 0, 1, 2"),
+        (lambda r: (r / "dataset.json").write_text('{"labels": ["b", "a"]}'), "expected"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(break_it, said: str, tmp_path: Path):
+    break_it(make_folder(tmp_path))
+    with pytest.raises(UserError, match=said):
+        open_folder(tmp_path)
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="it holds nothing"):
+        open_folder(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        open_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("label", "affine", "said"),
+    [
+        (np.zeros((6, 7, 9), np.uint8), np.eye(4), "expected the shape of its image"),
+        (np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]), "affine"),
+        (np.full((6, 7, 8), 3, np.uint8), np.eye(4), "expected classes 0 to 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(label: np.ndarray, affine: np.ndarray, said: str, tmp_path: Path):
+    path = save_nifti(make_folder(tmp_path) / "labelsTr" / "c1.nii.gz", label, affine)
+    folder = open_folder(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        read_case(folder.cases[1], folder.classes)
+    assert str(path) in str(caught.value)
+
+
+def test_a_constant_image_is_refused(tmp_path: Path):
+    save_nifti(make_folder(tmp_path) / "imagesTr" / "c1.nii.gz", np.full((6, 7, 8), 4.0, np.float32))
+    folder = open_folder(tmp_path)
+    with pytest.raises(UserError, match="c1.nii.gz: expected an image with some contrast"):
+        load_cases(folder.cases, folder.classes, DataSettings(size=(8, 8, 8)))
+
+
+@given(st.integers(3, 60), st.integers(3, 6), st.integers(0, 5))
+def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
+    count, fold = max(count, folds), fold % folds
+    cases = tuple(CaseFiles(f"{i:03d}", Path(), ()) for i in range(count))
+    parts = split(DataFolder(Path(), cases, ("a", "b")), folds, fold)
+    together = sorted(case.name for case in (*parts.train, *parts.validation, *parts.test))
+    assert together == [case.name for case in cases]
+    assert [case.name for case in parts.test] == [f"{i:03d}" for i in range(fold, count, folds)]
+    assert parts.validation == split(DataFolder(Path(), cases, ("a", "b")), folds, (fold + 1) % folds).test
+
+
+# Geometry
+
+
+@st.composite
+def affines(draw: st.DrawFn) -> np.ndarray:
+    """Any orientation, some obliqueness, any spacing, any origin."""
+    turn = np.deg2rad([draw(st.floats(-25, 25)) for _ in range(3)])
+    c, s = np.cos(turn), np.sin(turn)
+    x = np.array([[1, 0, 0], [0, c[0], -s[0]], [0, s[0], c[0]]])
+    y = np.array([[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]])
+    z = np.array([[c[2], -s[2], 0], [s[2], c[2], 0], [0, 0, 1]])
+    axes = np.eye(3)[draw(st.permutations(range(3)))] * [draw(st.sampled_from([-1, 1])) for _ in range(3)]
+    affine = np.eye(4)
+    affine[:3, :3] = x @ y @ z @ axes @ np.diag([draw(st.floats(0.6, 2.5)) for _ in range(3)])
+    affine[:3, 3] = [draw(st.floats(-100, 100)) for _ in range(3)]
+    return affine
+
+
+def ball(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """A ball of a third of the field's smallest extent, off its centre, in millimetres."""
+    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
+    voxels = np.stack(np.meshgrid(*[np.arange(s) for s in shape], indexing="ij"), axis=-1)
+    world = voxels @ affine[:3, :3].T + affine[:3, 3]
+    centre = (np.array(shape) * [0.45, 0.5, 0.55]) @ affine[:3, :3].T + affine[:3, 3]
+    return np.linalg.norm(world - centre, axis=-1) < extent.min() / 3
+
+
+@given(affines(), st.tuples(*[st.integers(10, 22)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))
+@settings(max_examples=25, deadline=None)
+def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, shape: tuple[int, ...], spacing):
+    truth = ball(shape, affine)
+    image = Image(truth[None].astype(np.float32), affine)
+    grid = to_grid(image, spacing)
+    back = from_grid(grid.as_tensor(), grid, image)[0].numpy()
+    assert back.shape == shape
+    if spacing is None:
+        np.testing.assert_allclose(back, truth, atol=1e-3)
+    else:
+        kept = back > 0.5
+        assert 2 * (kept & truth).sum() / (kept.sum() + truth.sum()) > 0.9
+    np.testing.assert_allclose(
+        grid.affine.numpy()[:3, :3] @ (np.array(grid.shape[1:]) / 2) + grid.affine.numpy()[:3, 3],
+        affine[:3, :3] @ (np.array(shape) / 2) + affine[:3, 3],
+        atol=2.0 * max(np.linalg.norm(affine[:3, :3], axis=0)),
+    )
+
+
+@given(affines())
+@settings(max_examples=15, deadline=None)
+def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.ndarray):
+    grid = to_grid(Image(np.zeros((1, 6, 7, 8), np.float32), affine), None)
+    assert nib.aff2axcodes(grid.affine.numpy()) == ("R", "A", "S")
+
+
+def test_labels_are_resampled_as_probabilities():
+    """A one-voxel gap between two classes does not become a third class in between, and half a voxel does not vanish."""
+    label = np.zeros((1, 12, 12, 12), np.uint8)
+    label[0, :6], label[0, 6:] = 1, 3
+    moved = label_to_grid(Image(label, np.eye(4)), 4, (0.7, 0.7, 0.7))
+    assert set(moved.unique().tolist()) == {1, 3}
+
+
+def test_normalisation_is_that_of_the_clipped_values(rng: torch.Generator):
+    values = 1e6 * torch.rand(1, 10, 11, 12, generator=rng).exp()
+    clipped = np.clip(values.numpy(), *np.percentile(values.numpy(), [0.5, 99.5])).astype(np.float64)
+    expected = (clipped - clipped.mean()) / clipped.std()
+    image = Image(values.numpy(), np.eye(4))
+    np.testing.assert_allclose(normalise(to_grid(image, None), "x").numpy(), expected, atol=1e-3)
+
+
+# Batches and augmentation
+
+STILL = DataSettings(size=(8, 8, 8), rotation=0, scaling=0, shift=0, intensity=0)
+
+
+def make_case(name: str, shape: tuple[int, ...] = (12, 10, 8), raters: int = 1) -> Case:
+    generator = torch.Generator().manual_seed(len(name))
+    image = torch.randn(1, *shape, generator=generator)
+    return Case(name, image, torch.randint(3, (raters, *shape), generator=generator, dtype=torch.uint8))
+
+
+def test_without_augmentation_a_patch_is_the_centre(rng: torch.Generator):
+    case = make_case("a")
+    still = replace(STILL, size=(12, 10, 8))
+    image, label = augment(case.image, case.labels[0], still, rng)
+    torch.testing.assert_close(image, case.image, rtol=1e-4, atol=1e-4)
+    assert torch.equal(label, case.labels[0].long())
+
+
+def test_beyond_the_edge_the_image_repeats_and_the_label_is_background(rng: torch.Generator):
+    image, label = torch.full((1, 4, 4, 4), 5.0), torch.full((4, 4, 4), 2, dtype=torch.uint8)
+    wide, wide_label = augment(image, label, STILL, rng)
+    torch.testing.assert_close(wide, torch.full((1, 8, 8, 8), 5.0))
+    assert int((wide_label == 2).sum()) == 64
+    assert torch.equal(wide_label[2:6, 2:6, 2:6], torch.full((4, 4, 4), 2))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_image_and_label_move_together(dims: int):
+    """The label of a smooth blob, moved, is where the moved image is bright."""
+    settings_ = DataSettings(
+        spatial_dims=dims, size=(32,) * dims, flips=tuple(range(dims)), rotation=30, scaling=0.2, shift=3, intensity=0
+    )
+    axes = torch.meshgrid(*[torch.arange(36.0)] * dims, indexing="ij")
+    blob = 10 - sum((axis - centre) ** 2 for axis, centre in zip(axes, (12, 20, 17), strict=False)).sqrt()
+    for seed in range(5):
+        image, label = augment(blob[None], (blob > 0).byte(), settings_, torch.Generator().manual_seed(seed))
+        bright, marked = image[0] > 0, label > 0
+        assert 2 * (bright & marked).sum() / (bright.sum() + marked.sum()) > 0.95
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    cases = [make_case(name) for name in ("a", "bb", "ccc")]
+    moving = replace(STILL, rotation=20, intensity=1, flips=(0, 1))
+    first, again, other = (BatchSource(cases, moving, 2, seed)(5) for seed in (1, 1, 2))
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.label, again.label)
+    assert not torch.equal(first.image, other.image)
+
+
+def test_each_case_is_drawn_once_before_any_is_drawn_again():
+    cases = [make_case("x" * i) for i in range(1, 8)]
+    source = BatchSource(cases, STILL, 3, seed=0)
+    drawn = [name for step in range(7) for name in source(step).cases]
+    for epoch in range(3):
+        assert sorted(drawn[7 * epoch : 7 * epoch + 7]) == sorted(case.name for case in cases)
+
+
+def test_annotators_take_turns():
+    case = make_case("a", raters=3)
+    source = BatchSource([case], replace(STILL, size=(12, 10, 8)), 1, seed=0)
+    seen = {next(r for r in range(3) if torch.equal(source(step).label[0], case.labels[r].long())) for step in range(20)}
+    assert seen == {0, 1, 2}
+
+
+def test_slices_bring_their_neighbours(rng: torch.Generator):
+    volume = torch.randn(1, 4, 5, 6, generator=rng)
+    two_d = DataSettings(spatial_dims=2, size=(8, 8), neighbours=1, slice_axis=2)
+    slices = slices_with_neighbours(volume, two_d, torch.tensor([0, 3]))
+    assert slices.shape == (2, 3, 4, 5)
+    torch.testing.assert_close(slices[1], volume[0, :, :, 2:5].movedim(-1, 0))
+    torch.testing.assert_close(slices[0, 0], volume[0, :, :, 0])
+
+
+# Phantoms
+
+
+def test_phantoms_are_a_function_of_their_seed(tmp_path: Path):
+    for name in ("a", "b"):
+        write_phantoms(tmp_path / name, 2, seed=5, size=32, raters=2)
+    files = [sorted(p for p in (tmp_path / name).rglob("*.png")) for name in ("a", "b")]
+    assert len(files[0]) == 2 * (1 + 1 + 2)
+    assert all(first.read_bytes() == second.read_bytes() for first, second in zip(*files, strict=True))
+
+
+def test_annotators_agree_inside_and_outside_and_differ_between():
+    for seed in range(5):
+        phantom = make_phantom(np.random.default_rng(seed), 64, 8)
+        share = phantom.raters.mean(axis=0)
+        assert 0 < ((share > 0) & (share < 1)).mean() < 0.4
+        assert (share == 0).any()
+        # The strict lie within the generous, but for their unsteady hands.
+        by_size = sorted(phantom.raters, key=np.sum)
+        for strict, generous in zip(by_size, by_size[1:], strict=False):
+            assert (strict & ~generous & 1).sum() < 0.1 * strict.sum() + 10
+
+
+def test_the_small_recipe_fits_the_phantoms(phantoms: Path):
+    folder = open_folder(phantoms)
+    assert load_cases(folder.cases[:1], folder.classes, small_recipe().data)[0].image.shape == (1, 32, 32)

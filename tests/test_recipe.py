@@ -1,0 +1,86 @@
+"""Recipes: there and back, and refusal of what no run could use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdal.errors import UserError
+from cdal.recipe import Recipe, TrainingSettings, field_names, from_dict, load_recipe, override, to_dict, to_yaml
+from cdal.recipes import RECIPES, SEGMENTERS, find_recipe, with_segmenter
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("segmenter", SEGMENTERS)
+def test_recipes_survive_yaml(name: str, segmenter: str, tmp_path: Path):
+    recipe = with_segmenter(find_recipe(name), segmenter)
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@given(
+    steps=st.one_of(st.none(), st.integers(1, 10**6)),
+    rate=st.floats(1e-6, 1.0),
+    precision=st.sampled_from(["auto", "32", "bf16"]),
+    seed=st.integers(0, 2**31),
+)
+def test_values_survive_a_dictionary(steps: int | None, rate: float, precision: str, seed: int):
+    training = TrainingSettings(steps=steps, minutes=3.5, learning_rate=rate, precision=precision, seed=seed)
+    recipe = Recipe("any", training=training)
+    assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(recipe)))) == recipe
+
+
+def test_fields_left_out_have_their_defaults():
+    recipe = from_dict({"name": "mine", "training": {"batch": 7}})
+    assert recipe == replace(Recipe("mine"), training=TrainingSettings(batch=7))
+
+
+def test_options_change_single_fields():
+    recipe = override(Recipe("x"), ["--training.batch", "4", "--data.size=[16,16,24]", "--segmenter.attention=raw"])
+    assert (recipe.training.batch, recipe.data.size, recipe.segmenter.attention) == (4, (16, 16, 24), "raw")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--training.bach", "4"], "Did you mean training.batch"),
+        (["--segmentr.votes=3"], "Did you mean segmenter.votes"),
+        (["--training.batch=four"], "int"),
+        (["--segmenter.attention=mine"], "normalised"),
+        (["--data.size=[16,16]"], "data.size must be 3 numbers"),
+        (["--data.size=[15,16,16]"], "multiples of 8"),
+        (["--data.fold=4"], "0 to 3"),
+        (["--segmenter.sampling_timesteps=3"], "divisor of segmenter.timesteps"),
+        (["--segmenter.training_votes=1"], "compares votes"),
+        (["--training.steps=null"], "where training.minutes is none"),
+    ],
+)
+def test_wrong_options_are_refused_with_a_reason(options: list[str], said: str):
+    with pytest.raises(UserError, match=said):
+        override(Recipe("x"), options)
+
+
+def test_a_misspelt_field_in_yaml_is_told_with_the_names_that_exist():
+    with pytest.raises(UserError) as caught:
+        from_dict({"training": {"stepz": 3}})
+    assert "stepz" in str(caught.value)
+    assert all(name in str(caught.value) for name in field_names(Recipe("x")))
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "training: {steps: many}", "segmenter: {name: nothing}"])
+def test_yaml_that_is_no_recipe_is_refused(text: str, tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError, match="bad.yaml"):
+        load_recipe(tmp_path / "bad.yaml")
+
+
+def test_unknown_names_are_told_with_those_that_exist():
+    with pytest.raises(UserError, match="Did you mean hippocampus"):
+        find_recipe("hipocampus")
+    with pytest.raises(UserError, match="cdal-paper"):
+        with_segmenter(Recipe("x"), "unknown")

@@ -1,0 +1,237 @@
+"""The loop, the run folder, and the model file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cdal.checkpoint import load_checkpoint
+from cdal.data.folder import open_folder
+from cdal.errors import UserError
+from cdal.model_file import ModelHeader, find_model, load_model, read_header, save_model
+from cdal.progress import TrainingProgress
+from cdal.recipe import Recipe, UNetSettings, load_recipe, to_yaml
+from cdal.run_folder import read_log
+from cdal.segmenter import Supervised
+from cdal.train import train
+from conftest import small_recipe
+
+# The run folder
+
+
+def test_a_run_leaves_all_that_is_promised(trained: Path):
+    assert {p.name for p in trained.iterdir()} == {
+        "recipe.yaml",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "model.safetensors",
+        "learning_curve.png",
+        "tensorboard",
+    }
+    assert load_recipe(trained / "recipe.yaml") == small_recipe()
+    rows = read_log(trained)
+    assert [row["step"] for row in rows if "generator" in row] == list(range(1, 21))
+    assert [row["step"] for row in rows if "validation" in row] == [10, 20]
+    assert all("discriminator" in row for row in rows if "generator" in row)
+    events = EventAccumulator(str(trained / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("validation")] == [10, 20]
+
+
+def test_training_lowers_the_loss(trained: Path):
+    losses = [row["generator"] for row in read_log(trained) if "generator" in row]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms: Path):
+    header = read_header(trained / "model.safetensors")
+    validations = {row["step"]: row["validation"] for row in read_log(trained) if "validation" in row}
+    assert header.step == max(validations, key=validations.get)
+    assert header.scores["lesion"] == pytest.approx(validations[header.step])
+    names = [case.name for case in open_folder(phantoms).cases]
+    assert header.data["validation"] == names[1::4]
+    assert sorted(header.data["train"] + header.data["validation"]) == sorted(set(names) - set(names[0::4]))
+    assert header.classes == ("background", "lesion")
+
+
+def test_progress_is_told_after_each_step(phantoms: Path, tmp_path: Path):
+    told: list[TrainingProgress] = []
+    train(small_recipe(steps=4, validate_every=2), phantoms, tmp_path / "run", "cpu", told.append)
+    assert [now.step for now in told] == [1, 2, 3, 4]
+    assert told[-1].fraction == 1
+    assert "lesion" in told[-1].scores
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Path, phantoms: Path, tmp_path: Path):
+    same = train(small_recipe(), phantoms, tmp_path / "same", "cpu")
+    other = train(small_recipe(seed=1), phantoms, tmp_path / "other", "cpu")
+    assert same.read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert load_file(other)["stem.weight"].ne(load_file(same)["stem.weight"]).any()
+
+
+RUN = """
+import sys
+from conftest import small_recipe
+from cdal.train import train
+train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", lambda now: print(now.step, flush=True))
+"""
+
+
+@pytest.mark.parametrize("kill_at", [3, 10, 17])
+def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(kill_at: int, trained: Path, phantoms: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(phantoms), str(out)],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < kill_at:
+        pass
+    time.sleep(0.02 * kill_at % 0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    train(small_recipe(), phantoms, out, "cpu")
+    assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert (out / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_is_not_trained_again(trained: Path, phantoms: Path):
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    told: list[TrainingProgress] = []
+    train(small_recipe(), phantoms, trained, "cpu", told.append)
+    assert told == []
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_recipe_is_refused(trained: Path, phantoms: Path):
+    with pytest.raises(UserError, match=r"training.batch is 4 there and 5 now"):
+        train(small_recipe(batch=5), phantoms, trained, "cpu")
+
+
+def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path):
+    told: list[TrainingProgress] = []
+    began = time.monotonic()
+    train(small_recipe(steps=None, minutes=0.05), phantoms, tmp_path / "run", "cpu", told.append)
+    assert told[-1].fraction >= 1
+    assert time.monotonic() - began < 20
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_other_settings_train_too(phantoms: Path, tmp_path: Path):
+    recipe = replace(small_recipe(steps=3), segmenter=UNetSettings(channels=(8, 12, 16)))
+    segmenter, _ = load_model(train(recipe, phantoms, tmp_path / "unet", "cpu"))
+    assert isinstance(segmenter, Supervised)
+    bf16 = small_recipe(steps=3, precision="bf16")
+    assert train(bf16, phantoms, tmp_path / "bf16", "cpu").is_file()
+
+
+# Faults
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_cases(phantoms: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    wild = small_recipe(steps=40, learning_rate=1e18, clip=1e30, warmup=0.0, checkpoint_every=1)
+    with pytest.raises(UserError, match="phantom_00") as caught:
+        train(wild, phantoms, out, "cpu")
+    assert "not finite" in str(caught.value)
+    assert not list(out.glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Path, phantoms: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text(to_yaml(small_recipe()))
+    (out / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        train(small_recipe(), phantoms, out, "cpu")
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
+    class Code:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.system, (f"touch {tmp_path / 'ran'}",))
+
+    torch.save({"state": Code()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="cannot be resumed"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {}, torch.nn.Linear(1, 1), {})
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("device", "said"), [("tpu", "no device"), ("cuda", "no cuda device")])
+def test_a_device_that_is_not_there_is_refused(device: str, said: str, phantoms: Path, tmp_path: Path):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(UserError, match=said):
+        train(small_recipe(), phantoms, tmp_path / "run", device)
+
+
+def test_a_3d_recipe_refuses_pictures(phantoms: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="expected a volume"):
+        train(Recipe("x"), phantoms, tmp_path / "run", "cpu")
+
+
+def test_too_few_cases_for_the_folds_are_refused(phantoms: Path, tmp_path: Path):
+    recipe = small_recipe()
+    with pytest.raises(UserError, match="at least 40 cases"):
+        train(replace(recipe, data=replace(recipe.data, folds=40)), phantoms, tmp_path / "run", "cpu")
+
+
+# The model file
+
+
+def test_a_model_file_says_what_it_was_given(tmp_path: Path):
+    recipe = small_recipe()
+    header = ModelHeader(recipe, ("background", "a"), 1, 7, {"a": 0.5}, {"train": ["x"]}, "free")
+    save_model(tmp_path / "m.safetensors", {"w": torch.arange(3.0)}, header)
+    assert read_header(tmp_path / "m.safetensors") == header
+
+
+def no_header(path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, path)
+
+
+def wrong_weights(path: Path) -> None:
+    save_model(path, {"w": torch.zeros(2)}, ModelHeader(small_recipe(), ("background", "a"), 1))
+
+
+def newer(path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, path, {"cdal": json.dumps({"recipe": {}, "classes": ["a", "b"], "soul": 1})})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path.write_bytes(b""), "is no model file"),
+        (lambda path: path.write_text("not a model"), "is no model file"),
+        (no_header, "no cDAL header"),
+        (wrong_weights, "do not fit its recipe"),
+        (newer, "newer version"),
+    ],
+)
+def test_files_that_are_no_models_are_refused(make, said: str, tmp_path: Path):
+    make(tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match=said):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_a_model_is_found_by_file_folder_or_name(trained: Path, tmp_path: Path):
+    assert find_model(trained) == find_model(trained / "model.safetensors") == trained / "model.safetensors"
+    with pytest.raises(UserError, match="Shipped: "):
+        find_model("unheard-of")
+    with pytest.raises(UserError, match="holds no model"):
+        find_model(tmp_path)
