@@ -30,9 +30,7 @@ KINDS = ("raw", "normalised", "none", "constant", "shuffled")
 def make(classes: int = 2, **changes: object) -> CDAL:
     torch.manual_seed(0)
     recipe = small_recipe()
-    segmenter = build_segmenter(
-        replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, classes, training=True
-    )
+    segmenter = build_segmenter(replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, classes, training=True)
     assert isinstance(segmenter, CDAL)
     return segmenter
 

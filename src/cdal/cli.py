@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 from cdal import __version__
 from cdal.errors import UserError
 
-DONE, BUG, BAD_INPUT, IN_PART = 0, 1, 2, 3
+DONE, BUG, BAD_INPUT, IN_PART, INTERRUPTED = 0, 1, 2, 3, 130
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -40,9 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"cdal {options.verb}: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:  # what no reader or writer has explained better
+        print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
-        print(f"cdal {options.verb}: stopped.", file=sys.stderr)
-        return 130
+        again = " The same command goes on from the last checkpoint." if options.verb == "train" else ""
+        print(f"cdal {options.verb}: stopped.{again}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def demo(options: Namespace) -> int:
