@@ -75,7 +75,7 @@ def test_a_misspelt_field_in_yaml_is_told_with_the_names_that_exist():
 @pytest.mark.parametrize("text", ["- a list", "a: [", "training: {steps: many}", "segmenter: {name: nothing}"])
 def test_yaml_that_is_no_recipe_is_refused(text: str, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(UserError, match="bad.yaml"):
+    with pytest.raises(UserError, match=r"bad\.yaml"):
         load_recipe(tmp_path / "bad.yaml")
 
 

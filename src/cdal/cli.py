@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"cdal {options.verb}: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the interpreter's last flush)
+        return DONE
     except OSError as error:  # what no reader or writer has explained better
         print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT

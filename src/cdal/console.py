@@ -108,7 +108,8 @@ def show_summary(summary: Mapping[str, Any]) -> None:
 
 def show_values(values: Mapping[str, Any]) -> None:
     """Nested values as YAML."""
-    Console().print(yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=100), end="", highlight=False)
+    text = yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=10_000)
+    Console().print(text, end="", highlight=False, markup=False, soft_wrap=True)
 
 
 def _cell(scores: Mapping[str, Any], score: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
+from cdal.recipes.segmenters import PAPER
 
 
 def hippocampus() -> Recipe:
@@ -18,7 +19,7 @@ def hippocampus() -> Recipe:
 
 
 def hippocampus_slices() -> Recipe:
-    """The paper's way: axial slices, here with one neighbour on each side as channels."""
+    """Axial slices with one neighbour on each side as channels (2.5D)."""
     volume = hippocampus()
     return replace(
         volume,
@@ -26,4 +27,23 @@ def hippocampus_slices() -> Recipe:
         data=replace(volume.data, spatial_dims=2, size=(40, 56), neighbours=1, slice_axis=2, shift=2.0),
         segmenter=replace(volume.segmenter, channels=(32, 64, 128, 256)),
         training=replace(volume.training, batch=32),
+    )
+
+
+def hippocampus_paper() -> Recipe:
+    """The paper's way, to the letter: single slices of 32 x 32, the paper's network, raw attention, squared error alone."""
+    volume = hippocampus()
+    return replace(
+        volume,
+        name="hippocampus-paper",
+        data=replace(volume.data, spatial_dims=2, size=(32, 32), slice_axis=2, flips=(), shift=2.0),
+        segmenter=PAPER,
+        training=replace(
+            volume.training,
+            batch=32,
+            learning_rate=1.6e-4,
+            discriminator_learning_rate=1.25e-4,
+            weight_decay=0.0,
+            precision="32",
+        ),
     )
