@@ -192,6 +192,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, part: Part, v
         "votes": recipe.segmenter.votes if votes is None else votes,
         "timesteps": recipe.segmenter.sampling_timesteps if isinstance(recipe.segmenter, CDALSettings) else None,
         "flips": list(recipe.data.flips),
+        "empty_masks": "both empty: 1; one empty: 0; distances left out",
         "seed": seed,
         "device": str(predictor.segmenter.device),
         "threads": torch.get_num_threads(),

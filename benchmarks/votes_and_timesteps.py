@@ -1,0 +1,44 @@
+"""Dice of one model for several numbers of votes and of timesteps, as a Markdown table.
+
+    python benchmarks/votes_and_timesteps.py hippocampus --data DATA
+
+Timesteps 0 is the same network without diffusion. With several votes each sees the image through another flip, so the twin has at
+most as many votes as there are flips; `--no-flips` tells the effect of votes from that of flips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from cdal.evaluate import evaluate
+from cdal.predict import load
+
+GRID = ((0, 1), (0, 2), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5), (4, 15))
+
+
+def main() -> None:
+    """Run the grid."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--no-flips", action="store_true")
+    options = parser.parse_args()
+    heads = ("timesteps", "votes", "class", "Dice (95 % interval)", "HD95 mm", "s a case")
+    print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
+    for timesteps, votes in GRID:
+        predictor = load(options.model, timesteps)
+        if options.no_flips:
+            predictor.recipe = replace(predictor.recipe, data=replace(predictor.recipe.data, flips=()))
+        summary = evaluate(predictor, options.data, votes=votes).summary()
+        for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
+            low, high = scores["interval"]["dice"]
+            dice = f"{scores['dice']:.4f} ({low:.4f} - {high:.4f})"
+            print(
+                f"| {timesteps} | {votes} | {name} | {dice} | {scores['hd95']:.3f} | {summary['seconds_per_case']:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
