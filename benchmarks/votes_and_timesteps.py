@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from cdal.evaluate import evaluate
-from cdal.predict import load
+from cdal.evaluation import evaluate
+from cdal.prediction import load
 
 GRID = ((0, 1), (0, 2), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5), (4, 15))
 

@@ -11,7 +11,7 @@ import torch
 
 from cdal.data.phantoms import write_phantoms
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.train import train
+from cdal.training import train
 
 SHARED = Path(os.environ.get("CDAL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,11 +24,11 @@ from cdal.cli import main
 from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
 from cdal.errors import UserError
-from cdal.evaluate import evaluate, majority
+from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
 from cdal.metrics import count, spread
 from cdal.model_file import ModelHeader, save_model
-from cdal.predict import load, predict
+from cdal.prediction import load, predict
 from cdal.recipe import DataSettings, Recipe, UNetSettings
 from conftest import small_recipe
 
@@ -137,6 +138,69 @@ def test_pictures_get_pictures(trained: Path, phantoms: Path, tmp_path: Path):
     assert len(list(tmp_path.glob("*_mask.png"))) == 16
     # A second call into the same folder takes no result for an image.
     assert main(["predict", str(trained), str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert len(list(tmp_path.glob("*_mask.png"))) == 16
+
+
+def test_files_that_no_prediction_made_are_kept(trained: Path, phantoms: Path, tmp_path: Path):
+    """A mask drawn by hand is not replaced, an image called mask is segmented, and our own results may be made again."""
+    names = [case.name for case in open_folder(phantoms).cases[:2]]
+    (tmp_path / f"{names[0]}.png").write_bytes((phantoms / "images" / f"{names[0]}.png").read_bytes())
+    (tmp_path / "skin_mask.png").write_bytes((phantoms / "images" / f"{names[1]}.png").read_bytes())
+    (tmp_path / "hand").mkdir()
+    (tmp_path / "hand" / f"{names[0]}_mask.png").write_bytes(b"drawn by hand")
+    for _ in range(2):
+        written = predict(trained, [tmp_path], tmp_path / "hand", votes=1)
+        assert [Path(row["input"]).name for row in written.done] == ["skin_mask.png"]
+        assert "was not made by a prediction" in written.failed[str(tmp_path / f"{names[0]}.png")]
+    assert (tmp_path / "hand" / f"{names[0]}_mask.png").read_bytes() == b"drawn by hand"
+
+
+def test_the_record_keeps_what_earlier_calls_wrote(trained: Path, phantoms: Path, tmp_path: Path):
+    images = [case.image for case in open_folder(phantoms).cases[:3]]
+    predict(trained, images[:2], tmp_path, votes=1)
+    (tmp_path / f"{images[0].stem}_mask.png").unlink()
+    predict(trained, images[1:], tmp_path, votes=3)
+    rows = json.loads((tmp_path / "predictions.json").read_text())["predictions"]
+    assert [(Path(row["input"]).stem, row["vote_count"]) for row in rows] == [(p.stem, 3) for p in images[1:]]
+
+
+def test_votes_are_those_that_were_drawn(trained: Path, phantoms: Path, tmp_path: Path):
+    written = predict(trained, [open_folder(phantoms).cases[0].image], tmp_path, votes=9, timesteps=0)
+    assert written.done[0]["vote_count"] == 4  # one for each flip
+
+
+@pytest.mark.parametrize("mode", ["P", "LA"])
+def test_a_picture_is_the_same_in_every_mode(mode: str, trained: Path, phantoms: Path, tmp_path: Path):
+    gray = Pillow.open(open_folder(phantoms).cases[0].image)
+    if mode == "LA":
+        gray.convert("LA").save(tmp_path / "a.png")
+    else:
+        order = np.random.default_rng(0).permutation(256)
+        indices = Pillow.fromarray(np.argsort(order).astype(np.uint8)[np.asarray(gray)], mode="P")
+        indices.putpalette(np.repeat(order.astype(np.uint8), 3).tobytes())
+        indices.save(tmp_path / "a.png")
+    predictor = load(trained)
+    expected = predictor.predict(open_folder(phantoms).cases[0].image, case="x").probability
+    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png", case="x").probability, expected, atol=1e-5)
+
+
+def test_the_mask_has_the_shape_of_its_file(volume_model: Path, tmp_path: Path):
+    predict(volume_model, [volume(tmp_path / "a.nii.gz", shape=(*SHAPE, 1))], tmp_path / "out", votes=1)
+    assert nib.load(tmp_path / "out" / "a_mask.nii.gz").shape == (*SHAPE, 1)
+
+
+def test_a_spacing_in_the_wrong_unit_is_refused(volume_model: Path, tmp_path: Path):
+    path = volume(tmp_path / "a.nii.gz", affine=np.diag([80.0, 80.0, 80.0, 1.0]))
+    with pytest.raises(UserError, match="millimetres"):
+        load(volume_model).predict(path)
+
+
+@pytest.mark.parametrize("kind", ["complex", "colour"])
+def test_voxels_that_are_no_single_numbers_are_refused(kind: str, volume_model: Path, tmp_path: Path):
+    dtype = np.dtype(np.complex64) if kind == "complex" else np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype), np.eye(4)), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="one number a voxel"):
+        load(volume_model).predict(tmp_path / "a.nii.gz")
 
 
 # Evaluation
@@ -182,8 +246,20 @@ def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phan
     with pytest.raises(UserError, match="were seen in training"):
         evaluate(trained, phantoms, fold=2)
     with pytest.raises(UserError, match="were seen in training"):
-        evaluate(trained, phantoms, part="all")
-    assert evaluate(trained, phantoms, part="train", votes=1).summary()["cases"] == 8
+        evaluate(trained, phantoms, split="all")
+    assert evaluate(trained, phantoms, split="train", votes=1).summary()["cases"] == 8
+
+
+def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    shutil.copytree(phantoms, tmp_path / "data")
+    (tmp_path / "data" / "images" / "phantom_0004.png").write_text("no picture")
+    assert main(["evaluate", str(trained), "--data", str(tmp_path / "data"), "--votes", "1", "--json"]) == 3
+    out, error = capsys.readouterr()
+    assert json.loads(out)["cases"] == 3
+    assert "phantom_0004.png" in json.loads(out)["failed"]["phantom_0004"]
+    assert "phantom_0004.png" in error
 
 
 def test_the_majority_is_the_class_most_chose():
@@ -251,6 +327,8 @@ def test_importing_the_package_imports_no_torch():
         (["predict", "unheard-of", "x.png", "--out", "y"], "no model unheard-of"),
         (["evaluate", "unheard-of", "--data", "x"], "no model unheard-of"),
         (["info", "unheard-of"], "no model unheard-of"),
+        (["train", "phantoms", "--device", "tpu", "--data", "x", "--out", "y"], "no device 'tpu'"),
+        (["predict", "m", "x", "--out", "y", "--votes", "0"], "votes must be 1 or more"),
         (["predict", "m", "x", "--out", "y", "--training.steps", "3"], "can be given to train only"),
     ],
 )
@@ -266,7 +344,7 @@ def test_wrong_words_exit_with_2_and_say_why(
 
 
 def test_words_that_no_parser_knows_exit_with_2(tmp_path: Path):
-    for words in (["nothing"], ["predict"], ["train", "phantoms", "--device", "tpu"], ["evaluate", "m", "--votes", "many"]):
+    for words in (["nothing"], ["predict"], ["evaluate", "m", "--votes", "many"]):
         done = run(*words)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cdal.data.augment import augment
-from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours, split
+from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours, split_cases
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.formats import Image, read_image, read_label, replacing, stem_of, write_label, write_values
+from cdal.data.formats import Image, read_image, read_label, stem_of, write_label, write_values
 from cdal.data.grid import from_grid, label_to_grid, normalise, to_grid
 from cdal.data.phantoms import make_phantom, write_phantoms
 from cdal.errors import UserError
+from cdal.files import replacing
 from cdal.recipe import DataSettings
 from conftest import small_recipe
 
@@ -217,11 +218,11 @@ def test_a_constant_image_is_refused(tmp_path: Path):
 def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
     count, fold = max(count, folds), fold % folds
     cases = tuple(CaseFiles(f"{i:03d}", Path(), ()) for i in range(count))
-    parts = split(DataFolder(Path(), cases, ("a", "b")), folds, fold)
+    parts = split_cases(DataFolder(Path(), cases, ("a", "b")), folds, fold)
     together = sorted(case.name for case in (*parts.train, *parts.validation, *parts.test))
     assert together == [case.name for case in cases]
     assert [case.name for case in parts.test] == [f"{i:03d}" for i in range(fold, count, folds)]
-    assert parts.validation == split(DataFolder(Path(), cases, ("a", "b")), folds, (fold + 1) % folds).test
+    assert parts.validation == split_cases(DataFolder(Path(), cases, ("a", "b")), folds, (fold + 1) % folds).test
 
 
 # Geometry

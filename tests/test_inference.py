@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cdal.data.batch import Batch
 from cdal.inference import draw_votes
 from cdal.recipe import DataSettings, Recipe, UNetSettings
-from cdal.segmenter import Batch, Segmenter, Turn
+from cdal.segmenter import Segmenter, Turn
 
 
 class Brightness(Segmenter):

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from cdal.data.batch import Batch
 from cdal.diffusion.attention import attention_map
 from cdal.diffusion.cdal import CDAL, label_channels, to_probabilities
 from cdal.diffusion.schedule import diffuse, make_schedule
@@ -21,7 +22,7 @@ from cdal.factory import build_segmenter
 from cdal.losses import dice_and_cross_entropy, energy_score
 from cdal.recipe import CDALSettings, UNetSettings
 from cdal.recipes import PAPER
-from cdal.segmenter import Batch, one_hot
+from cdal.segmenter import one_hot
 from conftest import small_recipe
 
 KINDS = ("raw", "normalised", "none", "constant", "shuffled")

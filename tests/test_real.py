@@ -9,16 +9,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cdal.data.cases import load_case, read_case, split
+from cdal.data.cases import load_case, read_case, split_cases
 from cdal.data.folder import open_folder
 from cdal.demo import run_demo
-from cdal.evaluate import evaluate
+from cdal.evaluation import evaluate
 from cdal.metrics import count
 from cdal.model_file import shipped_models
-from cdal.predict import load
+from cdal.prediction import load
 from cdal.recipe import override
 from cdal.recipes import find_recipe, with_segmenter
-from cdal.train import train
+from cdal.training import train
 
 
 def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Path):
@@ -26,7 +26,7 @@ def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Pat
     names = sorted(p.name.removesuffix(".nii.gz") for p in (hippocampus / "imagesTr").iterdir())
     assert folder.classes == ("background", "Anterior", "Posterior")
     for fold in range(4):
-        parts = split(folder, 4, fold)
+        parts = split_cases(folder, 4, fold)
         assert (len(parts.train), len(parts.validation), len(parts.test)) == (130, 65, 65)
         assert [case.name for case in parts.test] == names[fold::4]
 
@@ -44,7 +44,7 @@ def test_intensities_of_any_scale_become_alike(hippocampus: Path):
 
 def test_the_shipped_model_segments_its_test_cases(hippocampus: Path):
     predictor, folder = load("hippocampus"), open_folder(hippocampus)
-    for case in split(folder, 4, 0).test[::16]:
+    for case in split_cases(folder, 4, 0).test[::16]:
         truth = read_case(case, folder.classes)[1][0].array[0]
         mask = predictor.predict(case.image).mask
         for k in (1, 2):
@@ -53,7 +53,7 @@ def test_the_shipped_model_segments_its_test_cases(hippocampus: Path):
 
 def test_the_shipped_model_segments_a_volume_however_it_is_stored(hippocampus: Path, tmp_path: Path):
     """The same voxels with other axes and another origin get the same volume of each class, and the same mask."""
-    source = hippocampus / "imagesTr" / f"{split(open_folder(hippocampus), 4, 0).test[0].name}.nii.gz"
+    source = hippocampus / "imagesTr" / f"{split_cases(open_folder(hippocampus), 4, 0).test[0].name}.nii.gz"
     first = nib.load(source)
     turned = first.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
     nib.save(turned, tmp_path / "turned.nii.gz")

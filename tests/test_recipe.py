@@ -57,6 +57,13 @@ def test_options_change_single_fields():
         (["--data.fold=4"], "0 to 3"),
         (["--segmenter.sampling_timesteps=3"], "divisor of segmenter.timesteps"),
         (["--segmenter.training_votes=1"], "compares votes"),
+        (["--segmenter.r1_every=0"], "segmenter.r1_every must be 1 or more"),
+        (["--segmenter.discriminator_fold=3"], "divide data.size"),
+        (["--segmenter.channels=[16,32]"], "3 levels or more"),
+        (["--segmenter.latent=-1"], "0 or more"),
+        (["--data.spacing=[1,1]"], "3 numbers above 0"),
+        (["--training.learning_rate=-1"], "more than 0"),
+        (["--training.seed=-1"], "0 or more"),
         (["--training.steps=null"], "where training.minutes is none"),
     ],
 )
@@ -72,7 +79,36 @@ def test_a_misspelt_field_in_yaml_is_told_with_the_names_that_exist():
     assert all(name in str(caught.value) for name in field_names(Recipe("x")))
 
 
-@pytest.mark.parametrize("text", ["- a list", "a: [", "training: {steps: many}", "segmenter: {name: nothing}"])
+BAD_YAML = [
+    "- a list",
+    "a: [",
+    "training: {steps: many}",
+    "segmenter: {name: nothing}",
+    "segmenter: {name: [1]}",
+    "datta: {}",
+    "training: 5",
+]
+
+
+def test_an_empty_part_is_one_left_out():
+    assert from_dict({"name": "mine", "training": None}) == Recipe("mine")
+
+
+def test_hints_are_for_the_name_that_is_wrong():
+    with pytest.raises(UserError, match=r"Did you mean training\.batch"):
+        from_dict({"training": {"batchh": 99}})
+
+
+def test_each_segmenter_takes_the_form_that_suits_the_data():
+    paper = with_segmenter(find_recipe("hippocampus"), "cdal-paper")
+    assert (paper.data.spatial_dims, paper.data.size, paper.data.flips) == (2, (40, 56), ())
+    assert paper.training.betas == (0.5, 0.9)
+    ours = with_segmenter(find_recipe("hippocampus-paper"), "cdal")
+    assert ours.segmenter == find_recipe("hippocampus").segmenter
+    assert with_segmenter(find_recipe("hippocampus"), "cdal") == find_recipe("hippocampus")
+
+
+@pytest.mark.parametrize("text", BAD_YAML)
 def test_yaml_that_is_no_recipe_is_refused(text: str, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError, match=r"bad\.yaml"):

@@ -18,13 +18,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cdal.checkpoint import load_checkpoint
 from cdal.data.folder import open_folder
+from cdal.data.phantoms import write_phantoms
 from cdal.errors import UserError
+from cdal.files import sole_writer
 from cdal.model_file import ModelHeader, find_model, load_model, read_header, save_model
 from cdal.progress import TrainingProgress
 from cdal.recipe import Recipe, UNetSettings, load_recipe, to_yaml
-from cdal.run_folder import read_log
+from cdal.run_folder import claim, read_log
 from cdal.segmenter import Supervised
-from cdal.train import train
+from cdal.training import train
 from conftest import small_recipe
 
 # The run folder
@@ -32,6 +34,7 @@ from conftest import small_recipe
 
 def test_a_run_leaves_all_that_is_promised(trained: Path):
     assert {p.name for p in trained.iterdir()} == {
+        ".lock",
         "recipe.yaml",
         "metrics.jsonl",
         "checkpoint.pt",
@@ -82,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Pat
 RUN = """
 import sys
 from conftest import small_recipe
-from cdal.train import train
+from cdal.training import train
 train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", lambda now: print(now.step, flush=True))
 """
 
@@ -140,7 +143,70 @@ def test_other_settings_train_too(phantoms: Path, tmp_path: Path):
     assert train(bf16, phantoms, tmp_path / "bf16", "cpu").is_file()
 
 
+def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(trained: Path, phantoms: Path, tmp_path: Path):
+    """The signal comes in the eighth step, between two checkpoints; the same command then ends in the same bytes."""
+
+    def press(now: TrainingProgress) -> None:
+        if now.step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small_recipe(), phantoms, tmp_path / "run", "cpu", press)
+    assert [row["step"] for row in read_log(tmp_path / "run")][-1] == 8
+    resumed = train(small_recipe(), phantoms, tmp_path / "run", "cpu")
+    assert resumed.read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
 # Faults
+
+
+def test_a_run_is_not_gone_on_with_on_other_data(phantoms: Path, tmp_path: Path):
+    other = write_phantoms(tmp_path / "other", 16, seed=9, size=32, raters=3)
+    train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
+    with pytest.raises(UserError, match="other data"):
+        train(small_recipe(steps=2), other, tmp_path / "run", "cpu")
+
+
+def test_two_trainings_do_not_share_a_folder(phantoms: Path, tmp_path: Path):
+    with sole_writer(tmp_path / "run"), pytest.raises(UserError, match="another process"):
+        train(small_recipe(), phantoms, tmp_path / "run", "cpu")
+
+
+def test_a_folder_that_never_trained_may_begin_anew(phantoms: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no such folder"):
+        train(small_recipe(steps=2), tmp_path / "nowhere", tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+    claim(tmp_path / "run", small_recipe(steps=2))
+    assert train(small_recipe(steps=3), phantoms, tmp_path / "run", "cpu").is_file()
+
+
+def test_a_model_that_is_gone_is_told(phantoms: Path, tmp_path: Path):
+    train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu").unlink()
+    with pytest.raises(UserError, match="is gone"):
+        train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(trained: Path, tmp_path: Path):
+    """A limit on the size of files stands for the end of the disk."""
+    code = """
+import resource, sys, torch
+from pathlib import Path
+from cdal.checkpoint import Checkpoint, save_checkpoint
+from cdal.data.phantoms import write_phantoms
+from cdal.errors import UserError
+from cdal.files import sole_writer
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+big = torch.nn.Linear(100, 100)
+try:
+    save_checkpoint(Path(sys.argv[1]), Checkpoint(), {}, big, {})
+except UserError as error:
+    assert "cannot be written" in str(error)
+    sys.exit(7)
+"""
+    (tmp_path / "checkpoint.pt").write_text("before")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "checkpoint.pt")], check=False)
+    assert done.returncode == 7
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_cases(phantoms: Path, tmp_path: Path):
@@ -149,7 +215,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_cases(phantoms: Path, tmp
     with pytest.raises(UserError, match="phantom_00") as caught:
         train(wild, phantoms, out, "cpu")
     assert "not finite" in str(caught.value)
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".cdal-*"))
+    assert "last good checkpoint" in str(caught.value) or not (out / "checkpoint.pt").exists()
 
 
 def test_a_damaged_checkpoint_is_refused(trained: Path, phantoms: Path, tmp_path: Path):
@@ -213,6 +280,10 @@ def newer(path: Path) -> None:
     save_file({"w": torch.zeros(2)}, path, {"cdal": json.dumps({"recipe": {}, "classes": ["a", "b"], "soul": 1})})
 
 
+def wrong_types(path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, path, {"cdal": json.dumps({"recipe": {}, "classes": ["a"], "image_channels": "x"})})
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -221,6 +292,7 @@ def newer(path: Path) -> None:
         (no_header, "no cDAL header"),
         (wrong_weights, "do not fit its recipe"),
         (newer, "newer version"),
+        (wrong_types, "cannot be read"),
     ],
 )
 def test_files_that_are_no_models_are_refused(make, said: str, tmp_path: Path):

@@ -16,20 +16,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from cdal.errors import UserError
-    from cdal.evaluate import evaluate
-    from cdal.predict import Prediction, Predictor, load, predict
+    from cdal.evaluation import evaluate
+    from cdal.prediction import Prediction, Predictor, load, predict
     from cdal.recipe import Recipe
-    from cdal.train import train
+    from cdal.training import train
 
 _HOME = {
-    "Prediction": "cdal.predict",
-    "Predictor": "cdal.predict",
+    "Prediction": "cdal.prediction",
+    "Predictor": "cdal.prediction",
     "Recipe": "cdal.recipe",
     "UserError": "cdal.errors",
-    "evaluate": "cdal.evaluate",
-    "load": "cdal.predict",
-    "predict": "cdal.predict",
-    "train": "cdal.train",
+    "evaluate": "cdal.evaluation",
+    "load": "cdal.prediction",
+    "predict": "cdal.prediction",
+    "train": "cdal.training",
 }
 
 __all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "evaluate", "load", "predict", "train"]

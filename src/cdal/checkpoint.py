@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cdal.data.formats import replacing
 from cdal.errors import UserError
+from cdal.files import replacing
+
+CHECKPOINT = "checkpoint.pt"
+"""Its name in the run folder."""
 
 
 @dataclass
@@ -24,12 +28,14 @@ class Checkpoint:
         seconds: of training so far, over all resumptions.
         best: highest mean validation Dice.
         scores: Dice by class at the last validation.
+        fingerprint: of the training data.
     """
 
     step: int = 0
     seconds: float = 0.0
     best: float = -math.inf
     scores: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = ""
 
 
 def save_checkpoint(
@@ -46,8 +52,10 @@ def save_checkpoint(
         "average": average.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
     }
+    buffer = io.BytesIO()  # torch's own writer names a full disk in words of its own
+    torch.save(content, buffer)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_checkpoint(

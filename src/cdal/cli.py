@@ -20,9 +20,8 @@ from jsonargparse import ArgumentParser, Namespace
 from cdal import __version__
 from cdal.errors import UserError
 
-DONE, BUG, BAD_INPUT, IN_PART, INTERRUPTED = 0, 1, 2, 3, 130
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
+DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes; Python's own 1 is a bug."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        again = " The same command goes on from the last checkpoint." if options.verb == "train" else ""
+        again = " The same command goes on from there." if options.verb == "train" else ""
         print(f"cdal {options.verb}: stopped.{again}", file=sys.stderr)
         return INTERRUPTED
 
@@ -87,7 +86,7 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
 
     from cdal.console import training_bar
-    from cdal.train import train
+    from cdal.training import train
 
     with training_bar() as bar:
         model = train(recipe, options.data, options.out, options.device, bar.stepped, bar.loaded)
@@ -98,7 +97,7 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
 def predict(options: Namespace) -> int:
     """Segment files with a trained model."""
     from cdal.console import counting_bar
-    from cdal.predict import predict
+    from cdal.prediction import predict
 
     with counting_bar("segmenting") as count:
         written = predict(
@@ -114,7 +113,8 @@ def predict(options: Namespace) -> int:
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
-    print(f"{len(written.done)} segmented into {options.out}, {len(written.failed)} failed")
+    passed_over = f", {written.passed_over} earlier results passed over" if written.passed_over else ""
+    print(f"{len(written.done)} segmented into {options.out}, {len(written.failed)} failed{passed_over}")
     if written.failed:
         return IN_PART if written.done else BAD_INPUT
     return DONE
@@ -123,7 +123,7 @@ def predict(options: Namespace) -> int:
 def evaluate(options: Namespace) -> int:
     """Score a model on the cases of a data folder."""
     from cdal.console import counting_bar, show_summary
-    from cdal.evaluate import evaluate
+    from cdal.evaluation import evaluate
 
     with counting_bar("scoring") as count:
         evaluation = evaluate(
@@ -142,7 +142,9 @@ def evaluate(options: Namespace) -> int:
         print(json.dumps(evaluation.summary()))
     else:
         show_summary(evaluation.summary())
-    return DONE
+    for message in evaluation.failed.values():
+        print(f"cdal evaluate: {message}", file=sys.stderr)
+    return IN_PART if evaluation.failed else DONE
 
 
 def info(options: Namespace) -> int:
@@ -194,7 +196,7 @@ def _parser() -> ArgumentParser:
     verb.add_argument("--minutes", type=float | None, help="minutes of training")
     verb.add_argument("--dry-run", action="store_true", help="print the resolved recipe and do nothing")
     verb.add_argument("--seed", type=int | None, help="of every random draw")
-    verb.add_argument("--device", type=Device, default="auto", help="where to compute")
+    verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.epilog = "Any field of the recipe (--dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
 
     verb = _verb(verbs, "predict", predict)
@@ -223,7 +225,9 @@ def _parser() -> ArgumentParser:
 
 def _verb(verbs: Any, name: str, function: Any) -> ArgumentParser:
     verb = ArgumentParser(description=function.__doc__)
-    verb.add_argument("--config", action="config", help="a YAML file with any of these options")
+    verb.add_argument(
+        "--config", action="config", help="a YAML file with any of these options (for fields of the recipe write a recipe)"
+    )
     verbs.add_subcommand(name, verb, help=function.__doc__)
     return verb
 
@@ -235,7 +239,7 @@ def _sampling(verb: ArgumentParser) -> None:
 
 def _common(verb: ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=0, help="of every random draw")
-    verb.add_argument("--device", type=Device, default="auto", help="where to compute")
+    verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
 
 
 def _split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:

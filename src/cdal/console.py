@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cdal.metrics import DISTANCES, SCORES
 from cdal.progress import TrainingProgress
 
 _error = Console(stderr=True)
@@ -87,18 +88,10 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     said = ", ".join(f"{name} {value}" for name, value in protocol.items())
     table = Table(title=f"{summary['cases']} cases, mean and 95 % interval over cases", caption=said)
     table.add_column("class")
-    headings = {
-        "dice": "Dice",
-        "iou": "IoU",
-        "precision": "precision",
-        "recall": "recall",
-        "hd95": "HD95 mm",
-        "assd": "ASSD mm",
-    }
-    for heading in headings.values():
-        table.add_column(heading, justify="right")
+    for score, heading in SCORES.items():
+        table.add_column(f"{heading} {protocol['unit']}" if score in DISTANCES else heading, justify="right")
     for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
-        table.add_row(name, *[_cell(scores, score) for score in headings])
+        table.add_row(name, *[_cell(scores, score) for score in SCORES])
     console = Console()
     console.print(table)
     for name, value in summary.get("annotators", {}).items():

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from cdal.data.cases import read_case, split
+from cdal.data.cases import read_case, split_cases
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
-from cdal.evaluate import Evaluation, evaluate, majority
-from cdal.metrics import spread
-from cdal.predict import load
+from cdal.evaluation import Evaluation, evaluate, majority
+from cdal.metrics import SCORES, spread
+from cdal.prediction import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe
 from cdal.report import Section, case_picture, embed, write_report
-from cdal.train import train
+from cdal.training import train
 
 COUNT = 160
 VOTES = 16
@@ -88,7 +88,7 @@ def _pictures(model: Path, data: Path, device: str, seed: int) -> list[str]:
     folder = open_folder(data)
     recipe = predictor.header.recipe
     pictures = []
-    for case in split(folder, recipe.data.folds, recipe.data.fold).test[:SHOWN]:
+    for case in split_cases(folder, recipe.data.folds, recipe.data.fold).test[:SHOWN]:
         image, labels = read_case(case, folder.classes)
         prediction = predictor.predict(image, VOTES, seed, case.name, keep_votes=True)
         raters = np.stack([label.array[0] for label in labels])
@@ -107,9 +107,9 @@ def _sections(evaluation: Evaluation, run: Path, pictures: list[str]) -> list[Se
     agreement = summary["annotators"]
     scores = summary["mean"]
     rows = [("score", "mean", "95 % interval")]
-    for name in ("dice", "iou", "precision", "recall", "hd95", "assd"):
+    for name, heading in SCORES.items():
         low, high = scores["interval"][name]
-        rows.append((name, f"{scores[name]:.4f}", f"{low:.4f} to {high:.4f}"))
+        rows.append((heading, f"{scores[name]:.4f}", f"{low:.4f} to {high:.4f}"))
     opinions = [
         ("measure", "value"),
         ("generalised energy distance, votes", f"{agreement['ged']:.4f}"),

@@ -14,6 +14,12 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy import ndimage, stats
 
+SCORES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "hd95": "HD95", "assd": "ASSD"}
+"""Every score of a class and how it is written."""
+
+DISTANCES = ("hd95", "assd")
+"""Those that have a unit."""
+
 
 @dataclass(frozen=True)
 class Counts:

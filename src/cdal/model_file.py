@@ -13,9 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 import cdal
-from cdal.data.formats import replacing
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
+from cdal.files import replacing
 from cdal.recipe import Recipe, from_dict, to_dict
 from cdal.segmenter import Segmenter
 
@@ -82,7 +82,10 @@ def read_header(path: Path) -> ModelHeader:
     try:
         values = json.loads(text)
         recipe = from_dict(values.pop("recipe"), f"{path}: its recipe")
-        return ModelHeader(recipe=recipe, **{**values, "classes": tuple(values["classes"])})
+        header = ModelHeader(recipe=recipe, **{**values, "classes": tuple(map(str, values["classes"]))})
+        if len(header.classes) < 2 or not isinstance(header.image_channels, int):
+            raise ValueError(f"classes {header.classes}, image_channels {header.image_channels!r}")
+        return header
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: its header cannot be read ({error}). Was it written by a newer version of cDAL?") from error
 
@@ -103,9 +106,12 @@ def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") ->
     predictor = segmenter.players()[segmenter.predictor]
     try:
         with safe_open(path, framework="pt") as file:
-            predictor.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        predictor.load_state_dict(weights)
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: its weights do not fit its recipe: {error}") from error
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise UserError(f"{path}: some of its weights are NaN or infinite. Train it again.")
     return segmenter.to(torch.device(device)).eval(), header
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cdal.errors import UserError
+
+Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CDALSettings:
         generator: `fast` (encode once, denoise at a quarter of the resolution) or `paper` (the paper's network).
         channels: features of the network at each level, from full resolution downwards.
         denoiser_channels: features of the fast denoiser.
-        denoiser_blocks: residual blocks of the fast denoiser; of the paper generator, blocks a level.
+        denoiser_blocks: residual blocks of the fast denoiser.
         latent: length L of the random latent z (Sec. 2.3).
         embedding: length of the embedding of z and t.
         timesteps: T of training, the number of noise levels.
@@ -98,7 +101,7 @@ class CDALSettings:
     votes: int = 5
     discriminator_channels: tuple[int, ...] = (48, 64, 96)
     discriminator_fold: int = 4
-    attention: Literal["raw", "normalised", "none", "constant", "shuffled"] = "normalised"
+    attention: Attention = "normalised"
     attention_downsample: int = 8
     squared_error: float = 1.0
     energy: float = 1.0
@@ -128,6 +131,7 @@ class UNetSettings:
 
 
 SegmenterSettings = CDALSettings | UNetSettings
+_PARTS = ("data", "segmenter", "training")
 SETTINGS: dict[str, type[SegmenterSettings]] = {"cdal": CDALSettings, "unet": UNetSettings}
 
 
@@ -141,6 +145,7 @@ class TrainingSettings:
         batch: patches a step.
         learning_rate: peak learning rate of the player that predicts (AdamW).
         discriminator_learning_rate: peak learning rate of the discriminator (Adam).
+        betas: momenta of AdamW. The discriminator's are the paper's (0.5, 0.9).
         weight_decay: of AdamW.
         warmup: share of the budget during which the learning rate rises; one cosine follows.
         ema: decay of the moving average of the weights that predict; it builds up over the first steps.
@@ -157,6 +162,7 @@ class TrainingSettings:
     batch: int = 2
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-2
     warmup: float = 0.05
     ema: float = 0.999
@@ -194,53 +200,74 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: names the field, what was expected and what came.
     """
-    data, segmenter, training = recipe.data, recipe.segmenter, recipe.training
+    _check_data(recipe.data, len(recipe.segmenter.channels))
+    _check_training(recipe.training)
+    _need(recipe, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
+    _need(recipe, "segmenter.channels", lambda channels: len(channels) >= 1 and min(channels) >= 1, "some numbers of 1 or more")
+    if isinstance(recipe.segmenter, CDALSettings):
+        _check_cdal(recipe)
 
-    def need(holds: bool, field_name: str, value: object, expected: str) -> None:
-        if not holds:
-            raise UserError(f"{field_name} must be {expected}; it is {value!r}.")
 
-    need(data.spatial_dims in (2, 3), "data.spatial_dims", data.spatial_dims, "2 or 3")
-    need(len(data.size) == data.spatial_dims, "data.size", data.size, f"{data.spatial_dims} numbers (data.spatial_dims)")
-    divisor = 2 ** (len(segmenter.channels) - 1)
-    need(all(s > 0 and s % divisor == 0 for s in data.size), "data.size", data.size, f"multiples of {divisor}")
-    need(data.folds >= 3, "data.folds", data.folds, "at least 3 (test, validation and training)")
-    need(0 <= data.fold < data.folds, "data.fold", data.fold, f"0 to {data.folds - 1}")
-    need(data.neighbours >= 0, "data.neighbours", data.neighbours, "0 or more")
-    need(data.slice_axis in (0, 1, 2), "data.slice_axis", data.slice_axis, "0, 1 or 2")
-    axes = range(data.spatial_dims)
-    need(all(axis in axes for axis in data.flips), "data.flips", data.flips, f"axes among {list(axes)}")
-    need(training.batch >= 1, "training.batch", training.batch, "1 or more")
-    need(
-        training.steps is not None or training.minutes is not None,
-        "training.steps",
-        training.steps,
-        "a number where training.minutes is none",
+def _check_data(data: DataSettings, levels: int) -> None:
+    dims = data.spatial_dims
+    _need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
+    _need(data, "data.size", lambda size: len(size) == dims, f"{dims} numbers (data.spatial_dims)")
+    divisor = max(4, 2 ** (levels - 1))
+    _need(data, "data.size", lambda size: all(s > 0 and s % divisor == 0 for s in size), f"multiples of {divisor}")
+    _need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
+    _need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
+    _need(data, "data.fold", lambda fold: 0 <= fold < data.folds, f"0 to {data.folds - 1}")
+    _need(data, "data.neighbours", lambda n: n >= 0, "0 or more")
+    _need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
+    _need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
+    for name in ("rotation", "scaling", "shift", "intensity"):
+        _need(data, f"data.{name}", lambda strength: strength >= 0, "0 or more")
+
+
+def _check_training(training: TrainingSettings) -> None:
+    endless = training.minutes is None
+    _need(training, "training.steps", lambda steps: steps is not None or not endless, "a number where training.minutes is none")
+    for name in ("steps", "batch", "validate_every", "validation_votes", "checkpoint_every"):
+        _need(training, f"training.{name}", lambda number: number is None or number >= 1, "1 or more")
+    for name in ("minutes", "learning_rate", "discriminator_learning_rate", "clip"):
+        _need(training, f"training.{name}", lambda number: number is None or number > 0, "more than 0")
+    for name in ("ema", "warmup"):
+        _need(training, f"training.{name}", lambda share: 0 <= share < 1, "at least 0 and below 1")
+    _need(training, "training.betas", lambda betas: all(0 <= beta < 1 for beta in betas), "at least 0 and below 1")
+    for name in ("weight_decay", "seed"):
+        _need(training, f"training.{name}", lambda number: number >= 0, "0 or more")
+
+
+def _check_cdal(recipe: Recipe) -> None:
+    settings = recipe.segmenter
+    assert isinstance(settings, CDALSettings)
+    fast, T = settings.generator == "fast", settings.timesteps
+    _need(recipe, "segmenter.channels", lambda channels: len(channels) >= 3 or not fast, "3 levels or more (the fast generator)")
+    for name in ("denoiser_channels", "denoiser_blocks", "embedding", "timesteps", "r1_every", "attention_downsample"):
+        _need(recipe, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
+    for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
+        _need(recipe, f"segmenter.{name}", lambda number: number >= 0, "0 or more")
+    _need(
+        recipe,
+        "segmenter.sampling_timesteps",
+        lambda steps: T % steps == 0 if steps >= 1 else steps == 0 and fast,
+        f"a divisor of segmenter.timesteps ({T}), or 0 with the fast generator",
     )
-    need(training.steps is None or training.steps >= 1, "training.steps", training.steps, "1 or more")
-    need(training.minutes is None or training.minutes > 0, "training.minutes", training.minutes, "more than 0")
-    need(0 <= training.ema < 1, "training.ema", training.ema, "at least 0 and below 1")
-    need(0 <= training.warmup < 1, "training.warmup", training.warmup, "at least 0 and below 1")
-    need(segmenter.votes >= 1, "segmenter.votes", segmenter.votes, "1 or more")
-    for name in ("validate_every", "validation_votes", "checkpoint_every"):
-        need(getattr(training, name) >= 1, f"training.{name}", getattr(training, name), "1 or more")
-    if isinstance(segmenter, CDALSettings):
-        need(segmenter.timesteps >= 1, "segmenter.timesteps", segmenter.timesteps, "1 or more")
-        sampling = segmenter.sampling_timesteps
-        need(
-            segmenter.timesteps % sampling == 0 if sampling >= 1 else sampling == 0 and segmenter.generator == "fast",
-            "segmenter.sampling_timesteps",
-            sampling,
-            f"a divisor of segmenter.timesteps ({segmenter.timesteps}), or 0 with the fast generator",
-        )
-        need(0 <= segmenter.recycling <= 1, "segmenter.recycling", segmenter.recycling, "between 0 and 1")
-        least_votes = 2 if segmenter.energy else 1
-        need(
-            segmenter.training_votes >= least_votes,
-            "segmenter.training_votes",
-            segmenter.training_votes,
-            f"{least_votes} or more" + (" (the energy score compares votes)" if segmenter.energy else ""),
-        )
+    _need(recipe, "segmenter.recycling", lambda share: 0 <= share <= 1, "between 0 and 1")
+    least = 2 if settings.energy else 1
+    reason = " (the energy score compares votes)" if settings.energy else ""
+    _need(recipe, "segmenter.training_votes", lambda votes: votes >= least, f"{least} or more{reason}")
+    _need(recipe, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "some numbers of 1 or more")
+    folds = [fold for fold in (1, 2, 4, 8) if all(size % fold == 0 for size in recipe.data.size)]
+    _need(recipe, "segmenter.discriminator_fold", lambda fold: fold in folds, f"one of {folds}, which divide data.size")
+
+
+def _need(owner: Any, field_name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    """Refuse a field's value; `owner` is the recipe or the part whose field it is."""
+    part, name = field_name.split(".")
+    value = getattr(getattr(owner, part) if isinstance(owner, Recipe) else owner, name)
+    if not holds(value):
+        raise UserError(f"{field_name} must be {expected}; it is {value!r}.")
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -266,11 +293,17 @@ def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{origin} must be a mapping with data, segmenter and training; it is {type(values).__name__}.")
-    segmenter = values.get("segmenter")
-    kind = segmenter.get("name", "cdal") if isinstance(segmenter, Mapping) else "cdal"
-    if kind not in SETTINGS:
+    given = {name: value for name, value in values.items() if value is not None}  # an empty part is one left out
+    unknown = [str(name) for name in given if name not in ("name", *_PARTS)]
+    if unknown:
+        raise UserError(f"{origin}: no part is called {', '.join(unknown)}. The parts are: name, {', '.join(_PARTS)}.")
+    wrong = [name for name in _PARTS if not isinstance(given.get(name, {}), Mapping)]
+    if wrong:
+        raise UserError(f"{origin}: {wrong[0]} must be a mapping of fields; it is {given[wrong[0]]!r}.")
+    kind = given.get("segmenter", {}).get("name", "cdal")
+    if not isinstance(kind, str) or kind not in SETTINGS:
         raise UserError(f"{origin}: no segmenter is called {kind!r}. There are: {', '.join(SETTINGS)}.")
-    return _parse(Recipe("", segmenter=SETTINGS[kind]()), lambda parser: parser.parse_object(dict(values)), origin)
+    return _parse(Recipe("", segmenter=SETTINGS[kind]()), lambda parser: parser.parse_object(given), origin)
 
 
 def override(recipe: Recipe, options: Sequence[str]) -> Recipe:
@@ -313,20 +346,23 @@ def field_names(recipe: Recipe) -> list[str]:
 def _parse(base: Recipe, parse: Any, origin: str) -> Recipe:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--name", type=str, default=base.name)
-    for part in ("data", "segmenter", "training"):
+    for part in _PARTS:
         parser.add_argument(f"--{part}", type=type(getattr(base, part)), default=getattr(base, part))
     try:
         parts = parser.instantiate(parse(parser))
     except ArgumentError as error:
         raise UserError(f"{origin}: {_explain(str(error), field_names(base))}") from error
-    return Recipe(**{name: parts[name] for name in ("name", "data", "segmenter", "training")})
+    return Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
 
 
 def _explain(message: str, names: Sequence[str]) -> str:
-    """The parser's message, with the fields most like the one it did not know, and all of them."""
-    words = message.replace("'", " ").replace('"', " ").replace("=", " ").replace("--", " ").split()
-    last_parts = {name.split(".")[1]: name for name in names}
-    close = [like[0] for word in words if (like := difflib.get_close_matches(word, names, n=1, cutoff=0.8))]
-    close += [last_parts[part] for word in words for part in difflib.get_close_matches(word, last_parts, n=1, cutoff=0.75)]
-    hint = f" Did you mean {close[0]}?" if close and close[0] not in message else ""
+    """The parser's message, with the field most like the one it did not know, and all of them."""
+    unknown = re.search(r"unrecognized arguments: --([\w.]+)|option '([\w.]+)'", message)
+    if unknown is None:
+        return message.strip()
+    wrong = unknown[1] or unknown[2]
+    by_last_part = {name.split(".")[1]: name for name in names}
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
+    close = close or [by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)]
+    hint = f" Did you mean {close[0]}?" if close else ""
     return f"{message.strip()}{hint}\nThe fields are: {', '.join(names)}."

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from cdal.data.formats import replacing
+from cdal.files import replacing
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -1,4 +1,4 @@
-"""The log of a run: `metrics.jsonl`, TensorBoard events, and the picture of the learning curve."""
+"""A run folder: the recipe it belongs to, and its log: `metrics.jsonl`, TensorBoard events, the picture of the learning curve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cdal.data.formats import replacing
+from cdal.checkpoint import CHECKPOINT
+from cdal.errors import UserError
+from cdal.files import replacing
+from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
+
+_RECIPE = "recipe.yaml"
+
+
+def check_same_recipe(out: Path, recipe: Recipe) -> None:
+    """Make sure that the run in a folder, if there is one, is this one.
+
+    Raises:
+        UserError: the folder holds the checkpoint of another recipe.
+    """
+    if not (out / CHECKPOINT).is_file():
+        return
+    there, here = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
+    differing = [
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now" for name in here if there.get(name) != here[name]
+    ]
+    if differing:
+        raise UserError(
+            f"{out} holds a run of another recipe: {'; '.join(differing)}. "
+            "Give the same settings to go on with it, or another --out."
+        )
+
+
+def claim(out: Path, recipe: Recipe) -> None:
+    """Write the recipe into the run folder; errors as `check_same_recipe`."""
+    check_same_recipe(out, recipe)
+    with replacing(out / _RECIPE) as temporary:
+        temporary.write_text(to_yaml(recipe), encoding="utf-8")
 
 
 class Log:
@@ -50,7 +81,10 @@ def read_log(out: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl`; a last line that was cut off is left out."""
     path = out / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged: {error}. Take it away to go on without the log so far.") from error
 
 
 def learning_curve(out: Path) -> Path | None:
@@ -89,3 +123,10 @@ def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
         chunk = points[i : i + width]
         means.append((chunk[-1][0], sum(value for _, value in chunk) / len(chunk)))
     return means
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -7,9 +7,18 @@ import zlib
 import numpy as np
 import torch
 
+from cdal.errors import UserError
+
 
 def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded from all the keys, such as (seed, step, rank) or (seed, case)."""
+    """A generator seeded from all the keys, such as (seed, step, rank) or (seed, case).
+
+    Raises:
+        UserError: a number is negative.
+    """
+    negative = [key for key in keys if isinstance(key, int) and key < 0]
+    if negative:
+        raise UserError(f"a seed must be 0 or more; it is {negative[0]}.")
     numbers = [zlib.crc32(key.encode()) if isinstance(key, str) else key for key in keys]
     state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

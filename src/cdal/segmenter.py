@@ -14,21 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdal.data.batch import Batch
 from cdal.losses import dice_and_cross_entropy
-
-
-class Batch(NamedTuple):
-    """Cases as the segmenter sees them in training.
-
-    Attributes:
-        image: `[B, C, *S]`, normalised.
-        label: `[B, *S]`, whole numbers from 0 (background) to K - 1.
-        cases: the B names, for messages.
-    """
-
-    image: Tensor
-    label: Tensor
-    cases: tuple[str, ...]
 
 
 class Turn(NamedTuple):

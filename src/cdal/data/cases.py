@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from cdal.data.augment import augment
+from cdal.data.batch import Batch
 from cdal.data.folder import CaseFiles, DataFolder
 from cdal.data.formats import Image, read_image, read_label
 from cdal.data.grid import label_to_grid, normalise, to_grid
 from cdal.errors import UserError
 from cdal.recipe import DataSettings
 from cdal.seeds import generator
-from cdal.segmenter import Batch
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Split:
     test: tuple[CaseFiles, ...]
 
 
-def split(folder: DataFolder, folds: int, fold: int) -> Split:
+def split_cases(folder: DataFolder, folds: int, fold: int) -> Split:
     """Case i of the sorted names belongs to part i mod `folds`; test is part k, validation part k + 1, the others train.
 
     Raises:
@@ -85,7 +85,7 @@ def load_case(files: CaseFiles, classes: Sequence[str], settings: DataSettings) 
     image, labels = read_case(files, classes)
     if len(image.shape) < settings.spatial_dims:
         raise UserError(f"{files.image}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D recipe.")
-    grid = normalise(to_grid(image, settings.spacing), str(files.image))
+    grid = normalise(to_grid(image, settings.spacing, str(files.image)), str(files.image))
     stacked = torch.stack([label_to_grid(label, len(classes), settings.spacing) for label in labels])
     return Case(files.name, grid.as_tensor().contiguous(), stacked)
 

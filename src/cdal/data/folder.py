@@ -64,10 +64,9 @@ def open_folder(root: Path) -> DataFolder:
         expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
         found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise UserError(f"{root}: expected {expected}; it holds {found}.")
-    images = {stem_of(path): path for path in _files(root / layout[0])}
+    images = _by_stem(root / layout[0])
     labels: dict[str, list[Path]] = {}
-    for path in _files(root / layout[1]):
-        stem = stem_of(path)
+    for stem, path in _by_stem(root / layout[1]).items():
         rater = _RATER.match(stem)
         name = rater["name"] if rater and stem not in images else stem
         labels.setdefault(name, []).append(path)
@@ -81,8 +80,16 @@ def open_folder(root: Path) -> DataFolder:
     return DataFolder(root, cases, _class_names(declared, root / "dataset.json"), licence)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if suffix_of(path) and not path.name.startswith("."))
+def _by_stem(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not suffix_of(path) or path.name.startswith(".") or not path.is_file():
+            continue
+        stem = stem_of(path)
+        if stem in files:
+            raise UserError(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
+        files[stem] = path
+    return files
 
 
 def _need_partners(names: list[str], what: str, folder: Path) -> None:

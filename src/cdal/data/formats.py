@@ -6,10 +6,6 @@ place. Files appear whole or not at all.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cdal.errors import UserError
+from cdal.files import replacing
 
 SUFFIXES = (".nii.gz", ".nii", ".png")
 """What can be read and written; the longest that fits a name is taken."""
@@ -64,12 +61,12 @@ def stem_of(path: Path) -> str:
 
 
 def read_image(path: Path) -> Image:
-    """Read an image.
+    """Read an image. A palette is resolved to the colours it stands for, or to gray.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, or holds values that are not finite.
     """
-    image = _reader(path)(path)
+    image = _read_nifti(path) if _need_suffix(path) != ".png" else _read_png(path, resolve_palette=True)
     if not np.isfinite(image.array).all():
         bad = int((~np.isfinite(image.array)).sum())
         raise UserError(f"{path}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say) first.")
@@ -77,16 +74,16 @@ def read_image(path: Path) -> Image:
 
 
 def read_label(path: Path) -> Image:
-    """Read a label image; `array` is `[1, *S]` of whole numbers.
+    """Read a label image; `array` is `[1, *S]` of whole numbers. A palette's numbers are the classes.
 
     Raises:
         UserError: as `read_image`, or the values are not whole numbers from 0.
     """
-    label = read_image(path)
+    label = _read_nifti(path) if _need_suffix(path) != ".png" else _read_png(path, resolve_palette=False)
     if label.array.shape[0] != 1:
         raise UserError(f"{path}: expected a label image of one channel; it has {label.array.shape[0]} (shape {label.shape}).")
     rounded = np.round(label.array)
-    if np.abs(label.array - rounded).max() > 1e-3 or rounded.min() < 0 or rounded.max() > 255:
+    if not (np.abs(label.array - rounded).max() <= 1e-3 and rounded.min() >= 0 and rounded.max() <= 255):
         raise UserError(
             f"{path}: expected a label image of whole numbers from 0 to 255; its values lie between {label.array.min():g} and "
             f"{label.array.max():g}. Was an image given as a label, or a mask interpolated?"
@@ -133,54 +130,27 @@ def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
     return path
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends, and goes if the block fails.
-
-    Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix="".join(path.suffixes[-2:]))
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror or error}. Free some space, or choose another folder."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _reader(path: Path) -> Callable[[Path], Image]:
+def _need_suffix(path: Path) -> str:
     suffix = suffix_of(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file." if not path.exists() else f"{path} is not a file.")
     if suffix is None:
         raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}; its name ends otherwise. Convert it first.")
-    return _read_png if suffix == ".png" else _read_nifti
+    return suffix
 
 
 def _read_nifti(path: Path) -> Image:
     try:
         file: Any = nib.load(path)
+        stored = np.dtype(file.get_data_dtype())
+        if stored.kind not in "iufb":
+            raise UserError(
+                f"{path}: expected one number a voxel; it holds {stored} (colours or complex numbers). Convert it first."
+            )
         array = np.asarray(file.dataobj, dtype=np.float32)
         affine = np.asarray(file.affine, dtype=np.float64)
+    except UserError:
+        raise
     except Exception as error:  # nibabel and zlib raise a dozen kinds for damaged files
         raise UserError(
             f"{path} cannot be read as NIfTI: {error or type(error).__name__}. Is the file complete, and is it what its name says?"
@@ -199,19 +169,27 @@ def _read_nifti(path: Path) -> Image:
 def _write_nifti(path: Path, array: np.ndarray, like: Image) -> None:
     header = None if like.header is None else like.header.copy()
     if header is not None:
+        stored = header.get_data_shape()
+        if array.ndim == 3 and stored[:3] == array.shape and set(stored[3:]) == {1}:
+            array = array.reshape(stored)  # the input had further axes of length 1, and so has its mask
         header.set_data_dtype(array.dtype)
         header["cal_min"] = header["cal_max"] = 0
     with replacing(path) as temporary:
         nib.save(nib.Nifti1Image(array, like.affine, header), temporary)
 
 
-def _read_png(path: Path) -> Image:
+def _read_png(path: Path, resolve_palette: bool) -> Image:
     try:
         with Pillow.open(path) as file:
-            array = np.asarray(file)
+            array = np.asarray(file.convert("RGBA") if resolve_palette and file.mode in ("P", "PA") else file)
+            gray = file.mode in ("P", "PA") and array.ndim == 3 and (array[..., :3] == array[..., :1]).all()
     except Exception as error:  # Pillow raises its own kinds beside OSError, SyntaxError and ValueError
         raise UserError(
             f"{path} cannot be read as PNG: {error or type(error).__name__}. Is the file complete, and is it what its name says?"
         ) from error
+    if array.ndim == 3 and array.shape[-1] in (2, 4) and (array[..., -1] == np.iinfo(array.dtype).max).all():
+        array = array[..., :-1]  # an alpha channel that hides nothing
+    if gray:
+        array = array[..., :1]
     channels = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
     return Image(channels.astype(np.float32), None, ".png")

@@ -15,19 +15,32 @@ from torch import Tensor
 from cdal.data.formats import Image
 from cdal.errors import UserError
 
+MOST_VOXELS = 3e8
+"""Voxels of a resampled image; more are the sign of a spacing in the wrong unit."""
 
-def to_grid(image: Image, spacing: tuple[float, ...] | None) -> MetaTensor:
+
+def to_grid(image: Image, spacing: tuple[float, ...] | None, name: str = "the image") -> MetaTensor:
     """The image on the network's grid, `[C, *S]`, with its affine.
 
     Args:
         image: on its own grid.
         spacing: millimetres per voxel; none keeps the image's own.
+        name: of the image, for the message.
+
+    Raises:
+        UserError: the image would be larger than `MOST_VOXELS`.
     """
     if image.affine is None:
         return MetaTensor(torch.from_numpy(image.array.copy()))
     values = _as_meta(image)
     if spacing is None or np.allclose(values.pixdim.numpy(), spacing, rtol=1e-3):
         return values
+    voxels = np.prod(np.array(values.shape[1:]) * values.pixdim.numpy() / spacing)
+    if voxels > MOST_VOXELS:
+        raise UserError(
+            f"{name}: at the model's {spacing} mm a voxel it would have {voxels:.2g} voxels, more than {MOST_VOXELS:.2g}. Its own "
+            f"spacing is {tuple(round(float(s), 3) for s in values.pixdim)}: is that in millimetres? Crop it, or mend its header."
+        )
     resampled = Spacing(pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64)(values)
     return _meta(resampled.float())
 
@@ -67,10 +80,15 @@ def normalise(values: MetaTensor, name: str) -> MetaTensor:
     """
     flat = values.as_tensor().flatten(1).numpy()
     low, high = np.percentile(flat, [0.5, 99.5], axis=1, keepdims=True).astype(np.float32)
-    if (high <= low).any():  # a small bright object in a flat image
-        low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
-    if (high <= low).any():
-        raise UserError(f"{name}: expected an image with some contrast; every voxel is {flat[0, 0]:g}. Is it the right file?")
+    # A channel that is flat but for a small object has no percentiles to clip to.
+    sparse = high <= low
+    low = np.where(sparse, flat.min(axis=1, keepdims=True), low)
+    high = np.where(sparse, flat.max(axis=1, keepdims=True), high)
+    constant = (high <= low)[:, 0]
+    if constant.any():
+        raise UserError(
+            f"{name}: expected an image with some contrast; every voxel is {low[constant][0, 0]:g}. Is it the right file?"
+        )
     flat = np.clip(flat, low, high)
     # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
     wide = flat.astype(np.float64)

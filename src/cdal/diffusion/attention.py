@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kind = Literal["raw", "normalised", "none", "constant", "shuffled"]
+from cdal.recipe import Attention
 
 
-def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: Kind, rng: torch.Generator) -> Tensor:
+def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: Attention, rng: torch.Generator) -> Tensor:
     """The factor A by which the label is multiplied before it is noised: x0_att = x0 * A.
 
     - `raw`: the paper's A_D, the mean over channels of the discriminator's features. Nothing bounds it: on trained

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdal.data.batch import Batch
 from cdal.diffusion.attention import attention_map
 from cdal.diffusion.discriminator import Discriminator
 from cdal.diffusion.fast import to_x0
@@ -15,7 +16,7 @@ from cdal.diffusion.generator import Features, Generator
 from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, sample_posterior
 from cdal.losses import dice_and_cross_entropy, energy_score
 from cdal.recipe import CDALSettings
-from cdal.segmenter import Batch, Segmenter, Turn, one_hot, randn, sum_of
+from cdal.segmenter import Segmenter, Turn, one_hot, randn, sum_of
 
 
 class CDAL(Segmenter):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.segmenters import PAPER
+from cdal.recipes.segmenters import with_segmenter
 
 
 def hippocampus() -> Recipe:
@@ -31,19 +31,6 @@ def hippocampus_slices() -> Recipe:
 
 
 def hippocampus_paper() -> Recipe:
-    """The paper's way, to the letter: single slices of 32 x 32, the paper's network, raw attention, squared error alone."""
-    volume = hippocampus()
-    return replace(
-        volume,
-        name="hippocampus-paper",
-        data=replace(volume.data, spatial_dims=2, size=(32, 32), slice_axis=2, flips=(), shift=2.0),
-        segmenter=PAPER,
-        training=replace(
-            volume.training,
-            batch=32,
-            learning_rate=1.6e-4,
-            discriminator_learning_rate=1.25e-4,
-            weight_decay=0.0,
-            precision="32",
-        ),
-    )
+    """The paper's way: single slices of 32 x 32, the paper's network, raw attention, squared error alone."""
+    paper = with_segmenter(hippocampus(), "cdal-paper")
+    return replace(paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)))

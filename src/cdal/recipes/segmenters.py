@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.errors import UserError
-from cdal.recipe import CDALSettings, Recipe, SegmenterSettings, UNetSettings
+from cdal.recipe import CDALSettings, Recipe, UNetSettings
 
 PAPER = CDALSettings(
     generator="paper",
@@ -25,14 +25,18 @@ PAPER = CDALSettings(
     adversarial=0.0,
     training_votes=1,
     recycling=0.0,
+    r1_every=10,
 )
-"""The method to the letter: the raw attention map and the squared error alone; for the hippocampus as large as the authors'."""
+"""The method to the letter: the raw attention map and the squared error alone. For the hippocampus as large as the authors'."""
 
 SEGMENTERS: dict[str, str] = {
     "cdal": "few-step conditional diffusion, encode once and denoise at a quarter of the resolution (the default)",
-    "cdal-paper": "Hejrati et al., MICCAI 2024, to the letter: raw attention map, squared error alone",
+    "cdal-paper": "Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice",
     "unet": "the image network of cdal alone, with Dice and cross-entropy",
 }
+
+_SLICES_FOR_A_VOLUME = 16
+"""Slices in a batch of a 2D network for each volume in a batch of a 3D one."""
 
 
 def with_segmenter(recipe: Recipe, name: str) -> Recipe:
@@ -43,10 +47,36 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     """
     if name not in SEGMENTERS:
         raise UserError(f"no segmenter {name!r}. There are: {', '.join(SEGMENTERS)}.")
-    if name == "cdal":
-        settings: SegmenterSettings = recipe.segmenter if isinstance(recipe.segmenter, CDALSettings) else CDALSettings()
-    elif name == "cdal-paper":
-        settings = PAPER
-    else:
-        settings = UNetSettings(channels=recipe.segmenter.channels, votes=2 ** len(recipe.data.flips))
-    return replace(recipe, segmenter=settings)
+    if name == "cdal-paper":
+        return _paper(recipe)
+    if name == "unet":
+        votes = 2 ** len(recipe.data.flips)
+        return replace(recipe, segmenter=UNetSettings(channels=recipe.segmenter.channels, votes=votes))
+    settings = recipe.segmenter
+    ours = isinstance(settings, CDALSettings) and settings.generator == "fast"
+    return recipe if ours else replace(recipe, segmenter=CDALSettings())
+
+
+def _paper(recipe: Recipe) -> Recipe:
+    """The paper's method on the recipe's data: single slices, no flips, its learning rates and momenta.
+
+    Not the paper's: gradients are clipped, the learning rate follows a cosine, patches are rotated and scaled as the recipe says.
+    """
+    data, training = recipe.data, recipe.training
+    if data.spatial_dims == 3:
+        size = tuple(s for axis, s in enumerate(data.size) if axis != data.slice_axis)
+        data = replace(data, spatial_dims=2, size=size)
+        training = replace(training, batch=training.batch * _SLICES_FOR_A_VOLUME)
+    return replace(
+        recipe,
+        data=replace(data, neighbours=0, flips=()),
+        segmenter=PAPER,
+        training=replace(
+            training,
+            learning_rate=1.6e-4,
+            discriminator_learning_rate=1.25e-4,
+            betas=(0.5, 0.9),
+            weight_decay=0.0,
+            precision="32",
+        ),
+    )

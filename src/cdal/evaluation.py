@@ -16,16 +16,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from cdal.data.cases import read_case, split
+from cdal import __version__
+from cdal.data.cases import read_case, split_cases
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.formats import Image, replacing
+from cdal.data.formats import Image
 from cdal.errors import UserError
-from cdal.metrics import bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
-from cdal.predict import Prediction, Predictor, load
+from cdal.files import replacing
+from cdal.metrics import SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
+from cdal.prediction import Prediction, Predictor, load
 from cdal.recipe import CDALSettings
 
-SCORES = ("dice", "iou", "precision", "recall", "hd95", "assd")
-Part = Literal["train", "validation", "test", "all"]
+Split = Literal["train", "validation", "test", "all"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Evaluation:
         annotators: one for each case with several annotators: `case`, `ged`, `ged_deterministic`, `rank_correlation`.
         classes: names without the background.
         protocol: what the scores were made with.
+        failed: a message for each case that could not be read; the scores are without it.
     """
 
     rows: list[dict[str, Any]]
     annotators: list[dict[str, Any]]
     classes: tuple[str, ...]
     protocol: dict[str, Any]
+    failed: dict[str, str]
 
     def values(self, score: str, name: str | None = None) -> np.ndarray:
         """A score of every case, of one class or averaged over the classes."""
@@ -66,6 +69,7 @@ class Evaluation:
             "mean": means(None),
             "seconds_per_case": float(np.median(seconds)),
             "protocol": self.protocol,
+            "failed": self.failed,
         }
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
@@ -77,7 +81,7 @@ def evaluate(
     model: Path | str | Predictor,
     data: Path | str,
     fold: int | None = None,
-    part: Part = "test",
+    split: Split = "test",
     votes: int | None = None,
     timesteps: int | None = None,
     seed: int = 0,
@@ -93,7 +97,7 @@ def evaluate(
         model: see `cdal.load`.
         data: the data folder.
         fold: k; the model's own where none is given.
-        part: which cases of the fold; `all` for a data set that the model has not seen.
+        split: which cases of the fold; `all` for a data set that the model has not seen.
         votes: V; the recipe's number where none is given.
         timesteps: T of sampling; the recipe's where none is given.
         seed: of every random draw.
@@ -112,21 +116,31 @@ def evaluate(
             f"it declares {', '.join(folder.classes)}."
         )
     fold = predictor.header.recipe.data.fold if fold is None else fold
-    cases = _cases(folder, predictor, fold, part)
+    cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
-    rows, annotators = [], []
+    rows: list[dict[str, Any]] = []
+    annotators: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    made_with: dict[str, Any] = {"seed": seed}
     for case in cases:
-        image, labels = read_case(case, folder.classes)
-        began = time.perf_counter()
-        prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
-        seconds = time.perf_counter() - began
+        try:
+            image, labels = read_case(case, folder.classes)
+            began = time.perf_counter()
+            prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
+            seconds = time.perf_counter() - began
+        except UserError as error:
+            failed[case.name] = str(error)
+            continue
         raters = np.stack([label.array[0] for label in labels])
         scores = case_scores(prediction.mask, majority(raters, len(folder.classes)), folder.classes, image.spacing)
         rows += [{"case": case.name, "class": name, **values, "seconds": seconds} for name, values in scores.items()]
         if len(labels) > 1:
             annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
+        made_with |= {"votes": prediction.count, "unit": "pixels" if image.affine is None else "mm"}
         on_progress(case.name, len(cases))
-    evaluation = Evaluation(rows, annotators, folder.classes[1:], _protocol(predictor, folder, fold, part, votes, seed))
+    if not rows:
+        raise UserError("no case could be scored. The first says: " + next(iter(failed.values())))
+    evaluation = Evaluation(rows, annotators, folder.classes[1:], _protocol(predictor, folder, fold, split) | made_with, failed)
     if out is not None:
         _write(evaluation, Path(out))
     return evaluation
@@ -137,17 +151,17 @@ def majority(raters: np.ndarray, classes: int) -> np.ndarray:
     return np.stack([(raters == k).sum(axis=0) for k in range(classes)]).argmax(axis=0)
 
 
-def _cases(folder: DataFolder, predictor: Predictor, fold: int, part: Part) -> Sequence[CaseFiles]:
-    if part == "all":
+def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Split) -> Sequence[CaseFiles]:
+    if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
     else:
         folds = predictor.header.recipe.data.folds
         if not 0 <= fold < folds:
             raise UserError(f"--fold must be 0 to {folds - 1}; it is {fold}.")
-        cases = getattr(split(folder, folds, fold), part)
+        cases = getattr(split_cases(folder, folds, fold), split)
     seen = set(predictor.header.data.get("train", ())) | set(predictor.header.data.get("validation", ()))
     known = [case.name for case in cases if case.name in seen]
-    if known and part in ("test", "all"):
+    if known and split in ("test", "all"):
         own = predictor.header.recipe.data.fold
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
@@ -179,25 +193,23 @@ def _agreement(
     return agreement
 
 
-def _protocol(predictor: Predictor, folder: DataFolder, fold: int, part: Part, votes: int | None, seed: int) -> dict[str, Any]:
+def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Split) -> dict[str, Any]:
     recipe = predictor.recipe
     return {
         "recipe": recipe.name,
         "segmenter": recipe.segmenter.name,
         "data": folder.root.name,
         "folds": recipe.data.folds,
-        "fold": None if part == "all" else fold,
-        "split": part,
+        "fold": None if split == "all" else fold,
+        "split": split,
         "grid": "the image's own",
-        "votes": recipe.segmenter.votes if votes is None else votes,
         "timesteps": recipe.segmenter.sampling_timesteps if isinstance(recipe.segmenter, CDALSettings) else None,
         "flips": list(recipe.data.flips),
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
-        "seed": seed,
         "device": str(predictor.segmenter.device),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
-        "version": predictor.header.version,
+        "version": __version__,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from cdal.data.formats import Image, read_image, replacing, stem_of, suffix_of, write_label, write_values
+from cdal import __version__
+from cdal.data.formats import SUFFIXES, Image, read_image, stem_of, suffix_of, write_label, write_values
 from cdal.data.grid import from_grid, normalise, to_grid
 from cdal.devices import find_device
 from cdal.errors import UserError
+from cdal.files import replacing
 from cdal.inference import draw_votes
 from cdal.metrics import spread
 from cdal.model_file import ModelHeader, find_model, load_model, read_header
@@ -34,6 +36,7 @@ class Prediction:
         mask: `[*S]` uint8, the class of each voxel.
         probability: `[K, *S]` float32, the mean over the votes.
         uncertainty: `[*S]` float32, the spread of the votes, see `cdal.metrics.spread`.
+        count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
         votes: `[V, K, *S]` float32 where they were asked for.
         image: what was segmented.
     """
@@ -41,6 +44,7 @@ class Prediction:
     mask: np.ndarray
     probability: np.ndarray
     uncertainty: np.ndarray
+    count: int
     votes: np.ndarray | None = None
     image: Image | None = field(default=None, repr=False)
 
@@ -81,19 +85,18 @@ class Predictor:
             UserError: the image cannot be read, or is not of the kind that the model was trained on.
         """
         image = self._image(source)
-        name = str(source) if isinstance(source, (str, Path)) else "the array"
+        name = str(source) if isinstance(source, (str, Path)) else case or "the image"
         case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
-        votes = self.recipe.segmenter.votes if votes is None else votes
-        if votes < 1:
-            raise UserError(f"votes must be 1 or more; it is {votes}.")
-        grid = normalise(to_grid(image, self.recipe.data.spacing), name)
+        votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
+        grid = normalise(to_grid(image, self.recipe.data.spacing, name), name)
         rng = generator(seed, case, device=self.segmenter.device)
         drawn = draw_votes(self.segmenter, grid.as_tensor(), self.recipe, votes, rng)
         # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
         probability = from_grid(drawn.mean(dim=0), grid, image).numpy()
         uncertainty = from_grid(torch.from_numpy(spread(drawn.numpy()))[None], grid, image)[0].numpy()
         kept = np.stack([from_grid(vote, grid, image).numpy() for vote in drawn]) if keep_votes else None
-        return Prediction(probability.argmax(axis=0).astype(np.uint8), probability, uncertainty, kept, image)
+        mask = probability.argmax(axis=0).astype(np.uint8)
+        return Prediction(mask, probability, uncertainty, len(drawn), kept, image)
 
     def _image(self, source: Path | str | np.ndarray | Image) -> Image:
         if isinstance(source, np.ndarray):
@@ -141,12 +144,30 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
     return Predictor(segmenter, header, recipe)
 
 
+def need_votes(votes: int) -> int:
+    """The number itself.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if votes < 1:
+        raise UserError(f"votes must be 1 or more; it is {votes}.")
+    return votes
+
+
 @dataclass(frozen=True)
 class Written:
-    """What `predict` did: one row for each input that was segmented, one message for each that was not."""
+    """What `predict` did.
+
+    Attributes:
+        done: one row for each input that was segmented, as in `predictions.json`.
+        failed: a message for each that was not.
+        passed_over: files in folders that are results of earlier predictions.
+    """
 
     done: list[dict[str, Any]]
     failed: dict[str, str]
+    passed_over: int = 0
 
 
 def predict(
@@ -162,7 +183,8 @@ def predict(
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
-    An input that cannot be used is reported and the others are done.
+    An input that cannot be used is reported and the others are done. A result of an earlier prediction is replaced; any other file
+    of that name is not.
 
     Args:
         model: see `load`.
@@ -176,42 +198,55 @@ def predict(
         on_progress: called after each input with its name and the number of all inputs.
 
     Raises:
-        UserError: the model or the folder for results cannot be used, there is no input, or two inputs would share a result.
+        UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
     """
     out = Path(out)
     unknown = [name for name in save if name not in OUTPUTS]
     if unknown or not save:
         raise UserError(f"nothing called {', '.join(unknown) or '(none)'} can be saved. Expected some of {', '.join(OUTPUTS)}.")
-    files = find_inputs(inputs)
+    if votes is not None:
+        need_votes(votes)
+    files, failed, passed_over = find_inputs(inputs)
     predictor = load(model, timesteps, device)
-    done: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    _write_summary(out, predictor, votes, seed, done, failed)  # an unwritable folder is found before the work, not after
+    record = _Record(out, failed)
+    record.write()  # an unwritable folder is found before the work, not after
     for file in files:
         try:
-            done.append(_segment_file(predictor, file, out, votes, seed, save))
-        except UserError as error:
-            failed[str(file)] = str(error)
+            row = _segment_file(predictor, file, record, votes, seed, save)
+        except (UserError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            failed[str(file)] = str(error) if isinstance(error, UserError) else f"{file}: not enough memory ({error})."
+        else:
+            record.add({"model": str(model), **row})
+        record.write()
         on_progress(file.name, len(files))
-    _write_summary(out, predictor, votes, seed, done, failed)
-    return Written(done, failed)
+    return Written(record.done, failed, passed_over)
 
 
-def find_inputs(inputs: Iterable[Path | str]) -> list[Path]:
-    """The files meant by files and folders; in a folder, results of earlier predictions are passed over.
+def find_inputs(inputs: Iterable[Path | str]) -> tuple[list[Path], dict[str, str], int]:
+    """The files meant by files and folders.
+
+    Returns:
+        The files; a message for each folder that holds none; how many files were passed over as results of earlier predictions,
+        which the folder's `predictions.json` lists.
 
     Raises:
-        UserError: a folder holds no image, or two files would share a result.
+        UserError: two files would share a result.
     """
     files: list[Path] = []
+    failed: dict[str, str] = {}
+    passed_over = 0
     for path in map(Path, inputs):
         if not path.is_dir():
             files.append(path)
             continue
         found = sorted(p for p in path.iterdir() if suffix_of(p) and p.is_file() and not p.name.startswith("."))
-        images = [p for p in found if not stem_of(p).endswith(tuple(f"_{name}" for name in OUTPUTS))]
+        results = {name for row in _read_record(path) for name in _results(row)}
+        images = [p for p in found if p.name not in results]
+        passed_over += len(found) - len(images)
         if not images:
-            raise UserError(f"{path} holds no image. Expected files ending in .nii.gz, .nii or .png.")
+            failed[str(path)] = f"{path} holds no image. Expected files ending in {', '.join(SUFFIXES)}."
         files += images
     by_result: dict[str, Path] = {}
     for file in files:
@@ -221,57 +256,91 @@ def find_inputs(inputs: Iterable[Path | str]) -> list[Path]:
                 f"{by_result[key]} and {file} would share the result {stem_of(file)}_mask. Predict them into two folders."
             )
         by_result[key] = file
-    return files
+    return files, failed, passed_over
+
+
+class _Record:
+    """`predictions.json`: what the folder's results were made of and with, those of earlier calls included while they are there."""
+
+    def __init__(self, out: Path, failed: dict[str, str]) -> None:
+        self.out, self.failed = out, failed
+        self.done: list[dict[str, Any]] = []
+        self.earlier = [row for row in _read_record(out) if all((out / name).is_file() for name in _results(row))]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One more input is done."""
+        mine = set(_results(row))
+        self.earlier = [earlier for earlier in self.earlier if not mine & set(_results(earlier))]
+        self.done.append(row)
+
+    def free(self, stem: str) -> Path:
+        """The path of a result without its suffix.
+
+        Raises:
+            UserError: a file of that name is there that no prediction wrote.
+        """
+        ours = {name for row in self.earlier for name in _results(row)}
+        foreign = [p for p in self.out.glob(f"{stem}.*") if stem_of(p) == stem and p.name not in ours]
+        if foreign:
+            raise UserError(f"{foreign[0]} is there and was not made by a prediction; it is kept. Give another --out.")
+        return self.out / stem
+
+    def write(self) -> None:
+        """Bring the file up to date."""
+        content = {"version": __version__, "predictions": [*self.earlier, *self.done], "failed": self.failed}
+        with replacing(self.out / _RECORD) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+_RECORD = "predictions.json"
+
+
+def _read_record(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder's `predictions.json`; none where there is none, or it is not ours."""
+    try:
+        rows = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["predictions"]
+        return [row for row in rows if isinstance(row, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _results(row: Mapping[str, Any]) -> list[str]:
+    """The names of the files that a row lists."""
+    return [str(row[kind]) for kind in OUTPUTS if kind in row]
 
 
 def _segment_file(
-    predictor: Predictor, file: Path, out: Path, votes: int | None, seed: int, save: Collection[str]
+    predictor: Predictor, file: Path, record: _Record, votes: int | None, seed: int, save: Collection[str]
 ) -> dict[str, Any]:
     began = time.perf_counter()
+    name = stem_of(file)
+    paths = {kind: record.free(f"{name}_{kind}") for kind in save}
     prediction = predictor.predict(file, votes, seed, keep_votes="votes" in save)
-    image, stem = prediction.image, out / stem_of(file)
+    image, classes = prediction.image, predictor.header.classes
     assert image is not None  # predict keeps what it read
     written = {}
     if "mask" in save:
-        written["mask"] = write_label(stem.with_name(f"{stem.name}_mask"), prediction.mask, image)
+        written["mask"] = write_label(paths["mask"], prediction.mask, image)
     if "probability" in save:
-        foreground = prediction.probability[1:] if len(prediction.probability) > 2 else prediction.probability[1]
-        written["probability"] = write_values(stem.with_name(f"{stem.name}_probability"), foreground, image)
+        foreground = prediction.probability[1:] if len(classes) > 2 else prediction.probability[1]
+        written["probability"] = write_values(paths["probability"], foreground, image)
     if "uncertainty" in save:
-        written["uncertainty"] = write_values(stem.with_name(f"{stem.name}_uncertainty"), prediction.uncertainty, image)
+        written["uncertainty"] = write_values(paths["uncertainty"], prediction.uncertainty, image)
     if prediction.votes is not None:
-        masks = prediction.votes.argmax(axis=1).astype(np.float32) / max(1, len(predictor.header.classes) - 1)
-        written["votes"] = write_values(stem.with_name(f"{stem.name}_votes"), masks, image)
+        written["votes"] = write_values(paths["votes"], prediction.votes.argmax(axis=1) / (len(classes) - 1), image)
+    settings = predictor.recipe.segmenter
     voxel = float(np.prod(image.spacing))
+    inside = prediction.uncertainty[prediction.mask > 0]
     return {
         "input": str(file),
         **{kind: path.name for kind, path in written.items()},
-        "volume": {name: voxel * int((prediction.mask == k).sum()) for k, name in enumerate(predictor.header.classes) if k},
+        "volume": {name: voxel * int((prediction.mask == k).sum()) for k, name in enumerate(classes) if k},
         "unit": "pixels" if image.affine is None else "mm3",
-        "mean_uncertainty": float(prediction.uncertainty[prediction.mask > 0].mean()) if prediction.mask.any() else 0.0,
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-
-
-def _write_summary(
-    out: Path,
-    predictor: Predictor,
-    votes: int | None,
-    seed: int,
-    done: Sequence[dict[str, Any]],
-    failed: dict[str, str],
-) -> None:
-    settings = predictor.recipe.segmenter
-    summary = {
+        "mean_uncertainty": float(inside.mean()) if inside.size else 0.0,
         "recipe": predictor.recipe.name,
         "segmenter": settings.name,
-        "classes": list(predictor.header.classes),
-        "votes": settings.votes if votes is None else votes,
+        "vote_count": prediction.count,
         "timesteps": settings.sampling_timesteps if isinstance(settings, CDALSettings) else None,
         "seed": seed,
-        "version": predictor.header.version,
-        "predictions": list(done),
-        "failed": failed,
+        "seconds": round(time.perf_counter() - began, 3),
     }
-    with replacing(out / "predictions.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -6,8 +6,11 @@ Everything random is a function of (seed, step), so a run that was killed and re
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +19,22 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cdal.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from cdal.data.cases import BatchSource, Case, fingerprint, load_cases, split
+from cdal.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from cdal.data.batch import Batch
+from cdal.data.cases import BatchSource, Case, fingerprint, load_cases, split_cases
 from cdal.data.folder import DataFolder, open_folder
-from cdal.data.formats import replacing
 from cdal.devices import find_device, native_bf16
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
+from cdal.files import sole_writer
 from cdal.inference import draw_votes
 from cdal.metrics import count
 from cdal.model_file import SUFFIX, ModelHeader, save_model
 from cdal.progress import TrainingProgress
-from cdal.recipe import Recipe, TrainingSettings, load_recipe, to_dict, to_yaml
-from cdal.run_folder import Log, learning_curve
+from cdal.recipe import Recipe, TrainingSettings
+from cdal.run_folder import Log, check_same_recipe, claim, learning_curve
 from cdal.seeds import generator
-from cdal.segmenter import Batch, Segmenter
+from cdal.segmenter import Segmenter
 
 
 def train(
@@ -56,18 +60,27 @@ def train(
 
     Raises:
         UserError: the data, the folder, or the device cannot be used; a loss was not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was ended and a checkpoint written first.
     """
     out = Path(out)
     fabric = make_fabric(recipe.training, device)
-    claim(out, recipe)
+    check_same_recipe(out, recipe)
     folder = open_folder(Path(data))
-    parts = split(folder, recipe.data.folds, recipe.data.fold)
+    parts = split_cases(folder, recipe.data.folds, recipe.data.fold)
     files = (*parts.train, *parts.validation)
     cases = load_cases(files, folder.classes, recipe.data, lambda: on_loading(len(files)))
-    run = _Run(recipe, folder, cases[: len(parts.train)], cases[len(parts.train) :], out, fabric)
-    for progress in run.steps():
-        on_progress(progress)
-    return out / f"model{SUFFIX}"
+    with sole_writer(out), _asked_to_stop() as asked:
+        claim(out, recipe)
+        run = _Run(recipe, folder, cases[: len(parts.train)], cases[len(parts.train) :], out, fabric)
+        for progress in run.steps():
+            on_progress(progress)
+            if asked() and progress.fraction < 1:
+                run.checkpoint()
+                raise KeyboardInterrupt
+    model = out / f"model{SUFFIX}"
+    if not model.is_file():
+        raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Take {out} away to train again.")
+    return model
 
 
 def make_fabric(training: TrainingSettings, device: str) -> Fabric:
@@ -75,30 +88,6 @@ def make_fabric(training: TrainingSettings, device: str) -> Fabric:
     chosen = find_device(device)
     bf16 = training.precision == "bf16" or (training.precision == "auto" and native_bf16(chosen))
     return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
-
-
-def claim(out: Path, recipe: Recipe) -> None:
-    """Write the recipe into a new run folder, or make sure that the folder's run is this one.
-
-    Raises:
-        UserError: the folder holds a run of another recipe, or cannot be written.
-    """
-    path = out / "recipe.yaml"
-    if path.is_file():
-        there, here = _flat(to_dict(load_recipe(path))), _flat(to_dict(recipe))
-        differing = [
-            f"{name} is {there.get(name)!r} there and {here.get(name)!r} now" for name in here if there.get(name) != here[name]
-        ]
-        if differing:
-            raise UserError(
-                f"{out} holds a run of another recipe: {'; '.join(differing)}. "
-                "Give the same settings to go on with it, or another --out."
-            )
-        return
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file. Give a folder for --out.")
-    with replacing(path) as temporary:
-        temporary.write_text(to_yaml(recipe), encoding="utf-8")
 
 
 class _Run:
@@ -115,8 +104,8 @@ class _Run:
     ) -> None:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
         self.classes, self.licence, self.validation = folder.classes, folder.licence, validation
-        self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed)
-        self.data = {
+        self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
+        self.data: dict[str, Any] = {
             "name": folder.root.name,
             "train": [case.name for case in train_cases],
             "validation": [case.name for case in validation],
@@ -128,7 +117,10 @@ class _Run:
         self.players = self.segmenter.players()
         self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
         self.average = AveragedModel(self.players[self.segmenter.predictor], multi_avg_fn=_average(self.settings.ema))
-        self.state = load_checkpoint(out / "checkpoint.pt", self.players, self.average, self.optimisers) or Checkpoint()
+        fresh = Checkpoint(fingerprint=self.data["fingerprint"])
+        self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
+        if self.state.fingerprint != fresh.fingerprint:
+            raise UserError(f"{out} holds a run on other data. Give the data folder it began with, or another --out.")
         self.log = Log(out, self.state.step)
 
     def steps(self) -> Iterator[TrainingProgress]:
@@ -147,12 +139,16 @@ class _Run:
             if last or state.step % self.settings.validate_every == 0:
                 self._validate()
             if last or state.step % self.settings.checkpoint_every == 0:
-                self.log.flush()
-                save_checkpoint(self.out / "checkpoint.pt", state, self.players, self.average, self.optimisers)
+                self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
         self.log.close()
+
+    def checkpoint(self) -> None:
+        """Write all that is needed to go on from here, and draw the learning curve."""
+        self.log.flush()
+        save_checkpoint(self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers)
         learning_curve(self.out)
 
     def _fraction(self) -> float:
@@ -205,10 +201,11 @@ class _Run:
         return logged
 
     def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
+        kept = f"The last good checkpoint is kept in {self.out}. " if (self.out / CHECKPOINT).is_file() else ""
         return (
             f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not finite, on the cases "
-            f"{', '.join(batch.cases)}. The last good checkpoint is kept in {self.out}. Look at these cases; or train with "
-            "--training.precision 32, or a lower --training.learning_rate, into another --out."
+            f"{', '.join(batch.cases)}. {kept}Look at these cases; or train with --training.precision 32, or a lower "
+            "--training.learning_rate, into another --out."
         )
 
     def _validate(self) -> None:
@@ -250,7 +247,7 @@ def _optimiser(name: str, player: nn.Module, run: _Run) -> torch.optim.Optimizer
     settings = run.settings
     if name == run.segmenter.predictor:
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            player.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+            player.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, foreach=True
         )
     else:
         optimiser = torch.optim.Adam(player.parameters(), settings.discriminator_learning_rate, betas=(0.5, 0.9), foreach=True)
@@ -270,8 +267,22 @@ def _average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask; the loop answers at the end of its step. A second one stops at once."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield lambda: False
+        return
+
+    def note(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
