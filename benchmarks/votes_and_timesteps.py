@@ -12,7 +12,7 @@ import argparse
 from dataclasses import replace
 
 from cdal.evaluation import evaluate
-from cdal.prediction import load
+from cdal.predictor import load
 
 GRID = ((0, 1), (0, 2), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5), (4, 15))
 

@@ -28,7 +28,8 @@ from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
 from cdal.metrics import count, spread
 from cdal.model_file import ModelHeader, save_model
-from cdal.prediction import load, predict
+from cdal.prediction import predict
+from cdal.predictor import load
 from cdal.recipe import DataSettings, Recipe, UNetSettings
 from conftest import small_recipe
 
@@ -312,6 +313,12 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
 
 def test_importing_the_package_imports_no_torch():
     code = "import sys, cdal; assert 'torch' not in sys.modules; cdal.load; assert 'torch' in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_the_package_are_what_they_say_in_any_order():
+    code = "import cdal.training, cdal.prediction, cdal;"
+    code += "assert all(callable(getattr(cdal, n)) for n in ('train', 'predict', 'evaluate', 'load'))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

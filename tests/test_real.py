@@ -15,7 +15,7 @@ from cdal.demo import run_demo
 from cdal.evaluation import evaluate
 from cdal.metrics import count
 from cdal.model_file import shipped_models
-from cdal.prediction import load
+from cdal.predictor import load
 from cdal.recipe import override
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.training import train

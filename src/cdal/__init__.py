@@ -17,17 +17,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cdal.errors import UserError
     from cdal.evaluation import evaluate
-    from cdal.prediction import Prediction, Predictor, load, predict
+    from cdal.prediction import predict
+    from cdal.predictor import Prediction, Predictor, load
     from cdal.recipe import Recipe
     from cdal.training import train
 
 _HOME = {
-    "Prediction": "cdal.prediction",
-    "Predictor": "cdal.prediction",
+    "Prediction": "cdal.predictor",
+    "Predictor": "cdal.predictor",
     "Recipe": "cdal.recipe",
     "UserError": "cdal.errors",
     "evaluate": "cdal.evaluation",
-    "load": "cdal.prediction",
+    "load": "cdal.predictor",
     "predict": "cdal.prediction",
     "train": "cdal.training",
 }
@@ -38,7 +39,6 @@ __all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "eva
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cdal' has no attribute {name!r}")
-    # The value replaces the submodule of the same name (cdal.train, cdal.predict), which importing it has put here.
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -14,7 +14,7 @@ from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
 from cdal.evaluation import Evaluation, evaluate, majority
 from cdal.metrics import SCORES, spread
-from cdal.prediction import load
+from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe
 from cdal.report import Section, case_picture, embed, write_report

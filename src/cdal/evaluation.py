@@ -23,7 +23,7 @@ from cdal.data.formats import Image
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
-from cdal.prediction import Prediction, Predictor, load
+from cdal.predictor import Prediction, Predictor, load
 from cdal.recipe import CDALSettings
 
 Split = Literal["train", "validation", "test", "all"]

@@ -1,0 +1,147 @@
+"""A trained segmenter, ready for images: from an array or a file to a segmentation on the image's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cdal.data.formats import Image, read_image, stem_of
+from cdal.data.grid import from_grid, normalise, to_grid
+from cdal.devices import find_device
+from cdal.errors import UserError
+from cdal.inference import draw_votes
+from cdal.metrics import spread
+from cdal.model_file import ModelHeader, find_model, load_model, read_header
+from cdal.recipe import CDALSettings, Recipe
+from cdal.seeds import generator
+from cdal.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A segmentation on the grid of its image.
+
+    Attributes:
+        mask: `[*S]` uint8, the class of each voxel.
+        probability: `[K, *S]` float32, the mean over the votes.
+        uncertainty: `[*S]` float32, the spread of the votes, see `cdal.metrics.spread`.
+        count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
+        votes: `[V, K, *S]` float32 where they were asked for.
+        image: what was segmented.
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray
+    uncertainty: np.ndarray
+    count: int
+    votes: np.ndarray | None = None
+    image: Image | None = field(default=None, repr=False)
+
+
+class Predictor:
+    """A trained segmenter, ready for images. `cdal.load` makes one.
+
+    Attributes:
+        header: what the model file says of itself.
+        recipe: the header's, with the sampling settings asked for.
+    """
+
+    def __init__(self, segmenter: Segmenter, header: ModelHeader, recipe: Recipe) -> None:
+        self.segmenter, self.header, self.recipe = segmenter, header, recipe
+
+    def predict(
+        self,
+        source: Path | str | np.ndarray | Image,
+        votes: int | None = None,
+        seed: int = 0,
+        case: str | None = None,
+        keep_votes: bool = False,
+    ) -> Prediction:
+        """Segment one image.
+
+        Args:
+            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, whose axes are then taken for right, anterior,
+                superior with the recipe's spacing; or an `Image`.
+            votes: V; the recipe's number where none is given.
+            seed: with `case`, of every random draw.
+            case: a name; the file's where none is given.
+            keep_votes: whether to return each vote.
+
+        Returns:
+            The segmentation on the image's own grid.
+
+        Raises:
+            UserError: the image cannot be read, or is not of the kind that the model was trained on.
+        """
+        image = self._image(source)
+        name = str(source) if isinstance(source, (str, Path)) else case or "the image"
+        case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
+        votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
+        grid = normalise(to_grid(image, self.recipe.data.spacing, name), name)
+        rng = generator(seed, case, device=self.segmenter.device)
+        drawn = draw_votes(self.segmenter, grid.as_tensor(), self.recipe, votes, rng)
+        # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
+        probability = from_grid(drawn.mean(dim=0), grid, image).numpy()
+        uncertainty = from_grid(torch.from_numpy(spread(drawn.numpy()))[None], grid, image)[0].numpy()
+        kept = np.stack([from_grid(vote, grid, image).numpy() for vote in drawn]) if keep_votes else None
+        mask = probability.argmax(axis=0).astype(np.uint8)
+        return Prediction(mask, probability, uncertainty, len(drawn), kept, image)
+
+    def _image(self, source: Path | str | np.ndarray | Image) -> Image:
+        if isinstance(source, np.ndarray):
+            source = self._from_array(source)
+        image = source if isinstance(source, Image) else read_image(Path(source))
+        name = "the image" if isinstance(source, Image) else str(source)
+        dims = self.recipe.data.spatial_dims
+        if len(image.shape) < dims:
+            raise UserError(f"{name}: expected a volume of {dims} axes; it is a picture of shape {image.shape}.")
+        channels = self.header.image_channels
+        if image.array.shape[0] != channels:
+            raise UserError(f"{name}: expected {channels} channel(s), as in training; it has {image.array.shape[0]}.")
+        return image
+
+    def _from_array(self, array: np.ndarray) -> Image:
+        if not np.isfinite(array).all():
+            raise UserError("the array: expected finite intensities; some are NaN or infinite.")
+        dims, channels = self.recipe.data.spatial_dims, self.header.image_channels
+        with_channels = array if array.ndim > dims and array.shape[0] == channels else array[None]
+        if with_channels.ndim - 1 not in (2, 3):
+            raise UserError(f"the array: expected a picture or a volume, with channels first if any; its shape is {array.shape}.")
+        spacing = self.recipe.data.spacing or (1.0, 1.0, 1.0)
+        affine = np.diag([*spacing, 1.0]) if with_channels.ndim == 4 else None
+        return Image(with_channels.astype(np.float32), affine)
+
+
+def load(model: Path | str, timesteps: int | None = None, device: str = "auto") -> Predictor:
+    """A model, ready to predict.
+
+    Args:
+        model: a `.safetensors` file, a run folder, or the name of a shipped model.
+        timesteps: T of sampling instead of the recipe's; it must divide the T of training, 0 is the deterministic twin.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    path = find_model(model)
+    recipe = read_header(path).recipe
+    if timesteps is not None:
+        if not isinstance(recipe.segmenter, CDALSettings):
+            raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
+        recipe = replace(recipe, segmenter=replace(recipe.segmenter, sampling_timesteps=timesteps))
+    segmenter, header = load_model(path, recipe, str(find_device(device)))
+    return Predictor(segmenter, header, recipe)
+
+
+def need_votes(votes: int) -> int:
+    """The number itself.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if votes < 1:
+        raise UserError(f"votes must be 1 or more; it is {votes}.")
+    return votes
