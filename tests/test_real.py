@@ -76,7 +76,7 @@ def test_the_shipped_models_are_small_and_have_cards():
 
 @pytest.mark.slow
 def test_the_demonstration_keeps_its_promises(tmp_path: Path):
-    outcome = run_demo(tmp_path, minutes=2.0)
+    outcome = run_demo(tmp_path)
     agreement = outcome.summary["annotators"]
     assert outcome.summary["mean"]["dice"] >= 0.90
     assert agreement["rank_correlation"] >= 0.5

@@ -183,7 +183,7 @@ def _parser() -> ArgumentParser:
 
     verb = _verb(verbs, "demo", demo)
     verb.add_argument("--out", type=str, default="cdal-demo", help="folder for phantoms, run and report")
-    verb.add_argument("--minutes", type=float, default=2.0, help="minutes of training")
+    verb.add_argument("--minutes", type=float, default=3.0, help="minutes of training")
     _common(verb)
 
     verb = _verb(verbs, "train", train)

@@ -55,7 +55,7 @@ class Outcome:
 
 def run_demo(
     out: Path,
-    minutes: float = 2.0,
+    minutes: float = 3.0,
     seed: int = 0,
     device: str = "auto",
     on_loading: Callable[[int], object] = lambda _: None,
