@@ -21,6 +21,9 @@ WHOLE = 1.5
 OVERLAP = 0.5
 SLICES_AT_ONCE = 32
 
+VOXELS_AT_ONCE = 2**17
+"""Windows are segmented as many at once as hold this many voxels, but at least one."""
+
 _Draw = Callable[[Tensor], Tensor]
 
 
@@ -108,6 +111,7 @@ def _sliding(draw: _Draw, image: Tensor, size: tuple[int, ...]) -> Tensor:
         votes = len(drawn)
         return drawn.movedim(0, 1).flatten(1, 2)
 
-    blended = sliding_window_inference(image, size, 1, window, overlap=OVERLAP, mode="gaussian")
+    at_once = max(1, VOXELS_AT_ONCE // math.prod(size))
+    blended = sliding_window_inference(image, size, at_once, window, overlap=OVERLAP, mode="gaussian")
     assert isinstance(blended, Tensor)
     return blended.unflatten(1, (votes, -1)).movedim(1, 0)
