@@ -15,7 +15,7 @@ from cdal.data.cases import slices_with_neighbours
 from cdal.recipe import Recipe
 from cdal.segmenter import Segmenter
 
-WHOLE = 1.5
+WHOLE = 2.0
 """An image up to this many times the patch size along each axis is segmented in one piece; a larger one in overlapping windows."""
 
 OVERLAP = 0.5

@@ -78,5 +78,6 @@ def _paper(recipe: Recipe) -> Recipe:
             betas=(0.5, 0.9),
             weight_decay=0.0,
             precision="32",
+            validation_votes=1,
         ),
     )
