@@ -12,12 +12,13 @@ import argparse
 from pathlib import Path
 
 from cdal.data.phantoms import write_phantoms
-from cdal.demo import COUNT, VOTES
+from cdal.demo import VOTES
 from cdal.evaluation import evaluate
 from cdal.recipe import override
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.training import train
 
+COUNT = 160
 NO_ENERGY = ["--segmenter.energy=0", "--segmenter.training_votes=1"]
 NO_ADVERSARY = ["--segmenter.adversarial=0", "--segmenter.attention=none"]
 ROWS = {

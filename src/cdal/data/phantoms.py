@@ -18,6 +18,8 @@ from cdal.data.formats import Image, write_label
 from cdal.files import replacing
 
 CLASSES = ("background", "lesion")
+TRUTH = "truth"
+"""The folder of the true masks, beside `images` and `labels`."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
         name = f"phantom_{i:04d}"
         like = Image(phantom.image[None].astype(np.float32), suffix=".png")
         write_label(target / "images" / name, phantom.image, like)
-        write_label(target / "truth" / name, phantom.mask, like)
+        write_label(target / TRUTH / name, phantom.mask, like)
         for r, mask in enumerate(phantom.raters):
             write_label(target / "labels" / f"{name}_rater{r}", mask, like)
     declared = {"name": "phantoms", "labels": {str(k): name for k, name in enumerate(CLASSES)}}

@@ -14,6 +14,6 @@ def phantoms() -> Recipe:
         ),
         segmenter=CDALSettings(channels=(16, 32, 64)),
         training=TrainingSettings(
-            steps=None, minutes=3.0, batch=16, ema=0.99, validate_every=50, checkpoint_every=50, learning_rate=2e-3
+            steps=None, minutes=3.0, batch=16, ema=0.99, validate_every=100, checkpoint_every=100, learning_rate=2e-3
         ),
     )
