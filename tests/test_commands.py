@@ -156,6 +156,15 @@ def test_files_that_no_prediction_made_are_kept(trained: Path, phantoms: Path, t
     assert (tmp_path / "hand" / f"{names[0]}_mask.png").read_bytes() == b"drawn by hand"
 
 
+def test_results_of_one_name_and_two_formats_stand_side_by_side(trained: Path, phantoms: Path, tmp_path: Path):
+    picture = open_folder(phantoms).cases[0].image
+    scan = volume(tmp_path / f"{picture.stem}.nii.gz")
+    for _ in range(2):
+        assert not predict(trained, [picture, scan], tmp_path / "out", votes=1).failed
+    suffixes = {p.name.removeprefix(f"{picture.stem}_mask") for p in (tmp_path / "out").glob("*_mask*")}
+    assert suffixes == {".png", ".nii.gz"}
+
+
 def test_the_record_keeps_what_earlier_calls_wrote(trained: Path, phantoms: Path, tmp_path: Path):
     images = [case.image for case in open_folder(phantoms).cases[:3]]
     predict(trained, images[:2], tmp_path, votes=1)

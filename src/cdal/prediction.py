@@ -140,16 +140,15 @@ class _Record:
         self.earlier = [earlier for earlier in self.earlier if not mine & set(_results(earlier))]
         self.done.append(row)
 
-    def free(self, stem: str) -> Path:
-        """The path of a result without its suffix.
+    def free(self, stem: str, suffix: str) -> Path:
+        """The path of a result, without the suffix that its writer adds.
 
         Raises:
             UserError: a file of that name is there that no prediction wrote.
         """
-        ours = {name for row in self.earlier for name in _results(row)}
-        foreign = [p for p in self.out.glob(f"{stem}.*") if stem_of(p) == stem and p.name not in ours]
-        if foreign:
-            raise UserError(f"{foreign[0]} is there and was not made by a prediction; it is kept. Give another --out.")
+        path = self.out / f"{stem}{suffix}"
+        if path.exists() and not any(path.name in _results(row) for row in self.earlier):
+            raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
         return self.out / stem
 
     def write(self) -> None:
@@ -178,7 +177,7 @@ def _segment_file(
 ) -> dict[str, Any]:
     began = time.perf_counter()
     name = stem_of(file)
-    paths = {kind: record.free(f"{name}_{kind}") for kind in save}
+    paths = {kind: record.free(f"{name}_{kind}", str(suffix_of(file))) for kind in save}
     prediction = predictor.predict(file, votes, seed, keep_votes="votes" in save)
     image, classes = prediction.image, predictor.header.classes
     assert image is not None  # predict keeps what it read
