@@ -14,7 +14,7 @@ from cdal.data.folder import open_folder
 from cdal.data.formats import read_label
 from cdal.data.phantoms import TRUTH, write_phantoms
 from cdal.evaluation import Evaluation, evaluate
-from cdal.metrics import SCORES, count, spread
+from cdal.metrics import SCORES, count, disagreement
 from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe
@@ -100,11 +100,11 @@ def _against_truth(model: Path, data: Path, device: str, seed: int) -> tuple[flo
         scores.append(count(prediction.mask == 1, truth == 1).dice)
         if len(pictures) < SHOWN:
             raters = np.stack([label.array[0] for label in labels])
-            disagreement = spread(np.stack([raters == k for k in range(len(folder.classes))], axis=1).astype(float))
+            disputed = disagreement(raters, len(folder.classes))
             votes = prediction.votes
             assert votes is not None  # asked for
             pictures.append(
-                case_picture(image.array[0], truth, prediction.probability[1], prediction.uncertainty, votes[:, 1], disagreement)
+                case_picture(image.array[0], truth, prediction.probability[1], prediction.uncertainty, votes[:, 1], disputed)
             )
     return sum(scores) / len(scores), pictures
 

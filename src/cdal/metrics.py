@@ -134,6 +134,11 @@ def spread(votes: np.ndarray) -> np.ndarray:
     return np.sqrt(votes.var(axis=0).sum(axis=0) / 2)
 
 
+def disagreement(raters: np.ndarray, classes: int) -> np.ndarray:
+    """The annotators' spread, as `spread` is that of the votes, `[R, *S]` of classes `-> [*S]`."""
+    return spread(np.stack([raters == k for k in range(classes)], axis=1).astype(float))
+
+
 def generalised_energy_distance(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
     """Squared generalised energy distance between votes and annotators (Székely & Rizzo; Kohl et al., NeurIPS 2018).
 
@@ -172,9 +177,8 @@ def disagreement_correlation(uncertainty: np.ndarray, raters: np.ndarray, classe
     Returns:
         NaN where either is the same at every border pixel.
     """
-    one_hot = np.stack([raters == k for k in range(classes)], axis=1).astype(float)
     where = border(raters)
-    truth, guess = spread(one_hot)[where], uncertainty[where]
+    truth, guess = disagreement(raters, classes)[where], uncertainty[where]
     if truth.size < 2 or np.ptp(truth) == 0 or np.ptp(guess) == 0:
         return float("nan")
     return float(stats.spearmanr(guess, truth).statistic)

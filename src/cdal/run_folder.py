@@ -42,7 +42,7 @@ def claim(out: Path, recipe: Recipe) -> None:
 
 
 class Log:
-    """Numbers by step, held back until `flush`, so that the files never know more than the checkpoint.
+    """Numbers by step, written when a checkpoint is.
 
     Args:
         out: the run folder.

@@ -102,7 +102,7 @@ class Supervised(Segmenter):
         """Dice and cross-entropy; see `Segmenter.turns`."""
         probabilities = self.network(batch.image).float().softmax(dim=1)
         terms = dice_and_cross_entropy(probabilities, one_hot(batch.label, self.classes))
-        yield Turn("network", sum_of(terms), {name: term.detach() for name, term in terms.items()})
+        yield turn("network", terms)
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
@@ -118,6 +118,11 @@ class Supervised(Segmenter):
 def one_hot(label: Tensor, classes: int) -> Tensor:
     """Classes as channels, `[B, *S] -> [B, K, *S]` of float."""
     return F.one_hot(label.long(), classes).movedim(-1, 1).float()
+
+
+def turn(player: str, terms: Mapping[str, Tensor]) -> Turn:
+    """A turn whose loss is the sum of the terms."""
+    return Turn(player, sum_of(terms), {name: term.detach() for name, term in terms.items()})
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from cdal.diffusion.generator import Features, Generator
 from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, sample_posterior
 from cdal.losses import dice_and_cross_entropy, energy_score
 from cdal.recipe import CDALSettings
-from cdal.segmenter import Segmenter, Turn, one_hot, randn, sum_of
+from cdal.segmenter import Segmenter, Turn, one_hot, randn, sum_of, turn
 
 
 class CDAL(Segmenter):
@@ -71,14 +71,14 @@ class CDAL(Segmenter):
             terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
             if self.settings.r1 and step % self.settings.r1_every == 0:
                 terms["r1"] = self.settings.r1 * self.settings.r1_every * self._r1(x_previous, x_t, t / T)
-            yield Turn("discriminator", sum_of(terms), _detached(terms))
+            yield turn("discriminator", terms)
             # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
             attended = x0 * attention_map(map_features, x0.shape[2:], self.settings.attention, rng)
 
         source = self._recycled(attended, features, rng)
         x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
         terms = self._generator_terms(x0, truth, x_t, t, features, rng)
-        yield Turn("generator", sum_of(terms), _detached(terms))
+        yield turn("generator", terms)
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
@@ -178,7 +178,3 @@ def to_probabilities(x0: Tensor) -> Tensor:
 def _per_vote(x: Tensor, votes: int) -> Tensor:
     """`[B, ...] -> [V * B, ...]`, vote after vote."""
     return x.repeat(votes, *[1] * (x.dim() - 1))
-
-
-def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: term.detach() for name, term in terms.items()}

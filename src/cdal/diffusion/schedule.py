@@ -6,6 +6,7 @@ each sample. A schedule holds its tables with index 0 standing for the clean lab
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +36,9 @@ class Schedule:
         return len(self.beta) - 1
 
 
+@functools.cache
 def make_schedule(timesteps: int, device: torch.device | str = "cpu") -> Schedule:
-    """The variance-preserving schedule of Alg. 1, first line.
+    """The variance-preserving schedule of Alg. 1, first line; made once for each T and device.
 
     beta_t = 1 - exp(-beta_min / T - (beta_max - beta_min)(2t - 1) / (2 T²)), so that
     alpha_bar_t = exp(-beta_min s - (beta_max - beta_min) s² / 2) with s = t / T: the noise level depends on s alone, and a schedule
