@@ -64,6 +64,30 @@ def demo(options: Namespace) -> int:
     return DONE
 
 
+def data(options: Namespace) -> int:
+    """The public sets: list them, or turn one's files into a data folder."""
+    from cdal.data.public import PUBLIC_SETS, prepare
+
+    if options.action == "list":
+        from cdal.console import show_values
+
+        fields = ("title", "about", "where", "licence", "citation")
+        values = {name: {field: getattr(public, field) for field in fields} for name, public in PUBLIC_SETS.items()}
+        print(json.dumps(values)) if options.list.json else show_values(values)
+        return DONE
+    from cdal.console import counting_bar
+
+    chosen = options.prepare
+    with counting_bar("preparing") as count:
+        prepared = prepare(chosen.name, chosen.source, chosen.target, count)
+    for file, reason in prepared.left_out.items():
+        print(f"left out: {file}: {reason}", file=sys.stderr)
+    print(f"{prepared.cases} of {prepared.complete} cases in {chosen.target}, {len(prepared.left_out)} files left out")
+    for note in prepared.notes:
+        print(note)
+    return DONE
+
+
 def train(options: Namespace, fields: Sequence[str]) -> int:
     """Train a recipe on a data folder; the same command again goes on where it stopped."""
     from cdal.recipe import override, to_yaml
@@ -137,6 +161,7 @@ def evaluate(options: Namespace) -> int:
             options.out,
             options.device,
             count,
+            options.scoring,
         )
     if options.json:
         print(json.dumps(evaluation.summary()))
@@ -150,6 +175,7 @@ def evaluate(options: Namespace) -> int:
 def info(options: Namespace) -> int:
     """What recipes, segmenters and models there are; or what one model is."""
     from cdal.model_file import find_model, read_header, shipped_models
+    from cdal.protocols import PROTOCOLS
     from cdal.recipe import to_dict
     from cdal.recipes import RECIPES, SEGMENTERS
 
@@ -162,6 +188,7 @@ def info(options: Namespace) -> int:
             "version": __version__,
             "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()},
             "segmenters": SEGMENTERS,
+            "scoring": {name: protocol.about for name, protocol in PROTOCOLS.items()},
             "models": {name: str(path) for name, path in shipped_models().items()},
         }
     if options.json:
@@ -173,7 +200,7 @@ def info(options: Namespace) -> int:
     return DONE
 
 
-_VERBS: dict[str, Any] = {"demo": demo, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
+_VERBS: dict[str, Any] = {"demo": demo, "data": data, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
 
 
 def _parser() -> ArgumentParser:
@@ -185,6 +212,17 @@ def _parser() -> ArgumentParser:
     verb.add_argument("--out", type=str, default="cdal-demo", help="folder for phantoms, run and report")
     verb.add_argument("--minutes", type=float, default=3.0, help="minutes of training")
     _common(verb)
+
+    verb = _verb(verbs, "data", data)
+    actions = verb.add_subcommands(dest="action", title="actions")
+    action = ArgumentParser(description="The public sets: what they hold, where from, licence, citation.")
+    action.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    actions.add_subcommand("list", action, help="where from, licence, citation")
+    action = ArgumentParser(description="Turn a public set's files into a data folder.")
+    action.add_argument("name", type=str, help="of the set (cdal data list)")
+    action.add_argument("source", type=str, help="folder or archive with the owners' files; or the word download")
+    action.add_argument("target", type=str, help="the data folder, which must not be there yet")
+    actions.add_subcommand("prepare", action, help="owners' files to a data folder")
 
     verb = _verb(verbs, "train", train)
     verb.add_argument("recipe", type=str, help="a shipped recipe's name (cdal info), or a YAML file")
@@ -212,6 +250,7 @@ def _parser() -> ArgumentParser:
     verb.add_argument("--data", type=str, required=True, help="data folder")
     verb.add_argument("--fold", type=int | None, help="fold k; the model's own if not given")
     verb.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="which cases")
+    verb.add_argument("--scoring", type=str, nargs="+", help="scoring protocols (cdal info); the recipe's if not given")
     verb.add_argument("--out", type=str | None, help="folder for the table by case and the summary")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     _sampling(verb)

@@ -84,16 +84,18 @@ def counting_bar(what: str) -> Iterator[Callable[[str, int], None]]:
 
 def show_summary(summary: Mapping[str, Any]) -> None:
     """The table of `cdal evaluate`."""
-    protocol = summary["protocol"]
-    said = ", ".join(f"{name} {value}" for name, value in protocol.items())
-    table = Table(title=f"{summary['cases']} cases, mean and 95 % interval over cases", caption=said)
-    table.add_column("class")
-    for score, heading in SCORES.items():
-        table.add_column(f"{heading} {protocol['unit']}" if score in DISTANCES else heading, justify="right")
-    for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
-        table.add_row(name, *[_cell(scores, score) for score in SCORES])
+    protocol = dict(summary["protocol"])
+    said = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "scoring")
     console = Console()
-    console.print(table)
+    for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
+        table = Table(title=f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % interval over cases")
+        table.add_column("class")
+        for score, heading in SCORES.items():
+            table.add_column(f"{heading} {protocol['unit']}" if score in DISTANCES else heading, justify="right")
+        for name, values in (*scores["classes"].items(), ("mean", scores["mean"])):
+            table.add_row(name, *[_cell(values, score) for score in SCORES])
+        console.print(table)
+    console.print(said, style="dim", highlight=False)
     for name, value in summary.get("annotators", {}).items():
         console.print(f"{name.replace('_', ' ')}: {'none' if value is None else f'{value:.4f}'}")
     console.print(f"{summary['seconds_per_case']:.2f} s a case")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cdal.data.cases import read_case, split_cases
+from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
 from cdal.data.formats import read_label
+from cdal.data.partition import split_cases
 from cdal.data.phantoms import TRUTH, write_phantoms
 from cdal.evaluation import Evaluation, evaluate
 from cdal.metrics import SCORES, count, disagreement
@@ -93,8 +94,8 @@ def _against_truth(model: Path, data: Path, device: str, seed: int) -> tuple[flo
     recipe = predictor.header.recipe
     scores: list[float] = []
     pictures: list[str] = []
-    for case in split_cases(folder, recipe.data.folds, recipe.data.fold).test:
-        image, labels = read_case(case, folder.classes)
+    for case in split_cases(folder, recipe.data).test:
+        image, labels = read_case(case, folder)
         truth = read_label(data / TRUTH / case.image.name).array[0]
         prediction = predictor.predict(image, VOTES, seed, case.name, keep_votes=True)
         scores.append(count(prediction.mask == 1, truth == 1).dice)

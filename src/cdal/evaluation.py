@@ -9,7 +9,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +17,17 @@ import numpy as np
 import torch
 
 from cdal import __version__
-from cdal.data.cases import read_case, split_cases
+from cdal.data.cases import read_case
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.formats import Image
+from cdal.data.grid import label_to_grid
+from cdal.data.image import Image
+from cdal.data.partition import split_cases
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
 from cdal.predictor import Prediction, Predictor, load
-from cdal.recipe import CDALSettings
+from cdal.protocols import PROTOCOLS, Protocol
+from cdal.recipe import CDALSettings, DataSettings
 
 Split = Literal["train", "validation", "test", "all"]
 
@@ -34,7 +37,7 @@ class Evaluation:
     """The outcome.
 
     Attributes:
-        rows: one for each case and class: `case`, `class`, the scores, `seconds`.
+        rows: one for each scoring protocol, case and class: `scoring`, `case`, `class`, the scores, `seconds`.
         annotators: one for each case with several annotators: `case`, `ged`, `ged_deterministic`, `rank_correlation`.
         classes: names without the background.
         protocol: what the scores were made with.
@@ -47,34 +50,49 @@ class Evaluation:
     protocol: dict[str, Any]
     failed: dict[str, str]
 
-    def values(self, score: str, name: str | None = None) -> np.ndarray:
-        """A score of every case, of one class or averaged over the classes."""
-        cases = list(dict.fromkeys(row["case"] for row in self.rows))
+    def values(self, score: str, name: str | None = None, scoring: str | None = None) -> np.ndarray:
+        """A score of every case, of one class or averaged over the classes; by the first protocol where none is said."""
+        scoring = scoring or self.scorings[0]
+        rows = [row for row in self.rows if row["scoring"] == scoring]
+        cases = list(dict.fromkeys(row["case"] for row in rows))
         chosen = [name] if name else list(self.classes)
-        by_key = {(row["case"], row["class"]): row[score] for row in self.rows}
+        by_key = {(row["case"], row["class"]): row[score] for row in rows}
         return np.array([[by_key[case, k] for k in chosen] for case in cases]).mean(axis=1)
 
+    @property
+    def scorings(self) -> tuple[str, ...]:
+        """The scoring protocols."""
+        return tuple(dict.fromkeys(row["scoring"] for row in self.rows))
+
     def summary(self) -> dict[str, Any]:
-        """Means over cases, as `cdal evaluate --json` prints them; `interval` holds 95 % bootstrap intervals over cases."""
+        """Means over cases, as `cdal evaluate --json` prints them; `interval` holds 95 % bootstrap intervals over cases.
 
-        def means(name: str | None) -> dict[str, Any]:
-            scores: dict[str, Any] = {score: _mean(self.values(score, name)) for score in SCORES}
-            intervals = {score: bootstrap_interval(self.values(score, name)) for score in SCORES}
-            return scores | {"interval": {score: [_number(end) for end in ends] for score, ends in intervals.items()}}
+        The scores of the first protocol stand outside, those of any others in `also`.
+        """
 
-        seconds = [row["seconds"] for row in self.rows if row["class"] == self.classes[0]]
+        def means(scoring: str) -> dict[str, Any]:
+            return {"classes": {k: self._means(k, scoring) for k in self.classes}, "mean": self._means(None, scoring)}
+
+        first, *others = self.scorings
+        seconds = [row["seconds"] for row in self.rows if row["class"] == self.classes[0] and row["scoring"] == first]
         summary: dict[str, Any] = {
             "cases": len(seconds),
-            "classes": {name: means(name) for name in self.classes},
-            "mean": means(None),
+            **means(first),
             "seconds_per_case": float(np.median(seconds)),
-            "protocol": self.protocol,
+            "protocol": {"scoring": first, **self.protocol},
             "failed": self.failed,
         }
+        if others:
+            summary["also"] = {scoring: means(scoring) for scoring in others}
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
             summary["annotators"] = {name: _mean(np.array([row[name] for row in self.annotators])) for name in names}
         return summary
+
+    def _means(self, name: str | None, scoring: str) -> dict[str, Any]:
+        scores: dict[str, Any] = {score: _mean(self.values(score, name, scoring)) for score in SCORES}
+        intervals = {score: bootstrap_interval(self.values(score, name, scoring)) for score in SCORES}
+        return scores | {"interval": {score: [_number(end) for end in ends] for score, ends in intervals.items()}}
 
 
 def evaluate(
@@ -88,8 +106,9 @@ def evaluate(
     out: Path | str | None = None,
     device: str = "auto",
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+    scorings: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Segment the cases of one part of a data folder, each on its own grid, and score them against their labels.
+    """Segment the cases of one part of a data folder and score them against their labels.
 
     With several annotators the truth is the class that most of them chose; beside it the votes are compared with all of them.
 
@@ -104,6 +123,7 @@ def evaluate(
         out: a folder for `cases.csv`, `annotators.csv` and `summary.json`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_progress: called after each case with its name and the number of all cases.
+        scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
 
     Raises:
         UserError: the model or the data cannot be used; or test cases were seen in training.
@@ -115,6 +135,7 @@ def evaluate(
             f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in training; "
             f"it declares {', '.join(folder.classes)}."
         )
+    protocols = [find_protocol(name) for name in scorings or predictor.recipe.data.protocols]
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
@@ -124,7 +145,7 @@ def evaluate(
     made_with: dict[str, Any] = {"seed": seed}
     for case in cases:
         try:
-            image, labels = read_case(case, folder.classes)
+            image, labels = read_case(case, folder)
             began = time.perf_counter()
             prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
@@ -132,8 +153,13 @@ def evaluate(
             failed[case.name] = str(error)
             continue
         raters = np.stack([label.array[0] for label in labels])
-        scores = case_scores(prediction.mask, majority(raters, len(folder.classes)), folder.classes, image.spacing)
-        rows += [{"case": case.name, "class": name, **values, "seconds": seconds} for name, values in scores.items()]
+        truth = majority(raters, len(folder.classes))
+        for protocol in protocols:
+            scores = _scores(prediction, truth, protocol, folder.classes, image)
+            rows += [
+                {"scoring": protocol.name, "case": case.name, "class": name, **values, "seconds": seconds}
+                for name, values in scores.items()
+            ]
         if len(labels) > 1:
             annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
         made_with |= {"votes": prediction.count, "unit": "pixels" if image.affine is None else "mm"}
@@ -151,21 +177,51 @@ def majority(raters: np.ndarray, classes: int) -> np.ndarray:
     return np.stack([(raters == k).sum(axis=0) for k in range(classes)]).argmax(axis=0)
 
 
+def _scores(
+    prediction: Prediction, truth: np.ndarray, protocol: Protocol, classes: tuple[str, ...], image: Image
+) -> dict[str, dict[str, float]]:
+    if protocol.size is None:
+        return case_scores(prediction.mask, truth, classes, image.spacing)
+    if truth.ndim != 2:
+        raise UserError(f"the scoring protocol {protocol.name} is for pictures; the case is a volume. Take own-grid.")
+    label = label_to_grid(Image(truth[None]), len(classes), DataSettings(spatial_dims=2, size=(4, 4), resize=protocol.size))
+    return case_scores(prediction.mask_at(protocol.size), label.numpy(), classes, (1.0, 1.0))
+
+
+def find_protocol(name: str) -> Protocol:
+    """The scoring protocol of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"no scoring protocol {name!r}. There are: {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
 def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Split) -> Sequence[CaseFiles]:
+    data = predictor.header.recipe.data
+    parts = predictor.header.data
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
+    elif not 0 <= fold < data.folds:
+        raise UserError(f"--fold must be 0 to {data.folds - 1}; it is {fold}.")
+    elif fold == data.fold and split in parts:  # the model knows which cases its own parts are
+        cases = [case for case in folder.cases if case.name in set(parts[split])]
+        if len(cases) < len(parts[split]):
+            missing = sorted(set(parts[split]) - {case.name for case in cases})
+            raise UserError(
+                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; {len(missing)} are not there "
+                f"({', '.join(missing[:3])}, ...). Give the data folder it was trained with, or --split all for other data."
+            )
     else:
-        folds = predictor.header.recipe.data.folds
-        if not 0 <= fold < folds:
-            raise UserError(f"--fold must be 0 to {folds - 1}; it is {fold}.")
-        cases = getattr(split_cases(folder, folds, fold), split)
-    seen = set(predictor.header.data.get("train", ())) | set(predictor.header.data.get("validation", ()))
+        cases = getattr(split_cases(folder, replace(data, fold=fold), predictor.header.data.get("strata")), split)
+    seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
     known = [case.name for case in cases if case.name in seen]
     if known and split in ("test", "all"):
-        own = predictor.header.recipe.data.fold
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
-            f"say nothing. The model was trained on fold {own}: leave --fold away; or ask for --split train."
+            f"say nothing. The model was trained on fold {data.fold}: leave --fold away; or ask for --split train."
         )
     return cases
 
@@ -199,10 +255,13 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Split)
         "recipe": recipe.name,
         "segmenter": recipe.segmenter.name,
         "data": folder.root.name,
+        "partition": recipe.data.partition,
         "folds": recipe.data.folds,
         "fold": None if split == "all" else fold,
         "split": split,
-        "grid": "the image's own",
+        "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",
+        "window": list(recipe.data.size),
+        "overlap": recipe.data.overlap,
         "timesteps": recipe.segmenter.sampling_timesteps if isinstance(recipe.segmenter, CDALSettings) else None,
         "flips": list(recipe.data.flips),
         "empty_masks": "both empty: 1; one empty: 0; distances left out",

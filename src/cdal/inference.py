@@ -12,13 +12,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from cdal.data.cases import slices_with_neighbours
-from cdal.recipe import Recipe
+from cdal.recipe import DataSettings, Recipe
 from cdal.segmenter import Segmenter
 
-WHOLE = 2.0
-"""An image up to this many times the patch size along each axis is segmented in one piece; a larger one in overlapping windows."""
-
-OVERLAP = 0.5
 SLICES_AT_ONCE = 32
 
 VOXELS_AT_ONCE = 2**17
@@ -30,28 +26,45 @@ _Draw = Callable[[Tensor], Tensor]
 def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
     """Votes for a case on the network's grid.
 
-    Vote v sees the image through flip number v mod n of the n that the recipe allows. A segmenter that is not stochastic gives one
-    vote for each flip asked for and no more, as further ones would repeat them.
-
     Args:
         segmenter: in evaluation mode.
         image: `[C, *S]`, normalised. With two axes in the recipe and three here, it is cut into slices.
         recipe: what the segmenter was trained with.
-        votes: V.
+        votes: V, see `draw_window`.
         rng: the source of every random draw.
 
     Returns:
         Probabilities `[V, K, *S]` on the CPU, float32.
     """
+    data = recipe.data
+    multiple = 2 ** (len(recipe.segmenter.channels) - 1)
+
+    def draw(x: Tensor) -> Tensor:
+        return draw_window(segmenter, x, recipe, votes, rng)
+
+    if image.dim() - 1 == data.spatial_dims:
+        return _in_windows(draw, image[None], data, multiple)[:, 0]
+    count = image.shape[1 + data.slice_axis]
+    chunks = torch.arange(count).split(SLICES_AT_ONCE)
+    drawn = [_in_windows(draw, slices_with_neighbours(image, data, chunk), data, multiple) for chunk in chunks]
+    return torch.cat(drawn, dim=1).movedim(1, 2 + data.slice_axis)
+
+
+def draw_window(segmenter: Segmenter, window: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
+    """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`, on the CPU, float32.
+
+    Vote v sees the image through flip number v mod n of the n that the recipe allows. A segmenter that is not stochastic gives one
+    vote for each flip asked for and no more, as further ones would repeat them.
+    """
     flips = _flip_sets(recipe.data.flips)
     if not segmenter.stochastic:
         votes = min(votes, len(flips))
-    shares = [len(range(i, votes, len(flips))) for i in range(len(flips))]
-    by_flip = [
-        _unflip(_by_slice_or_whole(segmenter, image, recipe, share, rng, flip), recipe, image, flip)
-        for flip, share in zip(flips, shares, strict=True)
-        if share
-    ]
+    by_flip = []
+    for i, flip in enumerate(flips[:votes]):
+        share = len(range(i, votes, len(flips)))
+        seen = window.flip([2 + axis for axis in flip]).to(segmenter.device)
+        drawn = segmenter.sample(seen, share, rng).float().cpu()
+        by_flip.append(drawn.flip([3 + axis for axis in flip]))
     return torch.stack([by_flip[v % len(flips)][v // len(flips)] for v in range(votes)])
 
 
@@ -60,48 +73,21 @@ def _flip_sets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
 
 
-def _by_slice_or_whole(
-    segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, rng: torch.Generator, flip: tuple[int, ...]
-) -> Tensor:
-    """`[V, K, *S]` of the flipped image, still flipped where the network sees a volume, or each slice flipped."""
-
-    def draw(x: Tensor) -> Tensor:
-        return segmenter.sample(x.to(segmenter.device), votes, rng).float().cpu()
-
-    data = recipe.data
-    multiple = 2 ** (len(recipe.segmenter.channels) - 1)
-    axes = [2 + axis for axis in flip]
-    if image.dim() - 1 == data.spatial_dims:
-        return _in_windows(draw, image[None].flip(axes), data.size, multiple)[:, 0]
-    count = image.shape[1 + data.slice_axis]
-    chunks = torch.arange(count).split(SLICES_AT_ONCE)
-    drawn = [_in_windows(draw, slices_with_neighbours(image, data, chunk).flip(axes), data.size, multiple) for chunk in chunks]
-    return torch.cat(drawn, dim=1).movedim(1, 2 + data.slice_axis)
-
-
-def _unflip(votes: Tensor, recipe: Recipe, image: Tensor, flip: tuple[int, ...]) -> Tensor:
-    """Undo the flip on `[V, K, *S]`; the axes of slices are those of the volume without the slice axis."""
-    space = list(range(image.dim() - 1))
-    if len(space) > recipe.data.spatial_dims:
-        space.remove(recipe.data.slice_axis)
-    return votes.flip([2 + space[axis] for axis in flip])
-
-
-def _in_windows(draw: _Draw, image: Tensor, size: tuple[int, ...], multiple: int) -> Tensor:
+def _in_windows(draw: _Draw, image: Tensor, data: DataSettings, multiple: int) -> Tensor:
     """Pad, draw in one piece or in windows, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
-    space = image.shape[2:]
+    space, size = image.shape[2:], data.size
     target = [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, size, strict=True)]
     missing = [t - s for t, s in zip(target, space, strict=True)]
     before = [m // 2 for m in missing]
     pads = [pad for m, b in zip(reversed(missing), reversed(before), strict=True) for pad in (b, m - b)]
     padded = F.pad(image, pads, mode="replicate")
-    whole = all(t <= WHOLE * p for t, p in zip(target, size, strict=True))
-    votes = draw(padded) if whole else _sliding(draw, padded, size)
+    whole = all(t <= data.whole * p for t, p in zip(target, size, strict=True))
+    votes = draw(padded) if whole else _sliding(draw, padded, data)
     inside = (slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
     return votes[inside]
 
 
-def _sliding(draw: _Draw, image: Tensor, size: tuple[int, ...]) -> Tensor:
+def _sliding(draw: _Draw, image: Tensor, data: DataSettings) -> Tensor:
     """Overlapping windows, blended with a Gaussian; votes travel as channels, which is what MONAI's windows know."""
     votes = 0
 
@@ -111,7 +97,8 @@ def _sliding(draw: _Draw, image: Tensor, size: tuple[int, ...]) -> Tensor:
         votes = len(drawn)
         return drawn.movedim(0, 1).flatten(1, 2)
 
-    at_once = max(1, VOXELS_AT_ONCE // math.prod(size))
-    blended = sliding_window_inference(image, size, at_once, window, overlap=OVERLAP, mode="gaussian")
+    at_once = max(1, VOXELS_AT_ONCE // math.prod(data.size))
+    mode = "gaussian" if data.overlap else "constant"
+    blended = sliding_window_inference(image, data.size, at_once, window, overlap=data.overlap, mode=mode)
     assert isinstance(blended, Tensor)
     return blended.unflatten(1, (votes, -1)).movedim(1, 0)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cdal.data.formats import Image, read_image, stem_of
-from cdal.data.grid import from_grid, normalise, to_grid
+from cdal.data.formats import read_image, stem_of
+from cdal.data.grid import from_grid, resized, to_grid
+from cdal.data.image import Image
+from cdal.data.intensities import match_channels, normalise
 from cdal.devices import find_device
 from cdal.errors import UserError
 from cdal.inference import draw_votes
@@ -31,6 +33,7 @@ class Prediction:
         count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
         votes: `[V, K, *S]` float32 where they were asked for.
         image: what was segmented.
+        on_grid: `[K, *grid]`, the probability on the network's grid.
     """
 
     mask: np.ndarray
@@ -39,6 +42,13 @@ class Prediction:
     count: int
     votes: np.ndarray | None = None
     image: Image | None = field(default=None, repr=False)
+    on_grid: torch.Tensor | None = field(default=None, repr=False)
+
+    def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
+        """The classes of a picture decided at another size, `[*size]`; none is its own."""
+        if size is None or self.on_grid is None:
+            return self.mask
+        return resized(self.on_grid, size).argmax(dim=0).to(torch.uint8).numpy()
 
 
 class Predictor:
@@ -63,8 +73,8 @@ class Predictor:
         """Segment one image.
 
         Args:
-            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, whose axes are then taken for right, anterior,
-                superior with the recipe's spacing; or an `Image`.
+            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, which is then taken to lie on the network's grid
+                (axes right, anterior, superior, with the recipe's spacing); or an `Image`.
             votes: V; the recipe's number where none is given.
             seed: with `case`, of every random draw.
             case: a name; the file's where none is given.
@@ -80,15 +90,17 @@ class Predictor:
         name = str(source) if isinstance(source, (str, Path)) else case or "the image"
         case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
         votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
-        grid = normalise(to_grid(image, self.recipe.data.spacing, name), name)
+        data = self.recipe.data
+        grid = normalise(to_grid(image, data, name), data.intensities, image.stored, name)
         rng = generator(seed, case, device=self.segmenter.device)
         drawn = draw_votes(self.segmenter, grid.as_tensor(), self.recipe, votes, rng)
         # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
-        probability = from_grid(drawn.mean(dim=0), grid, image).numpy()
+        on_grid = drawn.mean(dim=0)
+        probability = from_grid(on_grid, grid, image).numpy()
         uncertainty = from_grid(torch.from_numpy(spread(drawn.numpy()))[None], grid, image)[0].numpy()
         kept = np.stack([from_grid(vote, grid, image).numpy() for vote in drawn]) if keep_votes else None
         mask = probability.argmax(axis=0).astype(np.uint8)
-        return Prediction(mask, probability, uncertainty, len(drawn), kept, image)
+        return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid)
 
     def _image(self, source: Path | str | np.ndarray | Image) -> Image:
         if isinstance(source, np.ndarray):
@@ -98,10 +110,7 @@ class Predictor:
         dims = self.recipe.data.spatial_dims
         if len(image.shape) < dims:
             raise UserError(f"{name}: expected a volume of {dims} axes; it is a picture of shape {image.shape}.")
-        channels = self.header.image_channels
-        if image.array.shape[0] != channels:
-            raise UserError(f"{name}: expected {channels} channel(s), as in training; it has {image.array.shape[0]}.")
-        return image
+        return match_channels(image, self.header.image_channels, name)
 
     def _from_array(self, array: np.ndarray) -> Image:
         if not np.isfinite(array).all():
@@ -110,9 +119,7 @@ class Predictor:
         with_channels = array if array.ndim > dims and array.shape[0] == channels else array[None]
         if with_channels.ndim - 1 not in (2, 3):
             raise UserError(f"the array: expected a picture or a volume, with channels first if any; its shape is {array.shape}.")
-        spacing = self.recipe.data.spacing or (1.0, 1.0, 1.0)
-        affine = np.diag([*spacing, 1.0]) if with_channels.ndim == 4 else None
-        return Image(with_channels.astype(np.float32), affine)
+        return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 
 def load(model: Path | str, timesteps: int | None = None, device: str = "auto") -> Predictor:

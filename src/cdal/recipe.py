@@ -19,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cdal.errors import UserError
+from cdal.protocols import PROTOCOLS
 
 Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
 
@@ -30,30 +31,53 @@ class DataSettings:
     Attributes:
         spatial_dims: axes of space that the network sees. 2 with volumes as cases means slice by slice.
         size: voxels of one training patch along each of these axes; also the sliding window at prediction.
+        channels: of every image: gray pictures are repeated to 3, gray ones saved as colours are reduced to 1; none takes those of
+            the first case.
         spacing: millimetres per voxel to which volumes are resampled; none keeps the case's own.
+        resize: rows and columns to which pictures are resampled; none keeps the picture's own.
+        intensities: `image` scales each image to mean 0 and standard deviation 1, clipped to its percentiles 0.5 and 99.5; `range`
+            maps the range of the stored type (0 to 255 for 8 bits) to [-2, 2], the same for every image.
         neighbours: slices on each side that are given as extra channels when volumes are cut into slices ("2.5D").
         slice_axis: axis (0 right, 1 anterior, 2 superior) across which volumes are cut into slices.
+        partition: how cases are parted: `interleaved` by the sorted names, `stratified` by what is known of them, `given` by the
+            column `split` of cases.csv, or the name of a partition in splits.json; see `cdal.data.partition`.
         folds: parts of the data in turn used for test (fold k) and validation (fold k + 1).
         fold: k.
+        patient: regular expression that finds the patient in a case's name; cases of one patient stay in one part (stratified).
+        overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
+        whole: an image up to this many times `size` along each axis is segmented in one piece.
+        protocols: how scores are made, the first before any others; see `cdal.protocols`.
         flips: axes along which a mirror image is anatomically possible; used in training and by the votes.
         rotation: largest random rotation in degrees (training).
         scaling: largest random change of size, as a fraction (training).
         shift: largest random displacement in voxels (training).
         intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
+        stain: strength of random changes of haematoxylin, eosin and residual (training; colour pictures with `range`).
+        foreground: share of the patches that are centred on a voxel of a class (training).
     """
 
     spatial_dims: int = 3
     size: tuple[int, ...] = (48, 64, 48)
+    channels: int | None = None
     spacing: tuple[float, ...] | None = None
+    resize: tuple[int, int] | None = None
+    intensities: Literal["image", "range"] = "image"
     neighbours: int = 0
     slice_axis: int = 2
+    partition: str = "interleaved"
     folds: int = 4
     fold: int = 0
+    patient: str | None = None
+    overlap: float = 0.5
+    whole: float = 2.0
+    protocols: tuple[str, ...] = ("own-grid",)
     flips: tuple[int, ...] = ()
     rotation: float = 15.0
     scaling: float = 0.2
     shift: float = 3.0
     intensity: float = 1.0
+    stain: float = 0.0
+    foreground: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -220,7 +244,17 @@ def _check_data(data: DataSettings, levels: int) -> None:
     _need(data, "data.neighbours", lambda n: n >= 0, "0 or more")
     _need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
     _need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
-    for name in ("rotation", "scaling", "shift", "intensity"):
+    _need(data, "data.channels", lambda channels: channels is None or channels >= 1, "1 or more, or null")
+    _need(data, "data.resize", lambda size: size is None or (dims == 2 and min(size) >= 1), "2 numbers (pictures alone), or null")
+    _need(data, "data.partition", lambda name: bool(name), "a name")
+    known = f"some of {', '.join(PROTOCOLS)}"
+    _need(data, "data.protocols", lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS), known)
+    _need(data, "data.overlap", lambda share: 0 <= share < 1, "at least 0 and below 1")
+    _need(data, "data.whole", lambda times: times >= 1, "1 or more")
+    _need(data, "data.foreground", lambda share: 0 <= share <= 1, "between 0 and 1")
+    colour = data.intensities == "range" and data.channels in (3, None)
+    _need(data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels")
+    for name in ("rotation", "scaling", "shift", "intensity", "stain"):
         _need(data, f"data.{name}", lambda strength: strength >= 0, "0 or more")
 
 

@@ -21,8 +21,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from cdal.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.data.batch import Batch
-from cdal.data.cases import BatchSource, Case, fingerprint, load_cases, split_cases
+from cdal.data.cases import BatchSource, Case, fingerprint, load_cases
 from cdal.data.folder import DataFolder, open_folder
+from cdal.data.partition import Split, split_cases
 from cdal.devices import find_device, native_bf16
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
@@ -66,12 +67,12 @@ def train(
     fabric = make_fabric(recipe.training, device)
     check_same_recipe(out, recipe)
     folder = open_folder(Path(data))
-    parts = split_cases(folder, recipe.data.folds, recipe.data.fold)
-    files = (*parts.train, *parts.validation)
-    cases = load_cases(files, folder.classes, recipe.data, lambda: on_loading(len(files)))
+    split = split_cases(folder, recipe.data)
+    files = (*split.train, *split.validation)
+    cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
     with sole_writer(out), _asked_to_stop() as asked:
         claim(out, recipe)
-        run = _Run(recipe, folder, cases[: len(parts.train)], cases[len(parts.train) :], out, fabric)
+        run = _Run(recipe, folder, split, cases, out, fabric)
         for progress in run.steps():
             on_progress(progress)
             if asked() and progress.fraction < 1:
@@ -97,18 +98,18 @@ class _Run:
         self,
         recipe: Recipe,
         folder: DataFolder,
-        train_cases: Sequence[Case],
-        validation: Sequence[Case],
+        split: Split,
+        cases: Sequence[Case],
         out: Path,
         fabric: Fabric,
     ) -> None:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
-        self.classes, self.licence, self.validation = folder.classes, folder.licence, validation
+        train_cases, self.validation = cases[: len(split.train)], cases[len(split.train) :]
+        self.classes, self.licence = folder.classes, folder.licence
         self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
         self.data: dict[str, Any] = {
             "name": folder.root.name,
-            "train": [case.name for case in train_cases],
-            "validation": [case.name for case in validation],
+            **split.names(),
             "fingerprint": fingerprint(train_cases),
         }
         self.channels = train_cases[0].image.shape[0]

@@ -1,16 +1,21 @@
-"""Random changes of a training patch, all drawn from one generator: place, rotation, size, mirror image, intensity."""
+"""Random changes of a training patch, all drawn from one generator: place, rotation, size, mirror image, stain, intensity."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.transforms import Affine, GaussianSmooth
 from torch import Tensor
 
+from cdal.data.intensities import from_range, to_unit
 from cdal.recipe import DataSettings
+
+_STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Absorption of red, green and blue by haematoxylin, eosin and DAB (Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001)."""
 
 
 def augment(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -29,6 +34,7 @@ def augment(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gen
         `[C, *size]` float32 and `[*size]` int64.
     """
     image, label = _move(image, label, settings, rng)
+    image = _restain(image, settings.stain, rng)
     for axis in settings.flips:
         if _uniform(0, 1, rng) < 0.5:
             image, label = image.flip(1 + axis), label.flip(axis)
@@ -37,20 +43,52 @@ def augment(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gen
 
 def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     dims = settings.spatial_dims
-    space = image.shape[1:]
-    spare = [max(0, s - size) / 2 for s, size in zip(space, settings.size, strict=True)]
     turn = math.radians(settings.rotation)
+    rotation = [_uniform(-turn, turn, rng) for _ in range(1 if dims == 2 else 3)]
+    scale = 1 + _uniform(-settings.scaling, settings.scaling, rng)
+    centre = _centre(label, settings, rng)
+    # Only what the patch can reach is moved: an image may be hundreds of times as large.
+    corner = math.hypot(*settings.size) / 2 if settings.rotation else 0.0
+    reach = [math.ceil(max(corner, size / 2) * scale) + 2 for size in settings.size]
+    low = [max(0, math.floor(c) - r) for c, r in zip(centre, reach, strict=True)]
+    high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
+    block = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
     affine = Affine(
-        rotate_params=[_uniform(-turn, turn, rng) for _ in range(1 if dims == 2 else 3)],
-        scale_params=[1 + _uniform(-settings.scaling, settings.scaling, rng)] * dims,
-        translate_params=[_uniform(-room - settings.shift, room + settings.shift, rng) for room in spare],
+        rotate_params=rotation,
+        scale_params=[scale] * dims,
+        translate_params=[c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)],
         spatial_size=settings.size,
         image_only=True,
     )
-    classes = F.one_hot(label.long()).movedim(-1, 0).float()
-    moved: Any = affine(image, mode="bilinear", padding_mode="border")
+    classes = F.one_hot(label[block].long()).movedim(-1, 0).float()
+    moved: Any = affine(image[(slice(None), *block)], mode="bilinear", padding_mode="border")
     moved_classes: Any = affine(classes, mode="bilinear", padding_mode="zeros")
     return _plain(moved), _plain(moved_classes).argmax(dim=0)
+
+
+def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list[float]:
+    """Of a patch, in voxels: anywhere that leaves it inside, give or take the shift; or near a voxel of a class."""
+    rooms = [max(0, s - size) / 2 + settings.shift for s, size in zip(label.shape, settings.size, strict=True)]
+    away = [_uniform(-room, room, rng) for room in rooms]
+    if settings.foreground and _uniform(0, 1, rng) < settings.foreground and (present := label.unique()[1:]).numel():
+        chosen = present[int(torch.randint(len(present), (), generator=rng))]
+        voxels = (label == chosen).nonzero()
+        voxel = voxels[int(torch.randint(len(voxels), (), generator=rng))].tolist()
+        near = [v + _uniform(-0.25, 0.25, rng) * size for v, size in zip(voxel, settings.size, strict=True)]
+        away = [min(max(n - (s - 1) / 2, -room), room) for n, s, room in zip(near, label.shape, rooms, strict=True)]
+    return [(s - 1) / 2 + a for s, a in zip(label.shape, away, strict=True)]
+
+
+def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
+    """More or less of each stain (Tellez et al., IEEE TMI 37(9), 2018): optical density is linear in the stains' amounts."""
+    if strength == 0:
+        return image
+    stains = F.normalize(_STAINS, dim=1)
+    density = -to_unit(image).clamp(1e-3, 1).log()
+    amounts = torch.tensordot(torch.linalg.inv(stains).T, density, dims=1)
+    factor, offset = (torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1)) for _ in range(2))
+    changed = amounts * (1 + 0.25 * strength * factor) + 0.1 * strength * offset
+    return from_range((-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1), np.dtype(np.float32))
 
 
 def _recolour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:

@@ -1,10 +1,10 @@
-"""Cases in memory, the folds they belong to, and batches of them."""
+"""Cases in memory, and batches of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,11 @@ from torch import Tensor
 from cdal.data.augment import augment
 from cdal.data.batch import Batch
 from cdal.data.folder import CaseFiles, DataFolder
-from cdal.data.formats import Image, read_image, read_label
-from cdal.data.grid import label_to_grid, normalise, to_grid
+from cdal.data.formats import read_image
+from cdal.data.grid import label_to_grid, to_grid
+from cdal.data.image import Image
+from cdal.data.intensities import match_channels, normalise
+from cdal.data.labels import check_on_grid, read_annotation
 from cdal.errors import UserError
 from cdal.recipe import DataSettings
 from cdal.seeds import generator
@@ -35,64 +38,47 @@ class Case:
     labels: Tensor
 
 
-@dataclass(frozen=True)
-class Split:
-    """The cases of one fold, by part."""
-
-    train: tuple[CaseFiles, ...]
-    validation: tuple[CaseFiles, ...]
-    test: tuple[CaseFiles, ...]
-
-
-def split_cases(folder: DataFolder, folds: int, fold: int) -> Split:
-    """Case i of the sorted names belongs to part i mod `folds`; test is part k, validation part k + 1, the others train.
-
-    Raises:
-        UserError: there are fewer cases than folds.
-    """
-    if len(folder.cases) < folds:
-        raise UserError(f"{folder.root}: expected at least {folds} cases for {folds} folds; it holds {len(folder.cases)}.")
-    parts = [folder.cases[part::folds] for part in range(folds)]
-    validation = (fold + 1) % folds
-    rest = [case for part, cases in enumerate(parts) if part not in (fold, validation) for case in cases]
-    return Split(tuple(sorted(rest, key=lambda case: case.name)), parts[validation], parts[fold])
-
-
-def read_case(files: CaseFiles, classes: Sequence[str]) -> tuple[Image, list[Image]]:
-    """A case's image and labels as they are on disk.
+def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]:
+    """A case's image and its annotators' classes, on its own grid.
 
     Raises:
         UserError: a file is damaged, a label lies on another grid than its image, or holds classes that were not declared.
     """
-    image = read_image(files.image)
-    labels = [read_label(path) for path in files.labels]
-    for path, label in zip(files.labels, labels, strict=True):
-        if label.shape != image.shape:
-            raise UserError(f"{path}: expected the shape of its image, {image.shape}; it is {label.shape}.")
-        if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
-            raise UserError(f"{path}: expected the affine of its image; it differs, so the two do not lie on each other.")
-        largest = int(label.array.max())
-        if largest >= len(classes):
-            raise UserError(
-                f"{path}: expected classes 0 to {len(classes) - 1} ({', '.join(classes)}); it holds {largest}. "
-                "Declare the classes in dataset.json, or renumber the label."
-            )
+    image = read_channels(files)
+    labels = [read_annotation(annotation, folder) for annotation in files.labels]
+    check_on_grid(files, image, labels)
     return image, labels
 
 
-def load_case(files: CaseFiles, classes: Sequence[str], settings: DataSettings) -> Case:
-    """A case on the network's grid; errors as `read_case` and `normalise`."""
-    image, labels = read_case(files, classes)
+def read_channels(files: CaseFiles) -> Image:
+    """The image of a case, its channels' files put together.
+
+    Raises:
+        UserError: a file is damaged, or the files lie on different grids.
+    """
+    first, *others = (read_image(path) for path in files.images)
+    for path, other in zip(files.images[1:], others, strict=True):
+        placed = first.affine is None or other.affine is None or np.allclose(first.affine, other.affine, atol=1e-2)
+        if other.shape != first.shape or not placed:
+            raise UserError(f"{path}: expected the shape and the affine of {files.image.name}, {first.shape}; it has {other.shape}.")
+    return replace(first, array=np.concatenate([first.array, *[other.array for other in others]])) if others else first
+
+
+def load_case(files: CaseFiles, folder: DataFolder, settings: DataSettings) -> Case:
+    """A case on the network's grid; errors as `read_case`, `match_channels` and `normalise`."""
+    image, labels = read_case(files, folder)
+    name = str(files.image)
     if len(image.shape) < settings.spatial_dims:
-        raise UserError(f"{files.image}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D recipe.")
-    grid = normalise(to_grid(image, settings.spacing, str(files.image)), str(files.image))
-    stacked = torch.stack([label_to_grid(label, len(classes), settings.spacing) for label in labels])
+        raise UserError(f"{name}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D recipe.")
+    image = match_channels(image, settings.channels, name)
+    grid = normalise(to_grid(image, settings, name), settings.intensities, image.stored, name)
+    stacked = torch.stack([label_to_grid(label, len(folder.classes), settings) for label in labels])
     return Case(files.name, grid.as_tensor().contiguous(), stacked)
 
 
 def load_cases(
     files: Iterable[CaseFiles],
-    classes: Sequence[str],
+    folder: DataFolder,
     settings: DataSettings,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Case]:
@@ -103,10 +89,13 @@ def load_cases(
     """
     cases = []
     for one in files:
-        cases.append(load_case(one, classes, settings))
+        cases.append(load_case(one, folder, settings))
         if cases[-1].image.shape[0] != cases[0].image.shape[0]:
             expected, came = cases[0].image.shape[0], cases[-1].image.shape[0]
-            raise UserError(f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}.")
+            raise UserError(
+                f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}. Bring all to one kind, or say "
+                "which: --data.channels 1 or 3."
+            )
         progress()
     return cases
 

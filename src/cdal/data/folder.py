@@ -1,22 +1,50 @@
 """The data folder: a Decathlon folder, or `images` beside `labels` (or `masks`) with equal names.
 
-A `dataset.json` names the classes. Several annotators of one image are `NAME_rater0`, `NAME_rater1`, ...
+    images/NAME.ext           one file an image; or NAME_0000.ext, NAME_0001.ext, ... for its channels (as nnU-Net has them)
+    labels/NAME.ext           a label image; NAME_mask.ext, NAME_seg.ext and the like will do
+    labels/NAME_rater0.ext    ... one for each annotator
+    labels/NAME_CLASS.ext     one mask for each class; or labels/CLASS/NAME.ext
+    dataset.json              names of the classes and the values they are stored as: {"labels": {"background": 0, "lung": 255}}
+    cases.csv                 what is known of the cases: case, patient, stratum, split (train or test)
+    splits.json               partitions by name: {"five-fold": [{"test": [NAME, ...], "validation": [...]}, ...]}
+
+Only images and labels are needed.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cdal.data.formats import SUFFIXES, stem_of, suffix_of
+from cdal.data.labels import with_values
 from cdal.errors import UserError
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
-_RATER = re.compile(r"^(?P<name>.+)_rater\d+$")
+_RATER = re.compile(r"^rater\d+$")
+_CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
+_MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one annotator drew.
+
+    Attributes:
+        files: the label image, `(("", path),)`; or one mask for each class, `(("liver", path), ...)`.
+    """
+
+    files: tuple[tuple[str, Path], ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its files."""
+        return tuple(path for _, path in self.files)
 
 
 @dataclass(frozen=True)
@@ -25,13 +53,18 @@ class CaseFiles:
 
     Attributes:
         name: the image's name without suffix.
-        image: its file.
-        labels: one file, or one for each annotator.
+        images: its file, or one for each channel.
+        labels: one annotation, or one for each annotator.
     """
 
     name: str
-    image: Path
-    labels: tuple[Path, ...]
+    images: tuple[Path, ...]
+    labels: tuple[Annotation, ...]
+
+    @property
+    def image(self) -> Path:
+        """The (first) image file, which stands for the case in messages."""
+        return self.images[0]
 
 
 @dataclass(frozen=True)
@@ -40,23 +73,39 @@ class DataFolder:
 
     Attributes:
         root: where it is.
-        cases: sorted by name.
-        classes: names, the background first.
+        cases: sorted by name; those that have an image and a label.
+        classes: names, the background first; none where they are not declared and have to be read from the labels.
+        values: what stands for each class in the label images.
         licence: what `dataset.json` says of it, or nothing.
+        about: rows of `cases.csv` by case.
+        partitions: `splits.json`.
+        problems: what keeps the folder from being used, each with the remedy.
     """
 
     root: Path
     cases: tuple[CaseFiles, ...]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
     licence: str = ""
+    about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    partitions: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 def open_folder(root: Path) -> DataFolder:
-    """List a data folder's cases; no image is opened.
+    """List a data folder's cases; no image is opened, but for the labels of a folder that does not declare its classes.
 
     Raises:
         UserError: the folder is missing, empty, or of another form; an image has no label or a label no image.
     """
+    folder = list_folder(root)
+    if folder.problems:
+        raise UserError("\n".join(folder.problems))
+    return with_values(folder)
+
+
+def list_folder(root: Path) -> DataFolder:
+    """As `open_folder`, but what does not fit together is listed in `problems`, and undeclared classes stay unknown."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or images and labels.")
     layout = next(((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None)
@@ -64,41 +113,100 @@ def open_folder(root: Path) -> DataFolder:
         expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
         found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise UserError(f"{root}: expected {expected}; it holds {found}.")
-    images = _by_stem(root / layout[0])
-    labels: dict[str, list[Path]] = {}
-    for stem, path in _by_stem(root / layout[1]).items():
-        rater = _RATER.match(stem)
-        name = rater["name"] if rater and stem not in images else stem
-        labels.setdefault(name, []).append(path)
+    problems: list[str] = []
+    images = _images(_by_stem(root / layout[0], problems))
+    labels, lonely = _labels(root / layout[1], set(images), problems)
     if not images:
-        raise UserError(f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
-    _need_partners(sorted(set(images) - set(labels)), "image without a label", root / layout[1])
-    _need_partners(sorted(set(labels) - set(images)), "label without an image", root / layout[0])
-    cases = tuple(CaseFiles(name, images[name], tuple(labels[name])) for name in sorted(images))
-    declared = _declared(root / "dataset.json")
+        problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
+    else:
+        _note_partners(problems, sorted(set(images) - set(labels)), "image without a label", root / layout[1])
+    _note_partners(problems, sorted(lonely), "label without an image", root / layout[0])
+    cases = tuple(CaseFiles(name, images[name], labels[name]) for name in sorted(set(images) & set(labels)))
+    declared = _json(root / "dataset.json")
+    classes, values = _declared_classes(declared, root / "dataset.json")
     licence = str(declared.get("licence", declared.get("license", "")))
-    return DataFolder(root, cases, _class_names(declared, root / "dataset.json"), licence)
+    about, partitions = _about(root / "cases.csv"), _json(root / "splits.json")
+    return DataFolder(root, cases, classes, values, licence, about, partitions, tuple(problems))
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not suffix_of(path) or path.name.startswith(".") or not path.is_file():
             continue
         stem = stem_of(path)
         if stem in files:
-            raise UserError(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
-        files[stem] = path
+            problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
+        else:
+            files[stem] = path
     return files
 
 
-def _need_partners(names: list[str], what: str, folder: Path) -> None:
+def _images(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Files by case; where every name ends in a channel's number, `NAME_0000`, those of one name are one case."""
+    channels = [_CHANNEL.match(stem) for stem in files]
+    if not all(channels) or not any(match and match["channel"] == "0000" for match in channels):
+        return {stem: (path,) for stem, path in files.items()}
+    grouped: dict[str, tuple[Path, ...]] = {}
+    for match, path in zip(channels, files.values(), strict=True):
+        assert match is not None  # all of them do
+        grouped[match["name"]] = (*grouped.get(match["name"], ()), path)
+    return grouped
+
+
+def _labels(folder: Path, names: set[str], problems: list[str]) -> tuple[dict[str, tuple[Annotation, ...]], list[str]]:
+    """The annotations of each case, and the labels that belong to none."""
+    plain: dict[str, list[Path]] = {}
+    raters: dict[str, list[Path]] = {}
+    masks: dict[str, list[tuple[str, Path]]] = {}
+    lonely = []
+    for stem, path in _by_stem(folder, problems).items():
+        name, rest = _owner(stem, names)
+        if name is None:
+            lonely.append(stem)
+        elif not rest or rest.lower() in _MASK_WORDS:
+            plain.setdefault(name, []).append(path)
+        elif _RATER.match(rest):
+            raters.setdefault(name, []).append(path)
+        else:
+            masks.setdefault(name, []).append((rest, path))
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for stem, path in _by_stem(sub, problems).items():
+            name, rest = _owner(stem, names)
+            if name is None or (rest and rest.lower() not in _MASK_WORDS):
+                lonely.append(f"{sub.name}/{stem}")
+            else:
+                masks.setdefault(name, []).append((sub.name, path))
+    labels: dict[str, tuple[Annotation, ...]] = {}
+    for name in names & {*plain, *raters, *masks}:
+        kinds = [kind for kind in (plain, raters, masks) if name in kind]
+        if len(kinds) > 1 or len(plain.get(name, ())) > 1:
+            found = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
+            problems.append(
+                f"{name} has labels of several kinds: {', '.join(p.name for p in found[:4])}. Keep one label image, or one for each "
+                "annotator, or one mask for each class."
+            )
+        one_each = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
+        labels[name] = tuple(one_each) or (Annotation(tuple(sorted(masks[name]))),)
+    return labels, lonely
+
+
+def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
+    """The image that a label's name begins with, the longest first, and what follows the underscore."""
+    if stem in names:
+        return stem, ""
+    cuts = [i for i, character in enumerate(stem) if character in "_-"]
+    name = next((stem[:cut] for cut in reversed(cuts) if stem[:cut] in names), None)
+    return name, stem[len(name) + 1 :] if name else ""
+
+
+def _note_partners(problems: list[str], names: list[str], what: str, folder: Path) -> None:
     if names:
         listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise UserError(f"{what}: {listed}. Put the missing files of the same name into {folder}, or take these away.")
+        problems.append(f"{what}: {listed}. Put the missing files of the same name into {folder}, or take these away.")
 
 
-def _declared(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
@@ -110,14 +218,29 @@ def _declared(path: Path) -> dict[str, Any]:
     return declared
 
 
-def _class_names(declared: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """The classes declared, `{"0": "background", ...}` or `{"background": 0, ...}`; where none are, two."""
-    labels = declared.get("labels", {"0": "background", "1": "foreground"})
+def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and values, of `{"0": "background", ...}` or `{"background": 0, ...}`."""
+    labels = declared.get("labels")
+    if labels is None:
+        return (), ()
     try:
         by_name = all(isinstance(value, int) for value in labels.values())
         numbered = {value: key for key, value in labels.items()} if by_name else {int(k): v for k, v in labels.items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f'{path}: expected "labels": {{"0": "background", "1": "name", ...}}; it holds {labels!r}.') from error
-    if sorted(numbered) != list(range(len(numbered))) or len(numbered) < 2:
-        raise UserError(f"{path}: expected labels numbered 0, 1, 2, ... with 0 the background; it declares {sorted(numbered)}.")
-    return tuple(str(numbered[i]) for i in range(len(numbered)))
+        raise UserError(f'{path}: expected "labels": {{"background": 0, "name": 1, ...}}; it holds {labels!r}.') from error
+    if len(numbered) < 2 or len(numbered) < len(labels) or 0 not in numbered or min(numbered) < 0:
+        raise UserError(f"{path}: expected two or more labels of different values, 0 for the background; it declares {labels!r}.")
+    values = tuple(sorted(numbered))
+    return tuple(str(numbered[value]) for value in values), values
+
+
+def _about(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}.") from error
+    if rows and "case" not in rows[0]:
+        raise UserError(f"{path}: expected a column `case` beside patient, stratum or split; it has {', '.join(rows[0])}.")
+    return {row["case"]: {key: value for key, value in row.items() if key and value} for row in rows}

@@ -1,37 +1,42 @@
 """Between an image's own grid and the network's.
 
-The network's grid: axes nearest to right, anterior, superior; the recipe's spacing; intensities clipped to their 0.5 and 99.5
-percentiles and scaled to mean 0 and standard deviation 1. Pictures keep their grid.
+The network's grid: of volumes, axes nearest to right, anterior, superior and the recipe's spacing; of pictures, the recipe's rows and
+columns. A volume without a place in space is taken as it is.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.transforms import Orientation, Spacing, SpatialResample
 from torch import Tensor
 
-from cdal.data.formats import Image
+from cdal.data.image import Image
 from cdal.errors import UserError
+from cdal.recipe import DataSettings
 
 MOST_VOXELS = 3e8
 """Voxels of a resampled image; more are the sign of a spacing in the wrong unit."""
 
 
-def to_grid(image: Image, spacing: tuple[float, ...] | None, name: str = "the image") -> MetaTensor:
+def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> MetaTensor:
     """The image on the network's grid, `[C, *S]`, with its affine.
 
     Args:
         image: on its own grid.
-        spacing: millimetres per voxel; none keeps the image's own.
+        settings: `spacing` of volumes, `resize` of pictures.
         name: of the image, for the message.
 
     Raises:
         UserError: the image would be larger than `MOST_VOXELS`.
     """
     if image.affine is None:
-        return MetaTensor(torch.from_numpy(image.array.copy()))
+        values = torch.from_numpy(image.array.copy())
+        size = settings.resize if len(image.shape) == 2 else None
+        return MetaTensor(values if size is None or size == image.shape else resized(values, size))
+    spacing = settings.spacing
     values = _as_meta(image)
     if spacing is None or np.allclose(values.pixdim.numpy(), spacing, rtol=1e-3):
         return values
@@ -45,10 +50,10 @@ def to_grid(image: Image, spacing: tuple[float, ...] | None, name: str = "the im
     return _meta(resampled.float())
 
 
-def label_to_grid(label: Image, classes: int, spacing: tuple[float, ...] | None) -> Tensor:
+def label_to_grid(label: Image, classes: int, settings: DataSettings) -> Tensor:
     """Classes on the network's grid, `[*S]` of uint8: each class is resampled as a probability, then the largest wins."""
     one_hot = np.stack([label.array[0] == k for k in range(classes)]).astype(np.float32)
-    return to_grid(Image(one_hot, label.affine), spacing).as_tensor().argmax(dim=0).to(torch.uint8)
+    return to_grid(Image(one_hot, label.affine), settings).as_tensor().argmax(dim=0).to(torch.uint8)
 
 
 def from_grid(values: Tensor, grid: MetaTensor, image: Image) -> Tensor:
@@ -60,7 +65,7 @@ def from_grid(values: Tensor, grid: MetaTensor, image: Image) -> Tensor:
         image: on its own grid.
     """
     if image.affine is None:
-        return values
+        return values.cpu() if tuple(values.shape[1:]) == image.shape else resized(values.cpu(), image.shape)
     resample = SpatialResample(mode="bilinear", padding_mode="border", align_corners=True, dtype=np.float64)
     moved = resample(
         MetaTensor(values.cpu(), affine=grid.affine), dst_affine=torch.from_numpy(image.affine), spatial_size=image.shape
@@ -68,32 +73,9 @@ def from_grid(values: Tensor, grid: MetaTensor, image: Image) -> Tensor:
     return _meta(moved).as_tensor().float()
 
 
-def normalise(values: MetaTensor, name: str) -> MetaTensor:
-    """Clip each channel to its 0.5 and 99.5 percentiles and scale it to mean 0 and standard deviation 1.
-
-    Args:
-        values: `[C, *S]`.
-        name: of the case, for the message.
-
-    Raises:
-        UserError: a channel is constant.
-    """
-    flat = values.as_tensor().flatten(1).numpy()
-    low, high = np.percentile(flat, [0.5, 99.5], axis=1, keepdims=True).astype(np.float32)
-    # A channel that is flat but for a small object has no percentiles to clip to.
-    sparse = high <= low
-    low = np.where(sparse, flat.min(axis=1, keepdims=True), low)
-    high = np.where(sparse, flat.max(axis=1, keepdims=True), high)
-    constant = (high <= low)[:, 0]
-    if constant.any():
-        raise UserError(
-            f"{name}: expected an image with some contrast; every voxel is {low[constant][0, 0]:g}. Is it the right file?"
-        )
-    flat = np.clip(flat, low, high)
-    # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
-    wide = flat.astype(np.float64)
-    scaled = (wide - wide.mean(axis=1, keepdims=True)) / wide.std(axis=1, keepdims=True)
-    return MetaTensor(torch.from_numpy(scaled.astype(np.float32)).reshape(values.shape), affine=values.affine)
+def resized(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A picture `[C, H, W]` at another size; a smaller one is smoothed first."""
+    return F.interpolate(values[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _as_meta(image: Image) -> MetaTensor:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, special
 
-from cdal.data.formats import Image, write_label
+from cdal.data.formats import write_label
+from cdal.data.image import Image
 from cdal.files import replacing
 
 CLASSES = ("background", "lesion")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cdal.errors import UserError
 from cdal.recipe import Recipe, load_recipe
+from cdal.recipes.cxr import cxr, cxr_paper
 from cdal.recipes.hippocampus import hippocampus, hippocampus_paper, hippocampus_slices
+from cdal.recipes.monuseg import monuseg, monuseg_paper
 from cdal.recipes.phantoms import phantoms
 from cdal.recipes.segmenters import PAPER, SEGMENTERS, with_segmenter
 
@@ -18,6 +20,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "hippocampus": hippocampus,
     "hippocampus-slices": hippocampus_slices,
     "hippocampus-paper": hippocampus_paper,
+    "monuseg": monuseg,
+    "monuseg-paper": monuseg_paper,
+    "cxr": cxr,
+    "cxr-paper": cxr_paper,
     "phantoms": phantoms,
 }
 

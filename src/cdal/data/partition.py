@@ -1,0 +1,165 @@
+"""Which cases train, which choose the weights, and which are for the test."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cdal.data.folder import CaseFiles, DataFolder
+from cdal.errors import UserError
+from cdal.recipe import DataSettings
+
+SCHEMES = ("interleaved", "stratified", "given")
+"""Partitions that need no file; any other name is one of `splits.json`."""
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cases of one fold, by part."""
+
+    train: tuple[CaseFiles, ...]
+    validation: tuple[CaseFiles, ...]
+    test: tuple[CaseFiles, ...]
+
+    def names(self) -> dict[str, list[str]]:
+        """Names of the cases by part."""
+        return {part: [case.name for case in getattr(self, part)] for part in ("train", "validation", "test")}
+
+
+def split_cases(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None = None) -> Split:
+    """The parts of fold `settings.fold`.
+
+    `interleaved`: case i of the sorted names belongs to part i mod `folds`; test is part k, validation part k + 1, the others
+    train. `stratified`: the same with parts drawn so that each stratum (column `stratum` of cases.csv; otherwise `strata`) is spread
+    evenly over them and no patient is in two. `given`: the test cases of the column `split`; the others are parted as if
+    stratified into `folds`, of which part k is for validation. Any other name: a partition of splits.json.
+
+    Args:
+        folder: the cases.
+        settings: `partition`, `folds`, `fold` and `patient`.
+        strata: what is known of cases beside cases.csv, such as the classes that occur in them.
+
+    Raises:
+        UserError: there are too few cases, or the folder does not hold the partition.
+    """
+    if settings.partition == "interleaved":
+        parts = [list(folder.cases[part :: settings.folds]) for part in range(settings.folds)]
+        split = _rotate(parts, settings.fold)
+    elif settings.partition == "stratified":
+        split = _rotate(_parts(folder, folder.cases, settings, strata), settings.fold)
+    elif settings.partition == "given":
+        split = _given(folder, settings, strata)
+    else:
+        split = _listed(folder, settings, strata)
+    empty = [part for part, names in split.names().items() if not names]
+    if empty:
+        raise UserError(
+            f"{folder.root}: expected cases for training, validation and test; fold {settings.fold} of the partition "
+            f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} folds "
+            "need at least as many (and as many patients)."
+        )
+    return split
+
+
+def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None) -> dict[str, str]:
+    """The patient of each case: the column `patient` of cases.csv, or what the pattern finds in its name, or the case itself.
+
+    Raises:
+        UserError: the pattern is no regular expression, or finds nothing in a name.
+    """
+    try:
+        compiled = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise UserError(f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is none: {error}.") from error
+    groups = {}
+    for case in cases:
+        patient = folder.about.get(case.name, {}).get("patient", case.name)
+        if compiled is not None:
+            found = compiled.search(case.name)
+            if found is None:
+                raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
+            patient = found.group(found.lastindex and 1 or 0)
+        groups[case.name] = patient
+    return groups
+
+
+def _rotate(parts: list[list[CaseFiles]], fold: int) -> Split:
+    validation = (fold + 1) % len(parts)
+    rest = [case for part, cases in enumerate(parts) if part not in (fold, validation) for case in cases]
+    return Split(_sorted(rest), _sorted(parts[validation]), _sorted(parts[fold]))
+
+
+def _parts(
+    folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSettings, strata: Mapping[str, str] | None
+) -> list[list[CaseFiles]]:
+    groups = groups_of(folder, cases, settings.patient)
+    if len(set(groups.values())) < settings.folds:
+        raise UserError(
+            f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; it holds "
+            f"{len(set(groups.values()))}, with {len(cases)} cases."
+        )
+    stratum = [folder.about.get(case.name, {}).get("stratum", (strata or {}).get(case.name, "")) for case in cases]
+    pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
+    splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=_SEED)
+    by_group = [groups[case.name] for case in cases]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the pooled stratum may still be smaller than the number of folds
+        return [[cases[i] for i in part] for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)]
+
+
+def _given(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None) -> Split:
+    column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
+    strange = sorted(set(column.values()) - {"train", "validation", "test"})
+    if strange or "test" not in column.values():
+        raise UserError(
+            f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every case (and validation, if you "
+            f"like); {'it holds ' + ', '.join(map(repr, strange)) if strange else 'no case is for the test'}."
+        )
+    return _with_validation(folder, settings, strata, {part: [n for n, p in column.items() if p == part] for part in set(column.values())})
+
+
+def _listed(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None) -> Split:
+    path = folder.root / "splits.json"
+    folds = folder.partitions.get(settings.partition)
+    if not isinstance(folds, list):
+        raise UserError(
+            f"{path}: expected the partition {settings.partition!r}; it holds {', '.join(folder.partitions) or 'none'}. Public sets "
+            f"get theirs by `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
+        )
+    if not settings.fold < len(folds):
+        raise UserError(f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; fold {settings.fold} came.")
+    fold: Any = folds[settings.fold]
+    if not isinstance(fold, dict) or not isinstance(fold.get("test"), list):
+        raise UserError(f'{path}: expected {{"test": [names], "train": [names]}} for each fold of {settings.partition!r}; got {fold!r:.80}.')
+    unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
+    if unknown:
+        raise UserError(f"{path}: the partition {settings.partition!r} names cases that are not there: {', '.join(unknown[:5])}.")
+    return _with_validation(folder, settings, strata, fold)
+
+
+def _with_validation(
+    folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None, names: Mapping[str, Sequence[str]]
+) -> Split:
+    """Cases by part; where no case is said to be for validation, some of the training cases are drawn for it."""
+    by_name = {case.name: case for case in folder.cases}
+    test = [by_name[name] for name in names["test"]]
+    train = [by_name[name] for name in names.get("train", [name for name in by_name if name not in set(names["test"])])]
+    validation = [by_name[name] for name in names.get("validation", ())]
+    chosen = {case.name for case in validation}
+    if not validation:
+        parts = _parts(folder, _sorted(train), settings, strata)
+        validation = parts[settings.fold % len(parts)]
+        chosen = {case.name for case in validation}
+    return Split(_sorted(case for case in train if case.name not in chosen), _sorted(validation), _sorted(test))
+
+
+def _sorted(cases: Any) -> tuple[CaseFiles, ...]:
+    return tuple(sorted(cases, key=lambda case: case.name))
