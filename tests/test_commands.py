@@ -222,7 +222,7 @@ def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phanto
     predict(trained, [case.image for case in folder.cases[0::4]], tmp_path / "masks", votes=3, seed=5)
     dice = []
     for case in folder.cases[0::4]:
-        raters = np.stack([label.array[0] for label in read_case(case, folder.classes)[1]])
+        raters = np.stack([label.array[0] for label in read_case(case, folder)[1]])
         mask = np.asarray(Pillow.open(tmp_path / "masks" / f"{case.name}_mask.png"))
         dice.append(count(mask == 1, majority(raters, 2) == 1).dice)
     np.testing.assert_allclose(evaluation.values("dice"), dice)
@@ -432,7 +432,8 @@ def test_two_inputs_of_one_name_are_refused(volume_model: Path, tmp_path: Path):
 
 
 def test_a_model_of_one_channel_refuses_three(trained: Path, tmp_path: Path):
-    Pillow.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "colour.png")
+    colours = np.random.default_rng(0).integers(256, size=(32, 32, 3)).astype(np.uint8)
+    Pillow.fromarray(colours).save(tmp_path / "colour.png")
     with pytest.raises(UserError, match=r"expected 1 channel.* it has 3"):
         load(trained).predict(tmp_path / "colour.png")
 

@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cdal.data.augment import augment
-from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours, split_cases
+from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.formats import Image, read_image, read_label, stem_of, write_label, write_values
-from cdal.data.grid import from_grid, label_to_grid, normalise, to_grid
+from cdal.data.formats import read_image, read_label, stem_of, write_label, write_values
+from cdal.data.grid import from_grid, label_to_grid, to_grid
+from cdal.data.image import Image
+from cdal.data.intensities import normalise
+from cdal.data.partition import split_cases
 from cdal.data.phantoms import make_phantom, write_phantoms
 from cdal.errors import UserError
 from cdal.files import replacing
@@ -163,7 +166,7 @@ def test_class_names_may_be_the_keys(tmp_path: Path):
 def test_annotators_belong_to_their_image(phantoms: Path):
     folder = open_folder(phantoms)
     assert len(folder.cases) == 16
-    assert [p.name for p in folder.cases[3].labels] == [f"phantom_0003_rater{r}.png" for r in range(3)]
+    assert [a.paths[0].name for a in folder.cases[3].labels] == [f"phantom_0003_rater{r}.png" for r in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ def test_annotators_belong_to_their_image(phantoms: Path):
         (lambda r: [p.unlink() for p in r.glob("*Tr/*")], "holds no image"),
         (lambda r: (r / "imagesTr").rename(r / "pictures"), "expected imagesTr/ and labelsTr/"),
         (lambda r: (r / "dataset.json").write_text("{"), "cannot be read as JSON"),
-        (lambda r: (r / "dataset.json").write_text('{"labels": {"0": "b", "2": "a"}}'), "numbered 0, 1, 2"),
+        (lambda r: (r / "dataset.json").write_text('{"labels": {"1": "b", "2": "a"}}'), "0 for the background"),
         (lambda r: (r / "dataset.json").write_text('{"labels": ["b", "a"]}'), "expected"),
     ],
 )
@@ -196,14 +199,14 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path: Path):
     [
         (np.zeros((6, 7, 9), np.uint8), np.eye(4), "expected the shape of its image"),
         (np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]), "affine"),
-        (np.full((6, 7, 8), 3, np.uint8), np.eye(4), "expected classes 0 to 2"),
+        (np.full((6, 7, 8), 3, np.uint8), np.eye(4), r"expected classes 0 \(background\), 1 \(a\), 2 \(b\); it holds 3"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(label: np.ndarray, affine: np.ndarray, said: str, tmp_path: Path):
     path = save_nifti(make_folder(tmp_path) / "labelsTr" / "c1.nii.gz", label, affine)
     folder = open_folder(tmp_path)
     with pytest.raises(UserError, match=said) as caught:
-        read_case(folder.cases[1], folder.classes)
+        read_case(folder.cases[1], folder)
     assert str(path) in str(caught.value)
 
 
@@ -211,18 +214,19 @@ def test_a_constant_image_is_refused(tmp_path: Path):
     save_nifti(make_folder(tmp_path) / "imagesTr" / "c1.nii.gz", np.full((6, 7, 8), 4.0, np.float32))
     folder = open_folder(tmp_path)
     with pytest.raises(UserError, match=r"c1\.nii\.gz: expected an image with some contrast"):
-        load_cases(folder.cases, folder.classes, DataSettings(size=(8, 8, 8)))
+        load_cases(folder.cases, folder, DataSettings(size=(8, 8, 8)))
 
 
 @given(st.integers(3, 60), st.integers(3, 6), st.integers(0, 5))
 def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
     count, fold = max(count, folds), fold % folds
-    cases = tuple(CaseFiles(f"{i:03d}", Path(), ()) for i in range(count))
-    parts = split_cases(DataFolder(Path(), cases, ("a", "b")), folds, fold)
+    cases = tuple(CaseFiles(f"{i:03d}", (Path(),), ()) for i in range(count))
+    folder = DataFolder(Path(), cases, ("a", "b"))
+    parts = split_cases(folder, DataSettings(folds=folds, fold=fold))
     together = sorted(case.name for case in (*parts.train, *parts.validation, *parts.test))
     assert together == [case.name for case in cases]
     assert [case.name for case in parts.test] == [f"{i:03d}" for i in range(fold, count, folds)]
-    assert parts.validation == split_cases(DataFolder(Path(), cases, ("a", "b")), folds, (fold + 1) % folds).test
+    assert parts.validation == split_cases(folder, DataSettings(folds=folds, fold=(fold + 1) % folds)).test
 
 
 # Geometry
@@ -257,7 +261,7 @@ def ball(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
 def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, shape: tuple[int, ...], spacing):
     truth = ball(shape, affine)
     image = Image(truth[None].astype(np.float32), affine)
-    grid = to_grid(image, spacing)
+    grid = to_grid(image, DataSettings(spacing=spacing))
     back = from_grid(grid.as_tensor(), grid, image)[0].numpy()
     assert back.shape == shape
     if spacing is None:
@@ -275,7 +279,7 @@ def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, sh
 @given(affines())
 @settings(max_examples=15, deadline=None)
 def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.ndarray):
-    grid = to_grid(Image(np.zeros((1, 6, 7, 8), np.float32), affine), None)
+    grid = to_grid(Image(np.zeros((1, 6, 7, 8), np.float32), affine), DataSettings())
     assert nib.aff2axcodes(grid.affine.numpy()) == ("R", "A", "S")
 
 
@@ -283,7 +287,7 @@ def test_labels_are_resampled_as_probabilities():
     """A one-voxel gap between two classes does not become a third class in between, and half a voxel does not vanish."""
     label = np.zeros((1, 12, 12, 12), np.uint8)
     label[0, :6], label[0, 6:] = 1, 3
-    moved = label_to_grid(Image(label, np.eye(4)), 4, (0.7, 0.7, 0.7))
+    moved = label_to_grid(Image(label, np.eye(4)), 4, DataSettings(spacing=(0.7, 0.7, 0.7)))
     assert set(moved.unique().tolist()) == {1, 3}
 
 
@@ -292,7 +296,7 @@ def test_normalisation_is_that_of_the_clipped_values(rng: torch.Generator):
     clipped = np.clip(values.numpy(), *np.percentile(values.numpy(), [0.5, 99.5])).astype(np.float64)
     expected = (clipped - clipped.mean()) / clipped.std()
     image = Image(values.numpy(), np.eye(4))
-    np.testing.assert_allclose(normalise(to_grid(image, None), "x").numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose(normalise(to_grid(image, DataSettings()), "image", image.stored, "x").numpy(), expected, atol=1e-3)
 
 
 # Batches and augmentation
@@ -394,4 +398,4 @@ def test_annotators_agree_inside_and_outside_and_differ_between():
 
 def test_the_small_recipe_fits_the_phantoms(phantoms: Path):
     folder = open_folder(phantoms)
-    assert load_cases(folder.cases[:1], folder.classes, small_recipe().data)[0].image.shape == (1, 32, 32)
+    assert load_cases(folder.cases[:1], folder, small_recipe().data)[0].image.shape == (1, 32, 32)

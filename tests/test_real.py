@@ -9,14 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cdal.data.cases import load_case, read_case, split_cases
+from cdal.data.cases import load_case, read_case
 from cdal.data.folder import open_folder
+from cdal.data.partition import split_cases
 from cdal.demo import run_demo
 from cdal.evaluation import evaluate
 from cdal.metrics import count
 from cdal.model_file import shipped_models
 from cdal.predictor import load
-from cdal.recipe import override
+from cdal.recipe import DataSettings, override
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.training import train
 
@@ -26,7 +27,7 @@ def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Pat
     names = sorted(p.name.removesuffix(".nii.gz") for p in (hippocampus / "imagesTr").iterdir())
     assert folder.classes == ("background", "Anterior", "Posterior")
     for fold in range(4):
-        parts = split_cases(folder, 4, fold)
+        parts = split_cases(folder, DataSettings(folds=4, fold=fold))
         assert (len(parts.train), len(parts.validation), len(parts.test)) == (130, 65, 65)
         assert [case.name for case in parts.test] == names[fold::4]
 
@@ -35,17 +36,17 @@ def test_intensities_of_any_scale_become_alike(hippocampus: Path):
     folder = open_folder(hippocampus)
     recipe = find_recipe("hippocampus")
     for files in folder.cases[::40]:
-        case = load_case(files, folder.classes, recipe.data)
+        case = load_case(files, folder, recipe.data)
         assert abs(float(case.image.mean())) < 1e-3
         assert abs(float(case.image.std()) - 1) < 1e-2
-        label = read_case(files, folder.classes)[1][0].array[0]
+        label = read_case(files, folder)[1][0].array[0]
         np.testing.assert_array_equal(np.bincount(case.labels.numpy().ravel()), np.bincount(label.ravel()))
 
 
 def test_the_shipped_model_segments_its_test_cases(hippocampus: Path):
     predictor, folder = load("hippocampus"), open_folder(hippocampus)
-    for case in split_cases(folder, 4, 0).test[::16]:
-        truth = read_case(case, folder.classes)[1][0].array[0]
+    for case in split_cases(folder, DataSettings(folds=4)).test[::16]:
+        truth = read_case(case, folder)[1][0].array[0]
         mask = predictor.predict(case.image).mask
         for k in (1, 2):
             assert count(mask == k, truth == k).dice > 0.75
@@ -53,7 +54,7 @@ def test_the_shipped_model_segments_its_test_cases(hippocampus: Path):
 
 def test_the_shipped_model_segments_a_volume_however_it_is_stored(hippocampus: Path, tmp_path: Path):
     """The same voxels with other axes and another origin get the same volume of each class, and the same mask."""
-    source = hippocampus / "imagesTr" / f"{split_cases(open_folder(hippocampus), 4, 0).test[0].name}.nii.gz"
+    source = hippocampus / "imagesTr" / f"{split_cases(open_folder(hippocampus), DataSettings(folds=4)).test[0].name}.nii.gz"
     first = nib.load(source)
     turned = first.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
     nib.save(turned, tmp_path / "turned.nii.gz")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cdal.data.check import check_folder as check
     from cdal.errors import UserError
     from cdal.evaluation import evaluate
     from cdal.prediction import predict
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cdal.training import train
 
 _HOME = {
+    "check": "cdal.data.check:check_folder",
     "Prediction": "cdal.predictor",
     "Predictor": "cdal.predictor",
     "Recipe": "cdal.recipe",
@@ -33,12 +35,13 @@ _HOME = {
     "train": "cdal.training",
 }
 
-__all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "evaluate", "load", "predict", "train"]
+__all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "check", "evaluate", "load", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cdal' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
     globals()[name] = value
     return value

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +88,42 @@ def data(options: Namespace) -> int:
     return DONE
 
 
+def check(options: Namespace) -> int:
+    """What is wrong with a data folder, case by case, and the remedy."""
+    from cdal.console import counting_bar, show_check
+    from cdal.data.check import check_folder
+    from cdal.data.contact_sheet import write_contact_sheet
+
+    with counting_bar("checking") as count:
+        checked = check_folder(options.data, count)
+    if options.sheet is not None:
+        write_contact_sheet(Path(options.sheet), checked.folder, [finding.case for finding in checked.findings if finding.case])
+    if options.json:
+        print(json.dumps(checked.to_dict()))
+    else:
+        show_check(checked, everything=options.all)
+    return BAD_INPUT if checked.errors else DONE
+
+
 def train(options: Namespace, fields: Sequence[str]) -> int:
     """Train a recipe on a data folder; the same command again goes on where it stopped."""
+    from cdal.console import counting_bar, show_findings, training_bar
+    from cdal.data.check import Check, check_folder
     from cdal.recipe import override, to_yaml
-    from cdal.recipes import find_recipe, with_segmenter
+    from cdal.recipes import DERIVED, find_recipe, with_segmenter
+    from cdal.recipes.folder import folder_recipe
 
-    recipe = find_recipe(options.recipe)
+    checked: Check | None = None
+    reasons: Mapping[str, str] = {}
+    if options.recipe in DERIVED and options.data is not None:
+        with counting_bar("checking") as count:
+            checked = check_folder(options.data, count)
+        derived = folder_recipe(checked)
+        recipe, reasons = derived.recipe, derived.reasons
+        if not options.dry_run:
+            print("\n".join(f"{field}: {reason}" for field, reason in reasons.items()), file=sys.stderr)
+    else:
+        recipe = find_recipe(options.recipe)
     if options.segmenter is not None:
         recipe = with_segmenter(recipe, options.segmenter)
     recipe = override(recipe, fields)
@@ -104,16 +134,19 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
         changes |= {"steps": options.steps, "minutes": options.minutes}
     recipe = replace(recipe, training=replace(recipe.training, **changes))
     if options.dry_run:
-        print(to_yaml(recipe), end="")
+        print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
         return DONE
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
 
-    from cdal.console import training_bar
     from cdal.training import train
 
+    if checked is None:
+        with counting_bar("checking") as count:
+            checked = check_folder(options.data, count)
+    show_findings(checked)
     with training_bar() as bar:
-        model = train(recipe, options.data, options.out, options.device, bar.stepped, bar.loaded)
+        model = train(recipe, checked, options.out, options.device, bar.stepped, bar.loaded)
     print(model)
     return DONE
 
@@ -177,7 +210,7 @@ def info(options: Namespace) -> int:
     from cdal.model_file import find_model, read_header, shipped_models
     from cdal.protocols import PROTOCOLS
     from cdal.recipe import to_dict
-    from cdal.recipes import RECIPES, SEGMENTERS
+    from cdal.recipes import DERIVED, RECIPES, SEGMENTERS
 
     if options.model is not None:
         path = find_model(options.model)
@@ -186,7 +219,7 @@ def info(options: Namespace) -> int:
     else:
         values = {
             "version": __version__,
-            "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()},
+            "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()} | DERIVED,
             "segmenters": SEGMENTERS,
             "scoring": {name: protocol.about for name, protocol in PROTOCOLS.items()},
             "models": {name: str(path) for name, path in shipped_models().items()},
@@ -200,7 +233,7 @@ def info(options: Namespace) -> int:
     return DONE
 
 
-_VERBS: dict[str, Any] = {"demo": demo, "data": data, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
+_VERBS: dict[str, Any] = {"demo": demo, "data": data, "check": check, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
 
 
 def _parser() -> ArgumentParser:
@@ -223,6 +256,12 @@ def _parser() -> ArgumentParser:
     action.add_argument("source", type=str, help="folder or archive with the owners' files; or the word download")
     action.add_argument("target", type=str, help="the data folder, which must not be there yet")
     actions.add_subcommand("prepare", action, help="owners' files to a data folder")
+
+    verb = _verb(verbs, "check", check)
+    verb.add_argument("data", type=str, help="data folder")
+    verb.add_argument("--sheet", type=str | None, help="write a PNG of cases with the outlines of their masks")
+    verb.add_argument("--all", action="store_true", help="show every finding, not only the first of each kind")
+    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
     verb = _verb(verbs, "train", train)
     verb.add_argument("recipe", type=str, help="a shipped recipe's name (cdal info), or a YAML file")

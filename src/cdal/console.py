@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from cdal.data.check import Check
 from cdal.metrics import DISTANCES, SCORES
 from cdal.progress import TrainingProgress
 
 _error = Console(stderr=True)
+_EXAMPLES = 5
+"""Findings of one kind that are shown."""
+
 _LINES_WITHOUT_TERMINAL = 20
 """Lines that one training prints where standard error is a file."""
 
@@ -99,6 +105,37 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     for name, value in summary.get("annotators", {}).items():
         console.print(f"{name.replace('_', ' ')}: {'none' if value is None else f'{value:.4f}'}")
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
+
+
+def show_check(checked: Check, everything: bool = False) -> None:
+    """The table of `cdal check`: findings by level and kind, errors first."""
+    console = Console()
+    shown: Counter[tuple[str, str]] = Counter()
+    table = Table("level", "kind", "case", Column("what", overflow="fold"))
+    for finding in checked.findings:
+        key = (finding.level, finding.kind)
+        shown[key] += 1
+        if everything or shown[key] <= _EXAMPLES:
+            colour = {"error": "red", "warning": "yellow", "note": "dim"}[finding.level]
+            table.add_row(f"[{colour}]{finding.level}[/]", finding.kind, escape(finding.case), escape(finding.message))
+    for (level, kind), count in shown.items():
+        if count > _EXAMPLES and not everything:
+            table.add_row(level, kind, "", f"... and {count - _EXAMPLES} more (--all shows them)")
+    if checked.findings:
+        console.print(table)
+    facts = checked.facts
+    if facts:
+        shapes = sorted({fact.shape for fact in facts})
+        span = str(shapes[0]) if len(shapes) == 1 else f"{len(shapes)} shapes from {shapes[0]} to {shapes[-1]}"
+        console.print(f"{len(facts)} cases can be read; {span}; classes: {', '.join(checked.folder.classes) or 'unknown'}", highlight=False)
+    levels = Counter(finding.level for finding in checked.findings)
+    console.print(f"{levels['error']} errors, {levels['warning']} warnings, {levels['note']} notes", highlight=False)
+
+
+def show_findings(checked: Check) -> None:
+    """The warnings of a check, in short, on standard error."""
+    for finding in [finding for finding in checked.findings if finding.level == "warning"][:_EXAMPLES]:
+        _error.print(f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def show_values(values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from cdal import __version__
 from cdal.data.cases import read_case
+from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.grid import label_to_grid
 from cdal.data.image import Image
@@ -215,7 +216,7 @@ def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Split) ->
                 f"({', '.join(missing[:3])}, ...). Give the data folder it was trained with, or --split all for other data."
             )
     else:
-        cases = getattr(split_cases(folder, replace(data, fold=fold), predictor.header.data.get("strata")), split)
+        cases = getattr(split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split)
     seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
     known = [case.name for case in cases if case.name in seen]
     if known and split in ("test", "all"):

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cdal.checkpoint import CHECKPOINT
+from cdal.data.folder import DataFolder
+from cdal.data.partition import Split
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
 
 _RECIPE = "recipe.yaml"
+_SPLIT = "splits.json"
 
 
 def check_same_recipe(out: Path, recipe: Recipe) -> None:
@@ -39,6 +42,31 @@ def claim(out: Path, recipe: Recipe) -> None:
     check_same_recipe(out, recipe)
     with replacing(out / _RECIPE) as temporary:
         temporary.write_text(to_yaml(recipe), encoding="utf-8")
+
+
+def keep_split(out: Path, split: Split) -> None:
+    """Write the names of the cases of each part beside the run."""
+    with replacing(out / _SPLIT) as temporary:
+        temporary.write_text(json.dumps(split.names(), indent=1) + "\n", encoding="utf-8")
+
+
+def kept_split(out: Path, folder: DataFolder) -> Split | None:
+    """The parts that a run began with, or none.
+
+    Raises:
+        UserError: a case of theirs is no longer there, or the file is damaged.
+    """
+    if not (out / _SPLIT).is_file() or not (out / CHECKPOINT).is_file():
+        return None
+    by_name = {case.name: case for case in folder.cases}
+    try:
+        names = json.loads((out / _SPLIT).read_text(encoding="utf-8"))
+        return Split(*(tuple(by_name[name] for name in names[part]) for part in ("train", "validation", "test")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{out} holds a run on other data: its {_SPLIT} names the case {error}, which {folder.root} does not hold. Give the data "
+            "folder it began with, or another --out."
+        ) from error
 
 
 class Log:

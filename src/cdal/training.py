@@ -22,7 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 from cdal.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.data.batch import Batch
 from cdal.data.cases import BatchSource, Case, fingerprint, load_cases
-from cdal.data.folder import DataFolder, open_folder
+from cdal.data.check import Check, check_folder
+from cdal.data.folder import DataFolder
 from cdal.data.partition import Split, split_cases
 from cdal.devices import find_device, native_bf16
 from cdal.errors import UserError
@@ -33,14 +34,14 @@ from cdal.metrics import count
 from cdal.model_file import SUFFIX, ModelHeader, save_model
 from cdal.progress import TrainingProgress
 from cdal.recipe import Recipe, TrainingSettings
-from cdal.run_folder import Log, check_same_recipe, claim, learning_curve
+from cdal.run_folder import Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 
 
 def train(
     recipe: Recipe,
-    data: Path | str,
+    data: Path | str | Check,
     out: Path | str,
     device: str = "auto",
     on_progress: Callable[[TrainingProgress], object] = lambda _: None,
@@ -50,7 +51,7 @@ def train(
 
     Args:
         recipe: what to do.
-        data: the data folder.
+        data: the data folder, or what `check_folder` made of it.
         out: the run folder.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_progress: called after each step.
@@ -66,12 +67,15 @@ def train(
     out = Path(out)
     fabric = make_fabric(recipe.training, device)
     check_same_recipe(out, recipe)
-    folder = open_folder(Path(data))
-    split = split_cases(folder, recipe.data)
+    checked = data if isinstance(data, Check) else check_folder(data)
+    checked.need_no_errors()
+    folder = checked.folder
+    split = kept_split(out, folder) or split_cases(folder, recipe.data)
     files = (*split.train, *split.validation)
     cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
     with sole_writer(out), _asked_to_stop() as asked:
         claim(out, recipe)
+        keep_split(out, split)
         run = _Run(recipe, folder, split, cases, out, fabric)
         for progress in run.steps():
             on_progress(progress)

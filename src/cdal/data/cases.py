@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,13 +51,17 @@ def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]
     return image, labels
 
 
-def read_channels(files: CaseFiles) -> Image:
+def read_channels(files: CaseFiles, read: Callable[[Path], Image] = read_image) -> Image:
     """The image of a case, its channels' files put together.
+
+    Args:
+        files: of the case.
+        read: `read_image`, or another reader.
 
     Raises:
         UserError: a file is damaged, or the files lie on different grids.
     """
-    first, *others = (read_image(path) for path in files.images)
+    first, *others = (read(path) for path in files.images)
     for path, other in zip(files.images[1:], others, strict=True):
         placed = first.affine is None or other.affine is None or np.allclose(first.affine, other.affine, atol=1e-2)
         if other.shape != first.shape or not placed:

@@ -114,8 +114,9 @@ def list_folder(root: Path) -> DataFolder:
         found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise UserError(f"{root}: expected {expected}; it holds {found}.")
     problems: list[str] = []
-    images = _images(_by_stem(root / layout[0], problems))
-    labels, lonely = _labels(root / layout[1], set(images), problems)
+    label_files = _by_stem(root / layout[1], problems)
+    images = _images(_by_stem(root / layout[0], problems), set(label_files))
+    labels, lonely = _labels(root / layout[1], label_files, set(images), problems)
     if not images:
         problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
     else:
@@ -142,10 +143,10 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     return files
 
 
-def _images(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
-    """Files by case; where every name ends in a channel's number, `NAME_0000`, those of one name are one case."""
+def _images(files: Mapping[str, Path], label_stems: set[str]) -> dict[str, tuple[Path, ...]]:
+    """Files by case; where every name ends in a channel's number, `NAME_0000`, and the label is `NAME`, those of one name are one."""
     channels = [_CHANNEL.match(stem) for stem in files]
-    if not all(channels) or not any(match and match["channel"] == "0000" for match in channels):
+    if not all(match and match["name"] in label_stems for match in channels):
         return {stem: (path,) for stem, path in files.items()}
     grouped: dict[str, tuple[Path, ...]] = {}
     for match, path in zip(channels, files.values(), strict=True):
@@ -154,13 +155,15 @@ def _images(files: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
     return grouped
 
 
-def _labels(folder: Path, names: set[str], problems: list[str]) -> tuple[dict[str, tuple[Annotation, ...]], list[str]]:
+def _labels(
+    folder: Path, files: Mapping[str, Path], names: set[str], problems: list[str]
+) -> tuple[dict[str, tuple[Annotation, ...]], list[str]]:
     """The annotations of each case, and the labels that belong to none."""
     plain: dict[str, list[Path]] = {}
     raters: dict[str, list[Path]] = {}
     masks: dict[str, list[tuple[str, Path]]] = {}
     lonely = []
-    for stem, path in _by_stem(folder, problems).items():
+    for stem, path in files.items():
         name, rest = _owner(stem, names)
         if name is None:
             lonely.append(stem)

@@ -34,31 +34,33 @@ class Split:
         return {part: [case.name for case in getattr(self, part)] for part in ("train", "validation", "test")}
 
 
-def split_cases(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None = None) -> Split:
+def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     """The parts of fold `settings.fold`.
 
     `interleaved`: case i of the sorted names belongs to part i mod `folds`; test is part k, validation part k + 1, the others
-    train. `stratified`: the same with parts drawn so that each stratum (column `stratum` of cases.csv; otherwise `strata`) is spread
-    evenly over them and no patient is in two. `given`: the test cases of the column `split`; the others are parted as if
+    train. `stratified`: the same with parts drawn so that each stratum is spread evenly over them and no patient is in two, by the
+    columns of cases.csv; `check_folder` completes them. `given`: the test cases of the column `split`; the others are parted as if
     stratified into `folds`, of which part k is for validation. Any other name: a partition of splits.json.
 
     Args:
         folder: the cases.
         settings: `partition`, `folds`, `fold` and `patient`.
-        strata: what is known of cases beside cases.csv, such as the classes that occur in them.
 
     Raises:
         UserError: there are too few cases, or the folder does not hold the partition.
     """
     if settings.partition == "interleaved":
+        if len(folder.cases) < settings.folds:
+            count, folds = len(folder.cases), settings.folds
+            raise UserError(f"{folder.root}: expected at least {folds} cases for {folds} folds; it holds {count}.")
         parts = [list(folder.cases[part :: settings.folds]) for part in range(settings.folds)]
         split = _rotate(parts, settings.fold)
     elif settings.partition == "stratified":
-        split = _rotate(_parts(folder, folder.cases, settings, strata), settings.fold)
+        split = _rotate(_parts(folder, folder.cases, settings), settings.fold)
     elif settings.partition == "given":
-        split = _given(folder, settings, strata)
+        split = _given(folder, settings)
     else:
-        split = _listed(folder, settings, strata)
+        split = _listed(folder, settings)
     empty = [part for part, names in split.names().items() if not names]
     if empty:
         raise UserError(
@@ -97,16 +99,14 @@ def _rotate(parts: list[list[CaseFiles]], fold: int) -> Split:
     return Split(_sorted(rest), _sorted(parts[validation]), _sorted(parts[fold]))
 
 
-def _parts(
-    folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSettings, strata: Mapping[str, str] | None
-) -> list[list[CaseFiles]]:
+def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSettings) -> list[list[CaseFiles]]:
     groups = groups_of(folder, cases, settings.patient)
     if len(set(groups.values())) < settings.folds:
         raise UserError(
             f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; it holds "
             f"{len(set(groups.values()))}, with {len(cases)} cases."
         )
-    stratum = [folder.about.get(case.name, {}).get("stratum", (strata or {}).get(case.name, "")) for case in cases]
+    stratum = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
     pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
     splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=_SEED)
     by_group = [groups[case.name] for case in cases]
@@ -115,7 +115,7 @@ def _parts(
         return [[cases[i] for i in part] for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)]
 
 
-def _given(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None) -> Split:
+def _given(folder: DataFolder, settings: DataSettings) -> Split:
     column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
     strange = sorted(set(column.values()) - {"train", "validation", "test"})
     if strange or "test" not in column.values():
@@ -123,10 +123,10 @@ def _given(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str]
             f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every case (and validation, if you "
             f"like); {'it holds ' + ', '.join(map(repr, strange)) if strange else 'no case is for the test'}."
         )
-    return _with_validation(folder, settings, strata, {part: [n for n, p in column.items() if p == part] for part in set(column.values())})
+    return _with_validation(folder, settings, {part: [n for n, p in column.items() if p == part] for part in set(column.values())})
 
 
-def _listed(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None) -> Split:
+def _listed(folder: DataFolder, settings: DataSettings) -> Split:
     path = folder.root / "splits.json"
     folds = folder.partitions.get(settings.partition)
     if not isinstance(folds, list):
@@ -142,11 +142,11 @@ def _listed(folder: DataFolder, settings: DataSettings, strata: Mapping[str, str
     unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
     if unknown:
         raise UserError(f"{path}: the partition {settings.partition!r} names cases that are not there: {', '.join(unknown[:5])}.")
-    return _with_validation(folder, settings, strata, fold)
+    return _with_validation(folder, settings, fold)
 
 
 def _with_validation(
-    folder: DataFolder, settings: DataSettings, strata: Mapping[str, str] | None, names: Mapping[str, Sequence[str]]
+    folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]
 ) -> Split:
     """Cases by part; where no case is said to be for validation, some of the training cases are drawn for it."""
     by_name = {case.name: case for case in folder.cases}
@@ -155,7 +155,7 @@ def _with_validation(
     validation = [by_name[name] for name in names.get("validation", ())]
     chosen = {case.name for case in validation}
     if not validation:
-        parts = _parts(folder, _sorted(train), settings, strata)
+        parts = _parts(folder, _sorted(train), settings)
         validation = parts[settings.fold % len(parts)]
         chosen = {case.name for case in validation}
     return Split(_sorted(case for case in train if case.name not in chosen), _sorted(validation), _sorted(test))

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage, special
 
 from cdal.data.formats import write_label
+from cdal.data.formats.picture import write_picture
 from cdal.data.image import Image
 from cdal.files import replacing
 
@@ -81,7 +82,7 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
         phantom = make_phantom(np.random.default_rng((seed, i)), size, raters)
         name = f"phantom_{i:04d}"
         like = Image(phantom.image[None].astype(np.float32), suffix=".png")
-        write_label(target / "images" / name, phantom.image, like)
+        write_picture(target / "images" / f"{name}.png", phantom.image, like, labels=False)
         write_label(target / TRUTH / name, phantom.mask, like)
         for r, mask in enumerate(phantom.raters):
             write_label(target / "labels" / f"{name}_rater{r}", mask, like)

@@ -14,7 +14,7 @@ from cdal.recipes.monuseg import monuseg, monuseg_paper
 from cdal.recipes.phantoms import phantoms
 from cdal.recipes.segmenters import PAPER, SEGMENTERS, with_segmenter
 
-__all__ = ["PAPER", "RECIPES", "SEGMENTERS", "find_recipe", "with_segmenter"]
+__all__ = ["DERIVED", "PAPER", "RECIPES", "SEGMENTERS", "find_recipe", "with_segmenter"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "hippocampus": hippocampus,
@@ -27,6 +27,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "phantoms": phantoms,
 }
 
+DERIVED = {"folder": "Derived from the images of a data folder of one's own (cdal.recipes.folder)."}
+"""Recipes that need the data to be made."""
+
 
 def find_recipe(name: str) -> Recipe:
     """The recipe of a shipped name or of a YAML file.
@@ -36,9 +39,11 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]()
+    if name in DERIVED:
+        raise UserError(f"the recipe {name!r} is made from a data folder: give --data.")
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return load_recipe(path)
-    close = difflib.get_close_matches(name, RECIPES, n=1)
+    close = difflib.get_close_matches(name, [*RECIPES, *DERIVED], n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    raise UserError(f"no recipe {name!r}.{hint} Shipped: {', '.join(RECIPES)}; or give a YAML file.")
+    raise UserError(f"no recipe {name!r}.{hint} Shipped: {', '.join([*RECIPES, *DERIVED])}; or give a YAML file.")

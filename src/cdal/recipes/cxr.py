@@ -26,7 +26,7 @@ def cxr() -> Recipe:
             shift=16.0,
         ),
         segmenter=CDALSettings(),
-        training=TrainingSettings(steps=2000, batch=4, validate_every=250, checkpoint_every=250),
+        training=TrainingSettings(steps=1000, batch=4, validate_every=250, checkpoint_every=250),
     )
 
 

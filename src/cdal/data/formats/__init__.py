@@ -66,11 +66,15 @@ def read_image(path: Path) -> Image:
     Raises:
         UserError: the file is missing, damaged, too large, of another kind, or holds values that are not finite.
     """
-    image = _read(path, as_label=False)
-    if not np.isfinite(image.array).all():
-        bad = int((~np.isfinite(image.array)).sum())
+    image = read_any(path)
+    if bad := image.array.size - int(np.isfinite(image.array).sum()):
         raise UserError(f"{path}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say) first.")
     return image
+
+
+def read_any(path: Path) -> Image:
+    """As `read_image`, but for values that are not finite."""
+    return _read(path, as_label=False)
 
 
 def read_label(path: Path) -> Image:

@@ -1,0 +1,88 @@
+"""One picture of many cases with the outlines of their masks: what a person sees at a glance no check finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw
+from skimage.segmentation import find_boundaries
+
+from cdal.data.cases import read_case
+from cdal.data.folder import CaseFiles, DataFolder
+from cdal.data.image import Image
+from cdal.data.palette import PALETTE
+from cdal.errors import UserError
+from cdal.files import replacing
+
+_SIDE = 224
+_COLUMNS = 8
+_MOST = 64
+_CAPTION = 14
+
+
+def write_contact_sheet(path: Path, folder: DataFolder, first: Sequence[str] = ()) -> Path:
+    """Write a PNG of up to 64 cases: those named `first`, then others at even distances.
+
+    Args:
+        path: of the PNG.
+        folder: with its classes.
+        first: names of cases to show before any others.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    wanted = [case for case in folder.cases if case.name in set(first)][:_MOST]
+    others = [case for case in folder.cases if case.name not in set(first)]
+    step = max(1, -(-len(others) // max(1, _MOST - len(wanted))))
+    wanted += others[::step][: _MOST - len(wanted)]
+    columns = min(_COLUMNS, max(1, len(wanted)))
+    rows = -(-len(wanted) // columns)
+    sheet = Pillow.new("RGB", (columns * _SIDE, max(1, rows) * (_SIDE + _CAPTION)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, case in enumerate(wanted):
+        x, y = (i % columns) * _SIDE, (i // columns) * (_SIDE + _CAPTION)
+        draw.text((x + 2, y + 1), case.name[-36:], fill="black")
+        picture = _thumbnail(case, folder)
+        if picture is None:
+            draw.text((x + 8, y + _SIDE // 2), "cannot be read", fill="red")
+        else:
+            sheet.paste(picture, (x + (_SIDE - picture.width) // 2, y + _CAPTION + (_SIDE - picture.height) // 2))
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+    return path
+
+
+def outlined(image: Image, label: np.ndarray, side: int | None = None) -> Pillow.Image:
+    """A picture with the outlines of its classes, in their colours.
+
+    Args:
+        image: on its own grid; of a volume, the slice across the last axis with most foreground is shown.
+        label: `[*S]` of classes.
+        side: pixels of the longer side; the image's own where none are given.
+    """
+    array = image.array
+    if label.ndim == 3:
+        k = int((label > 0).sum(axis=(0, 1)).argmax())
+        array, label = np.rot90(array[..., k], axes=(1, 2)), np.rot90(label[..., k])
+    low, high = np.percentile(array, [1, 99]) if image.stored != np.uint8 else (0, 255)
+    gray = np.clip((array - low) / max(high - low, 1e-9) * 255, 0, 255).astype(np.uint8)
+    colours = np.moveaxis(gray[:3] if len(gray) >= 3 else gray[:1].repeat(3, axis=0), 0, -1)
+    height, width = label.shape
+    factor = (side or max(height, width)) / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    picture = np.array(Pillow.fromarray(np.ascontiguousarray(colours)).resize(size, Pillow.Resampling.BILINEAR))
+    small = np.asarray(Pillow.fromarray(np.ascontiguousarray(label.astype(np.uint8))).resize(size, Pillow.Resampling.NEAREST))
+    line = find_boundaries(small, mode="inner")
+    picture[line] = PALETTE[small[line]]
+    return Pillow.fromarray(picture)
+
+
+def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
+    try:
+        image, labels = read_case(case, folder)
+        return outlined(image, labels[0].array[0], _SIDE - 6)
+    except UserError:
+        return None
