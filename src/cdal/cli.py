@@ -167,6 +167,7 @@ def predict(options: Namespace) -> int:
             options.timesteps,
             options.device,
             count,
+            options.series,
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
@@ -233,7 +234,15 @@ def info(options: Namespace) -> int:
     return DONE
 
 
-_VERBS: dict[str, Any] = {"demo": demo, "data": data, "check": check, "train": train, "predict": predict, "evaluate": evaluate, "info": info}
+_VERBS: dict[str, Any] = {
+    "demo": demo,
+    "data": data,
+    "check": check,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+    "info": info,
+}
 
 
 def _parser() -> ArgumentParser:
@@ -278,9 +287,16 @@ def _parser() -> ArgumentParser:
 
     verb = _verb(verbs, "predict", predict)
     verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
-    verb.add_argument("inputs", type=str, nargs="+", help="files, or folders of files")
+    verb.add_argument("inputs", type=str, nargs="+", help="files, folders of files, folders with a DICOM series")
     verb.add_argument("--out", type=str, required=True, help="folder for the results")
-    verb.add_argument("--save", type=str, nargs="+", default=["mask"], help="some of: mask probability uncertainty votes")
+    verb.add_argument(
+        "--save",
+        type=str,
+        nargs="+",
+        default=["mask"],
+        help="some of: mask probability uncertainty votes overlay instances geojson",
+    )
+    verb.add_argument("--series", type=str | None, help="number, description or UID of the DICOM series, where there are several")
     _sampling(verb)
     _common(verb)
 

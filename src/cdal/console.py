@@ -127,7 +127,9 @@ def show_check(checked: Check, everything: bool = False) -> None:
     if facts:
         shapes = sorted({fact.shape for fact in facts})
         span = str(shapes[0]) if len(shapes) == 1 else f"{len(shapes)} shapes from {shapes[0]} to {shapes[-1]}"
-        console.print(f"{len(facts)} cases can be read; {span}; classes: {', '.join(checked.folder.classes) or 'unknown'}", highlight=False)
+        console.print(
+            f"{len(facts)} cases can be read; {span}; classes: {', '.join(checked.folder.classes) or 'unknown'}", highlight=False
+        )
     levels = Counter(finding.level for finding in checked.findings)
     console.print(f"{levels['error']} errors, {levels['warning']} warnings, {levels['note']} notes", highlight=False)
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cdal import __version__
-from cdal.data.formats import SUFFIXES, stem_of, suffix_of, write_label, write_values
+from cdal.data.inputs import Input, find_inputs
+from cdal.data.regions import SLIDES, open_regions
 from cdal.errors import UserError
 from cdal.files import replacing
+from cdal.outputs import LARGE_OUTPUTS, OUTPUTS, write_by_region, write_outputs
 from cdal.predictor import Predictor, load, need_votes
 from cdal.recipe import CDALSettings
 
-OUTPUTS = ("mask", "probability", "uncertainty", "votes")
 _RECORD = "predictions.json"
 
 
@@ -39,7 +39,7 @@ class Written:
 
 def predict(
     model: Path | str,
-    inputs: Iterable[Path | str],
+    inputs: Collection[Path | str],
     out: Path | str,
     votes: int | None = None,
     seed: int = 0,
@@ -47,6 +47,7 @@ def predict(
     timesteps: int | None = None,
     device: str = "auto",
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+    series: str | None = None,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -55,14 +56,15 @@ def predict(
 
     Args:
         model: see `load`.
-        inputs: files, or folders of files.
+        inputs: files, folders of files, or folders with a DICOM series.
         out: the folder for the results.
         votes: V; the recipe's number where none is given.
         seed: of every random draw.
-        save: among mask, probability, uncertainty, votes.
+        save: among mask, probability, uncertainty, votes, overlay, instances, geojson; see `cdal.outputs`.
         timesteps: see `load`.
         device: see `load`.
         on_progress: called after each input with its name and the number of all inputs.
+        series: number, description or UID of the DICOM series to take from a folder with several.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -73,57 +75,24 @@ def predict(
         raise UserError(f"nothing called {', '.join(unknown) or '(none)'} can be saved. Expected some of {', '.join(OUTPUTS)}.")
     if votes is not None:
         need_votes(votes)
-    files, failed, passed_over = find_inputs(inputs)
+    results = {name for path in map(Path, inputs) for row in _read_record(path) for name in _results(row)}
+    chosen, failed = find_inputs(inputs, results, series)
+    passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     predictor = load(model, timesteps, device)
     record = _Record(out, failed)
     record.write()  # an unwritable folder is found before the work, not after
-    for file in files:
+    for one in chosen:
         try:
-            row = _segment_file(predictor, file, record, votes, seed, save)
+            row = _segment(predictor, one, record, votes, seed, save)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
-            failed[str(file)] = str(error) if isinstance(error, UserError) else f"{file}: not enough memory ({error})."
+            failed[str(one.path)] = str(error) if isinstance(error, UserError) else f"{one.path}: not enough memory ({error})."
         else:
             record.add({"model": str(model), **row})
         record.write()
-        on_progress(file.name, len(files))
+        on_progress(one.path.name, len(chosen))
     return Written(record.done, failed, passed_over)
-
-
-def find_inputs(inputs: Iterable[Path | str]) -> tuple[list[Path], dict[str, str], int]:
-    """The files meant by files and folders.
-
-    Returns:
-        The files; a message for each folder that holds none; how many files were passed over as results of earlier predictions,
-        which the folder's `predictions.json` lists.
-
-    Raises:
-        UserError: two files would share a result.
-    """
-    files: list[Path] = []
-    failed: dict[str, str] = {}
-    passed_over = 0
-    for path in map(Path, inputs):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(p for p in path.iterdir() if suffix_of(p) and p.is_file() and not p.name.startswith("."))
-        results = {name for row in _read_record(path) for name in _results(row)}
-        images = [p for p in found if p.name not in results]
-        passed_over += len(found) - len(images)
-        if not images:
-            failed[str(path)] = f"{path} holds no image. Expected files ending in {', '.join(SUFFIXES)}."
-        files += images
-    by_result: dict[str, Path] = {}
-    for file in files:
-        key = stem_of(file) + str(suffix_of(file))
-        if key in by_result:
-            raise UserError(
-                f"{by_result[key]} and {file} would share the result {stem_of(file)}_mask. Predict them into two folders."
-            )
-        by_result[key] = file
-    return files, failed, passed_over
 
 
 class _Record:
@@ -140,16 +109,16 @@ class _Record:
         self.earlier = [earlier for earlier in self.earlier if not mine & set(_results(earlier))]
         self.done.append(row)
 
-    def free(self, stem: str, suffix: str) -> Path:
-        """The path of a result, without the suffix that its writer adds.
+    def free(self, name: str) -> Path:
+        """The path of a result.
 
         Raises:
             UserError: a file of that name is there that no prediction wrote.
         """
-        path = self.out / f"{stem}{suffix}"
+        path = self.out / name
         if path.exists() and not any(path.name in _results(row) for row in self.earlier):
             raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
-        return self.out / stem
+        return path
 
     def write(self) -> None:
         """Bring the file up to date."""
@@ -172,37 +141,26 @@ def _results(row: Mapping[str, Any]) -> list[str]:
     return [str(row[kind]) for kind in OUTPUTS if kind in row]
 
 
-def _segment_file(
-    predictor: Predictor, file: Path, record: _Record, votes: int | None, seed: int, save: Collection[str]
+def _segment(
+    predictor: Predictor, one: Input, record: _Record, votes: int | None, seed: int, save: Collection[str]
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    name = stem_of(file)
-    paths = {kind: record.free(f"{name}_{kind}", str(suffix_of(file))) for kind in save}
-    prediction = predictor.predict(file, votes, seed, keep_votes="votes" in save)
-    image, classes = prediction.image, predictor.header.classes
-    assert image is not None  # predict keeps what it read
-    written = {}
-    if "mask" in save:
-        written["mask"] = write_label(paths["mask"], prediction.mask, image)
-    if "probability" in save:
-        foreground = prediction.probability[1:] if len(classes) > 2 else prediction.probability[1]
-        written["probability"] = write_values(paths["probability"], foreground, image)
-    if "uncertainty" in save:
-        written["uncertainty"] = write_values(paths["uncertainty"], prediction.uncertainty, image)
-    if prediction.votes is not None:
-        written["votes"] = write_values(paths["votes"], prediction.votes.argmax(axis=1) / (len(classes) - 1), image)
+    with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as scratch, open_regions(one.path, Path(scratch)) as regions:
+        if regions is not None and (predictor.streams(regions.shape) or one.path.suffix.lower() in SLIDES):
+            if unable := sorted(set(save) - set(LARGE_OUTPUTS)):
+                raise UserError(
+                    f"{one.path} is segmented by region, which gives no {', '.join(unable)}; only {', '.join(LARGE_OUTPUTS)}."
+                )
+            written = write_by_region(predictor, regions, one, record.free, votes, seed, save, Path(scratch))
+        else:
+            prediction = predictor.predict(one.read(), votes, seed, one.name, keep_votes="votes" in save, name=str(one.path))
+            written = write_outputs(prediction, predictor, one, record.free, save)
     settings = predictor.recipe.segmenter
-    voxel = float(np.prod(image.spacing))
-    inside = prediction.uncertainty[prediction.mask > 0]
     return {
-        "input": str(file),
-        **{kind: path.name for kind, path in written.items()},
-        "volume": {name: voxel * int((prediction.mask == k).sum()) for k, name in enumerate(classes) if k},
-        "unit": "pixels" if image.affine is None else "mm3",
-        "mean_uncertainty": float(inside.mean()) if inside.size else 0.0,
+        "input": str(one.path),
+        **written,
         "recipe": predictor.recipe.name,
         "segmenter": settings.name,
-        "vote_count": prediction.count,
         "timesteps": settings.sampling_timesteps if isinstance(settings, CDALSettings) else None,
         "seed": seed,
         "seconds": round(time.perf_counter() - began, 3),

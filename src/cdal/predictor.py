@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cdal.data.formats import read_image, stem_of
 from cdal.data.grid import from_grid, resized, to_grid
 from cdal.data.image import Image
 from cdal.data.intensities import match_channels, normalise
+from cdal.data.regions import Regions
 from cdal.devices import find_device
 from cdal.errors import UserError
 from cdal.inference import draw_votes
@@ -20,6 +22,7 @@ from cdal.model_file import ModelHeader, find_model, load_model, read_header
 from cdal.recipe import CDALSettings, Recipe
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
+from cdal.streaming import measure, stream_votes
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Predictor:
         seed: int = 0,
         case: str | None = None,
         keep_votes: bool = False,
+        name: str | None = None,
     ) -> Prediction:
         """Segment one image.
 
@@ -79,6 +83,7 @@ class Predictor:
             seed: with `case`, of every random draw.
             case: a name; the file's where none is given.
             keep_votes: whether to return each vote.
+            name: what to call the image in an error; the file's where none is given.
 
         Returns:
             The segmentation on the image's own grid.
@@ -86,8 +91,8 @@ class Predictor:
         Raises:
             UserError: the image cannot be read, or is not of the kind that the model was trained on.
         """
-        image = self._image(source)
-        name = str(source) if isinstance(source, (str, Path)) else case or "the image"
+        name = name or (str(source) if isinstance(source, (str, Path)) else case or "the image")
+        image = self._image(source, name)
         case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
         votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
         data = self.recipe.data
@@ -102,11 +107,54 @@ class Predictor:
         mask = probability.argmax(axis=0).astype(np.uint8)
         return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid)
 
-    def _image(self, source: Path | str | np.ndarray | Image) -> Image:
+    def predict_by_region(
+        self,
+        regions: Regions,
+        name: str,
+        votes: int | None = None,
+        seed: int = 0,
+        case: str = "array",
+        on_band: Callable[[float], object] = lambda _: None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Segment a large picture some rows at a time, with memory that does not grow with its height.
+
+        Args:
+            regions: the picture, see `cdal.data.regions`.
+            name: what to call it in an error.
+            votes: V; the recipe's number where none is given.
+            seed: with `case`, of every random draw.
+            case: a name.
+            on_band: called after some rows with the share that is done.
+
+        Yields:
+            Probabilities `[K, h, W]` and the uncertainty `[h, W]` of the next rows, from the top.
+
+        Raises:
+            UserError: the picture is not of the kind that the model was trained on.
+        """
+        data, channels = self.recipe.data, self.header.image_channels
+        if not self.streams(regions.shape):
+            raise UserError(f"{name}: this model cannot segment a picture of {regions.shape} by region.")
+        votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
+
+        def match(rows: np.ndarray) -> np.ndarray:
+            return match_channels(Image(rows, stored=regions.stored), channels, name).array
+
+        scale = measure(regions, data, match, name)
+        rng = generator(seed, case, device=self.segmenter.device)
+        for _, drawn in stream_votes(self.segmenter, regions, scale, match, self.recipe, votes, rng, on_band):
+            yield drawn.mean(dim=0).numpy(), spread(drawn.numpy())
+
+    def streams(self, shape: tuple[int, ...]) -> bool:
+        """Whether a picture of this shape can be segmented by region: the network sees its own pixels, in windows."""
+        data = self.recipe.data
+        windows = len(shape) == 2 and all(s >= size for s, size in zip(shape, data.size, strict=False))
+        return windows and data.spatial_dims == 2 and data.resize is None and data.neighbours == 0
+
+    def _image(self, source: Path | str | np.ndarray | Image, name: str) -> Image:
         if isinstance(source, np.ndarray):
             source = self._from_array(source)
         image = source if isinstance(source, Image) else read_image(Path(source))
-        name = "the image" if isinstance(source, Image) else str(source)
         dims = self.recipe.data.spatial_dims
         if len(image.shape) < dims:
             raise UserError(f"{name}: expected a volume of {dims} axes; it is a picture of shape {image.shape}.")

@@ -253,7 +253,9 @@ def _check_data(data: DataSettings, levels: int) -> None:
     _need(data, "data.whole", lambda times: times >= 1, "1 or more")
     _need(data, "data.foreground", lambda share: 0 <= share <= 1, "between 0 and 1")
     colour = data.intensities == "range" and data.channels in (3, None)
-    _need(data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels")
+    _need(
+        data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels"
+    )
     for name in ("rotation", "scaling", "shift", "intensity", "stain"):
         _need(data, f"data.{name}", lambda strength: strength >= 0, "0 or more")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.transforms import Affine, GaussianSmooth
 from torch import Tensor
 
-from cdal.data.intensities import from_range, to_unit
+from cdal.data.intensities import from_unit, to_unit
 from cdal.recipe import DataSettings
 
 _STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -53,6 +52,7 @@ def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gener
     low = [max(0, math.floor(c) - r) for c, r in zip(centre, reach, strict=True)]
     high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
     block = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    with_channels = (slice(None), *block)
     affine = Affine(
         rotate_params=rotation,
         scale_params=[scale] * dims,
@@ -61,7 +61,7 @@ def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gener
         image_only=True,
     )
     classes = F.one_hot(label[block].long()).movedim(-1, 0).float()
-    moved: Any = affine(image[(slice(None), *block)], mode="bilinear", padding_mode="border")
+    moved: Any = affine(image[with_channels], mode="bilinear", padding_mode="border")
     moved_classes: Any = affine(classes, mode="bilinear", padding_mode="zeros")
     return _plain(moved), _plain(moved_classes).argmax(dim=0)
 
@@ -88,7 +88,7 @@ def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     amounts = torch.tensordot(torch.linalg.inv(stains).T, density, dims=1)
     factor, offset = (torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1)) for _ in range(2))
     changed = amounts * (1 + 0.25 * strength * factor) + 0.1 * strength * offset
-    return from_range((-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1), np.dtype(np.float32))
+    return from_unit((-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1))
 
 
 def _recolour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:

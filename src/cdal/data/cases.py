@@ -65,7 +65,9 @@ def read_channels(files: CaseFiles, read: Callable[[Path], Image] = read_image) 
     for path, other in zip(files.images[1:], others, strict=True):
         placed = first.affine is None or other.affine is None or np.allclose(first.affine, other.affine, atol=1e-2)
         if other.shape != first.shape or not placed:
-            raise UserError(f"{path}: expected the shape and the affine of {files.image.name}, {first.shape}; it has {other.shape}.")
+            raise UserError(
+                f"{path}: expected the shape and the affine of {files.image.name}, {first.shape}; it has {other.shape}."
+            )
     return replace(first, array=np.concatenate([first.array, *[other.array for other in others]])) if others else first
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -134,7 +134,10 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
     findings += _ignored(folder)
     facts: list[CaseFacts] = []
-    names = ("background", *sorted({name for case in folder.cases for a in case.labels for name, _ in a.files} - {"", "background"}))
+    names = (
+        "background",
+        *sorted({name for case in folder.cases for a in case.labels for name, _ in a.files} - {"", "background"}),
+    )
     by_mask = len(names) > 1
     if by_mask and not folder.classes:
         folder = replace(folder, classes=names, values=tuple(range(len(names))))
@@ -171,7 +174,9 @@ def _look(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[F
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     if (low == high).any():
-        message = f"{case.image}: expected an image with some contrast; every voxel is {low[low == high][0]:g}. Is it the right file?"
+        message = (
+            f"{case.image}: expected an image with some contrast; every voxel is {low[low == high][0]:g}. Is it the right file?"
+        )
         findings.append(Finding("error", "constant", case.name, message))
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
         message = f"{case.image}: {8 * image.stored.itemsize} bits a number hold values to {high.max():g} only. Other programs show it black."
@@ -270,7 +275,9 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     types = Counter(fact.stored for fact in facts)
     if len(types) > 1:
         said = ", ".join(f"{count} {kind}" for kind, count in types.most_common())
-        message = f"images of several types: {said}. Each is brought to mean 0 and standard deviation 1, unless the recipe says `range`."
+        message = (
+            f"images of several types: {said}. Each is brought to mean 0 and standard deviation 1, unless the recipe says `range`."
+        )
         yield Finding("warning" if any(kind.startswith("uint16") for kind in types) else "note", "type", "", message)
     channels = Counter(1 if fact.gray else fact.channels for fact in facts)
     if len(channels) > 1:
@@ -280,7 +287,9 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
         yield Finding(level, "channels", "", f"expected images of one kind; there are {said}. {remedy}.")
     dims = Counter(len(fact.shape) for fact in facts)
     if len(dims) > 1:
-        yield Finding("error", "shape", "", f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. Part them.")
+        yield Finding(
+            "error", "shape", "", f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. Part them."
+        )
     placed = [fact for fact in facts if fact.spacing is not None]
     if placed:
         middle = np.median([fact.spacing for fact in placed], axis=0)
@@ -301,18 +310,22 @@ def _duplicates(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Find
     tests = [("the column `split`", {name for name, row in folder.about.items() if row.get("split") == "test"})]
     for partition, folds in folder.partitions.items():
         listed: Iterable[Any] = folds if isinstance(folds, list) else ()
-        tests += [(f"fold {i} of {partition}", set(fold.get("test", ()))) for i, fold in enumerate(listed) if isinstance(fold, dict)]
+        tests += [
+            (f"fold {i} of {partition}", set(fold.get("test", ()))) for i, fold in enumerate(listed) if isinstance(fold, dict)
+        ]
     for names in (names for names in by_digest.values() if len(names) > 1):
         torn = next((where for where, test in tests if 0 < len(test & set(names)) < len(names)), None)
         said = f"{', '.join(names)}: the same image."
         if torn:
-            yield Finding("error", "duplicate", names[0], f"{said} By {torn} it is in the test and not only there. Keep one of them.")
+            yield Finding(
+                "error", "duplicate", names[0], f"{said} By {torn} it is in the test and not only there. Keep one of them."
+            )
         else:
             message = f"{said} Keep one of them; a partition that is `stratified` keeps them in one part."
             yield Finding("warning", "duplicate", names[0], message)
 
 
-def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, dict[str, str]]:
+def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[str, str]]:
     """The rows of cases.csv, completed for a partition that is stratified.
 
     A stratum is the classes that occur and how much of the image they take (a third of the cases each: little, middling, much).
@@ -321,13 +334,13 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, dict[str
     shares = {fact.name: 1 - fact.voxels.get(0, 0) / max(1, sum(fact.voxels.values())) for fact in facts}
     low, high = np.quantile(list(shares.values()), [1 / 3, 2 / 3]) if facts else (0.0, 0.0)
     first: dict[str, str] = {}
-    known = {}
+    known: dict[str, Mapping[str, str]] = dict(folder.about)
     for fact in facts:
         present = "+".join(str(value) for value in sorted(fact.voxels) if value and fact.voxels[value])
         amount = ("little", "middling", "much")[int(shares[fact.name] > low) + int(shares[fact.name] > high)]
         twin = first.setdefault(fact.digest, fact.name)
         known[fact.name] = {"stratum": f"{present} {amount}", "patient": twin, **folder.about.get(fact.name, {})}
-    return {**folder.about, **known}
+    return known
 
 
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
@@ -337,7 +350,9 @@ def _ignored(folder: DataFolder) -> Iterator[Finding]:
         others = [name for name in others if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]
         if others:
             listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-            yield Finding("warning", "ignored", "", f"{parent}: files of no format that is known: {listed}. Convert them, if they matter.")
+            yield Finding(
+                "warning", "ignored", "", f"{parent}: files of no format that is known: {listed}. Convert them, if they matter."
+            )
 
 
 def _object_size(inside: np.ndarray) -> float:

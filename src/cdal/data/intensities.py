@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,41 +44,63 @@ def type_range(stored: np.dtype) -> float:
     return float(np.iinfo(stored).max) if stored.kind in "iu" else 1.0
 
 
-def normalise(values: MetaTensor, intensities: str, stored: np.dtype, name: str) -> MetaTensor:
-    """Intensities as the network sees them, see `DataSettings.intensities`.
+@dataclass(frozen=True)
+class Scale:
+    """A clip and a linear map of each channel.
 
-    Args:
-        values: `[C, *S]`.
-        intensities: `image` or `range`.
-        stored: the type that the file has.
-        name: of the case, for the message.
-
-    Raises:
-        UserError: a channel is constant (`image`).
+    Attributes:
+        low: `[C]`.
+        high: `[C]`.
+        mean: `[C]`, what becomes 0.
+        deviation: `[C]`, what becomes 1.
     """
-    if intensities == "range":
-        return MetaTensor(from_range(values.as_tensor(), stored), affine=values.affine)
-    flat = values.as_tensor().flatten(1).numpy()
-    low, high = np.percentile(flat, [0.5, 99.5], axis=1, keepdims=True).astype(np.float32)
-    # A channel that is flat but for a small object has no percentiles to clip to.
-    sparse = high <= low
-    low = np.where(sparse, flat.min(axis=1, keepdims=True), low)
-    high = np.where(sparse, flat.max(axis=1, keepdims=True), high)
-    constant = (high <= low)[:, 0]
-    if constant.any():
-        raise UserError(
-            f"{name}: expected an image with some contrast; every voxel is {low[constant][0, 0]:g}. Is it the right file?"
+
+    low: torch.Tensor
+    high: torch.Tensor
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    @staticmethod
+    def of(values: torch.Tensor, intensities: str, stored: np.dtype, name: str) -> Scale:
+        """The scale of an image `[C, *S]`, see `DataSettings.intensities`.
+
+        Raises:
+            UserError: a channel is constant (`image`).
+        """
+        if intensities == "range":
+            every, top = torch.ones(len(values), dtype=torch.float64), type_range(stored)
+            return Scale(-math.inf * every, math.inf * every, top / 2 * every, top / 4 * every)
+        flat = values.flatten(1).numpy()
+        low, high = np.percentile(flat, [0.5, 99.5], axis=1).astype(np.float32)
+        # A channel that is flat but for a small object has no percentiles to clip to.
+        sparse = high <= low
+        low = np.where(sparse, flat.min(axis=1), low)
+        high = np.where(sparse, flat.max(axis=1), high)
+        if (constant := high <= low).any():
+            raise UserError(
+                f"{name}: expected an image with some contrast; every voxel is {low[constant][0]:g}. Is it the right file?"
+            )
+        # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
+        wide = np.clip(flat, low[:, None], high[:, None]).astype(np.float64)
+        return Scale(*(torch.from_numpy(np.asarray(x, np.float64)) for x in (low, high, wide.mean(axis=1), wide.std(axis=1))))
+
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        """The image as the network sees it, `[C, *S]` float32."""
+        low, high, mean, deviation = (
+            x.reshape(-1, *[1] * (values.dim() - 1)) for x in (self.low, self.high, self.mean, self.deviation)
         )
-    flat = np.clip(flat, low, high)
-    # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
-    wide = flat.astype(np.float64)
-    scaled = (wide - wide.mean(axis=1, keepdims=True)) / wide.std(axis=1, keepdims=True)
-    return MetaTensor(torch.from_numpy(scaled.astype(np.float32)).reshape(values.shape), affine=values.affine)
+        return ((values.double().clamp(low, high) - mean) / deviation).float()
 
 
-def from_range(values: torch.Tensor, stored: np.dtype) -> torch.Tensor:
-    """Stored numbers from 0 to the type's largest, as [-2, 2]."""
-    return values * (4 / type_range(stored)) - 2
+def normalise(values: MetaTensor, intensities: str, stored: np.dtype, name: str) -> MetaTensor:
+    """An image `[C, *S]` as the network sees it; see `Scale`."""
+    plain = values.as_tensor()
+    return MetaTensor(Scale.of(plain, intensities, stored, name).apply(plain), affine=values.affine)
+
+
+def from_unit(values: torch.Tensor) -> torch.Tensor:
+    """[0, 1] as [-2, 2], where the intensities of `range` lie."""
+    return values * 4 - 2
 
 
 def to_unit(values: torch.Tensor) -> torch.Tensor:

@@ -54,8 +54,10 @@ def too_many(annotation: Annotation, values: Iterable[int]) -> str:
     count = len(set(values))
     path = annotation.paths[0]
     lossy = ". JPEG changes values where it saves space: convert the masks to PNG with only the values that you meant"
-    cells = '. Numbered objects have to become one class, and an interpolated mask has to be cut at one half; then declare the '
-    hint = lossy if path.suffix.lower() in (".jpg", ".jpeg") else cells + 'classes in dataset.json: {"labels": {"background": 0, ...}}'
+    cells = ". Numbered objects have to become one class, and an interpolated mask has to be cut at one half; then declare the "
+    hint = (
+        lossy if path.suffix.lower() in (".jpg", ".jpeg") else cells + 'classes in dataset.json: {"labels": {"background": 0, ...}}'
+    )
     return f"{path}: expected a label image with a value for each class; the labels hold {count} values and more{hint}."
 
 

@@ -88,7 +88,7 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
             found = compiled.search(case.name)
             if found is None:
                 raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
-            patient = found.group(found.lastindex and 1 or 0)
+            patient = found.group((found.lastindex and 1) or 0)
         groups[case.name] = patient
     return groups
 
@@ -135,19 +135,21 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
             f"get theirs by `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
         )
     if not settings.fold < len(folds):
-        raise UserError(f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; fold {settings.fold} came.")
+        raise UserError(
+            f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; fold {settings.fold} came."
+        )
     fold: Any = folds[settings.fold]
     if not isinstance(fold, dict) or not isinstance(fold.get("test"), list):
-        raise UserError(f'{path}: expected {{"test": [names], "train": [names]}} for each fold of {settings.partition!r}; got {fold!r:.80}.')
+        raise UserError(
+            f'{path}: expected {{"test": [names], "train": [names]}} for each fold of {settings.partition!r}; got {fold!r:.80}.'
+        )
     unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
     if unknown:
         raise UserError(f"{path}: the partition {settings.partition!r} names cases that are not there: {', '.join(unknown[:5])}.")
     return _with_validation(folder, settings, fold)
 
 
-def _with_validation(
-    folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]
-) -> Split:
+def _with_validation(folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]) -> Split:
     """Cases by part; where no case is said to be for validation, some of the training cases are drawn for it."""
     by_name = {case.name: case for case in folder.cases}
     test = [by_name[name] for name in names["test"]]

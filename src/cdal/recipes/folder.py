@@ -66,7 +66,9 @@ def folder_recipe(checked: Check) -> Derived:
     steps = 3000 if data.spatial_dims == 3 else 1000 if data.resize or data.whole > 1 else 2000
     batch = {2: 4, 3: 2}[data.spatial_dims]
     segmenter = CDALSettings(sampling_timesteps=4 if small else 2)
-    reasons["segmenter.sampling_timesteps"] = f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the paper"
+    reasons["segmenter.sampling_timesteps"] = (
+        f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the paper"
+    )
     classes = ", ".join(f"{value} = {name}" for value, name in zip(checked.folder.values, checked.folder.classes, strict=True))
     reasons["classes"] = f"{classes}{'' if len(checked.folder.classes) > 2 else ' (one label channel)'}"
     reasons["training.steps"] = f"{steps}, some tens of minutes on two cores; --minutes or --steps changes it"
@@ -133,7 +135,9 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
         plane = np.delete(shape, thick)
         size = tuple(min(s, _SIDE) for s in _up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
-        reasons["data.spatial_dims"] = f"2: slices are {ratio:.1f} times as thick as pixels, so each is seen with its two neighbours"
+        reasons["data.spatial_dims"] = (
+            f"2: slices are {ratio:.1f} times as thick as pixels, so each is seen with its two neighbours"
+        )
     else:
         size = _up(shape)
         while math.prod(size) > _VOXELS:
@@ -148,7 +152,9 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
 def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[str, str]]:
     folds = min(_MOST_FOLDS, len(checked.facts))
     if any(row.get("split") == "test" for row in checked.folder.about.values()):
-        return replace(data, partition="given", folds=folds), {"data.partition": "given: cases.csv says which cases are for the test"}
+        return replace(data, partition="given", folds=folds), {
+            "data.partition": "given: cases.csv says which cases are for the test"
+        }
     patients = len({row.get("patient", name) for name, row in checked.folder.about.items()})
     folds = min(folds, patients)
     if folds < 3:

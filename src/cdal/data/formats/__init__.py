@@ -126,13 +126,11 @@ def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
 def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
     """Write numbers from 0 to 1, `[*S]` or `[N, *S]`, in the format and geometry of `like`.
 
-    float32; but PNG and BMP's companion hold 16 bits, 65535 for 1, with the N pictures one below the other.
+    float32; but PNG holds 16 bits, 65535 for 1, with the N pictures one below the other.
     """
-    suffix = ".png" if like.suffix == ".bmp" else like.suffix  # BMP has 8 bits
-    path = stem.with_name(stem.name + suffix)
-    if suffix == ".png":
-        values = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-    _FORMATS[suffix].write(path, values if suffix == ".png" else values.astype(np.float32), like, labels=False)
+    path = stem.with_name(stem.name + like.suffix)
+    whole = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16) if like.suffix == ".png" else values.astype(np.float32)
+    _FORMATS[like.suffix].write(path, whole, like, labels=False)
     return path
 
 
@@ -141,7 +139,7 @@ def _read(path: Path, as_label: bool) -> Image:
     if not path.is_file():
         raise UserError(f"{path}: no such file." if not path.exists() else f"{path} is not a file.")
     if suffix is None:
-        raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}; its name ends otherwise. Convert it first.")
+        raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it first.")
     try:
         return _FORMATS[suffix].read(path, as_label)
     except (UserError, MemoryError):

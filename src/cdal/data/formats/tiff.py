@@ -45,7 +45,9 @@ def read_tiff(path: Path, as_label: bool) -> Image:
     pages = [axis for axis in axes if axis in _PAGES]
     channels = [axis for axis in axes if axis in "SC"]
     if len(pages) > 1 or len(channels) > 1 or len(pages) + len(channels) + 2 != len(axes):
-        raise UserError(f"{path}: expected a picture or a stack of pages, with channels if any; its axes are {axes}, {array.shape}.")
+        raise UserError(
+            f"{path}: expected a picture or a stack of pages, with channels if any; its axes are {axes}, {array.shape}."
+        )
     order = ["Y", "X", *pages, *channels]
     array = array.transpose([axes.index(axis) for axis in order])
     array = array[..., :-1] if alpha and "S" in channels else array

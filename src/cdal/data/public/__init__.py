@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cdal.data.public import cxr, hippocampus, monuseg
 from cdal.data.public.base import Prepared, PublicSet, download
@@ -62,7 +63,9 @@ def prepare(
             folder.chmod(0o755)
             folder.rename(target)
     except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}. Free some space, or choose another folder.") from error
+        raise UserError(
+            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose another folder."
+        ) from error
     return prepared
 
 
@@ -72,9 +75,9 @@ def _unpacked(source: Path, scratch: Path) -> Path:
         return source
     if not source.is_file():
         raise UserError(f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`.")
+    options: Any = {"filter": "data"} if ".tar" in source.suffixes or source.suffix == ".tgz" else {}  # stay within the folder
     try:
-        # Python 3.12 and the later patch releases of 3.10 and 3.11 know the filter, which keeps an archive within its folder.
-        shutil.unpack_archive(source, scratch / "source", **({"filter": "data"} if ".tar" in source.suffixes else {}))
+        shutil.unpack_archive(source, scratch / "source", **options)
     except (shutil.ReadError, ValueError, EOFError) as error:
         raise UserError(f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz archive.") from error
     return scratch / "source"

@@ -1,0 +1,204 @@
+"""DICOM: a series of slices (or one file) as an image, and masks as DICOM-SEG, by pydicom and highdicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+
+from cdal import __version__
+from cdal.data.formats import suffix_of
+from cdal.data.image import Image, need_size
+from cdal.errors import UserError
+from cdal.files import replacing
+
+SUFFIX = ".dcm"
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""DICOM's millimetres run to the left and the back; ours to the right and the front."""
+
+_NOT_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The files of a DICOM series.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        description: what people call it.
+        number: in its study.
+        files: in no order.
+    """
+
+    uid: str
+    description: str
+    number: str
+    files: tuple[Path, ...]
+
+    def is_called(self, name: str) -> bool:
+        """Whether it is meant by a UID, a number or a description."""
+        return name in (self.uid, self.number) or name.lower() == self.description.lower()
+
+
+@dataclass(frozen=True)
+class _Source:
+    datasets: Sequence[Any]
+    volume: Any
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find_series(folder: Path) -> list[Series]:
+    """The series of images among a folder's files and those of its folders; no picture is decoded.
+
+    Files that are damaged are not left out silently: they stay in a series that cannot be read.
+    """
+    grouped: dict[str, list[Path]] = {}
+    described: dict[str, tuple[str, str]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not suffix_of(p) and not p.name.startswith(".")):
+        if not is_dicom(path):
+            continue
+        header = _header(path)
+        uid = str(header.get("SeriesInstanceUID", ""))
+        if not uid or header.get("Modality") in _NOT_IMAGES or "Rows" not in header:
+            continue
+        grouped.setdefault(uid, []).append(path)
+        described[uid] = (str(header.get("SeriesDescription", "")), str(header.get("SeriesNumber", "")))
+    return [Series(uid, *described[uid], tuple(files)) for uid, files in grouped.items()]
+
+
+def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Series:
+    """The series of a name; where there is only one, it needs none.
+
+    Raises:
+        UserError: there are several, or none of that name; the message lists them.
+    """
+    chosen = [series for series in found if name is None or series.is_called(name)]
+    if len(chosen) == 1:
+        return chosen[0]
+    listed = "; ".join(f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})" for s in found)
+    problem = f"no series is called {name!r}" if not chosen else f"{len(chosen)} series are there"
+    raise UserError(f"{folder}: {problem}. Choose one by number, description or UID, --series NAME, among: {listed}.")
+
+
+def read_series(files: Sequence[Path]) -> Image:
+    """The image of a series or of one file, in its own unit (rescale slope and intercept applied).
+
+    Raises:
+        UserError: a file is damaged, or the slices make no regular volume.
+    """
+    name = files[0] if len(files) == 1 else files[0].parent
+    rows = [_header(path) for path in files]
+    need_size(name, (len(files) * int(rows[0].get("NumberOfFrames", 1) or 1), int(rows[0].Rows), int(rows[0].Columns)))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that bend the standard, which most files hold
+            datasets = [pydicom.dcmread(path) for path in files]
+            if len(datasets) == 1 and not _has_place(datasets[0]):
+                return _picture(name, datasets[0])
+            options: dict[str, Any] = {"apply_real_world_transform": False, "apply_voi_transform": False}
+            if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames", 1) or 1) > 1:
+                volume = hd.imread(files[0]).get_volume(**options)
+            else:
+                volume = hd.get_volume_from_series(datasets, **options)
+    except UserError:
+        raise
+    except Exception as error:  # pydicom's decoders and highdicom raise a dozen kinds
+        raise UserError(
+            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}. Are all slices there, each once, at even distances?"
+        ) from error
+    array = np.asarray(volume.array, np.float32)
+    if array.ndim != 3:
+        raise UserError(f"{name}: expected one number a voxel; it has colours (shape {array.shape}).")
+    stored = np.dtype(f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}")
+    return Image(array[None], _LPS @ volume.affine, SUFFIX, _Source(datasets, volume), stored)
+
+
+def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequence[str], algorithm: str) -> None:
+    """A DICOM-SEG of classes `[*S]` that refers to the images it was made of.
+
+    Args:
+        path: of the file.
+        label: classes.
+        like: what `read_series` gave.
+        names: of the classes, the background first.
+        algorithm: the name of what made it.
+
+    Raises:
+        UserError: the image did not come from DICOM, or the file cannot be written.
+    """
+    source = like.header
+    if not isinstance(source, _Source):
+        raise UserError(f"{path}: a DICOM segmentation refers to DICOM images; the image is none.")
+    method = hd.AlgorithmIdentificationSequence(name=algorithm[:64], version=__version__, family=codes.DCM.ArtificialIntelligence)
+    segments = [
+        hd.seg.SegmentDescription(
+            segment_number=k,
+            segment_label=name[:64],
+            segmented_property_category=codes.SCT.AnatomicalStructure,
+            segmented_property_type=codes.SCT.AnatomicalStructure,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=method,
+        )
+        for k, name in enumerate(names[1:], start=1)
+    ]
+    label = label.astype(np.uint8)
+    pixels = label[None] if source.volume is None else source.volume.with_array(label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an empty mask, which is written with all its frames
+        made = hd.seg.Segmentation(
+            source_images=source.datasets,
+            pixel_array=pixels,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=hd.UID(),
+            series_number=9000,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="cDAL",
+            manufacturer_model_name="cDAL",
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description=f"cDAL {algorithm}"[:64],
+        )
+    with replacing(path) as temporary:
+        made.save_as(temporary)
+
+
+def _header(path: Path) -> Any:
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete?") from error
+
+
+def _has_place(dataset: Any) -> bool:
+    """Whether it lies in the patient's space: a slice does, a projection does not."""
+    return "ImagePositionPatient" in dataset or "SharedFunctionalGroupsSequence" in dataset
+
+
+def _picture(name: Path, dataset: Any) -> Image:
+    """A radiograph: rows and columns, bright where the picture is meant to be bright."""
+    if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+        raise UserError(f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a place in space.")
+    stored = dataset.pixel_array
+    array = np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset), np.float32)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        array = array.max() + array.min() - array
+    channels = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
+    return Image(channels, None, SUFFIX, _Source([dataset], None), stored.dtype)

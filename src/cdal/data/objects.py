@@ -1,0 +1,126 @@
+"""Single objects of a mask: numbered by watershed, and as polygons (GeoJSON)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.measure import approximate_polygon, find_contours
+from skimage.segmentation import watershed
+
+from cdal.data.palette import PALETTE
+from cdal.files import replacing
+
+_SMOOTH = 1.0
+_APART = 4
+"""Pixels between the centres of two objects that touch."""
+
+_BAND = 2048
+
+Rows = Callable[[int, int], np.ndarray]
+
+
+def number_objects(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Objects `[H, W]` (int32, 0 is background), those that touch parted by a watershed.
+
+    The basins are the distance to the border, weighted by the probability, so that objects part where they are narrow and where the
+    segmenter is least sure.
+
+    Args:
+        mask: `[H, W]`, whatever is not 0 is inside.
+        probability: `[H, W]` of being inside.
+    """
+    inside = mask > 0
+    if not inside.any():
+        return np.zeros(mask.shape, np.int32)
+    height = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside) * probability, _SMOOTH)
+    whole, _ = ndimage.label(inside)
+    peaks = peak_local_max(height, min_distance=_APART, labels=whole, exclude_border=False)
+    seeds = np.zeros(mask.shape, np.int32)
+    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    numbered = watershed(-height, seeds, mask=inside)
+    missed = inside & (numbered == 0)  # an object too small to have a peak of its own
+    extra, count = ndimage.label(missed)
+    return np.where(missed, extra + numbered.max(), numbered).astype(np.int32) if count else numbered.astype(np.int32)
+
+
+def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequence[str], numbered: bool = False) -> int:
+    """Write the objects of a mask as polygons with holes, in pixels: (0, 0) is the top left corner of the top left pixel.
+
+    Some rows are in memory at a time. An object is what hangs together by the edges of its pixels.
+
+    Args:
+        path: of the file.
+        rows: gives rows of the mask, `(start, stop) -> [stop - start, W]`.
+        shape: of the mask.
+        names: of the classes, the background first.
+        numbered: whether the mask holds numbered objects, all of class 1, rather than classes.
+
+    Returns:
+        How many objects there are.
+    """
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for value, top, left, part in _objects(rows, shape):
+            name, colour = (names[1], 1) if numbered else (names[value], value)
+            feature: dict[str, Any] = {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": _rings(part, top, left)},
+                "properties": {
+                    "objectType": "annotation",
+                    "classification": {"name": name, "color": PALETTE[colour].tolist()},
+                    "area": int(part.sum()),
+                },
+            }
+            file.write(("," if count else "") + "\n" + json.dumps(feature))
+            count += 1
+        file.write("\n]}\n")
+    return count
+
+
+def _objects(rows: Rows, shape: tuple[int, int]) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Value, top, left and mask of each object.
+
+    An object that goes on below a band is left to the next band, which begins where the first such object does; pixels of objects
+    that were given already are taken out of it.
+    """
+    start, size = 0, _BAND
+    given = np.zeros((0, shape[1]), bool)
+    while start < shape[0]:
+        stop = min(shape[0], start + size)
+        band = np.array(rows(start, stop))
+        band[: len(given)][given] = 0
+        parts = [(int(value), ndimage.label(band == value)[0]) for value in np.unique(band[band > 0])]
+        boxes = [(value, numbered, i, box) for value, numbered in parts for i, box in enumerate(ndimage.find_objects(numbered), 1)]
+        open_tops = [box[0].start for _, _, _, box in boxes if box[0].stop == stop - start and stop < shape[0]]
+        until = min(open_tops, default=stop - start)
+        if until == 0:  # one object fills the band: a larger one
+            size *= 2
+            continue
+        done = np.zeros(band.shape, bool)
+        done[: len(given)] = given
+        for value, numbered, i, box in boxes:
+            if box[0].start < until:
+                part = numbered[box] == i
+                done[box] |= part
+                yield value, start + box[0].start, box[1].start, part
+        start, size, given = start + until, _BAND, done[until:]
+
+
+def _rings(part: np.ndarray, top: int, left: int) -> list[list[list[float]]]:
+    """The outer ring and the holes of one object, halfway between its pixels' centres and those outside."""
+    rings = find_contours(np.pad(part, 1).astype(np.uint8), 0.5, fully_connected="low")
+    corners = [approximate_polygon(ring, 1e-6)[:, ::-1] + (left - 0.5, top - 0.5) for ring in rings]
+    corners.sort(key=_area, reverse=True)  # the outer ring is the largest
+    return [[[float(x), float(y)] for x, y in ring] for ring in corners]
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring[:, 0], ring[:, 1]
+    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
