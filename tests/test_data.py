@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from dataclasses import replace
@@ -14,12 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image as Pillow
 
 from cdal.data.augment import augment
 from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.formats import read_image, read_label, stem_of, write_label, write_values
 from cdal.data.grid import from_grid, label_to_grid, to_grid
 from cdal.data.image import Image
 from cdal.data.intensities import normalise
@@ -29,100 +26,7 @@ from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.recipe import DataSettings
 from conftest import small_recipe
-
-# Formats
-
-
-def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
-    return path
-
-
-def test_nifti_keeps_its_place(tmp_path: Path, rng: torch.Generator):
-    affine = np.array([[0, -2.0, 0.1, 5], [1.5, 0, 0, -7], [0, 0.2, 3, 11], [0, 0, 0, 1]])
-    source = save_nifti(tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(2, 3, 4), affine)
-    image = read_image(source)
-    label = (image.array[0] > 11).astype(np.uint8)
-    written = nib.load(write_label(tmp_path / "b", label, image))
-    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
-    assert written.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(written.dataobj), label)
-    assert written.header["qform_code"] == nib.load(source).header["qform_code"]
-    np.testing.assert_allclose(image.spacing, np.linalg.norm(affine[:3, :3], axis=0))
-
-
-def test_scaled_nifti_is_read_in_its_own_unit_and_masks_are_not_scaled(tmp_path: Path):
-    file = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4))
-    file.header.set_slope_inter(2.0, -100.0)
-    nib.save(file, tmp_path / "ct.nii")
-    image = read_image(tmp_path / "ct.nii")
-    stored = np.asarray(nib.load(tmp_path / "ct.nii").dataobj)
-    np.testing.assert_allclose(image.array[0], stored)
-    mask = np.eye(2, dtype=np.uint8)[:, :, None].repeat(2, 2)
-    np.testing.assert_array_equal(np.asarray(nib.load(write_label(tmp_path / "m", mask, image)).dataobj), mask)
-
-
-def test_png_goes_there_and_back(tmp_path: Path):
-    like = Image(np.zeros((1, 3, 5), np.float32), suffix=".png")
-    label = np.arange(15).reshape(3, 5).astype(np.uint8)
-    np.testing.assert_array_equal(read_label(write_label(tmp_path / "a", label, like)).array[0], label)
-    values = np.linspace(0, 1, 15).reshape(3, 5)
-    stored = np.asarray(Pillow.open(write_values(tmp_path / "v", values, like)))
-    np.testing.assert_allclose(stored / 65535, values, atol=1e-5)
-
-
-def truncated(path: Path) -> Path:
-    whole = save_nifti(path, np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)).read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    return path
-
-
-def text(path: Path) -> Path:
-    path.write_text("this is no image\n")
-    return path
-
-
-def gzipped_text(path: Path) -> Path:
-    path.write_bytes(gzip.compress(b"this is no image"))
-    return path
-
-
-BAD = {
-    "truncated gzip": (lambda d: truncated(d / "a.nii.gz"), "complete"),
-    "text as nii.gz": (lambda d: text(d / "a.nii.gz"), "cannot be read as NIfTI"),
-    "gzipped text": (lambda d: gzipped_text(d / "a.nii.gz"), "cannot be read as NIfTI"),
-    "text as png": (lambda d: text(d / "a.png"), "cannot be read as PNG"),
-    "four axes": (lambda d: save_nifti(d / "a.nii.gz", np.ones((3, 3, 3, 2), np.float32)), "3 axes"),
-    "nan": (lambda d: save_nifti(d / "a.nii.gz", np.full((3, 3, 3), np.nan, np.float32)), "NaN"),
-    "missing": (lambda d: d / "a.nii.gz", "no such file"),
-    "unknown suffix": (lambda d: text(d / "a.doc"), "expected one of"),
-    "flat affine": (lambda d: flat(d / "a.nii.gz"), "affine"),
-}
-
-
-def flat(path: Path) -> Path:
-    """A file whose sform maps every slice to one plane; nibabel would not write it by itself."""
-    file = nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4))
-    file.header["sform_code"] = 1
-    file.header["srow_z"] = 0
-    header = bytes(file.header.binaryblock)
-    path.write_bytes(gzip.compress(header + b"\0" * 4 + np.ones(27, np.float32).tobytes()))
-    return path
-
-
-@pytest.mark.parametrize("fault", BAD)
-def test_files_that_cannot_be_used_are_named_with_the_remedy(fault: str, tmp_path: Path):
-    make, said = BAD[fault]
-    path = make(tmp_path)
-    with pytest.raises(UserError, match=said) as caught:
-        read_image(path)
-    assert str(path) in str(caught.value)
-
-
-def test_an_image_is_no_label(tmp_path: Path):
-    with pytest.raises(UserError, match="whole numbers"):
-        read_label(save_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)))
+from files import affines, ball, save_nifti
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
@@ -132,11 +36,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_stems_know_double_suffixes():
-    assert stem_of(Path("x/case.01.nii.gz")) == "case.01"
-    assert stem_of(Path("scan.PNG")) == "scan"
 
 
 # Folders
@@ -230,30 +129,6 @@ def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
 
 
 # Geometry
-
-
-@st.composite
-def affines(draw: st.DrawFn) -> np.ndarray:
-    """Any orientation, some obliqueness, any spacing, any origin."""
-    turn = np.deg2rad([draw(st.floats(-25, 25)) for _ in range(3)])
-    c, s = np.cos(turn), np.sin(turn)
-    x = np.array([[1, 0, 0], [0, c[0], -s[0]], [0, s[0], c[0]]])
-    y = np.array([[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]])
-    z = np.array([[c[2], -s[2], 0], [s[2], c[2], 0], [0, 0, 1]])
-    axes = np.eye(3)[draw(st.permutations(range(3)))] * [draw(st.sampled_from([-1, 1])) for _ in range(3)]
-    affine = np.eye(4)
-    affine[:3, :3] = x @ y @ z @ axes @ np.diag([draw(st.floats(0.6, 2.5)) for _ in range(3)])
-    affine[:3, 3] = [draw(st.floats(-100, 100)) for _ in range(3)]
-    return affine
-
-
-def ball(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """A ball of a third of the field's smallest extent, off its centre, in millimetres."""
-    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
-    voxels = np.stack(np.meshgrid(*[np.arange(s) for s in shape], indexing="ij"), axis=-1)
-    world = voxels @ affine[:3, :3].T + affine[:3, 3]
-    centre = (np.array(shape) * [0.45, 0.5, 0.55]) @ affine[:3, :3].T + affine[:3, 3]
-    return np.linalg.norm(world - centre, axis=-1) < extent.min() / 3
 
 
 @given(affines(), st.tuples(*[st.integers(10, 22)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))

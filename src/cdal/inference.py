@@ -77,11 +77,13 @@ def _in_windows(draw: _Draw, image: Tensor, data: DataSettings, multiple: int) -
     """Pad, draw in one piece or in windows, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
     space, size = image.shape[2:], data.size
     target = [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, size, strict=True)]
+    whole = all(t <= data.whole * p for t, p in zip(target, size, strict=True))
+    if not whole:  # windows have the right multiples by themselves
+        target = [max(s, p) for s, p in zip(space, size, strict=True)]
     missing = [t - s for t, s in zip(target, space, strict=True)]
     before = [m // 2 for m in missing]
     pads = [pad for m, b in zip(reversed(missing), reversed(before), strict=True) for pad in (b, m - b)]
     padded = F.pad(image, pads, mode="replicate")
-    whole = all(t <= data.whole * p for t, p in zip(target, size, strict=True))
     votes = draw(padded) if whole else _sliding(draw, padded, data)
     inside = (slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
     return votes[inside]

@@ -110,7 +110,8 @@ def _objects(rows: Rows, shape: tuple[int, int]) -> Iterator[tuple[int, int, int
                 part = numbered[box] == i
                 done[box] |= part
                 yield value, start + box[0].start, box[1].start, part
-        start, size, given = start + until, _BAND, done[until:]
+        start, given = start + until, done[until:]
+        size = max(_BAND, len(given))
 
 
 def _rings(part: np.ndarray, top: int, left: int) -> list[list[list[float]]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cdal.data.folder import CaseFiles, DataFolder
 from cdal.errors import UserError
@@ -108,8 +108,10 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
         )
     stratum = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
     pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
-    splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=_SEED)
     by_group = [groups[case.name] for case in cases]
+    alone = len(set(by_group)) == len(cases)  # then parts of equal size are possible
+    kind = StratifiedKFold if alone else StratifiedGroupKFold
+    splitter = kind(settings.folds, shuffle=True, random_state=_SEED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the pooled stratum may still be smaller than the number of folds
         return [[cases[i] for i in part] for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)]

@@ -165,7 +165,7 @@ def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[s
 
 
 def _up(size: np.ndarray | tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(max(2 * _MULTIPLE, math.ceil(s / _MULTIPLE) * _MULTIPLE) for s in size)
+    return tuple(max(2 * _MULTIPLE, math.ceil(round(float(s), 1) / _MULTIPLE) * _MULTIPLE) for s in size)
 
 
 def _near(size: tuple[float, float]) -> tuple[int, int]:

@@ -140,7 +140,7 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
         algorithm: the name of what made it.
 
     Raises:
-        UserError: the image did not come from DICOM, or the file cannot be written.
+        UserError: the image did not come from DICOM, lacks what a segmentation has to say of it, or the file cannot be written.
     """
     source = like.header
     if not isinstance(source, _Source):
@@ -159,23 +159,28 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
     ]
     label = label.astype(np.uint8)
     pixels = label[None] if source.volume is None else source.volume.with_array(label)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an empty mask, which is written with all its frames
-        made = hd.seg.Segmentation(
-            source_images=source.datasets,
-            pixel_array=pixels,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segments,
-            series_instance_uid=hd.UID(),
-            series_number=9000,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer="cDAL",
-            manufacturer_model_name="cDAL",
-            software_versions=__version__,
-            device_serial_number="0",
-            series_description=f"cDAL {algorithm}"[:64],
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty mask, which is written with all its frames
+            made = hd.seg.Segmentation(
+                source_images=source.datasets,
+                pixel_array=pixels,
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=segments,
+                series_instance_uid=hd.UID(),
+                series_number=9000,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="cDAL",
+                manufacturer_model_name="cDAL",
+                software_versions=__version__,
+                device_serial_number="0",
+                series_description=f"cDAL {algorithm}"[:64],
+            )
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: no DICOM segmentation can be made of this series: {error}. Convert it to NIfTI, and segment that."
+        ) from error
     with replacing(path) as temporary:
         made.save_as(temporary)
 
