@@ -36,6 +36,7 @@ def test_a_run_leaves_all_that_is_promised(trained: Path):
     assert {p.name for p in trained.iterdir()} == {
         ".lock",
         "recipe.yaml",
+        "splits.json",
         "metrics.jsonl",
         "checkpoint.pt",
         "model.safetensors",

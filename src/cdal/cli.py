@@ -139,8 +139,12 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
 
+    from cdal.devices import find_device
+    from cdal.run_folder import check_same_recipe
     from cdal.training import train
 
+    find_device(options.device)  # what is quickly found is found before the data are read
+    check_same_recipe(Path(options.out), recipe)
     if checked is None:
         with counting_bar("checking") as count:
             checked = check_folder(options.data, count)
@@ -168,6 +172,7 @@ def predict(options: Namespace) -> int:
             options.device,
             count,
             options.series,
+            count.part,
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,9 +68,29 @@ def training_bar() -> Iterator[TrainingBar]:
         yield TrainingBar(progress)
 
 
+class CountingBar:
+    """Progress over files: call it with a file's name and the number of all; `part` tells of a file that takes long."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task, self.printed = progress, task, 0
+
+    def __call__(self, name: str, count: int) -> None:
+        """One more of `count` files is done."""
+        self.progress.update(self.task, total=count, advance=1, name=name)
+        self.printed = 0
+
+    def part(self, name: str, share: float) -> None:
+        """So much of a file is done."""
+        self.progress.update(self.task, name=f"{name} {share:.0%}")
+        due = int(share * _LINES_WITHOUT_TERMINAL)
+        if not _error.is_terminal and due > self.printed:
+            self.printed = due
+            _error.print(f"{share:4.0%} of {name}", highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
-def counting_bar(what: str) -> Iterator[Callable[[str, int], None]]:
-    """Progress over files: call the function with a file's name and the number of all."""
+def counting_bar(what: str) -> Iterator[CountingBar]:
+    """Progress over files."""
     with Progress(
         TextColumn(what),
         BarColumn(bar_width=30),
@@ -80,12 +100,7 @@ def counting_bar(what: str) -> Iterator[Callable[[str, int], None]]:
         console=_error,
         disable=not _error.is_terminal,
     ) as progress:
-        task = progress.add_task(what, total=None, name="")
-
-        def advance(name: str, count: int) -> None:
-            progress.update(task, total=count, advance=1, name=name)
-
-        yield advance
+        yield CountingBar(progress, progress.add_task(what, total=None, name=""))
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
@@ -150,7 +165,7 @@ def _cell(scores: Mapping[str, Any], score: str) -> str:
     value, (low, high) = scores[score], scores["interval"][score]
     if value is None:
         return "none"
-    return f"{value:.4f}" if low is None else f"{value:.4f} ({low:.4f} - {high:.4f})"
+    return f"{value:.4f}" if low is None else f"{value:.4f}\n{low:.4f}-{high:.4f}"
 
 
 def _plain(value: Any) -> Any:

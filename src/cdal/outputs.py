@@ -93,15 +93,23 @@ def write_by_region(
     seed: int,
     save: Collection[str],
     scratch: Path,
+    on_part: Callable[[float], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Segment a large picture and write what was asked for as tiled TIFF, some rows in memory at a time; returns as `write_outputs`."""
+    """Segment a large picture, some rows in memory at a time, and write tiled TIFFs; returns as `write_outputs`.
+
+    Raises:
+        UserError: something was asked for that needs the whole picture in memory, or a place is taken or cannot be written.
+    """
+    if unable := sorted(set(save) - set(LARGE_OUTPUTS)):
+        some = ", ".join(LARGE_OUTPUTS)
+        raise UserError(f"{one.path} is so large that it is segmented by region, which gives no {', '.join(unable)}; only {some}.")
     classes, (height, width) = predictor.header.classes, regions.shape
     paths = {kind: free(_file_name(one, kind, regions.like.suffix)) for kind in save}
     mask = RowStore(scratch / "mask", width, np.uint8)
     stores = {kind: RowStore(scratch / kind, width, np.float32) for kind in ("probability", "uncertainty") if kind in save}
     counts = np.zeros(len(classes), np.int64)
     uncertain = 0.0
-    for probability, uncertainty in predictor.predict_by_region(regions, str(one.path), votes, seed, one.name):
+    for probability, uncertainty in predictor.predict_by_region(regions, str(one.path), votes, seed, one.name, on_part):
         decided = probability.argmax(axis=0).astype(np.uint8)
         mask.append(decided)
         counts += np.bincount(decided.ravel(), minlength=len(classes))
@@ -111,8 +119,13 @@ def write_by_region(
         if "uncertainty" in stores:
             stores["uncertainty"].append(uncertainty)
     for kind, store in {"mask": mask, **stores}.items():
-        if kind in save:
+        if kind not in save:
+            continue
+        if regions.like.suffix in (".tif", ".tiff"):
             write_tiled(paths[kind], store, height, regions.like, labels=kind == "mask")
+        else:  # a format that is written in one piece
+            write = write_label if kind == "mask" else write_values
+            write(paths[kind].with_name(f"{one.name}_{kind}"), store.rows(0, height), _for_values(regions.like))
     if "geojson" in save:
         write_geojson(paths["geojson"], mask.rows, (height, width), classes)
     return {

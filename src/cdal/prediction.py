@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cdal import __version__
 from cdal.data.inputs import Input, find_inputs
-from cdal.data.regions import SLIDES, open_regions
+from cdal.data.regions import LARGE, SLIDES, InMemory, open_regions
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.outputs import LARGE_OUTPUTS, OUTPUTS, write_by_region, write_outputs
+from cdal.outputs import OUTPUTS, write_by_region, write_outputs
 from cdal.predictor import Predictor, load, need_votes
 from cdal.recipe import CDALSettings
 
@@ -48,6 +50,7 @@ def predict(
     device: str = "auto",
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     series: str | None = None,
+    on_part: Callable[[str, float], object] = lambda _name, _share: None,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -65,6 +68,7 @@ def predict(
         device: see `load`.
         on_progress: called after each input with its name and the number of all inputs.
         series: number, description or UID of the DICOM series to take from a folder with several.
+        on_part: called after each part of a large picture with its name and the share that is done.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -83,7 +87,7 @@ def predict(
     record.write()  # an unwritable folder is found before the work, not after
     for one in chosen:
         try:
-            row = _segment(predictor, one, record, votes, seed, save)
+            row = _segment(predictor, one, record, votes, seed, save, partial(on_part, one.path.name))
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -142,18 +146,26 @@ def _results(row: Mapping[str, Any]) -> list[str]:
 
 
 def _segment(
-    predictor: Predictor, one: Input, record: _Record, votes: int | None, seed: int, save: Collection[str]
+    predictor: Predictor,
+    one: Input,
+    record: _Record,
+    votes: int | None,
+    seed: int,
+    save: Collection[str],
+    on_part: Callable[[float], object],
 ) -> dict[str, Any]:
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as scratch, open_regions(one.path, Path(scratch)) as regions:
-        if regions is not None and (predictor.streams(regions.shape) or one.path.suffix.lower() in SLIDES):
-            if unable := sorted(set(save) - set(LARGE_OUTPUTS)):
-                raise UserError(
-                    f"{one.path} is segmented by region, which gives no {', '.join(unable)}; only {', '.join(LARGE_OUTPUTS)}."
-                )
-            written = write_by_region(predictor, regions, one, record.free, votes, seed, save, Path(scratch))
+    with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as scratch, open_regions(one.path, Path(scratch)) as opened:
+        regions, image = opened, None
+        if regions is None or not (predictor.streams(regions.shape) or one.path.suffix.lower() in SLIDES):
+            image = one.read()
+            large = len(image.shape) == 2 and math.prod(image.shape) > LARGE and predictor.streams(image.shape)
+            regions = InMemory(image) if large else None
+        if regions is not None:
+            written = write_by_region(predictor, regions, one, record.free, votes, seed, save, Path(scratch), on_part)
         else:
-            prediction = predictor.predict(one.read(), votes, seed, one.name, keep_votes="votes" in save, name=str(one.path))
+            assert image is not None  # one of the two
+            prediction = predictor.predict(image, votes, seed, one.name, keep_votes="votes" in save, name=str(one.path))
             written = write_outputs(prediction, predictor, one, record.free, save)
     settings = predictor.recipe.segmenter
     return {

@@ -77,8 +77,8 @@ class Predictor:
         """Segment one image.
 
         Args:
-            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, which is then taken to lie on the network's grid
-                (axes right, anterior, superior, with the recipe's spacing); or an `Image`.
+            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, which is then taken to lie on the network's
+                grid (axes right, anterior, superior, with the recipe's spacing); or an `Image`.
             votes: V; the recipe's number where none is given.
             seed: with `case`, of every random draw.
             case: a name; the file's where none is given.

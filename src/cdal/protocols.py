@@ -1,6 +1,7 @@
 """How a score is made: on which grid masks are compared. A score carries its protocol's name.
 
-Which cases are scored is the recipe's partition (`data.partition`), how they are segmented its `size`, `resize`, `overlap`, `votes`.
+Which cases are scored is the recipe's partition (`data.partition`), how they are segmented its `size`, `resize`, `overlap` and
+`votes`.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
         return Split(*(tuple(by_name[name] for name in names[part]) for part in ("train", "validation", "test")))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{out} holds a run on other data: its {_SPLIT} names the case {error}, which {folder.root} does not hold. Give the data "
-            "folder it began with, or another --out."
+            f"{out} holds a run on other data: its {_SPLIT} names the case {error}, which {folder.root} does not hold. Give the "
+            "data folder it began with, or another --out."
         ) from error
 
 

@@ -100,8 +100,8 @@ def load_cases(
         if cases[-1].image.shape[0] != cases[0].image.shape[0]:
             expected, came = cases[0].image.shape[0], cases[-1].image.shape[0]
             raise UserError(
-                f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}. Bring all to one kind, or say "
-                "which: --data.channels 1 or 3."
+                f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}. Bring all to one kind, or "
+                "say which: --data.channels 1 or 3."
             )
         progress()
     return cases

@@ -105,7 +105,8 @@ class Check:
             listed = "\n".join(f"  {finding.message}" for finding in errors[:5])
             more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
             raise UserError(
-                f"{self.folder.root} cannot be used as it is; `cdal check {self.folder.root}` shows all that was found:\n{listed}{more}"
+                f"{self.folder.root} cannot be used as it is; `cdal check {self.folder.root}` shows all that was found:\n"
+                f"{listed}{more}"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,7 +180,8 @@ def _look(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[F
         )
         findings.append(Finding("error", "constant", case.name, message))
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
-        message = f"{case.image}: {8 * image.stored.itemsize} bits a number hold values to {high.max():g} only. Other programs show it black."
+        bits = 8 * image.stored.itemsize
+        message = f"{case.image}: {bits} bits a number hold values to {high.max():g} only. Other programs show it black."
         findings.append(Finding("note", "type", case.name, message))
     counts = [_count(annotation, read, folder) for annotation, read in zip(case.labels, labels, strict=True)]
     findings += _mask_findings(case, counts)
@@ -245,8 +247,8 @@ def _classes(folder: DataFolder, facts: Sequence[CaseFacts]) -> tuple[DataFolder
             strange = sorted(set(fact.voxels) - set(folder.values))
             if strange and len(strange) <= MOST_CLASSES:
                 message = (
-                    f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label holds "
-                    f"{', '.join(map(str, strange[:5]))}. Declare {propose(folder.values, strange)}, or renumber the label."
+                    f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label "
+                    f"holds {', '.join(map(str, strange[:5]))}. Declare {propose(folder.values, strange)}, or renumber the label."
                 )
                 findings.append(Finding("error", "values", fact.name, message))
         for name, value in zip(folder.classes, folder.values, strict=True):
@@ -260,7 +262,8 @@ def _classes(folder: DataFolder, facts: Sequence[CaseFacts]) -> tuple[DataFolder
         odd = [fact.name for fact in facts if 1 in fact.voxels]
         rest = [fact.name for fact in facts if 255 in fact.voxels]
         few, value = (odd, 1) if len(odd) <= len(rest) else (rest, 255)
-        message = f"some masks hold 0 and 1, others 0 and 255; {value} stands in {', '.join(few[:5])}. Write all masks with the same values."
+        where = f"{value} stands in {', '.join(few[:5])}"
+        message = f"some masks hold 0 and 1, others 0 and 255; {where}. Write all masks with the same values."
         findings.append(Finding("error", "values", "", message))
     names = name_classes(values)
     folder = replace(folder, classes=names, values=tuple(sorted(values)) if len(values) > 1 else (0, 1))

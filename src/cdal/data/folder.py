@@ -144,7 +144,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 
 
 def _images(files: Mapping[str, Path], label_stems: set[str]) -> dict[str, tuple[Path, ...]]:
-    """Files by case; where every name ends in a channel's number, `NAME_0000`, and the label is `NAME`, those of one name are one."""
+    """Files by case; where every image is `NAME_0000`, `NAME_0001`, ... and its label `NAME`, those of one name are one case."""
     channels = [_CHANNEL.match(stem) for stem in files]
     if not all(match and match["name"] in label_stems for match in channels):
         return {stem: (path,) for stem, path in files.items()}
@@ -186,8 +186,8 @@ def _labels(
         if len(kinds) > 1 or len(plain.get(name, ())) > 1:
             found = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
             problems.append(
-                f"{name} has labels of several kinds: {', '.join(p.name for p in found[:4])}. Keep one label image, or one for each "
-                "annotator, or one mask for each class."
+                f"{name} has labels of several kinds: {', '.join(p.name for p in found[:4])}. Keep one label image, or one for "
+                "each annotator, or one mask for each class."
             )
         one_each = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
         labels[name] = tuple(one_each) or (Annotation(tuple(sorted(masks[name]))),)

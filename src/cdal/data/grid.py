@@ -1,7 +1,7 @@
 """Between an image's own grid and the network's.
 
-The network's grid: of volumes, axes nearest to right, anterior, superior and the recipe's spacing; of pictures, the recipe's rows and
-columns. A volume without a place in space is taken as it is.
+The network's grid: of volumes, axes nearest to right, anterior, superior and the recipe's spacing; of pictures, the recipe's rows
+and columns. A volume without a place in space is taken as it is.
 """
 
 from __future__ import annotations

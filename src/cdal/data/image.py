@@ -65,6 +65,6 @@ def need_size(path: Path, shape: tuple[int, ...]) -> None:
     if count > most:
         raise UserError(
             f"{path}: its header promises {count:.3g} numbers (shape {shape}), more than {most:.3g}. If that is right and there is "
-            f"memory for it, set the environment variable {_LIMIT}={count:.0f}; a large picture can be segmented as a TIFF, which is "
-            "read by region."
+            f"memory for it, set the environment variable {_LIMIT}={count:.0f}; a large picture can be segmented as a TIFF, which "
+            "is read by region."
         )

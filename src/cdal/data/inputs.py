@@ -62,7 +62,7 @@ def find_inputs(
     for path in map(Path, paths):
         try:
             inputs += _in_folder(path, passed, series) if path.is_dir() else [_of_file(path)]
-        except UserError as error:
+        except UserError as error:  # noqa: PERF203 (one bad input must not stop the others)
             failed[str(path)] = str(error)
     by_result: dict[str, Path] = {}
     for one in inputs:

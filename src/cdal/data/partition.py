@@ -65,8 +65,8 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     if empty:
         raise UserError(
             f"{folder.root}: expected cases for training, validation and test; fold {settings.fold} of the partition "
-            f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} folds "
-            "need at least as many (and as many patients)."
+            f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} "
+            "folds need at least as many (and as many patients)."
         )
     return split
 
@@ -133,8 +133,8 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
     folds = folder.partitions.get(settings.partition)
     if not isinstance(folds, list):
         raise UserError(
-            f"{path}: expected the partition {settings.partition!r}; it holds {', '.join(folder.partitions) or 'none'}. Public sets "
-            f"get theirs by `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
+            f"{path}: expected the partition {settings.partition!r}; it holds {', '.join(folder.partitions) or 'none'}. Public "
+            f"sets get theirs by `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
         )
     if not settings.fold < len(folds):
         raise UserError(

@@ -102,8 +102,8 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
         whole = _near((height * _SIDE / longest, width * _SIDE / longest))
         data = replace(data, size=whole, resize=whole)
         reasons["data.resize"] = (
-            f"{whole}: a typical object spans {size:.0%} of a picture ({height} x {width} as a rule), so the network sees the whole "
-            "picture at once; masks come back at the picture's own size"
+            f"{whole}: a typical object spans {size:.0%} of a picture ({height} x {width} as a rule), so the network sees the "
+            "whole picture at once; masks come back at the picture's own size"
         )
         reasons["data.size"] = f"{whole}: the whole picture, for large objects"
     else:

@@ -120,7 +120,8 @@ def read_series(files: Sequence[Path]) -> Image:
         raise
     except Exception as error:  # pydicom's decoders and highdicom raise a dozen kinds
         raise UserError(
-            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}. Are all slices there, each once, at even distances?"
+            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}. Are all slices there, each once, at even "
+            "distances?"
         ) from error
     array = np.asarray(volume.array, np.float32)
     if array.ndim != 3:

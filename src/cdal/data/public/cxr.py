@@ -56,10 +56,10 @@ def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
 def partitions(names: list[str]) -> dict[str, list[dict[str, list[str]]]]:
     """The folds of the paper and honest ones, of whatever pairs there are.
 
-    `cxr-paper-folds` is no partition: fold 0 trains on Shenzhen and tests on Montgomery, folds 1 and 2 test on the first and the last
-    138 pairs of Shenzhen. Where pairs are missing, the first and the last are those that would be so in any case: of the picture
-    numbers 1 to 662, numbers up to 138 and from 525. `cxr-five-fold` tests each picture once; hospital and finding are spread
-    evenly.
+    `cxr-paper-folds` is no partition: fold 0 trains on Shenzhen and tests on Montgomery, folds 1 and 2 test on the first and the
+    last 138 pairs of Shenzhen. Where pairs are missing, the first and the last are those that would be so in any case: of the
+    pictures' numbers, 1 to 662, those up to 138 and from 525. `cxr-five-fold` tests each picture once; hospital and finding are
+    spread evenly.
     """
     shenzhen = [name for name in names if name.startswith("CHNCXR")]
     if len(shenzhen) == _COMPLETE["CHNCXR"]:
