@@ -13,13 +13,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data import MetaTensor
+from scipy import ndimage
+from skimage.color import rgb_from_hed
 
 from cdal.data.augment import augment
 from cdal.data.cases import BatchSource, Case, load_cases, read_case, slices_with_neighbours
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.grid import from_grid, label_to_grid, to_grid
 from cdal.data.image import Image
-from cdal.data.intensities import normalise
+from cdal.data.intensities import match_channels, normalise
 from cdal.data.partition import split_cases
 from cdal.data.phantoms import make_phantom, write_phantoms
 from cdal.errors import UserError
@@ -274,3 +277,82 @@ def test_annotators_agree_inside_and_outside_and_differ_between():
 def test_the_small_recipe_fits_the_phantoms(phantoms: Path):
     folder = open_folder(phantoms)
     assert load_cases(folder.cases[:1], folder, small_recipe().data)[0].image.shape == (1, 32, 32)
+
+
+# Pictures on the network's grid, intensities, stains
+
+
+def test_pictures_are_resized_and_come_back():
+    y, x = np.mgrid[:90, :120]
+    truth = (np.hypot(y - 45, x - 60) < 30).astype(np.uint8)
+    settings_ = DataSettings(spatial_dims=2, size=(48, 64), resize=(48, 64))
+    grid = to_grid(Image(100.0 * truth[None].astype(np.float32)), settings_)
+    assert grid.shape == (1, 48, 64)
+    back = from_grid(grid.as_tensor() / 100, grid, Image(truth[None].astype(np.float32)))[0].numpy() > 0.5
+    assert 2 * (back & (truth > 0)).sum() / (back.sum() + truth.sum()) > 0.98
+    label = label_to_grid(Image(truth[None]), 2, settings_).numpy()
+    assert label.mean() == pytest.approx(truth.mean(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_range_means_the_same_in_every_image(kind: type):
+    top = np.iinfo(kind).max
+    dark = MetaTensor(torch.tensor([[[0.0, top / 2], [top / 4, top / 8]]]))
+    np.testing.assert_allclose(normalise(dark, "range", np.dtype(kind), "x").numpy(), [[[-2, 0], [-1, -1.5]]], atol=1e-5)
+
+
+def test_gray_pictures_and_colours_meet():
+    gray, colours = np.random.default_rng(0).integers(0, 255, size=(2, 3, 5, 6)).astype(np.float32)
+    one = Image(gray[:1], stored=np.dtype(np.uint8))
+    assert match_channels(one, 3, "x").array.shape == (3, 5, 6)
+    alike = Image(gray[:1].repeat(3, axis=0) + np.array([0, 2, -2])[:, None, None], stored=np.dtype(np.uint8))
+    np.testing.assert_array_equal(match_channels(alike, 1, "x").array, alike.array[:1])
+    with pytest.raises(UserError, match="turn it to gray"):
+        match_channels(Image(colours, stored=np.dtype(np.uint8)), 1, "x")
+
+
+def test_stains_change_along_their_own_directions(rng: torch.Generator):
+    """In scikit-image's own unmixing of stains, a jitter is a linear map of each stain's amount; white may take a tint, no more."""
+    rgb = np.random.default_rng(0).uniform(0.2, 0.9, size=(24, 24, 3))
+    settings_ = DataSettings(
+        spatial_dims=2, size=(24, 24), intensities="range", rotation=0, scaling=0, shift=0, intensity=0, stain=1.0
+    )
+    image = torch.from_numpy(np.moveaxis(rgb, -1, 0)).float() * 4 - 2
+    moved, _ = augment(image, torch.zeros(24, 24, dtype=torch.uint8), settings_, rng)
+    after = np.moveaxis(((moved + 2) / 4).numpy(), 0, -1)
+    whole = ((after > 0.005) & (after < 0.995)).all(axis=-1)  # not clipped
+    assert whole.mean() > 0.8
+    assert np.abs(after - rgb).max() > 0.02
+    inverse = np.linalg.inv(rgb_from_hed)
+    before_amounts, after_amounts = (-np.log(x[whole]) @ inverse for x in (rgb, after))
+    for k in range(3):
+        slope, offset = np.polyfit(before_amounts[:, k], after_amounts[:, k], 1)
+        assert 0.74 < slope < 1.26
+        np.testing.assert_allclose(after_amounts[:, k], slope * before_amounts[:, k] + offset, atol=2e-2)
+
+
+def test_some_patches_are_centred_on_the_foreground():
+    label = torch.zeros(200, 200, dtype=torch.uint8)
+    label[150:153, 20:23] = 2
+    image = torch.randn(1, 200, 200)
+    settings_ = DataSettings(spatial_dims=2, size=(32, 32), shift=0, foreground=0.5)
+    hits = [bool((augment(image, label, settings_, torch.Generator().manual_seed(seed))[1] == 2).any()) for seed in range(100)]
+    assert 0.35 < np.mean(hits) < 0.75
+
+
+def test_a_patch_of_a_large_image_is_that_of_the_whole():
+    """What lies out of a patch's reach is left out before it is moved; SciPy on the whole image gives the same patch."""
+    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 280)), 2).astype(np.float32)
+    settings_ = DataSettings(spatial_dims=2, size=(32, 40), rotation=45, scaling=0.25, shift=5, intensity=0)
+    for seed in range(10):
+        rng = torch.Generator().manual_seed(seed)
+        patch, _ = augment(torch.from_numpy(image)[None], torch.zeros(image.shape, dtype=torch.uint8), settings_, rng)
+        rng = torch.Generator().manual_seed(seed)  # the same draws again: rotation, size, place
+        turn, size, *place = (2 * float(torch.rand((), generator=rng)) - 1 for _ in range(4))
+        move = [p * ((s - w) / 2 + 5) for p, s, w in zip(place, image.shape, (32, 40), strict=True)]
+        turn, size = turn * np.pi / 4, 1 + 0.25 * size
+        y, x = np.mgrid[:32, :40] - np.array([15.5, 19.5])[:, None, None]
+        rows = size * (np.cos(turn) * y - np.sin(turn) * x) + 149.5 + move[0]
+        columns = size * (np.sin(turn) * y + np.cos(turn) * x) + 139.5 + move[1]
+        expected = ndimage.map_coordinates(image, [rows, columns], order=1, mode="nearest")[None]
+        np.testing.assert_allclose(patch.numpy(), np.asarray(expected), atol=2e-3)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.transforms import Affine, GaussianSmooth
+from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 
 from cdal.data.intensities import from_unit, to_unit
@@ -53,13 +54,10 @@ def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gener
     high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
     block = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
     with_channels = (slice(None), *block)
-    affine = Affine(
-        rotate_params=rotation,
-        scale_params=[scale] * dims,
-        translate_params=[c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)],
-        spatial_size=settings.size,
-        image_only=True,
-    )
+    # From the patch's own coordinates to the block's: sized, turned, then moved. (MONAI's own parameters would turn the move too.)
+    away = [c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)]
+    matrix = create_translate(dims, away) @ create_rotate(dims, rotation) @ create_scale(dims, [scale] * dims)
+    affine = Affine(affine=matrix, spatial_size=settings.size, image_only=True)
     classes = F.one_hot(label[block].long()).movedim(-1, 0).float()
     moved: Any = affine(image[with_channels], mode="bilinear", padding_mode="border")
     moved_classes: Any = affine(classes, mode="bilinear", padding_mode="zeros")
