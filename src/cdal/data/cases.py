@@ -18,7 +18,7 @@ from cdal.data.formats import read_image
 from cdal.data.grid import label_to_grid, to_grid
 from cdal.data.image import Image
 from cdal.data.intensities import match_channels, normalise
-from cdal.data.labels import check_on_grid, read_annotation
+from cdal.data.labels import need_on_grid, read_annotation
 from cdal.errors import UserError
 from cdal.recipe import DataSettings
 from cdal.seeds import generator
@@ -47,7 +47,8 @@ def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]
     """
     image = read_channels(files)
     labels = [read_annotation(annotation, folder) for annotation in files.labels]
-    check_on_grid(files, image, labels)
+    for annotation, label in zip(files.labels, labels, strict=True):
+        need_on_grid(annotation.paths[0], label, image)
     return image, labels
 
 
@@ -111,7 +112,7 @@ def fingerprint(cases: Iterable[Case]) -> str:
     """A checksum of names, images and labels, which tells whether two models saw the same data."""
     digest = hashlib.sha256()
     for case in cases:
-        digest.update(case.name.encode())
+        digest.update(case.name.encode(errors="surrogateescape"))
         digest.update(case.image.numpy().tobytes())
         digest.update(case.labels.numpy().tobytes())
     return digest.hexdigest()

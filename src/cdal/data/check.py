@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,19 @@ from cdal.data.folder import Annotation, CaseFiles, DataFolder, list_folder
 from cdal.data.formats import read_any, read_label, suffix_of
 from cdal.data.image import Image
 from cdal.data.intensities import is_gray
-from cdal.data.labels import MOST_CLASSES, check_on_grid, name_classes, propose, too_many
+from cdal.data.labels import MOST_CLASSES, name_classes, need_on_grid, propose, too_many
 from cdal.errors import UserError
 
 Level = Literal["error", "warning", "note"]
 
 _NEARLY_ALL = 0.95
 _ODD_SPACING = 3.0
+
+_MANY = 8
+"""With more values than these, classes are looked at twice."""
+
+_SATURATED = 128
+"""From this value on, a lone value of a mask means white rather than a class."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Finding:
     Attributes:
         level: `error` stops a training; `warning` may spoil it; `note` is for information.
         kind: a word to sort by: unreadable, missing, shape, affine, values, empty, constant, not-finite, duplicate, type, channels,
-            spacing, ignored.
+            spacing, table, ignored.
         case: its name, or nothing where the whole folder is meant.
         message: what was expected, what came and what to do.
     """
@@ -59,6 +65,7 @@ class CaseFacts:
         low: the smallest number.
         high: the largest number.
         voxels: of each value, in the labels of all annotators; a class's mask stands for the class's place in the names.
+        drawn: the values but 0 that each annotator used.
         object_size: extent of a typical object (weighted by area) as a share of the image's longer side; 0 for empty masks.
         digest: of the image.
     """
@@ -72,6 +79,7 @@ class CaseFacts:
     low: float
     high: float
     voxels: dict[int, int]
+    drawn: tuple[tuple[int, ...], ...]
     object_size: float
     digest: str
 
@@ -147,9 +155,12 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
         findings += found
         facts += [fact] if fact else []
         on_progress(case.name, len(folder.cases))
-    if not by_mask:
+    if by_mask:
+        findings += _masks_by_class(folder)
+    else:
         folder, found = _classes(folder, facts)
         findings += found
+    findings += _table(folder)
     findings += [*_alike(facts), *_duplicates(folder, facts)]
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
@@ -168,10 +179,11 @@ def _look(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[F
         message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
         return None, [Finding("error", "not-finite", case.name, message)]
     try:
-        check_on_grid(case, image, [label for annotation in labels for label in annotation[:1]])
+        for annotation, read in zip(case.labels, labels, strict=True):
+            for path, label in zip(annotation.paths, read, strict=True):
+                need_on_grid(path, label, image)
     except UserError as error:
-        kind = "shape" if "shape" in str(error) else "affine"
-        return None, [Finding("error", kind, case.name, str(error))]
+        return None, [Finding("error", "shape" if "shape" in str(error) else "affine", case.name, str(error))]
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     if (low == high).any():
@@ -199,6 +211,7 @@ def _look(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[F
         float(low.min()),
         float(high.max()),
         dict(sum(map(Counter, counts), Counter())),
+        tuple(tuple(sorted(value for value in count if value)) for count in counts),
         _object_size(inside),
         hashlib.sha256(repr(image.shape).encode() + image.array.tobytes()).hexdigest()[:16],
     )
@@ -228,7 +241,10 @@ def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) 
 def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterator[Finding]:
     for annotation, count in zip(case.labels, counts, strict=True):
         path, background, everything = annotation.paths[0], count.get(0, 0), sum(count.values())
-        if len(count) > MOST_CLASSES:
+        if path.suffix.lower() in (".jpg", ".jpeg") and len(count) > 2:
+            message = f"{path}: JPEG changed the mask's values; it holds {len(count)}. Cut it at one half and save it as PNG."
+            yield Finding("error", "values", case.name, message)
+        elif len(count) > MOST_CLASSES:
             yield Finding("error", "values", case.name, too_many(annotation, count))
         elif background == everything:
             level: Level = "warning" if len(case.labels) == 1 else "note"  # an annotator may well have seen nothing
@@ -257,14 +273,26 @@ def _classes(folder: DataFolder, facts: Sequence[CaseFacts]) -> tuple[DataFolder
                 findings.append(Finding("warning", "values", "", message))
         return folder, findings
     if len(values) > MOST_CLASSES:
-        return folder, findings  # each label that holds too many has its own finding, or all together do
-    if values == {0, 1, 255} and not any({1, 255} <= set(fact.voxels) for fact in facts):
-        odd = [fact.name for fact in facts if 1 in fact.voxels]
-        rest = [fact.name for fact in facts if 255 in fact.voxels]
-        few, value = (odd, 1) if len(odd) <= len(rest) else (rest, 255)
-        where = f"{value} stands in {', '.join(few[:5])}"
-        message = f"some masks hold 0 and 1, others 0 and 255; {where}. Write all masks with the same values."
+        case = next((case for case in folder.cases if len(facts) and case.name == facts[0].name), None)
+        if case is not None and not any(len(fact.voxels) > MOST_CLASSES for fact in facts):  # else that label has a finding
+            findings.append(Finding("error", "values", "", too_many(case.labels[0], values)))
+        return folder, findings
+    if len(values) > 2 and max(values) >= _SATURATED and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn):
+        # Each mask by itself is black and white, but not the same white.
+        whites = Counter(drawn[0] for fact in facts for drawn in fact.drawn if drawn)
+        odd, count = whites.most_common()[-1]
+        where = ", ".join([fact.name for fact in facts if (odd,) in fact.drawn][:5])
+        others = " or ".join(str(value) for value in sorted(whites) if value != odd)
+        message = (
+            f"{count} masks hold 0 and {odd} ({where}), others 0 and {others}. Write all masks with the same values; or, if these "
+            f"are classes, declare them in dataset.json: {{{propose(values, ())}}}."
+        )
         findings.append(Finding("error", "values", "", message))
+    if len(values) > _MANY and np.median([sum(value in fact.voxels for fact in facts) for value in values - {0}]) <= 1:
+        message = (
+            f"the labels hold {len(values)} values, most of them in one case only. Are they numbered objects rather than classes?"
+        )
+        findings.append(Finding("warning", "values", "", message))
     names = name_classes(values)
     folder = replace(folder, classes=names, values=tuple(sorted(values)) if len(values) > 1 else (0, 1))
     said = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, names, strict=True))
@@ -312,10 +340,7 @@ def _duplicates(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Find
         by_digest.setdefault(fact.digest, []).append(fact.name)
     tests = [("the column `split`", {name for name, row in folder.about.items() if row.get("split") == "test"})]
     for partition, folds in folder.partitions.items():
-        listed: Iterable[Any] = folds if isinstance(folds, list) else ()
-        tests += [
-            (f"fold {i} of {partition}", set(fold.get("test", ()))) for i, fold in enumerate(listed) if isinstance(fold, dict)
-        ]
+        tests += [(f"fold {i} of {partition}", set(fold["test"])) for i, fold in enumerate(folds)]
     for names in (names for names in by_digest.values() if len(names) > 1):
         torn = next((where for where, test in tests if 0 < len(test & set(names)) < len(names)), None)
         said = f"{', '.join(names)}: the same image."
@@ -332,7 +357,7 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[
     """The rows of cases.csv, completed for a partition that is stratified.
 
     A stratum is the classes that occur and how much of the image they take (a third of the cases each: little, middling, much).
-    Images that are the same count as one patient.
+    Images that are the same carry one name in `same_image`.
     """
     shares = {fact.name: 1 - fact.voxels.get(0, 0) / max(1, sum(fact.voxels.values())) for fact in facts}
     low, high = np.quantile(list(shares.values()), [1 / 3, 2 / 3]) if facts else (0.0, 0.0)
@@ -342,12 +367,50 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[
         present = "+".join(str(value) for value in sorted(fact.voxels) if value and fact.voxels[value])
         amount = ("little", "middling", "much")[int(shares[fact.name] > low) + int(shares[fact.name] > high)]
         twin = first.setdefault(fact.digest, fact.name)
-        known[fact.name] = {"stratum": f"{present} {amount}", "patient": twin, **folder.about.get(fact.name, {})}
+        known[fact.name] = {"stratum": f"{present} {amount}", **folder.about.get(fact.name, {}), "same_image": twin}
     return known
+
+
+def _masks_by_class(folder: DataFolder) -> Iterator[Finding]:
+    """Files of one mask for each class that are of no class, or are missing."""
+    for case in folder.cases:
+        for annotation in case.labels:
+            names = {name for name, _ in annotation.files}
+            if strange := sorted(names - set(folder.classes)):
+                there = annotation.paths[0].parent
+                said = "a label image" if strange == [""] else ", ".join(strange)
+                message = (
+                    f"{there}: {case.name} has {said}; expected a mask for each of {', '.join(folder.classes[1:])}. Rename it."
+                )
+                yield Finding("error", "values", case.name, message)
+            elif lacking := sorted(set(folder.classes[1:]) - names):
+                message = f"{case.name} has no mask of {', '.join(lacking)}: taken as empty."
+                yield Finding("note", "empty", case.name, message)
+
+
+def _table(folder: DataFolder) -> Iterator[Finding]:
+    """Names in cases.csv and splits.json that are no case's, and cases that cases.csv leaves out."""
+    names = {case.name for case in folder.cases}
+    tables = {"cases.csv": set(folder.about)} if folder.about else {}
+    listed = {name for folds in folder.partitions.values() for fold in folds for part in fold.values() for name in part}
+    tables |= {"splits.json": listed} if listed else {}
+    for table, said in tables.items():
+        if strange := sorted(said - names):
+            some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
+            level: Level = "warning" if said & names else "error"
+            message = f"{folder.root / table}: {some}: no case has this name. Names are those of the images, without suffix."
+            yield Finding(level, "table", "", message)
+    if folder.about and (forgotten := sorted(names - set(folder.about))) and names & set(folder.about):
+        some = ", ".join(forgotten[:5]) + (f" and {len(forgotten) - 5} more" if len(forgotten) > 5 else "")
+        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} says nothing of {some}.")
 
 
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
     used = {path for case in folder.cases for path in (*case.images, *[p for a in case.labels for p in a.paths])}
+    for parent in sorted({path.parent for case in folder.cases for path in case.images}):
+        if inside := sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            message = f"{parent}: the folders {', '.join(inside[:5])} are not looked into. Move their images up, if they matter."
+            yield Finding("warning", "ignored", "", message)
     for parent in sorted({path.parent for path in used}):
         others = [p.name for p in sorted(parent.iterdir()) if p.is_file() and not p.name.startswith(".") and not suffix_of(p)]
         others = [name for name in others if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]

@@ -12,6 +12,7 @@ from skimage.segmentation import find_boundaries
 
 from cdal.data.cases import read_case
 from cdal.data.folder import CaseFiles, DataFolder
+from cdal.data.formats import read_image, read_label
 from cdal.data.image import Image
 from cdal.data.palette import PALETTE
 from cdal.errors import UserError
@@ -82,7 +83,10 @@ def outlined(image: Image, label: np.ndarray, side: int | None = None) -> Pillow
 
 def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
     try:
-        image, labels = read_case(case, folder)
-        return outlined(image, labels[0].array[0], _SIDE - 6)
+        if folder.classes:
+            image, labels = read_case(case, folder)
+            return outlined(image, labels[0].array[0], _SIDE - 6)
+        image, label = read_image(case.image), read_label(case.labels[0].paths[0])  # no classes are known: what is not 0
+        return outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
     except UserError:
         return None

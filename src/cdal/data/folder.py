@@ -28,6 +28,9 @@ from cdal.errors import UserError
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _RATER = re.compile(r"^rater\d+$")
 _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
+_MOST_CLASSES = 256
+"""Classes that a mask of 8 bits can hold."""
+
 _MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
 
 
@@ -88,7 +91,7 @@ class DataFolder:
     values: tuple[int, ...] = ()
     licence: str = ""
     about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    partitions: Mapping[str, Any] = field(default_factory=dict)
+    partitions: Mapping[str, list[dict[str, list[str]]]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -115,7 +118,7 @@ def list_folder(root: Path) -> DataFolder:
         raise UserError(f"{root}: expected {expected}; it holds {found}.")
     problems: list[str] = []
     label_files = _by_stem(root / layout[1], problems)
-    images = _images(_by_stem(root / layout[0], problems), set(label_files))
+    images = _images(_by_stem(root / layout[0], problems), set(label_files), problems)
     labels, lonely = _labels(root / layout[1], label_files, set(images), problems)
     if not images:
         problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
@@ -126,7 +129,7 @@ def list_folder(root: Path) -> DataFolder:
     declared = _json(root / "dataset.json")
     classes, values = _declared_classes(declared, root / "dataset.json")
     licence = str(declared.get("licence", declared.get("license", "")))
-    about, partitions = _about(root / "cases.csv"), _json(root / "splits.json")
+    about, partitions = _about(root / "cases.csv"), _partitions(root / "splits.json")
     return DataFolder(root, cases, classes, values, licence, about, partitions, tuple(problems))
 
 
@@ -143,16 +146,22 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
     return files
 
 
-def _images(files: Mapping[str, Path], label_stems: set[str]) -> dict[str, tuple[Path, ...]]:
-    """Files by case; where every image is `NAME_0000`, `NAME_0001`, ... and its label `NAME`, those of one name are one case."""
-    channels = [_CHANNEL.match(stem) for stem in files]
-    if not all(match and match["name"] in label_stems for match in channels):
+def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str]) -> dict[str, tuple[Path, ...]]:
+    """Files by case; where images are `NAME_0000`, `NAME_0001`, ... and labels `NAME`, those of one name are one case."""
+    matches = {stem: match for stem in files if (match := _CHANNEL.match(stem))}
+    labelled = sum(match["name"] in label_stems for match in matches.values())
+    if len(matches) < len(files) or 2 * labelled < len(files) or set(files) & label_stems:
         return {stem: (path,) for stem, path in files.items()}
-    grouped: dict[str, tuple[Path, ...]] = {}
-    for match, path in zip(channels, files.values(), strict=True):
-        assert match is not None  # all of them do
-        grouped[match["name"]] = (*grouped.get(match["name"], ()), path)
-    return grouped
+    grouped: dict[str, dict[str, Path]] = {}
+    for stem, match in matches.items():
+        grouped.setdefault(match["name"], {})[match["channel"]] = files[stem]
+    channels = sorted({channel for case in grouped.values() for channel in case})
+    for name, case in grouped.items():
+        if lacking := [channel for channel in channels if channel not in case]:
+            problems.append(
+                f"{name} has no channel {', '.join(lacking)}, which other images have. Add its file, or take {name} away."
+            )
+    return {name: tuple(case[channel] for channel in sorted(case)) for name, case in grouped.items()}
 
 
 def _labels(
@@ -231,10 +240,29 @@ def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[st
         numbered = {value: key for key, value in labels.items()} if by_name else {int(k): v for k, v in labels.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f'{path}: expected "labels": {{"background": 0, "name": 1, ...}}; it holds {labels!r}.') from error
-    if len(numbered) < 2 or len(numbered) < len(labels) or 0 not in numbered or min(numbered) < 0:
-        raise UserError(f"{path}: expected two or more labels of different values, 0 for the background; it declares {labels!r}.")
+    names = {str(name) for name in numbered.values()}
+    if len(numbered) < 2 or len(names) < len(labels) or len(numbered) < len(labels) or 0 not in numbered or min(numbered) < 0:
+        raise UserError(
+            f"{path}: expected two or more labels of different names and values, 0 for the background; it declares {labels!r}."
+        )
+    if len(numbered) > _MOST_CLASSES:
+        raise UserError(f"{path}: expected at most {_MOST_CLASSES} labels; it declares {len(numbered)}.")
     values = tuple(sorted(numbered))
     return tuple(str(numbered[value]) for value in values), values
+
+
+def _partitions(path: Path) -> dict[str, list[dict[str, list[str]]]]:
+    partitions = _json(path)
+    for name, folds in partitions.items():
+        rows = folds if isinstance(folds, list) and folds else [None]
+        for fold in rows:
+            lists = fold.values() if isinstance(fold, dict) and "test" in fold else [None]
+            if not all(isinstance(names, list) and all(isinstance(case, str) for case in names) for names in lists):
+                raise UserError(
+                    f'{path}: expected {{"{name}": [{{"test": [names], "train": [names], "validation": [names]}}, ...]}}, of '
+                    f"which test is needed; it holds {folds!r:.80}."
+                )
+    return partitions
 
 
 def _about(path: Path) -> dict[str, dict[str, str]]:
@@ -244,6 +272,14 @@ def _about(path: Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
-    if rows and "case" not in rows[0]:
-        raise UserError(f"{path}: expected a column `case` beside patient, stratum or split; it has {', '.join(rows[0])}.")
-    return {row["case"]: {key: value for key, value in row.items() if key and value} for row in rows}
+    rows = [{key.strip(): value.strip() for key, value in row.items() if key and value} for row in rows]
+    if any("case" not in row for row in rows):
+        named = ", ".join(rows[0])
+        raise UserError(
+            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum or split; it has {named}."
+        )
+    about = {row["case"]: row for row in rows}
+    if len(about) < len(rows):
+        twice = next(row["case"] for i, row in enumerate(rows) if any(other["case"] == row["case"] for other in rows[:i]))
+        raise UserError(f"{path}: expected one row for each case; {twice} has several.")
+    return about

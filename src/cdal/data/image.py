@@ -49,6 +49,13 @@ class Image:
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
+def invertible(affine: np.ndarray) -> bool:
+    """Whether every axis has a direction of its own, however small its voxels are."""
+    axes = affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    return bool(np.isfinite(affine).all() and (lengths > 0).all() and abs(np.linalg.det(axes / lengths)) > 1e-6)
+
+
 def need_size(path: Path, shape: tuple[int, ...]) -> None:
     """Refuse an image of absurd size, or a bomb, by what its header says.
 

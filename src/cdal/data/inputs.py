@@ -44,7 +44,7 @@ def find_inputs(
 ) -> tuple[list[Input], dict[str, str]]:
     """The images meant by files and folders.
 
-    A folder of DICOM files is one image; where it holds several series, one has to be chosen.
+    A folder of DICOM slices is one image; where it holds several series, one has to be chosen. Radiographs are one image each.
 
     Args:
         paths: files and folders.
@@ -94,11 +94,14 @@ def _of_file(path: Path) -> Input:
 def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> list[Input]:
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in passed)
     images = [_of_file(p) for p in found if suffix_of(p) or p.suffix.lower() in SLIDES]
-    if images:
-        return images
     from cdal.data.formats.dicom import choose_series, find_series
 
-    there = find_series(folder)
-    if not there:
+    there = find_series(folder) if len(images) < len(found) or not images else []
+    there = [one for one in there if not all(path.name in passed for path in one.files)]
+    if not there and not images:
         raise UserError(f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM series.")
-    return [Input(folder, folder.resolve().name, _DICOM, choose_series(folder, there, series).files)]
+    radiographs = [_of_file(path) for one in there if one.planar and series in (None, one.uid) for path in one.files]
+    volumes = [one for one in there if not one.planar]
+    if volumes:
+        radiographs.append(Input(folder, folder.resolve().name, _DICOM, choose_series(folder, volumes, series).files))
+    return [*images, *radiographs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from cdal.data.image import Image
 from cdal.errors import UserError
 
 if TYPE_CHECKING:
-    from cdal.data.folder import Annotation, CaseFiles, DataFolder
+    from cdal.data.folder import Annotation, DataFolder
 
 MOST_CLASSES = 64
 """More values than these are no classes: instances, probabilities, or a mask that was interpolated."""
@@ -69,19 +70,18 @@ def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
     Raises:
         UserError: a file is damaged, its grid differs, or it holds a value that stands for no class.
     """
-    first: Image | None = None
+    (name, path), *others = annotation.files
+    first = read_label(path)
+    if not name:
+        return replace(first, array=_classes_of(first, folder, path))
+    classes = np.zeros(first.array.shape, np.uint8)
     for name, path in annotation.files:
-        label = read_label(path)
-        if first is None:
-            first = replace(label, array=_classes_of(label, folder, path) if not name else np.zeros(label.array.shape, np.uint8))
-        elif label.shape != first.shape:
-            raise UserError(f"{path}: expected the shape of {annotation.paths[0].name}, {first.shape}; it is {label.shape}.")
-        if name and name in folder.classes:
-            first.array[label.array > 0] = folder.classes.index(name)
-        elif name:
+        label = read_label(path) if others else first
+        need_on_grid(path, label, first, annotation.paths[0].name)
+        if name not in folder.classes:
             raise UserError(f"{path}: expected a mask of one of {', '.join(folder.classes[1:])}; it is called {name}.")
-    assert first is not None  # an annotation has a file
-    return first
+        classes[label.array > 0] = folder.classes.index(name)
+    return replace(first, array=classes)
 
 
 def _classes_of(label: Image, folder: DataFolder, path: object) -> np.ndarray:
@@ -104,15 +104,13 @@ def propose(values: Iterable[int], strange: Iterable[int]) -> str:
     return '"labels": {' + ", ".join(f'"{name}": {value}' for name, value in named.items()) + "}"
 
 
-def check_on_grid(case: CaseFiles, image: Image, labels: list[Image]) -> None:
-    """Make sure that the labels lie on their image.
+def need_on_grid(path: Path, label: Image, image: Image, name: str = "its image") -> None:
+    """Make sure that a label lies on its image.
 
     Raises:
-        UserError: a shape or an affine differs.
+        UserError: the shape or the affine differs.
     """
-    for annotation, label in zip(case.labels, labels, strict=True):
-        path = annotation.paths[0]
-        if label.shape != image.shape:
-            raise UserError(f"{path}: expected the shape of its image, {image.shape}; it is {label.shape}.")
-        if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
-            raise UserError(f"{path}: expected the affine of its image; it differs, so the two do not lie on each other.")
+    if label.shape != image.shape:
+        raise UserError(f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}.")
+    if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
+        raise UserError(f"{path}: expected the affine of {name}; it differs, so the two do not lie on each other.")

@@ -67,14 +67,14 @@ def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequenc
     count = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        for value, top, left, part in _objects(rows, shape):
-            name, colour = (names[1], 1) if numbered else (names[value], value)
+        found = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape)
+        for value, top, left, part in found:
             feature: dict[str, Any] = {
                 "type": "Feature",
                 "geometry": {"type": "Polygon", "coordinates": _rings(part, top, left)},
                 "properties": {
                     "objectType": "annotation",
-                    "classification": {"name": name, "color": PALETTE[colour].tolist()},
+                    "classification": {"name": names[value], "color": PALETTE[value].tolist()},
                     "area": int(part.sum()),
                 },
             }
@@ -82,6 +82,13 @@ def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequenc
             count += 1
         file.write("\n]}\n")
     return count
+
+
+def _numbered(numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """As `_objects`, of objects that have numbers."""
+    for number, box in enumerate(ndimage.find_objects(numbers), 1):
+        if box is not None:
+            yield 1, box[0].start, box[1].start, numbers[box] == number
 
 
 def _objects(rows: Rows, shape: tuple[int, int]) -> Iterator[tuple[int, int, int, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -68,11 +69,14 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
             f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} "
             "folds need at least as many (and as many patients)."
         )
+    _need_apart(folder, split, settings)
     return split
 
 
 def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None) -> dict[str, str]:
     """The patient of each case: the column `patient` of cases.csv, or what the pattern finds in its name, or the case itself.
+
+    Patients who share an image (`check_folder` notes images that are the same) are one.
 
     Raises:
         UserError: the pattern is no regular expression, or finds nothing in a name.
@@ -90,7 +94,32 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
                 raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
             patient = found.group((found.lastindex and 1) or 0)
         groups[case.name] = patient
+    for case in cases:
+        twin = folder.about.get(case.name, {}).get("same_image", case.name)
+        first, second = groups.get(twin, case.name), groups[case.name]
+        if first != second and twin in groups:
+            groups = {name: first if patient == second else patient for name, patient in groups.items()}
     return groups
+
+
+def _need_apart(folder: DataFolder, split: Split, settings: DataSettings) -> None:
+    """Refuse parts that share a case, a patient or an image.
+
+    Raises:
+        UserError: names them.
+    """
+    parts = split.names()
+    groups = groups_of(folder, folder.cases, settings.patient)
+    for one, other in itertools.combinations(parts, 2):
+        if both := sorted(set(parts[one]) & set(parts[other])):
+            raise UserError(f"{folder.root}: {', '.join(both[:5])} would be in {one} and in {other}. Mend splits.json.")
+        here = {groups[name]: name for name in parts[one]}
+        if torn := [(here[groups[name]], name) for name in parts[other] if groups[name] in here]:
+            first, second = torn[0]
+            raise UserError(
+                f"{folder.root}: {first} is in {one} and {second} in {other}, but they are of one patient or the same image, and "
+                f"{len(torn) - 1} more are so; the scores would say too much. Take --data.partition stratified, or mend the split."
+            )
 
 
 def _rotate(parts: list[list[CaseFiles]], fold: int) -> Split:
@@ -140,11 +169,7 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
         raise UserError(
             f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; fold {settings.fold} came."
         )
-    fold: Any = folds[settings.fold]
-    if not isinstance(fold, dict) or not isinstance(fold.get("test"), list):
-        raise UserError(
-            f'{path}: expected {{"test": [names], "train": [names]}} for each fold of {settings.partition!r}; got {fold!r:.80}.'
-        )
+    fold = folds[settings.fold]
     unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
     if unknown:
         raise UserError(f"{path}: the partition {settings.partition!r} names cases that are not there: {', '.join(unknown[:5])}.")

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from cdal.data.formats import suffix_of
-from cdal.data.formats.tiff import resolution
+from cdal.data.formats.tiff import largest_series, resolution, upside_down
 from cdal.data.image import Image
 from cdal.data.palette import PALETTE
 from cdal.errors import UserError
@@ -68,18 +68,37 @@ def open_regions(path: Path, scratch: Path) -> Iterator[Regions | None]:
     if suffix_of(path) not in (".tif", ".tiff") or not path.is_file():
         yield None
         return
+    with _open_tiff(path) as file:
+        yield None if file is None else _tiff_regions(path, file, scratch)
+
+
+@contextmanager
+def _open_tiff(path: Path) -> Iterator[tifffile.TiffFile | None]:
+    """The file; none where it is no TIFF at all, which its reader says better."""
     try:
-        with tifffile.TiffFile(path) as file:
-            series: Any = file.series[0]
-            page = series.keyframe
-            picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
-            if not picture or series.shape[0] * series.shape[1] < LARGE or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-                yield None
-            elif series.shape[0] * series.shape[1] > MOST_PIXELS:
-                raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
-            else:
-                yield _Tiff(path, page, scratch)
-    except (tifffile.TiffFileError, ValueError, OSError, RuntimeError) as error:
+        file = tifffile.TiffFile(path)
+    except Exception:
+        yield None
+        return
+    with file:
+        yield file
+
+
+def _tiff_regions(path: Path, file: tifffile.TiffFile, scratch: Path) -> Regions | None:
+    try:
+        series = largest_series(file)
+        page = series.keyframe
+        picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
+        plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+        plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
+        if not picture or not plain or series.shape[0] * series.shape[1] < LARGE:
+            return None
+        if series.shape[0] * series.shape[1] > MOST_PIXELS:
+            raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
+        return _Tiff(path, page, scratch)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises a dozen kinds
         raise UserError(f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?") from error
 
 
@@ -107,7 +126,7 @@ class _Tiff:
         names = ("XResolution", "YResolution", "ResolutionUnit")
         header = {name: page.tags[name].value for name in names if name in page.tags}
         self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), header, self.stored)
-        self.invert = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         self.decoded: RowStore | None = None
         if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > _LARGEST_STRIP:
             # One strip for the whole picture: plain numbers can be read in part, compressed ones are decoded once.
@@ -119,11 +138,12 @@ class _Tiff:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """See `Regions.rows`."""
-        if self.decoded is not None:
-            found = self.decoded.rows(start, stop).reshape(stop - start, self.shape[1], self.samples)
-        else:
-            found = self._decode(start, stop)
-        found = np.invert(found) if self.invert else found
+        try:
+            whole = self.decoded
+            found = self._decode(start, stop) if whole is None else whole.rows(start, stop).reshape(stop - start, -1, self.samples)
+        except Exception as error:  # a damaged tile raises a dozen kinds
+            raise UserError(f"{self.path} cannot be read as TIFF: {error}. Is the file complete?") from error
+        found = upside_down(found, self.page.bitspersample) if self.invert else found
         return np.moveaxis(found[..., : self.channels], -1, 0).astype(np.float32)
 
     def _decode(self, start: int, stop: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 
 from cdal.data.check import CaseFacts, Check
+from cdal.data.partition import groups_of
 from cdal.errors import UserError
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
 
@@ -152,10 +153,12 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
 def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[str, str]]:
     folds = min(_MOST_FOLDS, len(checked.facts))
     if any(row.get("split") == "test" for row in checked.folder.about.values()):
+        others = {row.get("patient", name) for name, row in checked.folder.about.items() if row.get("split") != "test"}
+        folds = max(3, min(_MOST_FOLDS, len(others)))
         return replace(data, partition="given", folds=folds), {
             "data.partition": "given: cases.csv says which cases are for the test"
         }
-    patients = len({row.get("patient", name) for name, row in checked.folder.about.items()})
+    patients = len(set(groups_of(checked.folder, checked.folder.cases, None).values()))
     folds = min(folds, patients)
     if folds < 3:
         raise UserError(f"{checked.folder.root}: expected cases of at least 3 patients; they are of {patients}.")

@@ -11,7 +11,6 @@ from typing import Any
 import highdicom as hd
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 
 from cdal import __version__
@@ -23,6 +22,18 @@ from cdal.files import replacing
 SUFFIX = ".dcm"
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM's millimetres run to the left and the back; ours to the right and the front."""
+
+_MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 
 _NOT_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG"}
 
@@ -36,12 +47,14 @@ class Series:
         description: what people call it.
         number: in its study.
         files: in no order.
+        planar: whether its pictures lie nowhere in space: radiographs, each by itself.
     """
 
     uid: str
     description: str
     number: str
     files: tuple[Path, ...]
+    planar: bool = False
 
     def is_called(self, name: str) -> bool:
         """Whether it is meant by a UID, a number or a description."""
@@ -66,20 +79,35 @@ def is_dicom(path: Path) -> bool:
 def find_series(folder: Path) -> list[Series]:
     """The series of images among a folder's files and those of its folders; no picture is decoded.
 
-    Files that are damaged are not left out silently: they stay in a series that cannot be read.
+    Raises:
+        UserError: a file that should be a slice cannot be read; a volume without it would be wrong.
     """
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not suffix_of(p) and not p.name.startswith(".")]
+    files = [p for p in files if p.name.upper() != "DICOMDIR"]
+    kinds = {(p.parent, p.suffix.lower()) for p in files if is_dicom(p)}
     grouped: dict[str, list[Path]] = {}
-    described: dict[str, tuple[str, str]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not suffix_of(p) and not p.name.startswith(".")):
-        if not is_dicom(path):
+    headers: dict[str, Any] = {}
+    for path in files:
+        if (path.parent, path.suffix.lower()) not in kinds:
             continue
         header = _header(path)
-        uid = str(header.get("SeriesInstanceUID", ""))
-        if not uid or header.get("Modality") in _NOT_IMAGES or "Rows" not in header:
+        if header.get("Modality") in _NOT_IMAGES:
             continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        if not uid or not header.get("Rows") or not header.get("Columns"):
+            raise UserError(f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? Else take it away.")
         grouped.setdefault(uid, []).append(path)
-        described[uid] = (str(header.get("SeriesDescription", "")), str(header.get("SeriesNumber", "")))
-    return [Series(uid, *described[uid], tuple(files)) for uid, files in grouped.items()]
+        headers[uid] = header
+    return [
+        Series(
+            uid,
+            str(headers[uid].get("SeriesDescription", "")),
+            str(headers[uid].get("SeriesNumber", "")),
+            tuple(paths),
+            not _has_place(headers[uid]),
+        )
+        for uid, paths in grouped.items()
+    ]
 
 
 def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Series:
@@ -103,9 +131,9 @@ def read_series(files: Sequence[Path]) -> Image:
         UserError: a file is damaged, or the slices make no regular volume.
     """
     name = files[0] if len(files) == 1 else files[0].parent
-    rows = [_header(path) for path in files]
-    need_size(name, (len(files) * int(rows[0].get("NumberOfFrames", 1) or 1), int(rows[0].Rows), int(rows[0].Columns)))
+    header = _header(files[0])
     try:
+        need_size(name, (len(files) * int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values that bend the standard, which most files hold
             datasets = [pydicom.dcmread(path) for path in files]
@@ -119,13 +147,18 @@ def read_series(files: Sequence[Path]) -> Image:
     except UserError:
         raise
     except Exception as error:  # pydicom's decoders and highdicom raise a dozen kinds
+        culprit = next((f" {path.name} cannot be decoded." for path in files if not _can_be_decoded(path)), "")
         raise UserError(
-            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}. Are all slices there, each once, at even "
-            "distances?"
+            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}.{culprit} Are all slices there, each once, "
+            "complete, at even distances?"
         ) from error
     array = np.asarray(volume.array, np.float32)
     if array.ndim != 3:
         raise UserError(f"{name}: expected one number a voxel; it has colours (shape {array.shape}).")
+    for dataset in datasets:
+        _fill(dataset)
+        if not dataset.get("SliceThickness"):
+            dataset.SliceThickness = float(volume.spacing[0])
     stored = np.dtype(f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}")
     return Image(array[None], _LPS @ volume.affine, SUFFIX, _Source(datasets, volume), stored)
 
@@ -188,9 +221,26 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
 
 def _header(path: Path) -> Any:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
-        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete?") from error
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        for name in ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames"):
+            header.get(name)  # an element is decoded when it is first asked for
+        return header
+    except Exception as error:  # a damaged header raises a dozen kinds
+        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete? Else take it away.") from error
+
+
+def _fill(dataset: Any) -> None:
+    """Add what may be empty but has to be there; anonymised files often lack it."""
+    for name in _MAY_BE_EMPTY:
+        if name not in dataset:
+            setattr(dataset, name, "")
+
+
+def _can_be_decoded(path: Path) -> bool:
+    try:
+        return pydicom.dcmread(path).pixel_array is not None
+    except Exception:
+        return False
 
 
 def _has_place(dataset: Any) -> bool:
@@ -206,5 +256,6 @@ def _picture(name: Path, dataset: Any) -> Image:
     array = np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset), np.float32)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         array = array.max() + array.min() - array
+    _fill(dataset)
     channels = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
     return Image(channels, None, SUFFIX, _Source([dataset], None), stored.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
 
-from cdal.data.image import Image, need_size
+from cdal.data.image import Image, invertible, need_size
 from cdal.errors import UserError
 from cdal.files import replacing
 
@@ -23,6 +23,7 @@ def read_itk(path: Path, as_label: bool) -> Image:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO")
     reader.ReadImageInformation()
     size = reader.GetSize()
     need_size(path, (*size, reader.GetNumberOfComponents()))
@@ -64,6 +65,6 @@ def _affine(path: Path, header: tuple[Any, Any, Any]) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, :3] = np.array(direction).reshape(3, 3) * np.array(spacing)
     affine[:3, 3] = origin
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not invertible(affine):
         raise UserError(f"{path}: its axes cannot be inverted, so its voxels have no place in space: {affine.tolist()}.")
     return np.asarray(_LPS @ affine)

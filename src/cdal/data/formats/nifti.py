@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from cdal.data.image import Image, need_size
+from cdal.data.image import Image, invertible, need_size
 from cdal.errors import UserError
 from cdal.files import replacing
 
@@ -25,7 +25,7 @@ def read_nifti(path: Path, as_label: bool) -> Image:
         raise UserError(f"{path}: expected a volume of 3 axes; it has {len(shape)} (shape {shape}). Give one volume of the series.")
     array = np.asarray(file.dataobj, dtype=np.float32).reshape(shape[:3])
     affine = np.asarray(file.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not invertible(affine):
         raise UserError(f"{path}: its affine cannot be inverted, so its voxels have no place in space: {affine.tolist()}.")
     suffix = ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
     return Image(array[None], affine, suffix, file.header, stored)

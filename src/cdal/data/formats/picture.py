@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from PIL import Image as Pillow
 
@@ -32,6 +33,8 @@ def read_picture(path: Path, as_label: bool) -> Image:
                 array = np.asarray(file.convert("RGB") if resolved or other else file)
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
+    if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
+        array = imagecodecs.png_decode(content)  # 16 bits a colour, of which Pillow keeps 8
     suffix = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix.lower()
     stored = array.dtype
     array = array[..., :-1] if alpha else array

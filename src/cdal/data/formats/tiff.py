@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _RESOLUTION = ("XResolution", "YResolution", "ResolutionUnit")
 def read_tiff(path: Path, as_label: bool) -> Image:
     """A picture `[C, H, W]`; or, of several pages, a volume `[C, H, W, pages]`, which has no place in millimetres."""
     with tifffile.TiffFile(path) as file:
-        series = file.series[0]  # a pyramid's further levels are left out
+        series = largest_series(file)
         need_size(path, series.shape)
         first: Any = series.keyframe
         array = series.asarray()
@@ -31,8 +32,10 @@ def read_tiff(path: Path, as_label: bool) -> Image:
         if first.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_label:
             colours = np.moveaxis(np.asarray(first.colormap), 0, -1)[array]  # 16 bits a colour
             array, axes = (colours >> 8).astype(np.uint8), axes + "S"
+        if first.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB):
+            raise UserError(f"{path}: expected gray or red, green and blue; its colours are {first.photometric.name}. Convert it.")
         if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            array = np.invert(array)
+            array = upside_down(array, first.bitspersample)
         alpha = any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in first.extrasamples)
         header = {name: first.tags[name].value for name in _RESOLUTION if name in first.tags}
     stored = array.dtype
@@ -65,6 +68,21 @@ def write_tiff(path: Path, array: np.ndarray, like: Image, labels: bool) -> None
         options = {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
     with replacing(path) as temporary:
         tifffile.imwrite(temporary, array, compression="zlib", metadata=None, **options, **resolution(like.header))
+
+
+def largest_series(file: tifffile.TiffFile) -> Any:
+    """The pages that make the image; a thumbnail and a pyramid's further levels are left out."""
+    if not file.series:
+        raise ValueError("it holds no page")
+    return max(file.series, key=lambda series: math.prod(series.shape))
+
+
+def upside_down(array: np.ndarray, bits: Any) -> np.ndarray:
+    """Numbers of which 0 is white, turned so that 0 is black."""
+    if array.dtype.kind != "u":
+        return -array
+    top = 2 ** (bits if isinstance(bits, int) else 8 * array.dtype.itemsize) - 1
+    return (top - array).astype(array.dtype)
 
 
 def resolution(header: Any) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import shutil
+import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,9 +78,10 @@ def _unpacked(source: Path, scratch: Path) -> Path:
         return source
     if not source.is_file():
         raise UserError(f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`.")
-    options: Any = {"filter": "data"} if ".tar" in source.suffixes or source.suffix == ".tgz" else {}  # stay within the folder
+    tar = source.name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+    options: Any = {"filter": "data"} if tar else {}  # nothing may be unpacked outside of the folder
     try:
         shutil.unpack_archive(source, scratch / "source", **options)
-    except (shutil.ReadError, ValueError, EOFError) as error:
+    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         raise UserError(f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz archive.") from error
     return scratch / "source"

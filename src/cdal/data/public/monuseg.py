@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import xml.etree.ElementTree as ElementTree  # the parser resolves no external entities
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def read_outlines(path: Path) -> list[np.ndarray]:
             np.array([(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")])
             for region in root.iter("Region")
         ]
-    except (OSError, EOFError, ElementTree.ParseError, KeyError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ElementTree.ParseError, LookupError, ValueError) as error:
         raise UserError(f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio ImageScope.") from error
     outlines = [outline for outline in outlines if len(outline)]
     if not outlines:
