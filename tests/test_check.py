@@ -481,6 +481,39 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     assert told["protocol"]["partition"] == "stratified"
 
 
+def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Path):
+    """Gray PNG with masks of 0 and 255; TIFF in colours, renamed, masks of 0 and 1 in BMP; NPY and `_mask.tif`: one recipe, one
+    split, the same tensors. JPEG differs by what it loses.
+    """
+    make(tmp_path / "png", size=300, radius=90, value=255)
+    for i in range(6):
+        image = np.asarray(Pillow.open(tmp_path / f"png/images/c{i}.png"))
+        mask = np.asarray(Pillow.open(tmp_path / f"png/masks/c{i}.png"))
+        for folder in ("tiff", "npy", "jpeg"):
+            (tmp_path / folder / "images").mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / "masks").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"tiff/images/scan {i}.tif", image[..., None].repeat(3, -1), photometric="rgb")
+        picture(tmp_path / f"tiff/masks/scan {i}.bmp", mask // 255)
+        np.save(tmp_path / f"npy/images/c{i}.npy", image)
+        tifffile.imwrite(tmp_path / f"npy/masks/c{i}_mask.tif", mask // 85)
+        Pillow.fromarray(image).save(tmp_path / f"jpeg/images/c{i}.jpg", quality=92)
+        picture(tmp_path / f"jpeg/masks/c{i}.png", mask // 255)
+    derived = {}
+    for folder in ("png", "tiff", "npy", "jpeg"):
+        checked = check_folder(tmp_path / folder)
+        recipe = folder_recipe(checked).recipe
+        split = split_cases(checked.folder, recipe.data)
+        derived[folder] = recipe, split, load_cases(split.train, checked.folder, recipe.data)
+    recipe, split, cases = derived["png"]
+    for folder in ("tiff", "npy", "jpeg"):
+        assert derived[folder][0] == recipe
+        assert [case.name[-1] for case in derived[folder][1].test] == [case.name[-1] for case in split.test]
+        for mine, theirs in zip(derived[folder][2], cases, strict=True):
+            assert (mine.labels == theirs.labels).all()
+            worst = (mine.image - theirs.image).abs().max()
+            assert worst < (0.3 if folder == "jpeg" else 1e-6)
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (20, 30), (64, 600)])
 def test_pictures_of_odd_shapes_train(shape: tuple[int, int], tmp_path: Path):
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ import pytest
 from cdal.data.cases import load_case, read_case
 from cdal.data.folder import open_folder
 from cdal.data.partition import split_cases
+from cdal.data.public import prepare
 from cdal.demo import run_demo
 from cdal.evaluation import evaluate
 from cdal.metrics import count
@@ -20,6 +21,7 @@ from cdal.predictor import load
 from cdal.recipe import DataSettings, override
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.training import train
+from conftest import SHARED
 
 
 def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Path):
@@ -102,3 +104,17 @@ def test_two_minutes_teach_the_hippocampus(recipe: str, segmenter: str, least: f
     model = train(replace(chosen), hippocampus, tmp_path / "run", "cpu")
     scores = evaluate(model, hippocampus, votes=2).summary()
     assert min(scores["classes"][name]["dice"] for name in ("Anterior", "Posterior")) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("cxr", 0.90), ("monuseg", 0.65)])
+def test_three_minutes_teach_the_pictures(name: str, least: float, tmp_path: Path):
+    source = SHARED / name
+    if not source.is_dir():
+        pytest.skip(f"{name} is not in {SHARED} (set CDAL_TEST_DATA)")
+    prepare(name, source, tmp_path / "data")
+    recipe = override(find_recipe(name), ["--training.steps=null", "--training.minutes=3", "--training.validate_every=100000"])
+    model = train(recipe, tmp_path / "data", tmp_path / "run", "cpu")
+    scores = evaluate(model, tmp_path / "data", votes=1).summary()
+    assert scores["mean"]["dice"] >= least
+    assert set(scores["also"]) == set(recipe.data.protocols[1:])

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdal.errors import UserError
+from cdal.factory import build_segmenter
 from cdal.recipe import Recipe, TrainingSettings, field_names, from_dict, load_recipe, override, to_dict, to_yaml
 from cdal.recipes import RECIPES, SEGMENTERS, find_recipe, with_segmenter
 
@@ -120,3 +121,35 @@ def test_unknown_names_are_told_with_those_that_exist():
         find_recipe("hipocampus")
     with pytest.raises(UserError, match="cdal-paper"):
         with_segmenter(Recipe("x"), "unknown")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "classes", "millions"),
+    [("hippocampus-paper", 1, 3, 3.7), ("cxr-paper", 1, 2, 8.8), ("monuseg-paper", 3, 2, 41.7)],
+)
+def test_the_papers_recipes_are_as_large_as_the_papers(name: str, channels: int, classes: int, millions: float):
+    recipe = find_recipe(name)
+    generator = build_segmenter(recipe, channels, classes).generator
+    assert sum(p.numel() for p in generator.parameters()) / 1e6 == pytest.approx(millions, rel=0.1)
+    settings = recipe.segmenter
+    assert (settings.attention, settings.energy, settings.adversarial, settings.squared_error) == ("raw", 0, 0, 1)
+    assert settings.votes == 5
+    assert settings.sampling_timesteps == (4 if name == "monuseg-paper" else 2)
+    if name != "hippocampus-paper":  # the paper's attention: 32 x 32 on MoNuSeg, 16 x 16 on chest X-rays
+        assert recipe.data.size[0] // settings.attention_downsample == (32 if name == "monuseg-paper" else 16)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--data.stain=1", "data.stain must be 0 unless"),
+        ("--data.overlap=1", "below 1"),
+        ("--data.protocols=[mine]", "some of own-grid"),
+        ("--data.resize=[0,4]", "2 numbers"),
+        ("--data.foreground=2", "between 0 and 1"),
+        ("--data.channels=0", "1 or more"),
+    ],
+)
+def test_settings_of_data_that_no_run_could_use_are_refused(option: str, said: str):
+    with pytest.raises(UserError, match=said):
+        override(find_recipe("cxr"), [option])

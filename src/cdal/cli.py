@@ -13,12 +13,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal import __version__
 from cdal.errors import UserError
+
+if TYPE_CHECKING:
+    from cdal.recipe import Recipe
 
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 """Exit codes; Python's own 1 is a bug."""
@@ -109,21 +112,51 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
     """Train a recipe on a data folder; the same command again goes on where it stopped."""
     from cdal.console import counting_bar, show_findings, training_bar
     from cdal.data.check import Check, check_folder
-    from cdal.recipe import override, to_yaml
-    from cdal.recipes import DERIVED, find_recipe, with_segmenter
-    from cdal.recipes.folder import folder_recipe
+    from cdal.devices import find_device
+    from cdal.recipe import to_yaml
+    from cdal.recipes import DERIVED, find_recipe
+    from cdal.run_folder import check_same_recipe
 
-    checked: Check | None = None
+    def checked() -> Check:
+        with counting_bar("checking") as count:
+            return check_folder(options.data, count)
+
+    check: Check | None = None
     reasons: Mapping[str, str] = {}
     if options.recipe in DERIVED and options.data is not None:
-        with counting_bar("checking") as count:
-            checked = check_folder(options.data, count)
-        derived = folder_recipe(checked)
+        from cdal.recipes.folder import folder_recipe
+
+        check = checked()
+        derived = folder_recipe(check)
         recipe, reasons = derived.recipe, derived.reasons
-        if not options.dry_run:
-            print("\n".join(f"{field}: {reason}" for field, reason in reasons.items()), file=sys.stderr)
     else:
         recipe = find_recipe(options.recipe)
+    recipe = _changed(recipe, options, fields)
+    if options.dry_run:
+        print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
+        return DONE
+    for field, reason in reasons.items():
+        print(f"{field}: {reason}", file=sys.stderr)
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
+    find_device(options.device)  # what is quickly found is found before the data are read
+    check_same_recipe(Path(options.out), recipe)
+    check = check or checked()
+    show_findings(check)
+
+    from cdal.training import train
+
+    with training_bar() as bar:
+        model = train(recipe, check, options.out, options.device, bar.stepped, bar.loaded)
+    print(model)
+    return DONE
+
+
+def _changed(recipe: Recipe, options: Namespace, fields: Sequence[str]) -> Recipe:
+    """The recipe with what the command line asks for."""
+    from cdal.recipe import override
+    from cdal.recipes import with_segmenter
+
     if options.segmenter is not None:
         recipe = with_segmenter(recipe, options.segmenter)
     recipe = override(recipe, fields)
@@ -132,27 +165,7 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
     changes: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
     if options.steps is not None or options.minutes is not None:
         changes |= {"steps": options.steps, "minutes": options.minutes}
-    recipe = replace(recipe, training=replace(recipe.training, **changes))
-    if options.dry_run:
-        print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
-        return DONE
-    if options.data is None or options.out is None:
-        raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
-
-    from cdal.devices import find_device
-    from cdal.run_folder import check_same_recipe
-    from cdal.training import train
-
-    find_device(options.device)  # what is quickly found is found before the data are read
-    check_same_recipe(Path(options.out), recipe)
-    if checked is None:
-        with counting_bar("checking") as count:
-            checked = check_folder(options.data, count)
-    show_findings(checked)
-    with training_bar() as bar:
-        model = train(recipe, checked, options.out, options.device, bar.stepped, bar.loaded)
-    print(model)
-    return DONE
+    return replace(recipe, training=replace(recipe.training, **changes))
 
 
 def predict(options: Namespace) -> int:
