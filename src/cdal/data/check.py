@@ -2,131 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
-from cdal.data.cases import read_channels
-from cdal.data.folder import Annotation, CaseFiles, DataFolder, list_folder
-from cdal.data.formats import read_any, read_label, suffix_of
-from cdal.data.image import Image
-from cdal.data.intensities import is_gray
-from cdal.data.labels import MOST_CLASSES, name_classes, need_on_grid, propose, too_many
-from cdal.errors import UserError
+from cdal.data.check_case import look_at_case
+from cdal.data.findings import CaseFacts, Check, Finding, Level
+from cdal.data.folder import DataFolder, list_folder
+from cdal.data.formats import suffix_of
+from cdal.data.labels import MOST_CLASSES, name_classes, propose, too_many, with_masks_named
 
-Level = Literal["error", "warning", "note"]
+__all__ = ["Check", "check_folder"]
 
-_NEARLY_ALL = 0.95
 _ODD_SPACING = 3.0
+"""Times by which a volume's spacing may differ from the median's."""
 
 _MANY = 8
 """With more values than these, classes are looked at twice."""
 
 _SATURATED = 128
 """From this value on, a lone value of a mask means white rather than a class."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something worth knowing.
-
-    Attributes:
-        level: `error` stops a training; `warning` may spoil it; `note` is for information.
-        kind: a word to sort by: unreadable, missing, shape, affine, values, empty, constant, not-finite, duplicate, type, channels,
-            spacing, table, ignored.
-        case: its name, or nothing where the whole folder is meant.
-        message: what was expected, what came and what to do.
-    """
-
-    level: Level
-    kind: str
-    case: str
-    message: str
-
-
-@dataclass(frozen=True)
-class CaseFacts:
-    """What is known of a readable case.
-
-    Attributes:
-        name: of the case.
-        shape: `*S`, of a volume with a place in space in the order right, anterior, superior.
-        channels: of the image.
-        gray: whether it has three channels that are alike.
-        stored: the type of its numbers on disk.
-        spacing: millimetres, in the same order; none for images without a place in space.
-        low: the smallest number.
-        high: the largest number.
-        voxels: of each value, in the labels of all annotators; a class's mask stands for the class's place in the names.
-        drawn: the values but 0 that each annotator used.
-        object_size: extent of a typical object (weighted by area) as a share of the image's longer side; 0 for empty masks.
-        digest: of the image.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    channels: int
-    gray: bool
-    stored: str
-    spacing: tuple[float, ...] | None
-    low: float
-    high: float
-    voxels: dict[int, int]
-    drawn: tuple[tuple[int, ...], ...]
-    object_size: float
-    digest: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome.
-
-    Attributes:
-        folder: with its classes, those found where none are declared, and what was seen of its cases, see `_known`.
-        findings: errors first.
-        facts: of the cases that could be read.
-    """
-
-    folder: DataFolder
-    findings: tuple[Finding, ...]
-    facts: tuple[CaseFacts, ...]
-
-    @property
-    def errors(self) -> list[Finding]:
-        """Findings that stop a training."""
-        return [finding for finding in self.findings if finding.level == "error"]
-
-    def need_no_errors(self) -> None:
-        """Refuse the folder if there are errors.
-
-        Raises:
-            UserError: lists the first of them.
-        """
-        if errors := self.errors:
-            listed = "\n".join(f"  {finding.message}" for finding in errors[:5])
-            more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
-            raise UserError(
-                f"{self.folder.root} cannot be used as it is; `cdal check {self.folder.root}` shows all that was found:\n"
-                f"{listed}{more}"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `cdal check --json` prints it."""
-        return {
-            "data": str(self.folder.root),
-            "cases": len(self.folder.cases),
-            "classes": dict(zip(self.folder.classes, self.folder.values, strict=True)),
-            "errors": len(self.errors),
-            "findings": [asdict(finding) for finding in self.findings],
-            "facts": [asdict(fact) for fact in self.facts],
-        }
 
 
 def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = lambda _name, _count: None) -> Check:
@@ -143,23 +41,27 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
     findings += _ignored(folder)
     facts: list[CaseFacts] = []
-    names = (
-        "background",
-        *sorted({name for case in folder.cases for a in case.labels for name, _ in a.files} - {"", "background"}),
-    )
-    by_mask = len(names) > 1
-    if by_mask and not folder.classes:
-        folder = replace(folder, classes=names, values=tuple(range(len(names))))
+    by_mask = any(name for case in folder.cases for annotation in case.labels for name, _ in annotation.files)
+    if not folder.classes:
+        folder = with_masks_named(folder)
     for case in folder.cases:
-        fact, found = _look(case, folder)
+        fact, found = look_at_case(case, folder)
         findings += found
         facts += [fact] if fact else []
         on_progress(case.name, len(folder.cases))
+    values = {0} | {value for fact in facts for value in fact.voxels}
     if by_mask:
         findings += _masks_by_class(folder)
+    elif folder.classes:
+        findings += _undeclared(folder, facts)
     else:
-        folder, found = _classes(folder, facts)
-        findings += found
+        findings += _no_classes(folder, facts, values)
+        if len(values) <= MOST_CLASSES:
+            values |= {1} if len(values) == 1 else set()
+            folder = replace(folder, classes=name_classes(values), values=tuple(sorted(values)))
+            said = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True))
+            message = f"the labels are taken as {said}. To name them, write dataset.json: {{{propose(values, ())}}}."
+            findings.append(Finding("note", "values", "", message))
     findings += _table(folder)
     findings += [*_alike(facts), *_duplicates(folder, facts)]
     order = {"error": 0, "warning": 1, "note": 2}
@@ -167,117 +69,28 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
     return Check(folder, tuple(sorted(findings, key=lambda finding: order[finding.level])), tuple(facts))
 
 
-def _look(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
-    """One case by itself."""
-    try:
-        image = read_channels(case, read_any)
-        labels = [[read_label(path) for path in annotation.paths] for annotation in case.labels]
-    except UserError as error:
-        return None, [Finding("error", "unreadable", case.name, str(error))]
-    findings = []
-    if bad := image.array.size - int(np.isfinite(image.array).sum()):
-        message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
-        return None, [Finding("error", "not-finite", case.name, message)]
-    try:
-        for annotation, read in zip(case.labels, labels, strict=True):
-            for path, label in zip(annotation.paths, read, strict=True):
-                need_on_grid(path, label, image)
-    except UserError as error:
-        return None, [Finding("error", "shape" if "shape" in str(error) else "affine", case.name, str(error))]
-    flat = image.array.reshape(len(image.array), -1)
-    low, high = flat.min(axis=1), flat.max(axis=1)
-    if (low == high).any():
-        message = (
-            f"{case.image}: expected an image with some contrast; every voxel is {low[low == high][0]:g}. Is it the right file?"
-        )
-        findings.append(Finding("error", "constant", case.name, message))
-    if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
-        bits = 8 * image.stored.itemsize
-        message = f"{case.image}: {bits} bits a number hold values to {high.max():g} only. Other programs show it black."
-        findings.append(Finding("note", "type", case.name, message))
-    counts = [_count(annotation, read, folder) for annotation, read in zip(case.labels, labels, strict=True)]
-    findings += _mask_findings(case, counts)
-    inside = np.zeros(image.shape, bool)
-    for label in labels[0]:
-        inside |= label.array[0] > 0
-    axes = _axes(image)
-    fact = CaseFacts(
-        case.name,
-        tuple(image.shape[axis] for axis in axes),
-        len(image.array),
-        is_gray(image),
-        str(image.stored),
-        None if image.affine is None else tuple(image.spacing[axis] for axis in axes),
-        float(low.min()),
-        float(high.max()),
-        dict(sum(map(Counter, counts), Counter())),
-        tuple(tuple(sorted(value for value in count if value)) for count in counts),
-        _object_size(inside),
-        hashlib.sha256(repr(image.shape).encode() + image.array.tobytes()).hexdigest()[:16],
-    )
-    return fact, findings
+def _undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Values that dataset.json does not declare, and classes that no label holds."""
+    for fact in facts:
+        strange = sorted(set(fact.voxels) - set(folder.values))
+        if strange and len(strange) <= MOST_CLASSES:
+            message = (
+                f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label "
+                f"holds {', '.join(map(str, strange[:5]))}. Declare {propose(folder.values, strange)}, or renumber the label."
+            )
+            yield Finding("error", "values", fact.name, message)
+    for name, value in zip(folder.classes, folder.values, strict=True):
+        if value and not any(value in fact.voxels for fact in facts):
+            message = f"no label holds {value} ({name}), which dataset.json declares. Nothing can be learned of it."
+            yield Finding("warning", "values", "", message)
 
 
-def _axes(image: Image) -> list[int]:
-    """The stored axes in the order right, anterior, superior."""
-    if image.affine is None:
-        return list(range(len(image.shape)))
-    return [int(axis) for axis in np.argsort(nib.io_orientation(image.affine)[:, 0])]
-
-
-def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) -> dict[int, int]:
-    """Voxels of each value; of masks by class, of each class's place in the names."""
-    if not annotation.files[0][0]:
-        values, counts = np.unique(labels[0].array, return_counts=True)
-        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-    sizes = {
-        folder.classes.index(name): int((label.array > 0).sum())
-        for (name, _), label in zip(annotation.files, labels, strict=True)
-        if name in folder.classes
-    }
-    return {0: max(0, labels[0].array.size - sum(sizes.values())), **sizes}
-
-
-def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterator[Finding]:
-    for annotation, count in zip(case.labels, counts, strict=True):
-        path, background, everything = annotation.paths[0], count.get(0, 0), sum(count.values())
-        if path.suffix.lower() in (".jpg", ".jpeg") and len(count) > 2:
-            message = f"{path}: JPEG changed the mask's values; it holds {len(count)}. Cut it at one half and save it as PNG."
-            yield Finding("error", "values", case.name, message)
-        elif len(count) > MOST_CLASSES:
-            yield Finding("error", "values", case.name, too_many(annotation, count))
-        elif background == everything:
-            level: Level = "warning" if len(case.labels) == 1 else "note"  # an annotator may well have seen nothing
-            yield Finding(level, "empty", case.name, f"{path}: the mask is empty. If something is to be seen, draw it.")
-        elif background < (1 - _NEARLY_ALL) * everything:
-            share = 1 - background / everything
-            yield Finding("warning", "values", case.name, f"{path}: the mask covers {share:.0%} of the image. Is it inverted?")
-
-
-def _classes(folder: DataFolder, facts: Sequence[CaseFacts]) -> tuple[DataFolder, list[Finding]]:
-    """The classes of label images, and values that stand for none."""
-    values = {0} | {value for fact in facts for value in fact.voxels}
-    findings: list[Finding] = []
-    if folder.classes:
-        for fact in facts:
-            strange = sorted(set(fact.voxels) - set(folder.values))
-            if strange and len(strange) <= MOST_CLASSES:
-                message = (
-                    f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label "
-                    f"holds {', '.join(map(str, strange[:5]))}. Declare {propose(folder.values, strange)}, or renumber the label."
-                )
-                findings.append(Finding("error", "values", fact.name, message))
-        for name, value in zip(folder.classes, folder.values, strict=True):
-            if value not in values:
-                message = f"no label holds {value} ({name}), which dataset.json declares. Nothing can be learned of it."
-                findings.append(Finding("warning", "values", "", message))
-        return folder, findings
+def _no_classes(folder: DataFolder, facts: Sequence[CaseFacts], values: set[int]) -> Iterator[Finding]:
+    """Signs that the values of undeclared labels are no classes."""
     if len(values) > MOST_CLASSES:
-        case = next((case for case in folder.cases if len(facts) and case.name == facts[0].name), None)
-        if case is not None and not any(len(fact.voxels) > MOST_CLASSES for fact in facts):  # else that label has a finding
-            findings.append(Finding("error", "values", "", too_many(case.labels[0], values)))
-        return folder, findings
-    if len(values) > 2 and max(values) >= _SATURATED and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn):
+        if not any(len(fact.voxels) > MOST_CLASSES for fact in facts):  # else that label has a finding of its own
+            yield Finding("error", "values", "", too_many(folder.cases[0].labels[0], values))
+    elif len(values) > 2 and max(values) >= _SATURATED and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn):
         # Each mask by itself is black and white, but not the same white.
         whites = Counter(drawn[0] for fact in facts for drawn in fact.drawn if drawn)
         odd, count = whites.most_common()[-1]
@@ -287,18 +100,12 @@ def _classes(folder: DataFolder, facts: Sequence[CaseFacts]) -> tuple[DataFolder
             f"{count} masks hold 0 and {odd} ({where}), others 0 and {others}. Write all masks with the same values; or, if these "
             f"are classes, declare them in dataset.json: {{{propose(values, ())}}}."
         )
-        findings.append(Finding("error", "values", "", message))
-    if len(values) > _MANY and np.median([sum(value in fact.voxels for fact in facts) for value in values - {0}]) <= 1:
+        yield Finding("error", "values", "", message)
+    elif len(values) > _MANY and np.median([sum(value in fact.voxels for fact in facts) for value in values - {0}]) <= 1:
         message = (
             f"the labels hold {len(values)} values, most of them in one case only. Are they numbered objects rather than classes?"
         )
-        findings.append(Finding("warning", "values", "", message))
-    names = name_classes(values)
-    folder = replace(folder, classes=names, values=tuple(sorted(values)) if len(values) > 1 else (0, 1))
-    said = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, names, strict=True))
-    hint = propose(values, ())
-    findings.append(Finding("note", "values", "", f"the labels are taken as {said}. To name them, write dataset.json: {{{hint}}}."))
-    return folder, findings
+        yield Finding("warning", "values", "", message)
 
 
 def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -419,13 +226,3 @@ def _ignored(folder: DataFolder) -> Iterator[Finding]:
             yield Finding(
                 "warning", "ignored", "", f"{parent}: files of no format that is known: {listed}. Convert them, if they matter."
             )
-
-
-def _object_size(inside: np.ndarray) -> float:
-    """Extent of an object as a share of the image's longer side: the mean over the connected objects, weighted by their area."""
-    if inside.ndim != 2 or not inside.any():
-        return 0.0
-    numbered, count = ndimage.label(inside)
-    areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
-    extents = [max(part.stop - part.start for part in box) for box in ndimage.find_objects(numbered)]
-    return float(np.average(extents, weights=areas) / max(inside.shape))

@@ -26,12 +26,10 @@ def with_values(folder: DataFolder) -> DataFolder:
     Raises:
         UserError: a label is damaged, or the values are no classes.
     """
+    if not folder.classes:
+        folder = with_masks_named(folder)
     if folder.classes:
         return folder
-    named = {name for case in folder.cases for annotation in case.labels for name, _ in annotation.files} - {""}
-    if named:
-        names = sorted(named - {"background"})
-        return replace(folder, classes=("background", *names), values=tuple(range(len(names) + 1)))
     values: set[int] = {0}
     for case in folder.cases:
         for annotation in case.labels:
@@ -40,6 +38,13 @@ def with_values(folder: DataFolder) -> DataFolder:
             if len(values) > MOST_CLASSES:
                 raise UserError(too_many(annotation, values))
     return replace(folder, classes=name_classes(values), values=tuple(sorted(values)))
+
+
+def with_masks_named(folder: DataFolder) -> DataFolder:
+    """The folder with the classes after which its files are called, where there is one mask for each class; otherwise as it is."""
+    named = {name for case in folder.cases for annotation in case.labels for name, _ in annotation.files} - {"", "background"}
+    names = ("background", *sorted(named))
+    return replace(folder, classes=names, values=tuple(range(len(names)))) if named else folder
 
 
 def name_classes(values: Iterable[int]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from cdal.data.check import CaseFacts, Check
+from cdal.data.findings import CaseFacts, Check
 from cdal.data.partition import groups_of
 from cdal.errors import UserError
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
