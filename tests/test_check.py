@@ -48,7 +48,11 @@ def make(root: Path, count: int = 6, size: int = 64, value: int = 1, radius: flo
 
 def kinds(root: Path, level: str) -> dict[str, str]:
     """Kind and message of the findings of a level."""
-    return {finding.kind: finding.message for finding in check_folder(root).findings if finding.level == level}
+    found: dict[str, str] = {}
+    for finding in check_folder(root).findings:
+        if finding.level == level:
+            found[finding.kind] = found.get(finding.kind, "") + finding.message + "\n"
+    return found
 
 
 def change(root: Path, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -173,11 +177,11 @@ def test_the_same_image_in_training_and_test_is_an_error(tmp_path: Path):
     make(tmp_path)
     (tmp_path / "images/c3.png").write_bytes((tmp_path / "images/c2.png").read_bytes())
     (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0", "c3"]}]}))
-    assert "fold 0 of mine" in kinds(tmp_path, "error")["duplicate"]
+    assert "fold 0 of mine" in kinds(tmp_path, "error")["partition"]
     (tmp_path / "splits.json").unlink()
     rows = "".join(f"c{i},{'test' if i < 3 else 'train'}\n" for i in range(6))
     (tmp_path / "cases.csv").write_text("case,split\n" + rows)
-    assert "column `split`" in kinds(tmp_path, "error")["duplicate"]
+    assert "column `split`" in kinds(tmp_path, "error")["partition"]
 
 
 def test_undeclared_values_get_a_proposal(tmp_path: Path):
@@ -221,6 +225,31 @@ def classes_of(root: Path, case: int = 0) -> np.ndarray:
 def test_whatever_is_not_background_is_the_foreground(value: int, tmp_path: Path):
     assert open_folder(make(tmp_path, value=value)).values == (0, value)
     np.testing.assert_array_equal(classes_of(tmp_path), disc())
+
+
+def test_masks_by_class_in_jpeg_are_judged_one_by_one(tmp_path: Path):
+    make(tmp_path)
+    for i in range(6):
+        mask = Pillow.open(tmp_path / "masks" / f"c{i}.png")
+        for name in ("a", "b"):
+            Pillow.fromarray(np.asarray(mask) * 255).save(
+                tmp_path / "masks" / f"c{i}_{name}.{'jpg' if (i, name) == (2, 'b') else 'png'}"
+            )
+        (tmp_path / "masks" / f"c{i}.png").unlink()
+    errors = [finding for finding in check_folder(tmp_path).findings if finding.level == "error"]
+    assert [finding.case for finding in errors] == ["c2"]
+    assert "c2_b.jpg: JPEG changed" in errors[0].message
+
+
+def test_masks_of_classes_have_to_be_whole_and_well_named(tmp_path: Path):
+    make(tmp_path)
+    for i in range(6):
+        (tmp_path / "masks" / f"c{i}.png").rename(tmp_path / "masks" / f"c{i}_liver.png")
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "Liver": 1}}')
+    assert "expected a mask for each of Liver" in kinds(tmp_path, "error")["values"]
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "masks/c0_liver.png").rename(tmp_path / "masks/c0.png")
+    assert "c0 has a label image" in kinds(tmp_path, "error")["values"]
 
 
 def test_gaps_in_the_values_are_closed(tmp_path: Path):
@@ -342,6 +371,13 @@ def test_the_same_image_twice_stays_in_one_part(tmp_path: Path):
             assert all((f"c{i}" in part) == (f"c{i + 1}" in part) for i in range(0, 12, 2))
 
 
+def test_a_list_knows_its_own_folds(tmp_path: Path):
+    make(tmp_path, count=10)
+    (tmp_path / "splits.json").write_text(json.dumps({"ten": [{"test": [f"c{i}"]} for i in range(10)]}))
+    folder = check_folder(tmp_path).folder
+    assert split_cases(folder, DataSettings(partition="ten", folds=4, fold=7)).names()["test"] == ["c7"]
+
+
 def test_given_tests_are_kept(tmp_path: Path):
     make(tmp_path, count=10)
     (tmp_path / "cases.csv").write_text("case,split\n" + "".join(f"c{i},{'test' if i in (1, 7) else 'train'}\n" for i in range(10)))
@@ -438,6 +474,7 @@ def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):
         ((40, 50, 36), (1, 1, 1), 3, (40, 56, 40)),
         ((96, 96, 96), (1, 1, 1), 3, (48, 48, 56)),
         ((60, 64, 10), (0.8, 0.8, 6.0), 2, (64, 64)),
+        ((60, 64, 10), (1, 1, 1), 2, (64, 64)),
     ],
 )
 def test_volumes_get_a_patch_that_fits(shape, spacing, dims: int, size, tmp_path: Path):
@@ -450,6 +487,15 @@ def test_volumes_get_a_patch_that_fits(shape, spacing, dims: int, size, tmp_path
     assert sorted(data.size) == sorted(size)
     assert data.spacing == spacing
     assert data.neighbours == (1 if dims == 2 else 0)
+
+
+def test_patients_of_a_pattern_decide_the_number_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    make(tmp_path, count=12)
+    for i in range(12):
+        for part in ("images", "masks"):
+            (tmp_path / part / f"c{i}.png").rename(tmp_path / part / f"p{i % 4}_{i}.png")
+    assert main(["train", "folder", "--data", str(tmp_path), "--dry-run", "--data.patient", "^[^_]+"]) == 0
+    assert "folds: 4" in capsys.readouterr().out
 
 
 def test_a_given_test_set_and_few_cases_are_respected(tmp_path: Path):
@@ -473,7 +519,7 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     assert "# data.size: (64, 64): all pictures are 64 x 64" in told
     assert main([*command, "--steps", "4", "--training.validate_every", "2"]) == 0
     capsys.readouterr()
-    kept = json.loads((tmp_path / "run/splits.json").read_text())
+    (kept,) = json.loads((tmp_path / "run/splits.json").read_text())["run"]
     assert sorted(name for part in kept.values() for name in part) == [f"c{i}" for i in range(6)]
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -23,6 +23,7 @@ import cdal
 from cdal.cli import main
 from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
+from cdal.data.phantoms import write_phantoms
 from cdal.errors import UserError
 from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
@@ -258,6 +259,51 @@ def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phan
     with pytest.raises(UserError, match="were seen in training"):
         evaluate(trained, phantoms, split="all")
     assert evaluate(trained, phantoms, split="train", votes=1).summary()["cases"] == 8
+
+
+def test_other_images_of_the_same_names_are_no_training_cases(trained: Path, tmp_path: Path):
+    """And they are not the model's own test cases either."""
+    write_phantoms(tmp_path / "others", 16, seed=99, size=32, raters=3)
+    assert evaluate(trained, tmp_path / "others", split="all", votes=1).summary()["cases"] == 16
+    with pytest.raises(UserError, match="--split all for other data"):
+        evaluate(trained, tmp_path / "others", votes=1)
+
+
+def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path, tmp_path: Path):
+    names = ["own-grid", "cxr-256", "own-grid"]
+    summary = evaluate(trained, phantoms, votes=1, scorings=names, out=tmp_path).summary()
+    assert summary["cases"] == 4
+    assert summary["protocol"]["scoring"] == "own-grid"
+    alone = evaluate(trained, phantoms, votes=1, scorings=["cxr-256"]).summary()
+    assert summary["also"]["cxr-256"]["mean"]["dice"] == pytest.approx(alone["mean"]["dice"])
+    assert summary["mean"]["dice"] == pytest.approx(alone["mean"]["dice"], abs=0.03)
+    assert alone["mean"]["hd95"] is None  # a stretched grid has no unit
+    with pytest.raises(UserError, match="no scoring protocol 'mine'"):
+        evaluate(trained, phantoms, scorings=["mine"])
+
+
+def test_votes_on_disk_are_classes(volume_model: Path, tmp_path: Path):
+    predict(volume_model, [volume(tmp_path / "a.nii.gz")], tmp_path / "out", votes=3, save=("votes",))
+    stored = np.asarray(nib.load(tmp_path / "out/a_votes.nii.gz").dataobj)
+    assert stored.shape == (*SHAPE, 3)
+    assert stored.dtype == np.uint8
+    assert set(np.unique(stored)) <= {0, 1, 2}
+
+
+def test_arrays_that_would_be_misread_are_refused(trained: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="channels first"):
+        load(trained).predict(np.zeros((32, 32, 3)))
+    settings = replace(small_recipe(), data=DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32), intensities="range"))
+    segmenter = build_segmenter(settings, 1, 2)
+    save_model(tmp_path / "r.safetensors", segmenter.generator.state_dict(), ModelHeader(settings, ("background", "a"), 1))
+    predictor = load(tmp_path / "r.safetensors")
+    picture = np.random.default_rng(0).integers(0, 255, size=(40, 50))
+    with pytest.raises(UserError, match="expected uint8"):
+        predictor.predict(picture)
+    assert predictor.predict(picture.astype(np.uint8)).mask.shape == (40, 50)
+    assert predictor.predict(picture / 255).mask.shape == (40, 50)
+    with pytest.raises(UserError, match="sees whole"):
+        predictor.predict(np.zeros((40, 50, 20), np.uint8))
 
 
 def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(

@@ -165,6 +165,15 @@ def test_16_bits_a_colour_are_kept(tmp_path: Path):
     assert image.stored == np.uint16
 
 
+def test_a_photograph_is_upright(tmp_path: Path):
+    """As every viewer shows it, and as a mask is drawn on it."""
+    sideways = Pillow.fromarray(numbers((6, 9)))
+    exif = sideways.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    sideways.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[0], np.rot90(numbers((6, 9)), -1))
+
+
 def test_a_jpeg_gets_a_mask_that_loses_nothing(tmp_path: Path):
     Pillow.fromarray(numbers((16, 16, 3))).save(tmp_path / "a.jpg")
     image = read_image(tmp_path / "a.jpg")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -125,6 +129,43 @@ def test_a_finished_run_is_not_trained_again(trained: Path, phantoms: Path):
 def test_a_folder_of_another_recipe_is_refused(trained: Path, phantoms: Path):
     with pytest.raises(UserError, match=r"training.batch is 4 there and 5 now"):
         train(small_recipe(batch=5), phantoms, trained, "cpu")
+
+
+def other_classes(data: Path) -> None:
+    (data / "dataset.json").write_text('{"labels": {"background": 0, "spot": 1}}')
+
+
+def other_validation(data: Path) -> None:
+    images = sorted((data / "images").iterdir())
+    images[1].write_bytes(images[0].read_bytes())  # interleaved: 1 is a validation case of fold 0
+
+
+def one_case_less(data: Path) -> None:
+    for path in data.rglob("phantom_0003*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", [other_classes, other_validation, one_case_less])
+def test_a_run_does_not_go_on_with_other_data(change: Callable[[Path], None], phantoms: Path, tmp_path: Path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    change(tmp_path / "data")
+    with pytest.raises(UserError, match=r"holds a run on other data|of one patient or the same image"):
+        train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, tmp_path: Path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    kept = (tmp_path / "run" / "splits.json").read_text()
+    for path in list((tmp_path / "data").rglob("phantom_0000*")):
+        picture = np.asarray(Pillow.open(path))[::-1] if path.parent.name == "images" else None
+        target = path.with_name(path.name.replace("phantom_0000", "phantom_00005"))
+        Pillow.fromarray(picture.copy()).save(target) if picture is not None else target.write_bytes(path.read_bytes())
+    assert train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu").is_file()
+    assert (tmp_path / "run" / "splits.json").read_text() == kept
 
 
 def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path):

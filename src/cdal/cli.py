@@ -127,7 +127,7 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
         from cdal.recipes.folder import folder_recipe
 
         check = checked()
-        derived = folder_recipe(check)
+        derived = folder_recipe(check, _value_of(fields, "--data.patient"))
         recipe, reasons = derived.recipe, derived.reasons
     else:
         recipe = find_recipe(options.recipe)
@@ -150,6 +150,16 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
         model = train(recipe, check, options.out, options.device, bar.stepped, bar.loaded)
     print(model)
     return DONE
+
+
+def _value_of(fields: Sequence[str], name: str) -> str | None:
+    """The value of a recipe field among `--part.field value` and `--part.field=value`, or none."""
+    for i, field in enumerate(fields):
+        if field == name:
+            return fields[i + 1] if i + 1 < len(fields) else None
+        if field.startswith(f"{name}="):
+            return field.split("=", 1)[1]
+    return None
 
 
 def _changed(recipe: Recipe, options: Namespace, fields: Sequence[str]) -> Recipe:
@@ -294,7 +304,7 @@ def _parser() -> ArgumentParser:
     verb.add_argument("recipe", type=str, help="a shipped recipe's name (cdal info), or a YAML file")
     verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
     verb.add_argument("--out", type=str | None, help="run folder; a run that is there is gone on with")
-    verb.add_argument("--fold", type=int | None, help="fold k: test is part k, validation part k + 1")
+    verb.add_argument("--fold", type=int | None, help="fold k of the recipe's partition; its part k is for the test")
     verb.add_argument("--segmenter", type=str | None, help="cdal, cdal-paper, or a baseline's name")
     verb.add_argument("--steps", type=int | None, help="optimisation steps")
     verb.add_argument("--minutes", type=float | None, help="minutes of training")

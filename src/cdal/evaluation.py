@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,20 @@ import numpy as np
 import torch
 
 from cdal import __version__
-from cdal.data.cases import read_case
+from cdal.data.cases import read_case, read_channels
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
-from cdal.data.grid import label_to_grid
-from cdal.data.image import Image
+from cdal.data.grid import resized
+from cdal.data.image import Image, image_digest
 from cdal.data.partition import split_cases
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.metrics import SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
+from cdal.metrics import DISTANCES, SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
-from cdal.recipe import CDALSettings, DataSettings
+from cdal.recipe import CDALSettings
 
-Split = Literal["train", "validation", "test", "all"]
+Part = Literal["train", "validation", "test", "all"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Evaluation:
 
     Attributes:
         rows: one for each scoring protocol, case and class: `scoring`, `case`, `class`, the scores, `seconds`.
-        annotators: one for each case with several annotators: `case`, `ged`, `ged_deterministic`, `rank_correlation`.
+        annotators: one for each case with several annotators: `case`, `ged`, `rank_correlation`, and `ged_deterministic` where the
+            model has a twin without diffusion.
         classes: names without the background.
         protocol: what the scores were made with.
         failed: a message for each case that could not be read; the scores are without it.
@@ -100,7 +101,7 @@ def evaluate(
     model: Path | str | Predictor,
     data: Path | str,
     fold: int | None = None,
-    split: Split = "test",
+    split: Part = "test",
     votes: int | None = None,
     timesteps: int | None = None,
     seed: int = 0,
@@ -136,14 +137,11 @@ def evaluate(
             f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in training; "
             f"it declares {', '.join(folder.classes)}."
         )
-    protocols = [find_protocol(name) for name in scorings or predictor.recipe.data.protocols]
+    protocols = [find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)]
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
-    rows: list[dict[str, Any]] = []
-    annotators: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    made_with: dict[str, Any] = {"seed": seed}
+    evaluation = Evaluation([], [], folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {})
     for case in cases:
         try:
             image, labels = read_case(case, folder)
@@ -151,23 +149,16 @@ def evaluate(
             prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
         except UserError as error:
-            failed[case.name] = str(error)
-            continue
-        raters = np.stack([label.array[0] for label in labels])
-        truth = majority(raters, len(folder.classes))
-        for protocol in protocols:
-            scores = _scores(prediction, truth, protocol, folder.classes, image)
-            rows += [
-                {"scoring": protocol.name, "case": case.name, "class": name, **values, "seconds": seconds}
-                for name, values in scores.items()
-            ]
-        if len(labels) > 1:
-            annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
-        made_with |= {"votes": prediction.count, "unit": "pixels" if image.affine is None else "mm"}
+            evaluation.failed[case.name] = str(error)
+        else:
+            raters = np.stack([label.array[0] for label in labels])
+            evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
+            if len(labels) > 1:
+                evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
+            evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
         on_progress(case.name, len(cases))
-    if not rows:
-        raise UserError("no case could be scored. The first says: " + next(iter(failed.values())))
-    evaluation = Evaluation(rows, annotators, folder.classes[1:], _protocol(predictor, folder, fold, split) | made_with, failed)
+    if not evaluation.rows:
+        raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
     if out is not None:
         _write(evaluation, Path(out))
     return evaluation
@@ -178,15 +169,36 @@ def majority(raters: np.ndarray, classes: int) -> np.ndarray:
     return np.stack([(raters == k).sum(axis=0) for k in range(classes)]).argmax(axis=0)
 
 
+def _rows(
+    prediction: Prediction,
+    raters: np.ndarray,
+    protocols: Sequence[Protocol],
+    classes: tuple[str, ...],
+    image: Image,
+    case: str,
+    seconds: float,
+) -> Iterator[dict[str, Any]]:
+    """A row for each scoring protocol and class, against the annotators' majority."""
+    truth = majority(raters, len(classes))
+    for protocol in protocols:
+        scores = _scores(prediction, truth, protocol, classes, image)
+        yield from (
+            {"scoring": protocol.name, "case": case, "class": name, **values, "seconds": seconds} for name, values in scores.items()
+        )
+
+
 def _scores(
     prediction: Prediction, truth: np.ndarray, protocol: Protocol, classes: tuple[str, ...], image: Image
 ) -> dict[str, dict[str, float]]:
     if protocol.size is None:
         return case_scores(prediction.mask, truth, classes, image.spacing)
     if truth.ndim != 2:
-        raise UserError(f"the scoring protocol {protocol.name} is for pictures; the case is a volume. Take own-grid.")
-    label = label_to_grid(Image(truth[None]), len(classes), DataSettings(spatial_dims=2, size=(4, 4), resize=protocol.size))
-    return case_scores(prediction.mask_at(protocol.size), label.numpy(), classes, (1.0, 1.0))
+        raise UserError(f"the scoring protocol {protocol.name} is for pictures; {classes} are of a volume. Take own-grid.")
+    one_hot = torch.from_numpy(np.stack([truth == k for k in range(len(classes))]).astype(np.float32))
+    label = resized(one_hot, protocol.size).argmax(dim=0).numpy()
+    scores = case_scores(prediction.mask_at(protocol.size), label, classes, (1.0, 1.0))
+    # A stretched grid has no unit that distances could be told in.
+    return {name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()}
 
 
 def find_protocol(name: str) -> Protocol:
@@ -200,31 +212,38 @@ def find_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Split) -> Sequence[CaseFiles]:
-    data = predictor.header.recipe.data
-    parts = predictor.header.data
+def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> Sequence[CaseFiles]:
+    """The cases to score; none that the model saw in training, unless these are asked for."""
+    data, parts = predictor.header.recipe.data, predictor.header.data
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
-    elif not 0 <= fold < data.folds:
-        raise UserError(f"--fold must be 0 to {data.folds - 1}; it is {fold}.")
     elif fold == data.fold and split in parts:  # the model knows which cases its own parts are
         cases = [case for case in folder.cases if case.name in set(parts[split])]
-        if len(cases) < len(parts[split]):
-            missing = sorted(set(parts[split]) - {case.name for case in cases})
+        if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):
             raise UserError(
-                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; {len(missing)} are not there "
-                f"({', '.join(missing[:3])}, ...). Give the data folder it was trained with, or --split all for other data."
+                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some are not there, or are other "
+                "images. Give the data folder it was trained with, or --split all for other data."
             )
+        return cases
     else:
         cases = getattr(split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split)
     seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
-    known = [case.name for case in cases if case.name in seen]
+    known = [case.name for case in cases if case.name in seen and not _is_another(case, parts)]
     if known and split in ("test", "all"):
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
             f"say nothing. The model was trained on fold {data.fold}: leave --fold away; or ask for --split train."
         )
     return cases
+
+
+def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
+    """Whether a case is another image than that of the same name which the model knows; never for models that kept no checksums."""
+    known = parts.get("images", {}).get(case.name)
+    try:
+        return known is not None and image_digest(read_channels(case)) != known
+    except UserError:
+        return False  # it cannot be read, which is told when it is scored
 
 
 def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> Predictor | None:
@@ -250,14 +269,14 @@ def _agreement(
     return agreement
 
 
-def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Split) -> dict[str, Any]:
+def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:
     recipe = predictor.recipe
     return {
         "recipe": recipe.name,
         "segmenter": recipe.segmenter.name,
-        "data": folder.root.name,
+        "data": folder.root.resolve().name,
         "partition": recipe.data.partition,
-        "folds": recipe.data.folds,
+        "folds": len(folder.partitions.get(recipe.data.partition, ())) or recipe.data.folds,
         "fold": None if split == "all" else fold,
         "split": split,
         "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",
@@ -265,6 +284,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Split)
         "overlap": recipe.data.overlap,
         "timesteps": recipe.segmenter.sampling_timesteps if isinstance(recipe.segmenter, CDALSettings) else None,
         "flips": list(recipe.data.flips),
+        "intervals": "95 %, bootstrap over cases, which are taken as independent",
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
         "device": str(predictor.segmenter.device),
         "threads": torch.get_num_threads(),

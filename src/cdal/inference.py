@@ -30,7 +30,7 @@ def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, 
         segmenter: in evaluation mode.
         image: `[C, *S]`, normalised. With two axes in the recipe and three here, it is cut into slices.
         recipe: what the segmenter was trained with.
-        votes: V, see `draw_window`.
+        votes: V, see `votes_drawn`.
         rng: the source of every random draw.
 
     Returns:
@@ -53,12 +53,10 @@ def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, 
 def draw_window(segmenter: Segmenter, window: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
     """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`, on the CPU, float32.
 
-    Vote v sees the image through flip number v mod n of the n that the recipe allows. A segmenter that is not stochastic gives one
-    vote for each flip asked for and no more, as further ones would repeat them.
+    Vote v sees the image through flip number v mod n of the n that the recipe allows.
     """
     flips = _flip_sets(recipe.data.flips)
-    if not segmenter.stochastic:
-        votes = min(votes, len(flips))
+    votes = votes_drawn(segmenter, recipe, votes)
     by_flip = []
     for i, flip in enumerate(flips[:votes]):
         share = len(range(i, votes, len(flips)))
@@ -66,6 +64,11 @@ def draw_window(segmenter: Segmenter, window: Tensor, recipe: Recipe, votes: int
         drawn = segmenter.sample(seen, share, rng).float().cpu()
         by_flip.append(drawn.flip([3 + axis for axis in flip]))
     return torch.stack([by_flip[v % len(flips)][v // len(flips)] for v in range(votes)])
+
+
+def votes_drawn(segmenter: Segmenter, recipe: Recipe, votes: int) -> int:
+    """How many votes V asked for give: without chance, one for each flip and no more, as further ones repeat them."""
+    return votes if segmenter.stochastic else min(votes, len(_flip_sets(recipe.data.flips)))
 
 
 def _flip_sets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:

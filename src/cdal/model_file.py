@@ -34,7 +34,7 @@ class ModelHeader:
         image_channels: channels of one image.
         step: at which its weights were taken.
         scores: Dice of each class on the validation cases at that step.
-        data: name of the data folder, names of the training and validation cases, fingerprint of the training cases.
+        data: name of the data folder, names of the cases of each part, fingerprint of the training cases, checksums of all images.
         licence: of the training data, as its folder declares it.
         version: of cDAL.
     """

@@ -62,7 +62,7 @@ def write_outputs(prediction: Prediction, predictor: Predictor, one: Input, free
     if "uncertainty" in save:
         written["uncertainty"] = write_values(stems["uncertainty"], prediction.uncertainty, values)
     if prediction.votes is not None and "votes" in save:
-        written["votes"] = write_values(stems["votes"], prediction.votes.argmax(axis=1) / (len(classes) - 1), values)
+        written["votes"] = write_label(stems["votes"], prediction.votes.argmax(axis=1), values)
     if "overlay" in save:
         written["overlay"] = paths["overlay"]
         with replacing(written["overlay"]) as temporary:
@@ -133,7 +133,7 @@ def write_by_region(
         "volume": {name: float(counts[k]) for k, name in enumerate(classes) if k},
         "unit": "pixels",
         "mean_uncertainty": uncertain / max(1, int(counts[1:].sum())),
-        "vote_count": votes or predictor.recipe.segmenter.votes,
+        "vote_count": predictor.vote_count(votes),
     }
 
 

@@ -16,7 +16,7 @@ from cdal.data.intensities import match_channels, normalise
 from cdal.data.regions import Regions
 from cdal.devices import find_device
 from cdal.errors import UserError
-from cdal.inference import draw_votes
+from cdal.inference import draw_votes, votes_drawn
 from cdal.metrics import spread
 from cdal.model_file import ModelHeader, find_model, load_model, read_header
 from cdal.recipe import CDALSettings, Recipe
@@ -77,8 +77,8 @@ class Predictor:
         """Segment one image.
 
         Args:
-            source: a file; or an array `[*S]` or `[C, *S]` of a picture or a volume, which is then taken to lie on the network's
-                grid (axes right, anterior, superior, with the recipe's spacing); or an `Image`.
+            source: a file; or an array `[*S]` or `[C, *S]` of a picture (rows, columns) or a volume, which is then taken to have
+                the recipe's spacing, its axes right, anterior, superior; or an `Image`.
             votes: V; the recipe's number where none is given.
             seed: with `case`, of every random draw.
             case: a name; the file's where none is given.
@@ -147,6 +147,10 @@ class Predictor:
         for _, drawn in stream_votes(self.segmenter, regions, scale, match, self.recipe, votes, rng, on_band):
             yield drawn.mean(dim=0).numpy(), spread(drawn.numpy())
 
+    def vote_count(self, votes: int | None) -> int:
+        """The votes that are drawn where so many are asked for; of the recipe's number where none is given."""
+        return votes_drawn(self.segmenter, self.recipe, need_votes(self.recipe.segmenter.votes if votes is None else votes))
+
     def streams(self, shape: tuple[int, ...]) -> bool:
         """Whether a picture of this shape can be segmented by region: the network sees its own pixels, in windows."""
         data = self.recipe.data
@@ -160,6 +164,8 @@ class Predictor:
         dims = self.recipe.data.spatial_dims
         if len(image.shape) < dims:
             raise UserError(f"{name}: expected a volume of {dims} axes; it is a picture of shape {image.shape}.")
+        if self.recipe.data.resize is not None and len(image.shape) != 2:
+            raise UserError(f"{name}: expected a picture, which this model sees whole; it is a volume of shape {image.shape}.")
         return match_channels(image, self.header.image_channels, name)
 
     def _from_array(self, array: np.ndarray) -> Image:
@@ -167,8 +173,18 @@ class Predictor:
             raise UserError("the array: expected finite intensities; some are NaN or infinite.")
         dims, channels = self.recipe.data.spatial_dims, self.header.image_channels
         with_channels = array if array.ndim > dims and array.shape[0] == channels else array[None]
-        if with_channels.ndim - 1 not in (2, 3):
-            raise UserError(f"the array: expected a picture or a volume, with channels first if any; its shape is {array.shape}.")
+        colours = with_channels.ndim == 4 and min(array.shape[0], array.shape[-1]) <= 4 and dims == 2
+        if with_channels.ndim - 1 not in (2, 3) or colours:
+            raise UserError(
+                f"the array: expected [H, W] or [{channels}, H, W] of a picture (channels first), or a volume of three axes; its "
+                f"shape is {array.shape}."
+            )
+        ranged = array.dtype in (np.uint8, np.uint16) or (array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1)
+        if self.recipe.data.intensities == "range" and not ranged:
+            raise UserError(
+                f"the array: expected uint8, uint16, or floating point from 0 to 1, as the model takes intensities by their range; "
+                f"it is {array.dtype} from {array.min()} to {array.max()}."
+            )
         return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ class DataSettings:
         slice_axis: axis (0 right, 1 anterior, 2 superior) across which volumes are cut into slices.
         partition: how cases are parted: `interleaved` by the sorted names, `stratified` by what is known of them, `given` by the
             column `split` of cases.csv, or the name of a partition in splits.json; see `cdal.data.partition`.
-        folds: parts of the data in turn used for test (fold k) and validation (fold k + 1).
+        folds: parts of the data. If interleaved or stratified, part k is for the test and part k + 1 for validation; otherwise the
+            cases that are not for the test are parted so, and one part is for validation unless the partition says which.
         fold: k.
         patient: regular expression that finds the patient in a case's name; cases of one patient stay in one part (stratified).
         overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
@@ -52,7 +54,7 @@ class DataSettings:
         scaling: largest random change of size, as a fraction (training).
         shift: largest random displacement in voxels (training).
         intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
-        stain: strength of random changes of haematoxylin, eosin and residual (training; colour pictures with `range`).
+        stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures with `range`).
         foreground: share of the patches that are centred on a voxel of a class (training).
     """
 
@@ -240,7 +242,8 @@ def _check_data(data: DataSettings, levels: int) -> None:
     _need(data, "data.size", lambda size: all(s > 0 and s % divisor == 0 for s in size), f"multiples of {divisor}")
     _need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
     _need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
-    _need(data, "data.fold", lambda fold: 0 <= fold < data.folds, f"0 to {data.folds - 1}")
+    turned = data.partition in ("interleaved", "stratified")  # other partitions know their folds themselves
+    _need(data, "data.fold", lambda fold: 0 <= fold < (data.folds if turned else math.inf), f"0 to {data.folds - 1}")
     _need(data, "data.neighbours", lambda n: n >= 0, "0 or more")
     _need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
     _need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")

@@ -16,6 +16,7 @@ from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
 
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"
+_PARTITION = "run"
 
 
 def check_same_recipe(out: Path, recipe: Recipe) -> None:
@@ -45,9 +46,9 @@ def claim(out: Path, recipe: Recipe) -> None:
 
 
 def keep_split(out: Path, split: Split) -> None:
-    """Write the names of the cases of each part beside the run."""
+    """Write the names of the cases of each part beside the run, as a data folder would have them."""
     with replacing(out / _SPLIT) as temporary:
-        temporary.write_text(json.dumps(split.names(), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({_PARTITION: [split.names()]}, indent=1) + "\n", encoding="utf-8")
 
 
 def kept_split(out: Path, folder: DataFolder) -> Split | None:
@@ -60,13 +61,16 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
         return None
     by_name = {case.name: case for case in folder.cases}
     try:
-        names = json.loads((out / _SPLIT).read_text(encoding="utf-8"))
-        return Split(*(tuple(by_name[name] for name in names[part]) for part in ("train", "validation", "test")))
+        (names,) = json.loads((out / _SPLIT).read_text(encoding="utf-8"))[_PARTITION]
+        parts = [names[part] for part in ("train", "validation", "test")]
     except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / _SPLIT} is damaged: {error!r}. Take {out} away to train again.") from error
+    if missing := [name for part in parts for name in part if name not in by_name]:
         raise UserError(
-            f"{out} holds a run on other data: its {_SPLIT} names the case {error}, which {folder.root} does not hold. Give the "
-            "data folder it began with, or another --out."
-        ) from error
+            f"{out} holds a run on other data: {folder.root} lacks its cases {', '.join(missing[:5])}. Give the data folder it "
+            "began with, or another --out."
+        )
+    return Split(*(tuple(by_name[name] for name in part) for part in parts))
 
 
 class Log:

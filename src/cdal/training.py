@@ -73,10 +73,11 @@ def train(
     split = kept_split(out, folder) or split_cases(folder, recipe.data)
     files = (*split.train, *split.validation)
     cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
+    digests = {fact.name: fact.digest for fact in checked.facts}
     with sole_writer(out), _asked_to_stop() as asked:
         claim(out, recipe)
         keep_split(out, split)
-        run = _Run(recipe, folder, split, cases, out, fabric)
+        run = _Run(recipe, folder, split, cases, digests, out, fabric)
         for progress in run.steps():
             on_progress(progress)
             if asked() and progress.fraction < 1:
@@ -119,6 +120,7 @@ class _Run:
         folder: DataFolder,
         split: Split,
         cases: Sequence[Case],
+        digests: dict[str, str],
         out: Path,
         fabric: Fabric,
     ) -> None:
@@ -127,9 +129,10 @@ class _Run:
         self.classes, self.licence = folder.classes, folder.licence
         self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
         self.data: dict[str, Any] = {
-            "name": folder.root.name,
+            "name": folder.root.resolve().name,
             **split.names(),
             "fingerprint": fingerprint(train_cases),
+            "images": digests,
         }
         self.channels = train_cases[0].image.shape[0]
         torch.manual_seed(self.settings.seed)
@@ -137,10 +140,10 @@ class _Run:
         self.players = self.segmenter.players()
         self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
         self.average = AveragedModel(self.players[self.segmenter.predictor], multi_avg_fn=_average(self.settings.ema))
-        fresh = Checkpoint(fingerprint=self.data["fingerprint"])
+        fresh = Checkpoint(fingerprint=f"{fingerprint(cases)} {', '.join(self.classes)}")
         self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
         if self.state.fingerprint != fresh.fingerprint:
-            raise UserError(f"{out} holds a run on other data. Give the data folder it began with, or another --out.")
+            raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
         self.log = Log(out, self.state.step)
 
     def steps(self) -> Iterator[TrainingProgress]:

@@ -25,7 +25,7 @@ def augment(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Gen
     wins. Beyond the image's edge the image repeats its last value and the label is background.
 
     Args:
-        image: `[C, *S]`, mean 0 and standard deviation 1.
+        image: `[C, *S]`, normalised.
         label: `[*S]` of classes.
         settings: `size` of the patch and the strengths.
         rng: the source of every draw.

@@ -13,7 +13,9 @@ from cdal.data.check_case import look_at_case
 from cdal.data.findings import CaseFacts, Check, Finding, Level
 from cdal.data.folder import DataFolder, list_folder
 from cdal.data.formats import suffix_of
-from cdal.data.labels import MOST_CLASSES, name_classes, propose, too_many, with_masks_named
+from cdal.data.labels import MOST_CLASSES, propose, too_many, with_classes_of, with_masks_named
+from cdal.data.partition import need_apart
+from cdal.errors import UserError
 
 __all__ = ["Check", "check_folder"]
 
@@ -57,15 +59,17 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
     else:
         findings += _no_classes(folder, facts, values)
         if len(values) <= MOST_CLASSES:
-            values |= {1} if len(values) == 1 else set()
-            folder = replace(folder, classes=name_classes(values), values=tuple(sorted(values)))
+            folder = with_classes_of(folder, values)
             said = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True))
-            message = f"the labels are taken as {said}. To name them, write dataset.json: {{{propose(values, ())}}}."
+            message = f"the labels are taken as {said}. To name them, write dataset.json: {{{propose(folder.values, ())}}}."
             findings.append(Finding("note", "values", "", message))
+    if facts and not any(any(fact.drawn) for fact in facts):
+        findings.append(Finding("error", "empty", "", "every mask is empty: there is nothing to learn. Are these the right masks?"))
     findings += _table(folder)
-    findings += [*_alike(facts), *_duplicates(folder, facts)]
+    findings += [*_alike(facts), *_duplicates(facts)]
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
+    findings += _torn(folder)
     return Check(folder, tuple(sorted(findings, key=lambda finding: order[finding.level])), tuple(facts))
 
 
@@ -140,24 +144,31 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
                 yield Finding("warning", "spacing", fact.name, message)
 
 
-def _duplicates(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Images that are there twice; a score is worth nothing where one is in training and the other in the test."""
+def _duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Images that are there twice."""
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
         by_digest.setdefault(fact.digest, []).append(fact.name)
-    tests = [("the column `split`", {name for name, row in folder.about.items() if row.get("split") == "test"})]
-    for partition, folds in folder.partitions.items():
-        tests += [(f"fold {i} of {partition}", set(fold["test"])) for i, fold in enumerate(folds)]
     for names in (names for names in by_digest.values() if len(names) > 1):
-        torn = next((where for where, test in tests if 0 < len(test & set(names)) < len(names)), None)
-        said = f"{', '.join(names)}: the same image."
-        if torn:
-            yield Finding(
-                "error", "duplicate", names[0], f"{said} By {torn} it is in the test and not only there. Keep one of them."
-            )
-        else:
-            message = f"{said} Keep one of them; a partition that is `stratified` keeps them in one part."
-            yield Finding("warning", "duplicate", names[0], message)
+        message = f"{', '.join(names)}: the same image. Keep one of them; a partition that is `stratified` keeps them in one part."
+        yield Finding("warning", "duplicate", names[0], message)
+
+
+def _torn(folder: DataFolder) -> Iterator[Finding]:
+    """Partitions given with the folder whose parts share a case, a patient or an image: scores would say too much."""
+    names = [case.name for case in folder.cases]
+    given = {part: [n for n in names if folder.about.get(n, {}).get("split") == part] for part in ("train", "validation", "test")}
+    listed = [("the column `split` of cases.csv", given)]
+    for partition, folds in folder.partitions.items():
+        for i, fold in enumerate(folds):
+            there = {part: [name for name in fold[part] if name in set(names)] for part in fold}
+            others = {name for part in there.values() for name in part}
+            listed.append((f"fold {i} of {partition} in splits.json", {"train": [n for n in names if n not in others], **there}))
+    for where, parts in listed:
+        try:
+            need_apart(folder, parts)
+        except UserError as error:  # noqa: PERF203 (each partition by itself)
+            yield Finding("error", "partition", "", f"{where}: {error}")
 
 
 def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[str, str]]:

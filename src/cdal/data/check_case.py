@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -14,9 +13,9 @@ from cdal.data.cases import read_channels
 from cdal.data.findings import CaseFacts, Finding, Level
 from cdal.data.folder import Annotation, CaseFiles, DataFolder
 from cdal.data.formats import read_any, read_label
-from cdal.data.image import Image
+from cdal.data.image import Image, image_digest
 from cdal.data.intensities import is_gray
-from cdal.data.labels import MOST_CLASSES, need_on_grid, too_many
+from cdal.data.labels import MOST_CLASSES, grid_fault, too_many
 from cdal.errors import UserError
 
 _NEARLY_ALL = 0.95
@@ -34,12 +33,14 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
         message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
         return None, [Finding("error", "not-finite", case.name, message)]
-    try:
-        for annotation, read in zip(case.labels, labels, strict=True):
-            for path, label in zip(annotation.paths, read, strict=True):
-                need_on_grid(path, label, image)
-    except UserError as error:
-        return None, [Finding("error", "shape" if "shape" in str(error) else "affine", case.name, str(error))]
+    for annotation, read in zip(case.labels, labels, strict=True):
+        for path, label in zip(annotation.paths, read, strict=True):
+            if fault := grid_fault(path, label, image):
+                return None, [Finding("error", fault[0], case.name, fault[1])]
+            count = len(np.unique(label.array))
+            if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
+                message = f"{path}: JPEG changed the mask's values; it holds {count}. Cut it at one half and save it as PNG."
+                findings.append(Finding("error", "values", case.name, message))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     if (low == high).any():
@@ -69,7 +70,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         dict(sum(map(Counter, counts), Counter())),
         tuple(tuple(sorted(value for value in count if value)) for count in counts),
         _object_size(inside),
-        hashlib.sha256(repr(image.shape).encode() + image.array.tobytes()).hexdigest()[:16],
+        image_digest(image),
     )
     return fact, findings
 
@@ -97,10 +98,7 @@ def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) 
 def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterator[Finding]:
     for annotation, count in zip(case.labels, counts, strict=True):
         path, background, everything = annotation.paths[0], count.get(0, 0), sum(count.values())
-        if path.suffix.lower() in (".jpg", ".jpeg") and len(count) > 2:
-            message = f"{path}: JPEG changed the mask's values; it holds {len(count)}. Cut it at one half and save it as PNG."
-            yield Finding("error", "values", case.name, message)
-        elif len(count) > MOST_CLASSES:
+        if len(count) > MOST_CLASSES:
             yield Finding("error", "values", case.name, too_many(annotation, count))
         elif background == everything:
             level: Level = "warning" if len(case.labels) == 1 else "note"  # an annotator may well have seen nothing

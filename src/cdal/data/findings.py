@@ -18,7 +18,7 @@ class Finding:
     Attributes:
         level: `error` stops a training; `warning` may spoil it; `note` is for information.
         kind: a word to sort by: unreadable, missing, shape, affine, values, empty, constant, not-finite, duplicate, type, channels,
-            spacing, table, ignored.
+            spacing, table, partition, ignored.
         case: its name, or nothing where the whole folder is meant.
         message: what was expected, what came and what to do.
     """

@@ -28,7 +28,7 @@ from cdal.errors import UserError
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _RATER = re.compile(r"^rater\d+$")
 _CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
-_MOST_CLASSES = 256
+_MOST_DECLARED = 256
 """Classes that a mask of 8 bits can hold."""
 
 _MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
@@ -245,8 +245,8 @@ def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[st
         raise UserError(
             f"{path}: expected two or more labels of different names and values, 0 for the background; it declares {labels!r}."
         )
-    if len(numbered) > _MOST_CLASSES:
-        raise UserError(f"{path}: expected at most {_MOST_CLASSES} labels; it declares {len(numbered)}.")
+    if len(numbered) > _MOST_DECLARED:
+        raise UserError(f"{path}: expected at most {_MOST_DECLARED} labels; it declares {len(numbered)}.")
     values = tuple(sorted(numbered))
     return tuple(str(numbered[value]) for value in values), values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from cdal.errors import UserError
 
 MOST_VALUES = 3e8
 """Numbers (voxels times channels) of an image that is held in memory; more are refused before any is decoded."""
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK's and DICOM's millimetres run to the left and the back; ours, as those of NIfTI, to the right and the front."""
 
 _LIMIT = "CDAL_MAX_VALUES"
 
@@ -47,6 +51,11 @@ class Image:
         if self.affine is None:
             return (1.0,) * len(self.shape)
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+
+def image_digest(image: Image) -> str:
+    """A checksum of shape and numbers, whatever format they came in."""
+    return hashlib.sha256(repr(image.shape).encode() + image.array.tobytes()).hexdigest()[:16]
 
 
 def invertible(affine: np.ndarray) -> bool:

@@ -30,14 +30,20 @@ def with_values(folder: DataFolder) -> DataFolder:
         folder = with_masks_named(folder)
     if folder.classes:
         return folder
-    values: set[int] = {0}
+    values: set[int] = set()
     for case in folder.cases:
         for annotation in case.labels:
             for path in annotation.paths:
                 values |= {int(value) for value in np.unique(read_label(path).array)}
             if len(values) > MOST_CLASSES:
                 raise UserError(too_many(annotation, values))
-    return replace(folder, classes=name_classes(values), values=tuple(sorted(values)))
+    return with_classes_of(folder, values)
+
+
+def with_classes_of(folder: DataFolder, values: set[int]) -> DataFolder:
+    """The folder with a class for each value of its labels; with two classes where they are all empty."""
+    everything = values | {0} | (set() if values - {0} else {1})
+    return replace(folder, classes=name_classes(everything), values=tuple(sorted(everything)))
 
 
 def with_masks_named(folder: DataFolder) -> DataFolder:
@@ -109,13 +115,20 @@ def propose(values: Iterable[int], strange: Iterable[int]) -> str:
     return '"labels": {' + ", ".join(f'"{name}": {value}' for name, value in named.items()) + "}"
 
 
+def grid_fault(path: Path, label: Image, image: Image, name: str = "its image") -> tuple[str, str] | None:
+    """Why a label does not lie on its image: `shape` or `affine`, and what to say of it; or none."""
+    if label.shape != image.shape:
+        return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
+    if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
+        return "affine", f"{path}: expected the affine of {name}; it differs, so the two do not lie on each other."
+    return None
+
+
 def need_on_grid(path: Path, label: Image, image: Image, name: str = "its image") -> None:
     """Make sure that a label lies on its image.
 
     Raises:
         UserError: the shape or the affine differs.
     """
-    if label.shape != image.shape:
-        raise UserError(f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}.")
-    if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
-        raise UserError(f"{path}: expected the affine of {name}; it differs, so the two do not lie on each other.")
+    if fault := grid_fault(path, label, image, name):
+        raise UserError(fault[1])

@@ -69,7 +69,7 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
             f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} "
             "folds need at least as many (and as many patients)."
         )
-    _need_apart(folder, split, settings)
+    need_apart(folder, split.names(), settings.patient)
     return split
 
 
@@ -92,7 +92,7 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
             found = compiled.search(case.name)
             if found is None:
                 raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
-            patient = found.group((found.lastindex and 1) or 0)
+            patient = next((part for part in found.groups() if part), found.group())
         groups[case.name] = patient
     for case in cases:
         twin = folder.about.get(case.name, {}).get("same_image", case.name)
@@ -102,14 +102,18 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
     return groups
 
 
-def _need_apart(folder: DataFolder, split: Split, settings: DataSettings) -> None:
+def need_apart(folder: DataFolder, parts: Mapping[str, Sequence[str]], pattern: str | None = None) -> None:
     """Refuse parts that share a case, a patient or an image.
+
+    Args:
+        folder: the cases.
+        parts: names of cases by part.
+        pattern: see `groups_of`.
 
     Raises:
         UserError: names them.
     """
-    parts = split.names()
-    groups = groups_of(folder, folder.cases, settings.patient)
+    groups = groups_of(folder, folder.cases, pattern)
     for one, other in itertools.combinations(parts, 2):
         if both := sorted(set(parts[one]) & set(parts[other])):
             raise UserError(f"{folder.root}: {', '.join(both[:5])} would be in {one} and in {other}. Mend splits.json.")
@@ -117,8 +121,9 @@ def _need_apart(folder: DataFolder, split: Split, settings: DataSettings) -> Non
         if torn := [(here[groups[name]], name) for name in parts[other] if groups[name] in here]:
             first, second = torn[0]
             raise UserError(
-                f"{folder.root}: {first} is in {one} and {second} in {other}, but they are of one patient or the same image, and "
-                f"{len(torn) - 1} more are so; the scores would say too much. Take --data.partition stratified, or mend the split."
+                f"{folder.root}: {first} is in {one} and {second} in {other}, but they are of one patient or the same image"
+                f"{f' (and {len(torn) - 1} more)' if len(torn) > 1 else ''}; the scores would say too much. Take --data.partition "
+                "stratified, or mend the split."
             )
 
 
@@ -132,8 +137,8 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
     groups = groups_of(folder, cases, settings.patient)
     if len(set(groups.values())) < settings.folds:
         raise UserError(
-            f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; it holds "
-            f"{len(set(groups.values()))}, with {len(cases)} cases."
+            f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; there are "
+            f"{len(set(groups.values()))}, with {len(cases)} cases. Give a smaller --data.folds."
         )
     stratum = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
     pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
@@ -148,6 +153,10 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
 
 def _given(folder: DataFolder, settings: DataSettings) -> Split:
     column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
+    if not any(column.values()):
+        raise UserError(
+            f"{folder.root}: the partition `given` needs a table cases.csv with the columns case and split; there is none."
+        )
     strange = sorted(set(column.values()) - {"train", "validation", "test"})
     if strange or "test" not in column.values():
         raise UserError(

@@ -46,8 +46,12 @@ class Derived:
     reasons: Mapping[str, str]
 
 
-def folder_recipe(checked: Check) -> Derived:
+def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     """Size, tiling, classes and steps from the folder's images.
+
+    Args:
+        checked: what `check_folder` gave.
+        patient: see `DataSettings.patient`.
 
     Raises:
         UserError: the folder has errors, or fewer than three cases.
@@ -62,10 +66,9 @@ def folder_recipe(checked: Check) -> Derived:
     if rare < _RARE:
         data = replace(data, foreground=0.33)
         reasons["data.foreground"] = f"the foreground is {rare:.1%} of an image: a third of the patches are centred on it"
-    data, split = _partition(checked, data)
+    data, split = _partition(checked, replace(data, patient=patient))
     reasons |= split
-    steps = 3000 if data.spatial_dims == 3 else 1000 if data.resize or data.whole > 1 else 2000
-    batch = {2: 4, 3: 2}[data.spatial_dims]
+    steps, batch = (3000, 2) if data.spatial_dims == 3 else (3000, 16) if data.neighbours else (2000, 4) if small else (1000, 4)
     segmenter = CDALSettings(sampling_timesteps=4 if small else 2)
     reasons["segmenter.sampling_timesteps"] = (
         f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the paper"
@@ -130,15 +133,16 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
         reasons["data.spacing"] = "null: the volumes' format knows no millimetres"
     else:
         reasons["data.spacing"] = f"{spacing} mm a voxel, the median of the volumes"
-    thick = int(np.argmax(spacing)) if spacing else int(np.argmin(shape))
     ratio = max(spacing) / min(spacing) if spacing else 1.0
+    thick = int(np.argmax(spacing)) if spacing and ratio >= _ANISOTROPIC else int(np.argmin(shape))
     if ratio >= _ANISOTROPIC or shape[thick] < 2 * _MULTIPLE:
         plane = np.delete(shape, thick)
         size = tuple(min(s, _SIDE) for s in _up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
-        reasons["data.spatial_dims"] = (
-            f"2: slices are {ratio:.1f} times as thick as pixels, so each is seen with its two neighbours"
+        why = (
+            f"slices are {ratio:.1f} times as thick as pixels" if ratio >= _ANISOTROPIC else f"there are {shape[thick]:.0f} slices"
         )
+        reasons["data.spatial_dims"] = f"2: {why}, so each is seen as a picture with its two neighbours"
     else:
         size = _up(shape)
         while math.prod(size) > _VOXELS:
@@ -158,7 +162,7 @@ def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[s
         return replace(data, partition="given", folds=folds), {
             "data.partition": "given: cases.csv says which cases are for the test"
         }
-    patients = len(set(groups_of(checked.folder, checked.folder.cases, None).values()))
+    patients = len(set(groups_of(checked.folder, checked.folder.cases, data.patient).values()))
     folds = min(folds, patients)
     if folds < 3:
         raise UserError(f"{checked.folder.root}: expected cases of at least 3 patients; they are of {patients}.")

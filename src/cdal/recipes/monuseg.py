@@ -35,7 +35,10 @@ def monuseg() -> Recipe:
 
 
 def monuseg_paper() -> Recipe:
-    """The paper's way: images at 512 x 512 in four tiles of 256, T = 4, five votes, the paper's network and squared error."""
+    """The paper's way: images at 512 x 512 in four tiles of 256, T = 4, five votes, the paper's network and squared error.
+
+    Its colour jitter is `intensity`. Its mirror images in training are left out, as the votes would then use them too.
+    """
     ours = monuseg()
     return Recipe(
         name="monuseg-paper",

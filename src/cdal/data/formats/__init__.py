@@ -103,7 +103,7 @@ def read_label(path: Path) -> Image:
 
 
 def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
-    """Write whole numbers `[*S]` in the format and geometry of `like`: uint8, or more bits where they are needed.
+    """Write whole numbers `[*S]` or `[N, *S]` in the format and geometry of `like`: uint8, or more bits where they are needed.
 
     Args:
         stem: the path without suffix.

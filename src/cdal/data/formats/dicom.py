@@ -15,14 +15,11 @@ from pydicom.sr.codedict import codes
 
 from cdal import __version__
 from cdal.data.formats import suffix_of
-from cdal.data.image import Image, need_size
+from cdal.data.image import LPS, Image, need_size
 from cdal.errors import UserError
 from cdal.files import replacing
 
 SUFFIX = ".dcm"
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""DICOM's millimetres run to the left and the back; ours to the right and the front."""
-
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -160,7 +157,7 @@ def read_series(files: Sequence[Path]) -> Image:
         if not dataset.get("SliceThickness"):
             dataset.SliceThickness = float(volume.spacing[0])
     stored = np.dtype(f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}")
-    return Image(array[None], _LPS @ volume.affine, SUFFIX, _Source(datasets, volume), stored)
+    return Image(array[None], LPS @ volume.affine, SUFFIX, _Source(datasets, volume), stored)
 
 
 def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequence[str], algorithm: str) -> None:

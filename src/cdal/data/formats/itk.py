@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
 
-from cdal.data.image import Image, invertible, need_size
+from cdal.data.image import LPS, Image, invertible, need_size
 from cdal.errors import UserError
 from cdal.files import replacing
-
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""ITK's millimetres run to the left and the back; ours to the right and the front."""
 
 _ONE_FILE = {".nhdr": ".nrrd", ".mhd": ".mha"}
 
@@ -67,4 +64,4 @@ def _affine(path: Path, header: tuple[Any, Any, Any]) -> np.ndarray:
     affine[:3, 3] = origin
     if not invertible(affine):
         raise UserError(f"{path}: its axes cannot be inverted, so its voxels have no place in space: {affine.tolist()}.")
-    return np.asarray(_LPS @ affine)
+    return np.asarray(LPS @ affine)

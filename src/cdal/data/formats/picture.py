@@ -8,6 +8,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from cdal.data.image import Image, need_size
 from cdal.data.palette import PALETTE
@@ -30,7 +31,8 @@ def read_picture(path: Path, as_label: bool) -> Image:
                 resolved = file.mode in ("P", "PA") and not as_label
                 other = file.mode in ("CMYK", "YCbCr", "LAB", "HSV")
                 alpha = file.mode in ("LA", "PA", "RGBA") and not resolved
-                array = np.asarray(file.convert("RGB") if resolved or other else file)
+                upright = ImageOps.exif_transpose(file)  # as every viewer shows it, and masks are drawn
+                array = np.asarray(upright.convert("RGB") if resolved or other else upright)
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
     if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
