@@ -17,8 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
+from PIL import Image as Pillow
 from scipy import ndimage
 
+from cdal import prediction
 from cdal.data import objects, regions
 from cdal.data.image import Image
 from cdal.data.intensities import Scale
@@ -88,8 +90,6 @@ def test_a_single_pixel_is_an_object():
 
 def test_most_real_nuclei_are_told_apart():
     """From the true outlines' union alone, the number of nuclei comes out to within a fifth."""
-    from PIL import Image as Pillow
-
     from cdal.data.public.monuseg import rasterise, read_outlines
 
     annotations = sorted((SHARED / "monuseg/test/annotations").glob("*.xml.gz"))[:4]
@@ -213,6 +213,18 @@ def test_a_large_picture_gets_its_results_by_region(microscope: Path, tmp_path: 
     assert "by region, which gives no votes" in next(iter(refused.failed.values()))
     with pytest.raises(UserError, match="cannot segment a picture"):
         list(load(microscope).predict_by_region(InMemory(Image(np.zeros((3, 10, 10), np.float32))), "x"))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_a_large_picture_of_another_format_keeps_it(suffix: str, microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prediction, "LARGE", 280 * 290)
+    colours = np.random.default_rng(0).integers(0, 255, size=(300, 290, 3)).astype(np.uint8)
+    Pillow.fromarray(colours).save(tmp_path / f"a{suffix}")
+    written = predict(microscope, [tmp_path / f"a{suffix}"], tmp_path / "out", votes=1, save=("mask", "probability"))
+    assert not written.failed
+    assert "votes" not in written.done[0]
+    mask = np.asarray(Pillow.open(tmp_path / f"out/a_mask{suffix}"))
+    np.testing.assert_array_equal(mask, np.asarray(Pillow.open(tmp_path / "out/a_probability.png")) > 65535 / 2)
 
 
 @pytest.mark.parametrize("layout", ["tiled", "one compressed strip"])

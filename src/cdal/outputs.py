@@ -104,7 +104,8 @@ def write_by_region(
         some = ", ".join(LARGE_OUTPUTS)
         raise UserError(f"{one.path} is so large that it is segmented by region, which gives no {', '.join(unable)}; only {some}.")
     classes, (height, width) = predictor.header.classes, regions.shape
-    paths = {kind: free(_file_name(one, kind, regions.like.suffix)) for kind in save}
+    like, values = regions.like, _for_values(regions.like)
+    paths = {kind: free(_file_name(one, kind, values.suffix if kind in _VALUES else like.suffix)) for kind in save}
     mask = RowStore(scratch / "mask", width, np.uint8)
     stores = {kind: RowStore(scratch / kind, width, np.float32) for kind in ("probability", "uncertainty") if kind in save}
     counts = np.zeros(len(classes), np.int64)
@@ -121,11 +122,13 @@ def write_by_region(
     for kind, store in {"mask": mask, **stores}.items():
         if kind not in save:
             continue
-        if regions.like.suffix in (".tif", ".tiff"):
-            write_tiled(paths[kind], store, height, regions.like, labels=kind == "mask")
-        else:  # a format that is written in one piece
-            write = write_label if kind == "mask" else write_values
-            write(paths[kind].with_name(f"{one.name}_{kind}"), store.rows(0, height), _for_values(regions.like))
+        stem = paths[kind].with_name(f"{one.name}_{kind}")
+        if like.suffix in (".tif", ".tiff"):
+            write_tiled(paths[kind], store, height, like, labels=kind == "mask")
+        elif kind == "mask":  # a format that is written in one piece
+            _write_mask(stem, store.rows(0, height), like, classes, predictor.recipe.name)
+        else:
+            write_values(stem, store.rows(0, height), values)
     if "geojson" in save:
         write_geojson(paths["geojson"], mask.rows, (height, width), classes)
     return {
