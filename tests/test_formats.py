@@ -566,3 +566,31 @@ def test_a_mask_that_was_put_in_comes_out_where_it_was(affine, shape, spacing, k
         assert 2 * (kept & truth).sum() / (kept.sum() + truth.sum()) > 0.8
         moved = affine[:3, :3] @ (np.argwhere(kept).mean(axis=0) - np.argwhere(truth).mean(axis=0))
         assert np.linalg.norm(moved) < 0.35
+
+
+def test_an_enhanced_file_of_many_frames_is_its_series(tmp_path: Path):
+    folder = write_series(tmp_path / "s", numbers((4, 16, 18), np.uint16))
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    for i, file in enumerate(slices):
+        file.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        file.AcquisitionNumber, file.InstanceNumber = 1, i + 1
+    enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(slices, hd.UID(), 9, hd.UID(), 1)
+    enhanced.save_as(tmp_path / "enhanced.dcm")
+    (one,), failed = find_inputs([tmp_path / "enhanced.dcm"])
+    assert not failed
+    image, series = one.read(), read_series(find_series(folder)[0].files)
+    there = {
+        tuple(np.round(image.affine[:3] @ (k, r, c, 1), 1)): image.array[0, k, r, c]
+        for k in range(4)
+        for r in (0, 9)
+        for c in (0, 7)
+    }
+    here = {
+        tuple(np.round(series.affine[:3] @ (k, r, c, 1), 1)): series.array[0, k, r, c]
+        for k in range(4)
+        for r in (0, 9)
+        for c in (0, 7)
+    }
+    assert there == here
+    write_segmentation(tmp_path / "m.dcm", np.ones(image.shape, np.uint8), image, ("background", "liver"), "test")
+    assert hd.seg.segread(tmp_path / "m.dcm").get_volume(combine_segments=True).array.shape == image.shape
