@@ -12,6 +12,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import tifffile
+import torch
 from PIL import Image as Pillow
 
 import cdal.predictor
@@ -117,6 +118,23 @@ def test_objects_of_a_picture_and_none_of_a_volume(bright: Path, tmp_path: Path)
     np.testing.assert_array_equal(numbered > 0, array > 100)
     features = json.loads((tmp_path / "more/cells_objects.geojson").read_text())["features"]
     assert sorted(feature["properties"]["area"] for feature in features) == sorted(np.bincount(numbered.ravel())[1:])
+
+
+def test_channels_in_files_of_their_own_are_one_image(tmp_path: Path):
+    recipe = Recipe("two", DataSettings(spatial_dims=2, size=(32, 32)), UNetSettings(channels=(4, 8, 8)))
+    torch.manual_seed(0)
+    network = build_segmenter(recipe, 2, 2).network
+    save_model(tmp_path / "two.safetensors", network.state_dict(), ModelHeader(recipe, ("background", "ball"), 2))
+    planes = np.random.default_rng(0).integers(0, 255, size=(2, 40, 50)).astype(np.uint8)
+    for i, plane in enumerate(planes):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Pillow.fromarray(plane).save(tmp_path / "in" / f"a_{i:04d}.png")
+    Pillow.fromarray(planes[0]).save(tmp_path / "in" / "b_0001.png")
+    assert main(["predict", str(tmp_path / "two.safetensors"), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 3
+    expected = cdal.predictor.load(tmp_path / "two.safetensors").predict(planes, case="a").mask
+    np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out/a_mask.png")), expected)
+    failed = json.loads((tmp_path / "out/predictions.json").read_text())["failed"]
+    assert list(failed) == [str(tmp_path / "in/b_0001.png")]  # a channel is missing
 
 
 def test_two_inputs_do_not_share_a_result(bright: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

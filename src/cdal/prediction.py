@@ -80,9 +80,9 @@ def predict(
     if votes is not None:
         need_votes(votes)
     results = {name for path in map(Path, inputs) for row in _read_record(path) for name in _results(row)}
-    chosen, failed = find_inputs(inputs, results, series)
-    passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     predictor = load(model, timesteps, device)
+    chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
+    passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = _Record(out, failed)
     record.write()  # an unwritable folder is found before the work, not after
     for one in chosen:

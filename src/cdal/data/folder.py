@@ -27,7 +27,9 @@ from cdal.errors import UserError
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _RATER = re.compile(r"^rater\d+$")
-_CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
+CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
+"""The name of a file with one channel of an image, as nnU-Net has it."""
+
 _MOST_DECLARED = 256
 """Classes that a mask of 8 bits can hold."""
 
@@ -148,7 +150,7 @@ def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
 
 def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str]) -> dict[str, tuple[Path, ...]]:
     """Files by case; where images are `NAME_0000`, `NAME_0001`, ... and labels `NAME`, those of one name are one case."""
-    matches = {stem: match for stem in files if (match := _CHANNEL.match(stem))}
+    matches = {stem: match for stem in files if (match := CHANNEL.match(stem))}
     labelled = sum(match["name"] in label_stems for match in matches.values())
     if len(matches) < len(files) or 2 * labelled < len(files) or set(files) & label_stems:
         return {stem: (path,) for stem, path in files.items()}

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdal.data.formats import SUFFIXES, read_image, stem_of, suffix_of
+from cdal.data.cases import read_channels
+from cdal.data.folder import CHANNEL, CaseFiles
+from cdal.data.formats import SUFFIXES, stem_of, suffix_of
 from cdal.data.image import Image
 from cdal.data.regions import SLIDES
 from cdal.errors import UserError
@@ -23,24 +25,26 @@ class Input:
         name: for the results.
         suffix: of the mask.
         series: the files of a DICOM series.
+        channels: the files of an image whose channels have one each.
     """
 
     path: Path
     name: str
     suffix: str
     series: tuple[Path, ...] = ()
+    channels: tuple[Path, ...] = ()
 
     def read(self) -> Image:
-        """The image; errors as `read_image` and `read_series`."""
+        """The image; errors as `read_channels` and `read_series`."""
         if self.series:
             from cdal.data.formats.dicom import read_series
 
             return read_series(self.series)
-        return read_image(self.path)
+        return read_channels(CaseFiles(self.name, self.channels or (self.path,), ()))
 
 
 def find_inputs(
-    paths: Iterable[Path | str], passed: Collection[str] = (), series: str | None = None
+    paths: Iterable[Path | str], passed: Collection[str] = (), series: str | None = None, channels: int = 1
 ) -> tuple[list[Input], dict[str, str]]:
     """The images meant by files and folders.
 
@@ -50,6 +54,7 @@ def find_inputs(
         paths: files and folders.
         passed: names of files in folders that are to be left out.
         series: number, description or UID of a DICOM series.
+        channels: C, of the model; with several, `NAME_0000`, `NAME_0001`, ... are the channels of one image if there are just C.
 
     Returns:
         The images, and a message for each path that means none.
@@ -64,6 +69,7 @@ def find_inputs(
             inputs += _in_folder(path, passed, series) if path.is_dir() else [_of_file(path)]
         except UserError as error:  # noqa: PERF203 (one bad input must not stop the others)
             failed[str(path)] = str(error)
+    inputs = _with_channels(inputs, channels) if channels > 1 else inputs
     by_result: dict[str, Path] = {}
     for one in inputs:
         if (key := one.name + one.suffix) in by_result:
@@ -72,6 +78,21 @@ def find_inputs(
             )
         by_result[key] = one.path
     return inputs, failed
+
+
+def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
+    """Files of channels put together."""
+    grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
+    for one in inputs:
+        if match := CHANNEL.match(one.name):
+            grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[int(match["channel"])] = one
+    whole = {key: files for key, files in grouped.items() if sorted(files) == list(range(channels))}
+    used = {one.path for files in whole.values() for one in files.values()}
+    together = [
+        Input(files[0].path, name, suffix, channels=tuple(files[c].path for c in range(channels)))
+        for (_, name, suffix), files in whole.items()
+    ]
+    return [one for one in inputs if one.path not in used] + together
 
 
 def result_suffix(suffix: str) -> str:
