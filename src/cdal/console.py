@@ -110,11 +110,13 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     console = Console()
     for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
         table = Table(title=f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % interval over cases")
-        table.add_column("class")
+        columns = scores["classes"] | ({"mean": scores["mean"]} if len(scores["classes"]) > 1 else {})
+        table.add_column("")
+        for name in columns:
+            table.add_column(escape(name), overflow="fold")
         for score, heading in SCORES.items():
-            table.add_column(f"{heading} {protocol['unit']}" if score in DISTANCES else heading, justify="right")
-        for name, values in (*scores["classes"].items(), ("mean", scores["mean"])):
-            table.add_row(name, *[_cell(values, score) for score in SCORES])
+            unit = f" {protocol['unit']}" if score in DISTANCES else ""
+            table.add_row(heading + unit, *[_cell(values, score) for values in columns.values()])
         console.print(table)
     console.print(said, style="dim", highlight=False)
     for name, value in summary.get("annotators", {}).items():
@@ -165,7 +167,7 @@ def _cell(scores: Mapping[str, Any], score: str) -> str:
     value, (low, high) = scores[score], scores["interval"][score]
     if value is None:
         return "none"
-    return f"{value:.4f}" if low is None else f"{value:.4f}\n{low:.4f}-{high:.4f}"
+    return f"{value:.4f}" if low is None else f"{value:.4f} ({low:.4f}-{high:.4f})"
 
 
 def _plain(value: Any) -> Any:
