@@ -94,7 +94,7 @@ class Predictor:
         name = name or (str(source) if isinstance(source, (str, Path)) else case or "the image")
         image = self._image(source, name)
         case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
-        votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
+        votes = self._asked(votes)
         data = self.recipe.data
         grid = normalise(to_grid(image, data, name), data.intensities, image.stored, name)
         rng = generator(seed, case, device=self.segmenter.device)
@@ -135,7 +135,7 @@ class Predictor:
         data, channels = self.recipe.data, self.header.image_channels
         if not self.streams(regions.shape):
             raise UserError(f"{name}: this model cannot segment a picture of {regions.shape} by region.")
-        votes = need_votes(self.recipe.segmenter.votes if votes is None else votes)
+        votes = self._asked(votes)
 
         def match(rows: np.ndarray) -> np.ndarray:
             if not np.isfinite(rows).all():
@@ -149,13 +149,16 @@ class Predictor:
 
     def vote_count(self, votes: int | None) -> int:
         """The votes that are drawn where so many are asked for; of the recipe's number where none is given."""
-        return votes_drawn(self.segmenter, self.recipe, need_votes(self.recipe.segmenter.votes if votes is None else votes))
+        return votes_drawn(self.segmenter, self.recipe, self._asked(votes))
 
     def streams(self, shape: tuple[int, ...]) -> bool:
         """Whether a picture of this shape can be segmented by region: the network sees its own pixels, in windows."""
         data = self.recipe.data
         windows = len(shape) == 2 and all(s >= size for s, size in zip(shape, data.size, strict=False))
         return windows and data.spatial_dims == 2 and data.resize is None and data.neighbours == 0
+
+    def _asked(self, votes: int | None) -> int:
+        return need_votes(self.recipe.segmenter.votes if votes is None else votes)
 
     def _image(self, source: Path | str | np.ndarray | Image, name: str) -> Image:
         if isinstance(source, np.ndarray):

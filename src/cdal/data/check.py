@@ -15,7 +15,7 @@ from cdal.data.folder import DataFolder, list_folder
 from cdal.data.formats import suffix_of
 from cdal.data.labels import MOST_CLASSES, propose, too_many, with_classes_of, with_masks_named
 from cdal.data.partition import need_apart
-from cdal.errors import UserError
+from cdal.errors import UserError, some
 
 __all__ = ["Check", "check_folder"]
 
@@ -177,7 +177,7 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[
     A stratum is the classes that occur and how much of the image they take (a third of the cases each: little, middling, much).
     Images that are the same carry one name in `same_image`.
     """
-    shares = {fact.name: 1 - fact.voxels.get(0, 0) / max(1, sum(fact.voxels.values())) for fact in facts}
+    shares = {fact.name: fact.foreground for fact in facts}
     low, high = np.quantile(list(shares.values()), [1 / 3, 2 / 3]) if facts else (0.0, 0.0)
     first: dict[str, str] = {}
     known: dict[str, Mapping[str, str]] = dict(folder.about)
@@ -214,13 +214,13 @@ def _table(folder: DataFolder) -> Iterator[Finding]:
     tables |= {"splits.json": listed} if listed else {}
     for table, said in tables.items():
         if strange := sorted(said - names):
-            some = ", ".join(strange[:5]) + (f" and {len(strange) - 5} more" if len(strange) > 5 else "")
             level: Level = "warning" if said & names else "error"
-            message = f"{folder.root / table}: {some}: no case has this name. Names are those of the images, without suffix."
+            message = (
+                f"{folder.root / table}: {some(strange)}: no case has this name. Names are those of the images, without suffix."
+            )
             yield Finding(level, "table", "", message)
     if folder.about and (forgotten := sorted(names - set(folder.about))) and names & set(folder.about):
-        some = ", ".join(forgotten[:5]) + (f" and {len(forgotten) - 5} more" if len(forgotten) > 5 else "")
-        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} says nothing of {some}.")
+        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} says nothing of {some(forgotten)}.")
 
 
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
@@ -233,7 +233,9 @@ def _ignored(folder: DataFolder) -> Iterator[Finding]:
         others = [p.name for p in sorted(parent.iterdir()) if p.is_file() and not p.name.startswith(".") and not suffix_of(p)]
         others = [name for name in others if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]
         if others:
-            listed = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
             yield Finding(
-                "warning", "ignored", "", f"{parent}: files of no format that is known: {listed}. Convert them, if they matter."
+                "warning",
+                "ignored",
+                "",
+                f"{parent}: files of no format that is known: {some(others)}. Convert them, if they matter.",
             )

@@ -61,6 +61,11 @@ class CaseFacts:
     object_size: float
     digest: str
 
+    @property
+    def foreground(self) -> float:
+        """The share of the voxels that are of a class."""
+        return 1 - self.voxels.get(0, 0) / max(1, sum(self.voxels.values()))
+
 
 @dataclass(frozen=True)
 class Check:

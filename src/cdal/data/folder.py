@@ -23,7 +23,7 @@ from typing import Any
 
 from cdal.data.formats import SUFFIXES, stem_of, suffix_of
 from cdal.data.labels import with_values
-from cdal.errors import UserError
+from cdal.errors import UserError, some
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _RATER = re.compile(r"^rater\d+$")
@@ -216,8 +216,7 @@ def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
 
 def _note_partners(problems: list[str], names: list[str], what: str, folder: Path) -> None:
     if names:
-        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        problems.append(f"{what}: {listed}. Put the missing files of the same name into {folder}, or take these away.")
+        problems.append(f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or take these away.")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class Image:
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
+def result_suffix(suffix: str) -> str:
+    """The suffix of results for an image of this one: lossless, and one file."""
+    return {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
+
+
 def image_digest(image: Image) -> str:
     """A checksum of shape and numbers, whatever format they came in."""
     return hashlib.sha256(repr(image.shape).encode() + image.array.tobytes()).hexdigest()[:16]

@@ -9,7 +9,7 @@ from pathlib import Path
 from cdal.data.cases import read_channels
 from cdal.data.folder import CHANNEL, CaseFiles
 from cdal.data.formats import SUFFIXES, stem_of, suffix_of
-from cdal.data.image import Image
+from cdal.data.image import Image, result_suffix
 from cdal.data.regions import SLIDES
 from cdal.errors import UserError
 
@@ -93,11 +93,6 @@ def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
         for (_, name, suffix), files in whole.items()
     ]
     return [one for one in inputs if one.path not in used] + together
-
-
-def result_suffix(suffix: str) -> str:
-    """The suffix of a mask for an image of this one: lossless, and one file."""
-    return {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
 
 
 def _of_file(path: Path) -> Input:

@@ -12,9 +12,8 @@ import numpy as np
 import tifffile
 
 from cdal.data.formats import suffix_of
-from cdal.data.formats.tiff import largest_series, resolution, upside_down
+from cdal.data.formats.tiff import appearance, has_alpha, largest_series, resolution_tags, upside_down
 from cdal.data.image import Image
-from cdal.data.palette import PALETTE
 from cdal.errors import UserError
 from cdal.files import replacing
 
@@ -121,11 +120,8 @@ class _Tiff:
     def __init__(self, path: Path, page: Any, scratch: Path) -> None:
         self.page, self.shape, self.stored = page, (int(page.shape[0]), int(page.shape[1])), np.dtype(page.dtype)
         samples = page.shape[2] if len(page.shape) == 3 else 1
-        alpha = any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in page.extrasamples)
-        self.samples, self.channels = samples, samples - 1 if alpha and samples in (2, 4) else samples
-        names = ("XResolution", "YResolution", "ResolutionUnit")
-        header = {name: page.tags[name].value for name in names if name in page.tags}
-        self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), header, self.stored)
+        self.samples, self.channels = samples, samples - 1 if has_alpha(page) and samples in (2, 4) else samples
+        self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), resolution_tags(page), self.stored)
         self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         self.decoded: RowStore | None = None
         if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > _LARGEST_STRIP:
@@ -228,9 +224,6 @@ def write_tiled(path: Path, store: RowStore, height: int, like: Image, labels: b
                 tile[: part.shape[0], : part.shape[1]] = part
                 yield tile
 
-    options: dict[str, Any] = {"photometric": "minisblack"}
-    if labels and store.kind == np.uint8:
-        options = {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
     big = height * store.width * store.kind.itemsize > 2**31
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=big) as writer:
         writer.write(
@@ -238,8 +231,5 @@ def write_tiled(path: Path, store: RowStore, height: int, like: Image, labels: b
             shape=(height, store.width),
             dtype=store.kind,
             tile=(_TILE, _TILE),
-            compression="zlib",
-            metadata=None,
-            **options,
-            **resolution(like.header),
+            **appearance(like.header, labels and store.kind == np.uint8),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.segmenters import PAPER
+from cdal.recipes.segmenters import PAPER, paper_training
 
 
 def cxr() -> Recipe:
@@ -39,15 +39,5 @@ def cxr_paper() -> Recipe:
             ours.data, partition="cxr-paper-folds", protocols=("cxr-256", "own-grid"), rotation=22.0, scaling=0.25, intensity=0.0
         ),
         segmenter=replace(PAPER, channels=(56, 56, 112, 112), latent=100, attention_downsample=16),
-        training=TrainingSettings(
-            steps=30000,
-            batch=4,
-            learning_rate=2e-4,
-            discriminator_learning_rate=1e-5,
-            betas=(0.5, 0.9),
-            weight_decay=0.0,
-            precision="32",
-            validation_votes=1,
-            validate_every=1000,
-        ),
+        training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000), 2e-4, 1e-5),
     )

@@ -62,7 +62,7 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
         raise UserError(f"{checked.folder.root}: expected at least 3 cases (training, validation and test); it holds {len(facts)}.")
     small = _objects_are_small(facts)
     data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)
-    rare = median(1 - fact.voxels.get(0, 0) / max(1, sum(fact.voxels.values())) for fact in facts)
+    rare = median(fact.foreground for fact in facts)
     if rare < _RARE:
         data = replace(data, foreground=0.33)
         reasons["data.foreground"] = f"the foreground is {rare:.1%} of an image: a third of the patches are centred on it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.segmenters import PAPER
+from cdal.recipes.segmenters import PAPER, paper_training
 
 
 def monuseg() -> Recipe:
@@ -48,15 +48,5 @@ def monuseg_paper() -> Recipe:
         segmenter=replace(
             PAPER, channels=(120, 120, 240, 240, 240), latent=100, timesteps=4, sampling_timesteps=4, attention_downsample=8
         ),
-        training=TrainingSettings(
-            steps=30000,
-            batch=4,
-            learning_rate=2e-4,
-            discriminator_learning_rate=1e-4,
-            betas=(0.5, 0.9),
-            weight_decay=0.0,
-            precision="32",
-            validation_votes=1,
-            validate_every=1000,
-        ),
+        training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000), 2e-4, 1e-4),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cdal.errors import UserError
-from cdal.recipe import CDALSettings, Recipe, UNetSettings
+from cdal.recipe import CDALSettings, Recipe, TrainingSettings, UNetSettings
 
 PAPER = CDALSettings(
     generator="paper",
@@ -71,13 +71,18 @@ def _paper(recipe: Recipe) -> Recipe:
         recipe,
         data=replace(data, neighbours=0, flips=()),
         segmenter=PAPER,
-        training=replace(
-            training,
-            learning_rate=1.6e-4,
-            discriminator_learning_rate=1.25e-4,
-            betas=(0.5, 0.9),
-            weight_decay=0.0,
-            precision="32",
-            validation_votes=1,
-        ),
+        training=paper_training(training, 1.6e-4, 1.25e-4),
+    )
+
+
+def paper_training(training: TrainingSettings, learning_rate: float, discriminator_learning_rate: float) -> TrainingSettings:
+    """The paper's optimiser in place of ours; its learning rates differ by data set."""
+    return replace(
+        training,
+        learning_rate=learning_rate,
+        discriminator_learning_rate=discriminator_learning_rate,
+        betas=(0.5, 0.9),
+        weight_decay=0.0,
+        precision="32",
+        validation_votes=1,
     )

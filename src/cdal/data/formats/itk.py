@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
 
-from cdal.data.image import LPS, Image, invertible, need_size
+from cdal.data.image import LPS, Image, invertible, need_size, result_suffix
 from cdal.errors import UserError
 from cdal.files import replacing
-
-_ONE_FILE = {".nhdr": ".nrrd", ".mhd": ".mha"}
 
 
 def read_itk(path: Path, as_label: bool) -> Image:
@@ -38,7 +36,7 @@ def read_itk(path: Path, as_label: bool) -> Image:
         array = array.transpose(0, 3, 2, 1)
     suffix = path.suffix.lower()
     header = (image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    return Image(array, _affine(path, header) if len(size) == 3 else None, _ONE_FILE.get(suffix, suffix), header, stored.dtype)
+    return Image(array, _affine(path, header) if len(size) == 3 else None, result_suffix(suffix), header, stored.dtype)
 
 
 def write_itk(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from cdal.data.image import Image, need_size
+from cdal.data.image import Image, need_size, result_suffix
 from cdal.data.palette import PALETTE
 from cdal.errors import UserError
 from cdal.files import replacing
@@ -37,11 +37,10 @@ def read_picture(path: Path, as_label: bool) -> Image:
             Pillow.MAX_IMAGE_PIXELS = limit
     if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
         array = imagecodecs.png_decode(content)  # 16 bits a colour, of which Pillow keeps 8
-    suffix = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix.lower()
     stored = array.dtype
     array = array[..., :-1] if alpha else array
     array = array[..., :1] if resolved and (array == array[..., :1]).all() else array
-    return Image(channels_first(array), None, suffix, None, stored)
+    return Image(channels_first(array), None, result_suffix(path.suffix.lower()), None, stored)
 
 
 def write_picture(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:

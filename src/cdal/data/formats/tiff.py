@@ -36,8 +36,7 @@ def read_tiff(path: Path, as_label: bool) -> Image:
             raise UserError(f"{path}: expected gray or red, green and blue; its colours are {first.photometric.name}. Convert it.")
         if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             array = upside_down(array, first.bitspersample)
-        alpha = any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in first.extrasamples)
-        header = {name: first.tags[name].value for name in _RESOLUTION if name in first.tags}
+        alpha, header = has_alpha(first), resolution_tags(first)
     stored = array.dtype
     if array.dtype == bool:
         array = array.astype(np.uint8)
@@ -63,11 +62,8 @@ def write_tiff(path: Path, array: np.ndarray, like: Image, labels: bool) -> None
     if len(like.shape) == 3:
         array = np.moveaxis(array, -1, -3)
         array = array.reshape(-1, *array.shape[-2:])
-    options: dict[str, Any] = {"photometric": "minisblack"}
-    if labels and array.dtype == np.uint8:
-        options = {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
     with replacing(path) as temporary:
-        tifffile.imwrite(temporary, array, compression="zlib", metadata=None, **options, **resolution(like.header))
+        tifffile.imwrite(temporary, array, **appearance(like.header, labels and array.dtype == np.uint8))
 
 
 def largest_series(file: tifffile.TiffFile) -> Any:
@@ -85,11 +81,24 @@ def upside_down(array: np.ndarray, bits: Any) -> np.ndarray:
     return (top - array).astype(array.dtype)
 
 
-def resolution(header: Any) -> dict[str, Any]:
-    """What the input says of its pixels' size, for its mask to say too."""
+def has_alpha(page: Any) -> bool:
+    """Whether the last sample of a page's pixels is their opacity."""
+    return any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in page.extrasamples)
+
+
+def resolution_tags(page: Any) -> dict[str, Any]:
+    """What a page says of its pixels' size."""
+    return {name: page.tags[name].value for name in _RESOLUTION if name in page.tags}
+
+
+def appearance(header: Any, coloured: bool) -> dict[str, Any]:
+    """Tifffile's options for a result: compressed, with a palette if it is to be coloured, its pixels as large as the input's."""
+    options: dict[str, Any] = {"compression": "zlib", "metadata": None, "photometric": "minisblack"}
+    if coloured:
+        options |= {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
     if not isinstance(header, dict) or not {"XResolution", "YResolution"} <= set(header):
-        return {}
-    return {
+        return options
+    return options | {
         "resolution": (header["XResolution"], header["YResolution"]),
         "resolutionunit": int(header.get("ResolutionUnit", 1)),
     }
