@@ -42,7 +42,7 @@ def main() -> None:
     heads = ("trained", "Dice", "energy distance", "of its coarse segmentation", "rank correlation of the spread")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for name, fields in ROWS.items():
-        recipe = with_segmenter(find_recipe("phantoms"), "unet" if fields is None else "cdal")
+        recipe = with_segmenter(find_recipe("phantoms"), "cdal-unet" if fields is None else "cdal")
         recipe = override(recipe, ["--training.minutes=null", f"--training.steps={options.steps}", *(fields or [])])
         model = train(recipe, data, options.out / name.replace(" ", "-").replace(",", ""))
         summary = evaluate(model, data, votes=1 if fields is None else VOTES).summary()

@@ -24,6 +24,7 @@ from cdal.cli import main
 from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
+from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
@@ -31,7 +32,7 @@ from cdal.metrics import count, spread
 from cdal.model_file import ModelHeader, save_model
 from cdal.prediction import predict
 from cdal.predictor import load
-from cdal.recipe import DataSettings, Recipe, UNetSettings
+from cdal.recipe import DataSettings, Recipe
 from conftest import small_recipe
 
 SHAPE = (14, 19, 11)
@@ -485,7 +486,7 @@ def test_a_model_of_one_channel_refuses_three(trained: Path, tmp_path: Path):
 
 
 def test_a_plain_network_has_no_timesteps(tmp_path: Path):
-    recipe = Recipe("x", DataSettings(spatial_dims=2, size=(32, 32)), UNetSettings(channels=(8, 12, 16)))
+    recipe = Recipe("x", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(8, 12, 16)))
     segmenter = build_segmenter(recipe, 1, 2)
     header = ModelHeader(recipe, ("background", "a"), 1)
     save_model(tmp_path / "m.safetensors", segmenter.network.state_dict(), header)

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cdal.diffusion.settings import ImageUNetSettings
 from cdal.inference import draw_votes
-from cdal.recipe import DataSettings, Recipe, UNetSettings
+from cdal.recipe import DataSettings, Recipe
 from segmenters import Brightness
 
 
 def recipe(dims: int, size: tuple[int, ...], **data: object) -> Recipe:
-    return Recipe("x", DataSettings(spatial_dims=dims, size=size, **data), UNetSettings(channels=(8, 16, 32)))
+    return Recipe("x", DataSettings(spatial_dims=dims, size=size, **data), ImageUNetSettings(channels=(8, 16, 32)))
 
 
 @pytest.mark.parametrize(

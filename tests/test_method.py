@@ -18,10 +18,10 @@ from cdal.data.batch import Batch
 from cdal.diffusion.attention import attention_map
 from cdal.diffusion.cdal import CDAL, label_channels, to_probabilities
 from cdal.diffusion.schedule import diffuse, make_schedule
+from cdal.diffusion.settings import ImageUNetSettings, paper
 from cdal.factory import build_segmenter
 from cdal.losses import dice_and_cross_entropy, energy_score
-from cdal.recipe import CDALSettings, UNetSettings
-from cdal.recipes import PAPER
+from cdal.recipe import CDALSettings
 from cdal.segmenter import one_hot
 from conftest import small_recipe
 
@@ -207,7 +207,7 @@ def test_the_gradient_penalty_is_half_the_squared_gradient(rng: torch.Generator)
 
 def test_the_paper_is_the_squared_error_of_equation_4(rng: torch.Generator):
     """With no discriminator (attention none) the paper's loss is that of a prediction from q(x_t | x_0), draw by draw."""
-    settings = replace(PAPER, channels=(8, 12, 16), embedding=16, latent=4, attention="none")
+    settings = replace(paper(), channels=(8, 12, 16), embedding=16, latent=4, attention="none")
     recipe = replace(small_recipe(), segmenter=settings)
     torch.manual_seed(0)
     segmenter, batch = build_segmenter(recipe, 1, 2, training=True), make_batch()
@@ -303,7 +303,7 @@ def test_the_image_is_encoded_once(rng: torch.Generator):
 
 
 def test_a_plain_network_is_a_segmenter_too(rng: torch.Generator):
-    segmenter = build_segmenter(replace(small_recipe(), segmenter=UNetSettings(channels=(8, 12, 16))), 1, 3)
+    segmenter = build_segmenter(replace(small_recipe(), segmenter=ImageUNetSettings(channels=(8, 12, 16))), 1, 3)
     (turn,) = segmenter.turns(make_batch(3), rng, 0)
     assert turn.player == segmenter.predictor
     assert segmenter.sample(make_batch(3).image, 5, rng).shape == (1, 4, 3, 32, 32)

@@ -26,13 +26,14 @@ from cdal.data.image import Image
 from cdal.data.intensities import Scale
 from cdal.data.objects import number_objects, write_geojson
 from cdal.data.regions import InMemory, RowStore, open_regions, write_tiled
+from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
 from cdal.inference import draw_votes
 from cdal.model_file import ModelHeader, save_model
 from cdal.prediction import predict
 from cdal.predictor import load
-from cdal.recipe import DataSettings, Recipe, UNetSettings
+from cdal.recipe import DataSettings, Recipe
 from cdal.streaming import measure, stream_votes
 from conftest import SHARED, small_recipe
 
@@ -152,7 +153,7 @@ def test_rows_become_a_tiled_tiff(labels: bool, tmp_path: Path):
 
 def recipe(**data: object) -> Recipe:
     return Recipe(
-        "x", DataSettings(**{"spatial_dims": 2, "size": (32, 32), "channels": 1, **data}), UNetSettings(channels=(4, 8, 8))
+        "x", DataSettings(**{"spatial_dims": 2, "size": (32, 32), "channels": 1, **data}), ImageUNetSettings(channels=(4, 8, 8))
     )
 
 

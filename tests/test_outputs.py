@@ -17,9 +17,10 @@ from PIL import Image as Pillow
 
 import cdal.predictor
 from cdal.cli import main
+from cdal.diffusion.settings import ImageUNetSettings
 from cdal.factory import build_segmenter
 from cdal.model_file import ModelHeader, save_model
-from cdal.recipe import DataSettings, Recipe, UNetSettings
+from cdal.recipe import DataSettings, Recipe
 from files import ball, save_nifti, write_series
 from segmenters import Brightness
 
@@ -30,7 +31,7 @@ SHAPE = (20, 22, 18)
 @pytest.fixture
 def bright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A 2D model of one channel that finds what is brighter than the mean."""
-    recipe = Recipe("bright", DataSettings(spatial_dims=2, size=(32, 32)), UNetSettings(channels=(4, 8, 8)))
+    recipe = Recipe("bright", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(4, 8, 8)))
     header = ModelHeader(recipe, ("background", "ball"), 1)
     path = tmp_path / "bright.safetensors"
     save_model(path, build_segmenter(recipe, 1, 2).network.state_dict(), header)
@@ -121,7 +122,7 @@ def test_objects_of_a_picture_and_none_of_a_volume(bright: Path, tmp_path: Path)
 
 
 def test_channels_in_files_of_their_own_are_one_image(tmp_path: Path):
-    recipe = Recipe("two", DataSettings(spatial_dims=2, size=(32, 32)), UNetSettings(channels=(4, 8, 8)))
+    recipe = Recipe("two", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(4, 8, 8)))
     torch.manual_seed(0)
     network = build_segmenter(recipe, 2, 2).network
     save_model(tmp_path / "two.safetensors", network.state_dict(), ModelHeader(recipe, ("background", "ball"), 2))

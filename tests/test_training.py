@@ -23,11 +23,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cdal.checkpoint import load_checkpoint
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
+from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.files import sole_writer
 from cdal.model_file import ModelHeader, find_model, load_model, read_header, save_model
 from cdal.progress import TrainingProgress
-from cdal.recipe import Recipe, UNetSettings, load_recipe, to_yaml
+from cdal.recipe import Recipe, load_recipe, to_yaml
 from cdal.run_folder import claim, read_log
 from cdal.segmenter import Supervised
 from cdal.training import train
@@ -178,7 +179,7 @@ def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path)
 
 
 def test_other_settings_train_too(phantoms: Path, tmp_path: Path):
-    recipe = replace(small_recipe(steps=3), segmenter=UNetSettings(channels=(8, 12, 16)))
+    recipe = replace(small_recipe(steps=3), segmenter=ImageUNetSettings(channels=(8, 12, 16)))
     segmenter, _ = load_model(train(recipe, phantoms, tmp_path / "unet", "cpu"))
     assert isinstance(segmenter, Supervised)
     bf16 = small_recipe(steps=3, precision="bf16")

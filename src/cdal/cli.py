@@ -239,7 +239,8 @@ def info(options: Namespace) -> int:
     from cdal.model_file import find_model, read_header, shipped_models
     from cdal.protocols import PROTOCOLS
     from cdal.recipe import to_dict
-    from cdal.recipes import DERIVED, RECIPES, SEGMENTERS
+    from cdal.recipes import DERIVED, RECIPES
+    from cdal.systems import SYSTEMS
 
     if options.model is not None:
         path = find_model(options.model)
@@ -249,7 +250,7 @@ def info(options: Namespace) -> int:
         values = {
             "version": __version__,
             "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()} | DERIVED,
-            "segmenters": SEGMENTERS,
+            "segmenters": {name: system.about for name, system in SYSTEMS.items()},
             "scoring": {name: protocol.about for name, protocol in PROTOCOLS.items()},
             "models": {name: str(path) for name, path in shipped_models().items()},
         }

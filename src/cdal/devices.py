@@ -34,3 +34,8 @@ def native_bf16(device: torch.device) -> bool:
     # PyTorch tells of no processor instructions in public; where these names are gone, float32 is taken.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def wants_bf16(precision: str, device: torch.device) -> bool:
+    """Whether networks compute in bf16 on a device, for a recipe's `training.precision`."""
+    return precision == "bf16" or (precision == "auto" and native_bf16(device))

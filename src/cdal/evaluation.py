@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cdal import __version__
+from cdal.cost import parameters, peak_memory
 from cdal.data.cases import read_case, read_channels
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.grid import resized
 from cdal.data.image import Image, image_digest
 from cdal.data.partition import split_cases
+from cdal.devices import wants_bf16
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import DISTANCES, SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
@@ -44,6 +49,8 @@ class Evaluation:
         classes: names without the background.
         protocol: what the scores were made with.
         failed: a message for each case that could not be read; the scores are without it.
+        cost: `parameters`; `gigaflops` of the first case, with all its votes and windows: convolutions and matrix products;
+            `peak_memory` of this process in GiB; what the `training` cost, see `ModelHeader`.
     """
 
     rows: list[dict[str, Any]]
@@ -51,6 +58,7 @@ class Evaluation:
     classes: tuple[str, ...]
     protocol: dict[str, Any]
     failed: dict[str, str]
+    cost: dict[str, Any]
 
     def values(self, score: str, name: str | None = None, scoring: str | None = None) -> np.ndarray:
         """A score of every case, of one class or averaged over the classes; by the first protocol where none is said."""
@@ -82,6 +90,7 @@ class Evaluation:
             **means(first),
             "seconds_per_case": float(np.median(seconds)),
             "protocol": {"scoring": first, **self.protocol},
+            "cost": self.cost,
             "failed": self.failed,
         }
         if others:
@@ -141,17 +150,22 @@ def evaluate(
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
-    evaluation = Evaluation([], [], folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {})
+    evaluation = Evaluation([], [], folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {}, {})
+    truths = hashlib.sha256()
     for case in cases:
         try:
             image, labels = read_case(case, folder)
             began = time.perf_counter()
-            prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
+            with nullcontext() if evaluation.rows else FlopCounterMode(display=False) as operations:
+                prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
+            if operations is not None:
+                evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
         except UserError as error:
             evaluation.failed[case.name] = str(error)
         else:
             raters = np.stack([label.array[0] for label in labels])
+            truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
             evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
             if len(labels) > 1:
                 evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
@@ -159,6 +173,10 @@ def evaluate(
         on_progress(case.name, len(cases))
     if not evaluation.rows:
         raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
+    evaluation.protocol["truth"] = truths.hexdigest()[:16]
+    evaluation.cost.update(
+        parameters=parameters(predictor.segmenter), peak_memory=peak_memory(), training=predictor.header.training
+    )
     if out is not None:
         _write(evaluation, Path(out))
     return evaluation
@@ -282,11 +300,12 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
         "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",
         "window": list(recipe.data.size),
         "overlap": recipe.data.overlap,
-        "timesteps": recipe.segmenter.sampling_timesteps if isinstance(recipe.segmenter, CDALSettings) else None,
+        "timesteps": recipe.segmenter.diffusion_steps,
         "flips": list(recipe.data.flips),
         "intervals": "95 %, bootstrap over cases, which are taken as independent",
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
         "device": str(predictor.segmenter.device),
+        "precision": "bf16" if wants_bf16(recipe.training.precision, predictor.segmenter.device) else "float32",
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
         "version": __version__,

@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from cdal.data.cases import slices_with_neighbours
+from cdal.devices import wants_bf16
 from cdal.recipe import DataSettings, Recipe
 from cdal.segmenter import Segmenter
 
@@ -37,7 +38,7 @@ def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, 
         Probabilities `[V, K, *S]` on the CPU, float32.
     """
     data = recipe.data
-    multiple = 2 ** (len(recipe.segmenter.channels) - 1)
+    multiple = recipe.segmenter.multiple(data)
 
     def draw(x: Tensor) -> Tensor:
         return draw_window(segmenter, x, recipe, votes, rng)
@@ -53,17 +54,24 @@ def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, 
 def draw_window(segmenter: Segmenter, window: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
     """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`, on the CPU, float32.
 
-    Vote v sees the image through flip number v mod n of the n that the recipe allows.
+    Vote v sees the image through flip number v mod n of the n that the recipe allows. The network computes in the recipe's
+    precision, as at validation.
     """
+    by_flip = []
+    for flip, share in votes_by_flip(segmenter, recipe, votes):
+        seen = window.flip([2 + axis for axis in flip]).to(segmenter.device)
+        with torch.autocast(seen.device.type, torch.bfloat16, enabled=wants_bf16(recipe.training.precision, seen.device)):
+            drawn = segmenter.sample(seen, share, rng).float().cpu()
+        by_flip.append(drawn.flip([3 + axis for axis in flip]))
+    count = len(by_flip)
+    return torch.stack([by_flip[v % count][v // count] for v in range(sum(map(len, by_flip)))])
+
+
+def votes_by_flip(segmenter: Segmenter, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
+    """The mirror images that are segmented, and how many votes are drawn of each."""
     flips = _flip_sets(recipe.data.flips)
     votes = votes_drawn(segmenter, recipe, votes)
-    by_flip = []
-    for i, flip in enumerate(flips[:votes]):
-        share = len(range(i, votes, len(flips)))
-        seen = window.flip([2 + axis for axis in flip]).to(segmenter.device)
-        drawn = segmenter.sample(seen, share, rng).float().cpu()
-        by_flip.append(drawn.flip([3 + axis for axis in flip]))
-    return torch.stack([by_flip[v % len(flips)][v // len(flips)] for v in range(votes)])
+    return [(flip, len(range(i, votes, len(flips)))) for i, flip in enumerate(flips[:votes])]
 
 
 def votes_drawn(segmenter: Segmenter, recipe: Recipe, votes: int) -> int:

@@ -19,7 +19,6 @@ from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.outputs import OUTPUTS, write_by_region, write_outputs
 from cdal.predictor import Predictor, load, need_votes
-from cdal.recipe import CDALSettings
 
 _RECORD = "predictions.json"
 
@@ -179,7 +178,7 @@ def _segment(
         **written,
         "recipe": predictor.recipe.name,
         "segmenter": settings.name,
-        "timesteps": settings.sampling_timesteps if isinstance(settings, CDALSettings) else None,
+        "timesteps": settings.diffusion_steps,
         "seed": seed,
         "seconds": round(time.perf_counter() - began, 3),
     }

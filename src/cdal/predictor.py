@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from cdal.errors import UserError
 from cdal.inference import draw_votes, votes_drawn
 from cdal.metrics import spread
 from cdal.model_file import ModelHeader, find_model, load_model, read_header
-from cdal.recipe import CDALSettings, Recipe
+from cdal.recipe import Recipe, override
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 from cdal.streaming import measure, stream_votes
@@ -205,9 +205,9 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
     path = find_model(model)
     recipe = read_header(path).recipe
     if timesteps is not None:
-        if not isinstance(recipe.segmenter, CDALSettings):
+        if recipe.segmenter.diffusion_steps is None:
             raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
-        recipe = replace(recipe, segmenter=replace(recipe.segmenter, sampling_timesteps=timesteps))
+        recipe = override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
     segmenter, header = load_model(path, recipe, str(find_device(device)))
     return Predictor(segmenter, header, recipe)
 

@@ -7,7 +7,7 @@ of space.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdal.data.batch import Batch
+from cdal.errors import UserError
 from cdal.losses import dice_and_cross_entropy
 
 
@@ -79,40 +80,68 @@ class Segmenter(nn.Module, ABC):
         return next(self.parameters()).device
 
 
+Loss = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Terms of a loss, from logits `[B, K, *S]` in float32 and the one-hot truth."""
+
+
+def dice_and_cross_entropy_of_logits(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:
+    """See `cdal.losses.dice_and_cross_entropy`."""
+    return dice_and_cross_entropy(logits.softmax(dim=1), truth)
+
+
 class Supervised(Segmenter):
     """A plain network as a segmenter: one player, one turn, one vote.
 
     Args:
-        network: `[B, C, *S] -> [B, K, *S]` logits.
+        network: `[B, C, *S] -> [B, K, *S]` logits. In training it may give several (deep supervision), the final one first.
         classes: K.
+        loss: Dice and cross-entropy if not given.
+        decay: weight of each further output in units of the one before it; the weights add up to 1.
     """
 
     predictor = "network"
 
-    def __init__(self, network: nn.Module, classes: int) -> None:
+    def __init__(self, network: nn.Module, classes: int, loss: Loss = dice_and_cross_entropy_of_logits, decay: float = 1.0) -> None:
         super().__init__()
-        self.network = network
-        self.classes = classes
+        self.network, self.classes, self.loss, self.decay = network, classes, loss, decay
 
     def players(self) -> dict[str, nn.Module]:
         """See `Segmenter.players`."""
         return {"network": self.network}
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """Dice and cross-entropy; see `Segmenter.turns`."""
-        probabilities = self.network(batch.image).float().softmax(dim=1)
-        terms = dice_and_cross_entropy(probabilities, one_hot(batch.label, self.classes))
+        """The loss of every output; see `Segmenter.turns`."""
+        truth = one_hot(batch.label, self.classes)
+        outputs = self._outputs(batch.image)
+        weights = [self.decay**i for i in range(len(outputs))]
+        terms: dict[str, Tensor] = {}
+        for weight, logits in zip(weights, outputs, strict=True):
+            for name, value in self.loss(logits, truth).items():
+                terms[name] = terms.get(name, 0) + weight / sum(weights) * value
         yield turn("network", terms)
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         """See `Segmenter.sample`; there is one vote."""
-        return self.network(image).float().softmax(dim=1)[None]
+        return self._outputs(image)[0].softmax(dim=1)[None]
 
     @property
     def stochastic(self) -> bool:
         """Never."""
         return False
+
+    def _outputs(self, image: Tensor) -> list[Tensor]:
+        output = self.network(image)
+        outputs = [output] if isinstance(output, Tensor) else list(output)
+        expected = (len(image), self.classes, *image.shape[2:])
+        for logits in outputs:
+            if not isinstance(logits, Tensor) or logits.shape != expected:
+                came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                raise UserError(
+                    f"the network {type(self.network).__name__} must give logits of shape {expected} (batch, classes, space) for "
+                    f"an image of shape {tuple(image.shape)}; it gave {came}."
+                )
+        return [logits.float() for logits in outputs]
 
 
 def one_hot(label: Tensor, classes: int) -> Tensor:

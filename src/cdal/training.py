@@ -20,18 +20,19 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from cdal.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from cdal.cost import peak_memory
 from cdal.data.batch import Batch
 from cdal.data.cases import BatchSource, Case, fingerprint, load_cases
 from cdal.data.check import Check, check_folder
 from cdal.data.folder import DataFolder
 from cdal.data.partition import Split, split_cases
-from cdal.devices import find_device, native_bf16
+from cdal.devices import find_device, wants_bf16
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
 from cdal.files import sole_writer
 from cdal.inference import draw_votes
 from cdal.metrics import count
-from cdal.model_file import SUFFIX, ModelHeader, save_model
+from cdal.model_file import SUFFIX, ModelHeader, amend_header, save_model
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
 from cdal.run_folder import Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
@@ -92,7 +93,7 @@ def train(
 def make_fabric(recipe: Recipe, device: str) -> Fabric:
     """Device and precision, see `find_device` and `TrainingSettings.precision`."""
     chosen, precision = find_device(device), recipe.training.precision
-    bf16 = precision == "bf16" or (precision == "auto" and native_bf16(chosen) and _bf16_is_sound(recipe, chosen))
+    bf16 = wants_bf16(precision, chosen) and (precision == "bf16" or _bf16_is_sound(recipe, chosen))
     return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
 
 
@@ -104,7 +105,7 @@ def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
     data, settings = recipe.data, recipe.segmenter
     if device.type != "cpu" or data.spatial_dims == 2:
         return True
-    smallest = math.ceil(min(data.size) / 2 ** (len(settings.channels) - 1))
+    smallest = math.ceil(min(data.size) / settings.multiple(data))
     if isinstance(settings, CDALSettings):
         judged = min(data.size) / settings.discriminator_fold / 2 ** (len(settings.discriminator_channels) - 1)
         smallest = min(smallest, math.ceil(judged))
@@ -125,7 +126,8 @@ class _Run:
         fabric: Fabric,
     ) -> None:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
-        train_cases, self.validation = cases[: len(split.train)], cases[len(split.train) :]
+        train_cases = cases[: len(split.train)]
+        self.validation = _some_of(cases[len(split.train) :], self.settings.validation_cases)
         self.classes, self.licence = folder.classes, folder.licence
         self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
         self.data: dict[str, Any] = {
@@ -139,7 +141,9 @@ class _Run:
         self.segmenter = build_segmenter(recipe, self.channels, len(self.classes), training=True).to(fabric.device)
         self.players = self.segmenter.players()
         self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
-        self.average = AveragedModel(self.players[self.segmenter.predictor], multi_avg_fn=_average(self.settings.ema))
+        # Buffers too: the statistics of batch normalisation belong to the weights they were measured with.
+        predictor = self.players[self.segmenter.predictor]
+        self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
         fresh = Checkpoint(fingerprint=f"{fingerprint(cases)} {', '.join(self.classes)}")
         self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
         if self.state.fingerprint != fresh.fingerprint:
@@ -166,7 +170,18 @@ class _Run:
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
+        if state.step > first:
+            amend_header(self.out / f"model{SUFFIX}", training=self._cost())
         self.log.close()
+
+    def _cost(self) -> dict[str, Any]:
+        return {
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds, 1),
+            "peak_memory": peak_memory(),
+            "device": str(self.fabric.device),
+            "threads": torch.get_num_threads(),
+        }
 
     def checkpoint(self) -> None:
         """Write all that is needed to go on from here, and draw the learning curve."""
@@ -235,8 +250,7 @@ class _Run:
         """Dice of the averaged weights on the validation cases; the best so far becomes the model file."""
         state = self.state
         segmenter = self._averaged()
-        with self.fabric.autocast():
-            state.scores = validation_dice(segmenter, self.validation, self.classes, self.recipe)
+        state.scores = validation_dice(segmenter, self.validation, self.classes, self.recipe)
         mean = sum(state.scores.values()) / len(state.scores)
         self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
         if mean > state.best:
@@ -265,6 +279,13 @@ def validation_dice(segmenter: Segmenter, cases: Sequence[Case], classes: Sequen
     return {name: total / len(cases) for name, total in totals.items()}
 
 
+def _some_of(cases: Sequence[Case], count: int | None) -> Sequence[Case]:
+    """So many of the cases, evenly taken; all where there are no more."""
+    if count is None or count >= len(cases):
+        return cases
+    return [cases[i * len(cases) // count] for i in range(count)]
+
+
 def _optimiser(name: str, player: nn.Module, run: _Run) -> torch.optim.Optimizer:
     """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent."""
     settings = run.settings
@@ -285,7 +306,10 @@ def _average(decay: float) -> Callable[[Any, Any, Any], None]:
     @torch.no_grad()
     def update(averaged: Any, current: Any, steps: Any) -> None:
         now = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        torch._foreach_lerp_(averaged, current, 1 - now)
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - now)
+        else:  # a number of batches seen
+            torch._foreach_copy_(averaged, current)
 
     return update
 

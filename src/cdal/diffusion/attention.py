@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cdal.recipe import Attention
+from cdal.diffusion.settings import Attention
 
 
 def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: Attention, rng: torch.Generator) -> Tensor:

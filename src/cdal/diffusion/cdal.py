@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from cdal.data.batch import Batch
 from cdal.diffusion.attention import attention_map
 from cdal.diffusion.discriminator import Discriminator
-from cdal.diffusion.fast import to_x0
+from cdal.diffusion.fast import FastGenerator, to_x0
 from cdal.diffusion.generator import Features, Generator
+from cdal.diffusion.paper import PaperGenerator
 from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, sample_posterior
+from cdal.diffusion.settings import CDALSettings
 from cdal.losses import dice_and_cross_entropy, energy_score
-from cdal.recipe import CDALSettings
 from cdal.segmenter import Segmenter, Turn, one_hot, randn, sum_of, turn
 
 
@@ -46,7 +47,7 @@ class CDAL(Segmenter):
     @property
     def stochastic(self) -> bool:
         """Whenever there is a diffusion at all."""
-        return self.settings.sampling_timesteps > 0
+        return self.settings.stochastic
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """Algorithm 1: D on a real and a fake pair, then G on the attended label."""
@@ -56,6 +57,9 @@ class CDAL(Segmenter):
         x0 = label_channels(truth)
         t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
         features = self.generator.encode(batch.image)
+        if not self.settings.diffusion:
+            yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng))
+            return
 
         if self.discriminator is None:
             attended = x0
@@ -94,7 +98,9 @@ class CDAL(Segmenter):
         batch = image.shape[0]
         channels = 1 if self.classes == 2 else self.classes
         schedule = make_schedule(T, image.device)
+        votes = votes if self.stochastic else 1
         x_t = randn((votes * batch, channels, *image.shape[2:]), rng, image)
+        x_t = x_t if self.settings.diffusion else torch.zeros_like(x_t)
         x0 = x_t
         for step in range(T, 0, -1):
             t = torch.full((votes * batch,), step, device=image.device)
@@ -158,7 +164,11 @@ class CDAL(Segmenter):
         return gradient.square().flatten(1).sum(dim=1).mean() / 2
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
-        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`."""
+        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; for the controls a constant."""
+        if not self.settings.diffusion:
+            return like.new_zeros(count, self.settings.latent)
+        if self.settings.z == "constant":
+            return like.new_ones(count, self.settings.latent)
         return randn((count, self.settings.latent), rng, like)
 
 
@@ -178,3 +188,33 @@ def to_probabilities(x0: Tensor) -> Tensor:
 def _per_vote(x: Tensor, votes: int) -> Tensor:
     """`[B, ...] -> [V * B, ...]`, vote after vote."""
     return x.repeat(votes, *[1] * (x.dim() - 1))
+
+
+def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, classes: int, training: bool) -> CDAL:
+    """CDAL with random weights; arguments as those of `SegmenterSettings.build`."""
+    labels = 1 if classes == 2 else classes
+    generator: Generator
+    if settings.generator == "paper":
+        generator = PaperGenerator(spatial_dims, image_channels, labels, settings.channels, settings.latent, settings.embedding)
+    else:
+        generator = FastGenerator(
+            spatial_dims,
+            image_channels,
+            labels,
+            settings.channels,
+            settings.denoiser_channels,
+            settings.denoiser_blocks,
+            settings.latent,
+            settings.embedding,
+        )
+    discriminator = None
+    if training and (settings.attention != "none" or settings.adversarial > 0):
+        discriminator = Discriminator(
+            spatial_dims,
+            labels,
+            settings.discriminator_channels,
+            settings.embedding,
+            settings.discriminator_fold,
+            settings.attention_downsample,
+        )
+    return CDAL(generator, discriminator, classes, settings)

@@ -12,9 +12,9 @@ from cdal.recipes.cxr import cxr, cxr_paper
 from cdal.recipes.hippocampus import hippocampus, hippocampus_paper, hippocampus_slices
 from cdal.recipes.monuseg import monuseg, monuseg_paper
 from cdal.recipes.phantoms import phantoms
-from cdal.recipes.segmenters import PAPER, SEGMENTERS, with_segmenter
+from cdal.recipes.segmenters import with_segmenter
 
-__all__ = ["DERIVED", "PAPER", "RECIPES", "SEGMENTERS", "find_recipe", "with_segmenter"]
+__all__ = ["DERIVED", "RECIPES", "find_recipe", "with_segmenter"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "hippocampus": hippocampus,

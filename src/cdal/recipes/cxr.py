@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cdal.diffusion.settings import paper
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.segmenters import PAPER, paper_training
+from cdal.recipes.segmenters import paper_training
 
 
 def cxr() -> Recipe:
@@ -38,6 +39,6 @@ def cxr_paper() -> Recipe:
         data=replace(
             ours.data, partition="cxr-paper-folds", protocols=("cxr-256", "own-grid"), rotation=22.0, scaling=0.25, intensity=0.0
         ),
-        segmenter=replace(PAPER, channels=(56, 56, 112, 112), latent=100, attention_downsample=16),
+        segmenter=replace(paper(), channels=(56, 56, 112, 112), latent=100, attention_downsample=16),
         training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000), 2e-4, 1e-5),
     )

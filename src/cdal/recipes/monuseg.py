@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cdal.diffusion.settings import paper
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.segmenters import PAPER, paper_training
+from cdal.recipes.segmenters import paper_training
 
 
 def monuseg() -> Recipe:
@@ -46,7 +47,7 @@ def monuseg_paper() -> Recipe:
             ours.data, resize=(512, 512), overlap=0.0, protocols=("monuseg-512", "own-grid"), rotation=22.0, flips=(), stain=0.0
         ),
         segmenter=replace(
-            PAPER, channels=(120, 120, 240, 240, 240), latent=100, timesteps=4, sampling_timesteps=4, attention_downsample=8
+            paper(), channels=(120, 120, 240, 240, 240), latent=100, timesteps=4, sampling_timesteps=4, attention_downsample=8
         ),
         training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000), 2e-4, 1e-4),
     )

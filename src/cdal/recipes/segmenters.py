@@ -1,60 +1,77 @@
-"""The segmenters that a recipe can be given by name."""
+"""Recipes with another segmenter: what of the data and the training has to change for it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from cdal.diffusion.settings import CDALSettings, ImageUNetSettings, constant_z, deterministic
 from cdal.errors import UserError
-from cdal.recipe import CDALSettings, Recipe, TrainingSettings, UNetSettings
+from cdal.recipe import Recipe
+from cdal.settings import SegmenterSettings, TrainingSettings
+from cdal.systems import default_settings
 
-PAPER = CDALSettings(
-    generator="paper",
-    channels=(36, 72, 72),
-    latent=50,
-    embedding=256,
-    timesteps=2,
-    sampling_timesteps=2,
-    discriminator_channels=(64, 128, 128),
-    discriminator_fold=1,
-    attention="raw",
-    attention_downsample=4,
-    energy=0.0,
-    dice=0.0,
-    cross_entropy=0.0,
-    coarse=0.0,
-    adversarial=0.0,
-    training_votes=1,
-    recycling=0.0,
-    r1_every=10,
-)
-"""The method to the letter: the raw attention map and the squared error alone. For the hippocampus as large as the authors'."""
-
-SEGMENTERS: dict[str, str] = {
-    "cdal": "few-step conditional diffusion, encode once and denoise at a quarter of the resolution (the default)",
-    "cdal-paper": "Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice",
-    "unet": "the image network of cdal alone, with Dice and cross-entropy",
-}
-
-_SLICES_FOR_A_VOLUME = 16
+_SLICES_FOR_A_VOLUME = 8
 """Slices in a batch of a 2D network for each volume in a batch of a 3D one."""
 
 
 def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     """The recipe with another segmenter, in the form that suits the recipe's data.
 
+    Networks of two axes get volumes slice by slice; patches grow to the multiple that the network needs; segmenters without chance
+    that average mirror images have one vote for each that the recipe allows; the training takes over what the settings ask for.
+
     Raises:
-        UserError: there is no such segmenter.
+        UserError: there is no such segmenter, or it cannot see the recipe's data.
     """
-    if name not in SEGMENTERS:
-        raise UserError(f"no segmenter {name!r}. There are: {', '.join(SEGMENTERS)}.")
+    if name == recipe.segmenter.name:
+        return recipe
     if name == "cdal-paper":
         return _paper(recipe)
-    if name == "unet":
-        votes = 2 ** len(recipe.data.flips)
-        return replace(recipe, segmenter=UNetSettings(channels=recipe.segmenter.channels, votes=votes))
-    settings = recipe.segmenter
-    ours = isinstance(settings, CDALSettings) and settings.generator == "fast"
-    return recipe if ours else replace(recipe, segmenter=CDALSettings())
+    settings = _of_the_same_shape(default_settings(name), recipe.segmenter)
+    if recipe.data.spatial_dims not in settings.dims:
+        if 2 not in settings.dims:
+            raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
+        recipe = _slice_by_slice(recipe, settings.neighbours)
+    multiple = settings.multiple(recipe.data)
+    size = tuple(math.ceil(s / multiple) * multiple for s in recipe.data.size)
+    if settings.mirrors and not settings.stochastic:
+        settings = replace(settings, votes=2 ** len(recipe.data.flips))
+    votes = min(recipe.training.validation_votes, settings.votes)
+    return replace(
+        recipe,
+        data=replace(recipe.data, size=size),
+        segmenter=settings,
+        training=replace(recipe.training, **{"validation_votes": votes, **settings.training}),
+    )
+
+
+def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> SegmenterSettings:
+    """The controls of cDAL with the numbers that the recipe gives to cDAL itself, as they are to be compared with it."""
+    if not isinstance(ours, CDALSettings):
+        return settings
+    if settings.name == "cdal-deterministic":
+        return deterministic(ours)
+    if settings.name == "cdal-constant-z":
+        return constant_z(ours)
+    return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
+
+
+def _slice_by_slice(recipe: Recipe, neighbours: int) -> Recipe:
+    data, training = recipe.data, recipe.training
+    size = tuple(s for axis, s in enumerate(data.size) if axis != data.slice_axis)
+    flips = tuple(sorted({0, 1, 2} - {data.slice_axis})).index
+    return replace(
+        recipe,
+        data=replace(
+            data,
+            spatial_dims=2,
+            size=size,
+            neighbours=neighbours,
+            flips=tuple(flips(axis) for axis in data.flips if axis != data.slice_axis),
+        ),
+        training=replace(training, batch=training.batch * _SLICES_FOR_A_VOLUME),
+    )
 
 
 def _paper(recipe: Recipe) -> Recipe:
@@ -62,16 +79,13 @@ def _paper(recipe: Recipe) -> Recipe:
 
     Not the paper's: gradients are clipped, the learning rate follows a cosine, patches are rotated and scaled as the recipe says.
     """
-    data, training = recipe.data, recipe.training
-    if data.spatial_dims == 3:
-        size = tuple(s for axis, s in enumerate(data.size) if axis != data.slice_axis)
-        data = replace(data, spatial_dims=2, size=size)
-        training = replace(training, batch=training.batch * _SLICES_FOR_A_VOLUME)
+    if recipe.data.spatial_dims == 3:
+        recipe = _slice_by_slice(recipe, 0)
     return replace(
         recipe,
-        data=replace(data, neighbours=0, flips=()),
-        segmenter=PAPER,
-        training=paper_training(training, 1.6e-4, 1.25e-4),
+        data=replace(recipe.data, neighbours=0, flips=()),
+        segmenter=default_settings("cdal-paper"),
+        training=paper_training(recipe.training, 1.6e-4, 1.25e-4),
     )
 
 
@@ -83,6 +97,5 @@ def paper_training(training: TrainingSettings, learning_rate: float, discriminat
         discriminator_learning_rate=discriminator_learning_rate,
         betas=(0.5, 0.9),
         weight_decay=0.0,
-        precision="32",
         validation_votes=1,
     )

@@ -1,0 +1,103 @@
+"""A plain competitor at full strength: MONAI's DynUNet, shaped by the rules of nnU-Net.
+
+Isensee et al.: "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature Methods 18,
+2021: axes are halved until less than 8 voxels are left, an axis whose voxels are over twice as long as the shortest waits;
+features double from 32 up to 512 (2D) or 320 (3D); instance normalisation, leaky ReLU, deep supervision whose weights halve from
+level to level, Dice and cross-entropy.
+
+Ours: the recipe's patch, augmentation, optimiser and schedule in place of nnU-Net's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+
+from cdal.segmenter import Segmenter, Supervised
+from cdal.settings import DataSettings, SegmenterSettings, need
+
+_SMALLEST = 4
+_MOST_FEATURES = {2: 512, 3: 320}
+
+
+@dataclass(frozen=True)
+class DynUNetSettings(SegmenterSettings):
+    """DynUNet.
+
+    Attributes:
+        features: at full resolution.
+    """
+
+    name: str = "dynunet"
+    features: int = 32
+
+    mirrors = True
+
+    def multiple(self, data: DataSettings) -> int:
+        """What the axis that is halved most often needs."""
+        poolings = zip(*_strides(data)[1], strict=True)
+        return max(2 ** list(axis).count(2) for axis in poolings)
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.features", lambda features: features >= 1, "1 or more")
+        need(data, "data.size", lambda size: max(size) >= 2 * _SMALLEST, f"{2 * _SMALLEST} or more along some axis (dynunet)")
+
+    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+        """See `SegmenterSettings.build`."""
+        kernels, strides = _strides(data)
+        most = _MOST_FEATURES[data.spatial_dims]
+        network = DynUNet(
+            data.spatial_dims,
+            image_channels,
+            classes,
+            kernel_size=kernels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+            filters=[min(self.features * 2**level, max(most, self.features)) for level in range(len(strides))],
+            norm_name=("instance", {"affine": True}),
+            act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
+            deep_supervision=True,
+            deep_supr_num=max(1, len(strides) - 2),
+        )
+        return Supervised(_Outputs(network), classes, decay=0.5)
+
+
+class _Outputs(nn.Module):
+    """DynUNet stacks its outputs, all enlarged to full resolution, along an axis of their own in training."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> list[Tensor] | Tensor:
+        output: Tensor = self.network(image)
+        return list(output.unbind(dim=1)) if self.training else output
+
+
+def _strides(data: DataSettings) -> tuple[list[list[int]], list[list[int]]]:
+    """Kernel and stride of each level, by axis; the first level has stride 1."""
+    size = list(data.size)
+    spacing = list(data.spacing or (1.0, 1.0, 1.0))
+    if data.spatial_dims == 2:
+        spacing = [s for axis, s in enumerate(spacing) if axis != data.slice_axis]
+    kernels, strides = [_kernel(spacing)], [[1] * len(size)]
+    while True:
+        shortest = min(spacing)
+        stride = [
+            2 if s >= 2 * _SMALLEST and s % 2 == 0 and length < 2 * shortest else 1 for s, length in zip(size, spacing, strict=True)
+        ]
+        if max(stride) == 1:
+            return kernels, strides
+        size = [s // step for s, step in zip(size, stride, strict=True)]
+        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
+        strides.append(stride)
+        kernels.append(_kernel(spacing))
+
+
+def _kernel(spacing: list[float]) -> list[int]:
+    """Across slices that are still much thicker than pixels, no convolution."""
+    return [3 if length < 2 * min(spacing) else 1 for length in spacing]

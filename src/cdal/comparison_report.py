@@ -1,0 +1,217 @@
+"""A comparison as tables (Markdown, CSV, LaTeX, HTML), as JSON, and as pictures of every case."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cdal.comparison import MEAN, Comparison, Competitor
+from cdal.files import replacing
+from cdal.metrics import DISTANCES, SCORES, bootstrap_interval
+from cdal.report import Section, embed, write_report
+
+_COLUMNS_OF_SLOPES = 4
+
+Rows = list[list[str]]
+"""Cells of a table, the heads first."""
+
+
+def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
+    """Write `comparison.md`, `.csv`, `.tex`, `.html`, `.json`, `boxes.png` and `slopes.png` into a folder.
+
+    Returns:
+        The files.
+    """
+    rows, notes = table(comparison), remarks(comparison)
+    texts = {
+        "comparison.md": markdown(rows) + "\n" + "\n".join(f"- {note}" for note in notes) + "\n",
+        "comparison.csv": numbers(comparison),
+        "comparison.tex": latex(rows, notes),
+        "comparison.json": json.dumps(comparison.to_dict(), indent=1) + "\n",
+    }
+    written = []
+    for name, text in texts.items():
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(out / name)
+    pictures = {"boxes.png": boxes(comparison)}
+    if len(comparison.finished) > 1:
+        pictures["slopes.png"] = slopes(comparison)
+    for name, figure in pictures.items():
+        with replacing(out / name) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+        written.append(out / name)
+    sections = [
+        Section("Scores and costs", " ".join(notes), rows),
+        Section("Every case", "", (), [embed(figure) for figure in pictures.values()]),
+    ]
+    return [*written, write_report(out / "comparison.html", f"{SCORES[comparison.score]}, {len(rows) - 1} systems", sections)]
+
+
+def table(comparison: Comparison) -> Rows:
+    """The comparison as a person reads it: scores in per cent with intervals, differences and p, costs."""
+    score, several = comparison.score, len(comparison.classes) > 1
+    names = [*comparison.classes, *([MEAN] if several else [])]
+    folds = any(len(competitor.results) > 1 for competitor in comparison.finished)
+    unit = f" ({comparison.protocol.get('unit', '')})" if score in DISTANCES else " (%)"
+    heads = ["system", *[f"{SCORES[score]} {name}{unit}" for name in names]]
+    heads += [f"against {comparison.reference}", "p Wilcoxon", "p permutation", *(["p t-test over folds"] if folds else [])]
+    heads += ["parameters (M)", "GFLOP", "s an image", "training (min)", "steps", "memory (GiB)"]
+    return [heads, *[_row(comparison, competitor, names, folds, len(heads)) for competitor in comparison.competitors]]
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What the table's numbers are."""
+    protocol, first = comparison.protocol, comparison.finished[0]
+    count, folds = len(first.values(comparison.score)), [str(result.fold) for result in first.results]
+    several = len(folds) > 1
+    remarks = [
+        f"{count} cases of {protocol['data']}: {protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} "
+        f"({protocol['partition']}), scored by {protocol['scoring']}.",
+        "In brackets: 95 % bootstrap interval over cases." + (" After ±: standard deviation over folds." if several else ""),
+        f"Against {comparison.reference}: difference of the mean {SCORES[comparison.score]} over the classes. p: paired, "
+        "two-sided, over cases, corrected after Holm for the number of systems. Cases are taken as independent; one training each, "
+        "so that chance between trainings is not in them.",
+    ]
+    if several:
+        remarks.append(
+            f"The t-test over {len(folds)} folds is the paper's. The folds' training cases overlap, so that its p is too small, and "
+            "with so few folds it sees large differences only; it is not corrected."
+        )
+    return [
+        *remarks,
+        "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds an image: median. Memory: peak "
+        "of the training process.",
+    ]
+
+
+def markdown(rows: Rows) -> str:
+    """A Markdown table."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def latex(rows: Rows, notes: Sequence[str]) -> str:
+    """A LaTeX table with booktabs; the notes as comments."""
+    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    columns = "l" + "r" * (len(rows[0]) - 1)
+    return "\n".join([*[f"% {note}" for note in notes], rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
+
+
+def numbers(comparison: Comparison) -> str:
+    """CSV with every number in full: a row for each system, class and score."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    costs = list(comparison.finished[0].cost())
+    tests = ["difference", "wilcoxon", "permutation", "t_over_folds"]
+    writer.writerow(["system", "class", "score", "mean", "sd_over_folds", "low", "high", *tests, *costs, "failure"])
+    for name, system in comparison.to_dict()["systems"].items():
+        if "failure" in system:
+            writer.writerow([name, *[""] * (6 + len(tests) + len(costs)), system["failure"]])
+            continue
+        for kind, scores in system["scores"].items():
+            for score, values in scores.items():
+                tested = kind == MEAN and score == comparison.score
+                against = system.get("against_reference", {}) if tested else {}
+                found = [values["mean"], values["sd_over_folds"], *values["interval"]]
+                writer.writerow([name, kind, score, *found, *[against.get(test) for test in tests], *system["cost"].values(), ""])
+    return text.getvalue()
+
+
+def boxes(comparison: Comparison) -> Figure:
+    """A box for each system over its cases, with every case as a point, and the mean."""
+    finished = comparison.finished
+    figure = Figure(figsize=(7.5, 0.9 + 0.36 * len(finished)), layout="constrained")
+    axis = figure.subplots()
+    rng = np.random.default_rng(0)
+    values = [_clean(competitor.values(comparison.score)) for competitor in finished]
+    places = range(len(finished), 0, -1)
+    axis.boxplot(values, positions=list(places), orientation="horizontal", widths=0.6, showfliers=False, showmeans=True)
+    for place, one in zip(places, values, strict=True):
+        axis.plot(one, place + rng.uniform(-0.2, 0.2, len(one)), ".", color="#1f77b4", alpha=0.35, markersize=3)
+    axis.set_yticks(list(places), [competitor.name for competitor in finished])
+    axis.set_xlabel(f"{SCORES[comparison.score]} of a case, mean of the classes")
+    axis.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def slopes(comparison: Comparison) -> Figure:
+    """Each case as a line from the reference to a system: up where the system has more."""
+    reference = next(c for c in comparison.finished if c.name == comparison.reference)
+    others = [competitor for competitor in comparison.finished if competitor is not reference]
+    columns = min(_COLUMNS_OF_SLOPES, len(others))
+    count = math.ceil(len(others) / columns)
+    figure = Figure(figsize=(2.4 * columns + 0.4, 2.5 * count), layout="constrained")
+    axes = figure.subplots(count, columns, squeeze=False, sharey=True).ravel()
+    theirs = reference.values(comparison.score)
+    for axis, other in zip(axes, others, strict=False):
+        ours = other.values(comparison.score)
+        for before, after in zip(theirs, ours, strict=True):
+            axis.plot([0, 1], [before, after], color="#2a9d8f" if after > before else "#e76f51", alpha=0.4, linewidth=0.8)
+        axis.set_xticks([0, 1], [reference.name, other.name], fontsize=7)
+        axis.set_xlim(-0.15, 1.15)
+        axis.set_title(f"{int((ours > theirs).sum())} of {len(ours)} higher", fontsize=8)
+    for axis in axes[len(others) :]:
+        axis.set_axis_off()
+    figure.supylabel(f"{SCORES[comparison.score]} of a case, mean of the classes", fontsize=9)
+    return figure
+
+
+def _row(comparison: Comparison, competitor: Competitor, names: Sequence[str], folds: bool, width: int) -> list[str]:
+    if competitor.failure:
+        return [competitor.name, f"failed: {competitor.failure}", *[""] * (width - 2)]
+    score = comparison.score
+    scale = 1.0 if score in DISTANCES else 100.0
+    cells = [competitor.name]
+    for name in names:
+        values, by_fold = competitor.values(score, name), competitor.by_fold(score, name)
+        low, high = bootstrap_interval(values)
+        spread = f" ± {scale * by_fold.std(ddof=1):.2f}" if len(by_fold) > 1 else ""
+        cells.append(f"{scale * np.nanmean(values):.2f}{spread} ({scale * low:.2f} to {scale * high:.2f})")
+    against = comparison.against.get(competitor.name)
+    if against is None:
+        cells += ["reference", "", "", *([""] if folds else [])]
+    else:
+        low, high = against.interval
+        cells.append(f"{scale * against.difference:+.2f} ({scale * low:+.2f} to {scale * high:+.2f})")
+        cells += [_p(against.wilcoxon), _p(against.permutation), *([_p(against.t_over_folds)] if folds else [])]
+    cost = competitor.cost()
+
+    def cell(name: str, shown: Callable[[float], str]) -> str:
+        value = cost[name]
+        return "" if value is None else shown(value)
+
+    return [
+        *cells,
+        cell("parameters", lambda count: f"{count / 1e6:.2f}"),
+        cell("gigaflops", lambda operations: f"{operations:.1f}"),
+        cell("seconds_per_image", lambda seconds: f"{seconds:.2f}"),
+        cell("training_minutes", lambda minutes: f"{minutes:.1f}"),
+        cell("training_steps", lambda steps: f"{steps:.0f}"),
+        cell("peak_memory_gib", lambda memory: f"{memory:.1f}"),
+    ]
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _clean(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
+
+
+def _escaped(cell: str) -> str:
+    for character in "&%$#_{}":
+        cell = cell.replace(character, "\\" + character)
+    return cell.replace("±", r"$\pm$").replace("< 0", "$<$ 0")
