@@ -13,14 +13,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from cdal import __version__
+from cdal.arguments import make_parser, read_folds, split_fields, split_list, value_of
 from cdal.errors import UserError
 
 if TYPE_CHECKING:
+    from cdal.comparison import Comparison
+    from cdal.data.check import Check
     from cdal.recipe import Recipe
 
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
@@ -30,16 +33,17 @@ DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    words, fields = _split_fields(words)
-    options = _parser().parse_args(words)
-    if fields and options.verb != "train":
-        print(f"cdal: recipe fields ({fields[0]}) can be given to train only.", file=sys.stderr)
+    words, fields = split_fields(words)
+    options = make_parser(_VERBS).parse_args(words)
+    if fields and options.verb not in _TAKE_FIELDS:
+        print(f"cdal: recipe fields ({fields[0]}) can be given to {' and '.join(_TAKE_FIELDS)} only.", file=sys.stderr)
         return BAD_INPUT
     for noisy in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     chosen = options[options.verb]
     try:
-        return _VERBS[options.verb](chosen, fields) if options.verb == "train" else _VERBS[options.verb](chosen)
+        verb = _VERBS[options.verb]
+        return verb(chosen, fields) if options.verb in _TAKE_FIELDS else verb(chosen)
     except UserError as error:
         print(f"cdal {options.verb}: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        again = " The same command goes on from there." if options.verb == "train" else ""
+        again = " The same command goes on from there." if options.verb in _TAKE_FIELDS else ""
         print(f"cdal {options.verb}: stopped.{again}", file=sys.stderr)
         return INTERRUPTED
 
@@ -110,27 +114,12 @@ def check(options: Namespace) -> int:
 
 def train(options: Namespace, fields: Sequence[str]) -> int:
     """Train a recipe on a data folder; the same command again goes on where it stopped."""
-    from cdal.console import counting_bar, show_findings, training_bar
-    from cdal.data.check import Check, check_folder
+    from cdal.console import show_findings, training_bar
     from cdal.devices import find_device
     from cdal.recipe import to_yaml
-    from cdal.recipes import DERIVED, find_recipe
     from cdal.run_folder import check_same_recipe
 
-    def checked() -> Check:
-        with counting_bar("checking") as count:
-            return check_folder(options.data, count)
-
-    check: Check | None = None
-    reasons: Mapping[str, str] = {}
-    if options.recipe in DERIVED and options.data is not None:
-        from cdal.recipes.folder import folder_recipe
-
-        check = checked()
-        derived = folder_recipe(check, _value_of(fields, "--data.patient"))
-        recipe, reasons = derived.recipe, derived.reasons
-    else:
-        recipe = find_recipe(options.recipe)
+    recipe, reasons, check = _recipe_of(options, fields)
     recipe = _changed(recipe, options, fields)
     if options.dry_run:
         print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
@@ -141,7 +130,7 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
     find_device(options.device)  # what is quickly found is found before the data are read
     check_same_recipe(Path(options.out), recipe)
-    check = check or checked()
+    check = check or _checked(options.data)
     show_findings(check)
 
     from cdal.training import train
@@ -152,14 +141,25 @@ def train(options: Namespace, fields: Sequence[str]) -> int:
     return DONE
 
 
-def _value_of(fields: Sequence[str], name: str) -> str | None:
-    """The value of a recipe field among `--part.field value` and `--part.field=value`, or none."""
-    for i, field in enumerate(fields):
-        if field == name:
-            return fields[i + 1] if i + 1 < len(fields) else None
-        if field.startswith(f"{name}="):
-            return field.split("=", 1)[1]
-    return None
+def _recipe_of(options: Namespace, fields: Sequence[str]) -> tuple[Recipe, Mapping[str, str], Check | None]:
+    """The recipe named; where it is derived from the data, also the reasons of its values, and the folder's check."""
+    from cdal.recipes import DERIVED, find_recipe
+
+    if options.recipe not in DERIVED or options.data is None:
+        return find_recipe(options.recipe), {}, None
+    from cdal.recipes.folder import folder_recipe
+
+    check = _checked(options.data)
+    derived = folder_recipe(check, value_of(fields, "--data.patient"))
+    return derived.recipe, derived.reasons, check
+
+
+def _checked(data: str) -> Check:
+    from cdal.console import counting_bar
+    from cdal.data.check import check_folder
+
+    with counting_bar("checking") as count:
+        return check_folder(data, count)
 
 
 def _changed(recipe: Recipe, options: Namespace, fields: Sequence[str]) -> Recipe:
@@ -234,6 +234,49 @@ def evaluate(options: Namespace) -> int:
     return IN_PART if evaluation.failed else DONE
 
 
+def compare(options: Namespace) -> int:
+    """Hold several evaluations on the same cases against each other: a table, paired tests, pictures."""
+    from cdal.comparison import compare
+    from cdal.comparison_report import write_comparison
+
+    comparison = compare(options.results, options.reference, options.score)
+    if options.out is not None:
+        write_comparison(comparison, Path(options.out))
+    return _show_comparison(comparison, options)
+
+
+def crossval(options: Namespace, fields: Sequence[str]) -> int:
+    """Train and evaluate several systems on several folds, whatever is missing, and compare them."""
+    from cdal.crossval import crossval
+
+    recipe, _, check = _recipe_of(options, fields)
+    comparison = crossval(
+        recipe,
+        check or _checked(options.data),
+        options.out,
+        split_list(options.segmenter),
+        None if options.folds == "all" else read_folds(options.folds),
+        options.budget,
+        fields,
+        options.seed,
+        options.device,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    return _show_comparison(comparison, options)
+
+
+def _show_comparison(comparison: Comparison, options: Namespace) -> int:
+    from cdal.comparison_report import COSTS, remarks, table
+    from cdal.console import show_tables
+
+    if options.json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        rows = table(comparison)
+        show_tables([[row[:-COSTS] for row in rows], [row[:1] + row[-COSTS:] for row in rows]], remarks(comparison))
+    return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART
+
+
 def info(options: Namespace) -> int:
     """What recipes, segmenters and models there are; or what one model is."""
     from cdal.model_file import find_model, read_header, shipped_models
@@ -270,115 +313,11 @@ _VERBS: dict[str, Any] = {
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
+    "compare": compare,
+    "crossval": crossval,
     "info": info,
 }
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="cdal", description="Segment medical images by few-step diffusion, and say how sure it is.")
-    parser.add_argument("--version", action="version", version=f"cdal {__version__}")
-    verbs = parser.add_subcommands(dest="verb", title="verbs")
-
-    verb = _verb(verbs, "demo", demo)
-    verb.add_argument("--out", type=str, default="cdal-demo", help="folder for phantoms, run and report")
-    verb.add_argument("--minutes", type=float, default=3.0, help="minutes of training")
-    _common(verb)
-
-    verb = _verb(verbs, "data", data)
-    actions = verb.add_subcommands(dest="action", title="actions")
-    action = ArgumentParser(description="The public sets: what they hold, where from, licence, citation.")
-    action.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    actions.add_subcommand("list", action, help="where from, licence, citation")
-    action = ArgumentParser(description="Turn a public set's files into a data folder.")
-    action.add_argument("name", type=str, help="of the set (cdal data list)")
-    action.add_argument("source", type=str, help="folder or archive with the owners' files; or the word download")
-    action.add_argument("target", type=str, help="the data folder, which must not be there yet")
-    actions.add_subcommand("prepare", action, help="owners' files to a data folder")
-
-    verb = _verb(verbs, "check", check)
-    verb.add_argument("data", type=str, help="data folder")
-    verb.add_argument("--sheet", type=str | None, help="write a PNG of cases with the outlines of their masks")
-    verb.add_argument("--all", action="store_true", help="show every finding, not only the first of each kind")
-    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-
-    verb = _verb(verbs, "train", train)
-    verb.add_argument("recipe", type=str, help="a shipped recipe's name (cdal info), or a YAML file")
-    verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
-    verb.add_argument("--out", type=str | None, help="run folder; a run that is there is gone on with")
-    verb.add_argument("--fold", type=int | None, help="fold k of the recipe's partition; its part k is for the test")
-    verb.add_argument("--segmenter", type=str | None, help="cdal, cdal-paper, or a baseline's name")
-    verb.add_argument("--steps", type=int | None, help="optimisation steps")
-    verb.add_argument("--minutes", type=float | None, help="minutes of training")
-    verb.add_argument("--dry-run", action="store_true", help="print the resolved recipe and do nothing")
-    verb.add_argument("--seed", type=int | None, help="of every random draw")
-    verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
-    verb.epilog = "Any field of the recipe (--dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
-
-    verb = _verb(verbs, "predict", predict)
-    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
-    verb.add_argument("inputs", type=str, nargs="+", help="files, folders of files, folders with a DICOM series")
-    verb.add_argument("--out", type=str, required=True, help="folder for the results")
-    verb.add_argument(
-        "--save",
-        type=str,
-        nargs="+",
-        default=["mask"],
-        help="some of: mask probability uncertainty votes overlay instances geojson",
-    )
-    verb.add_argument("--series", type=str | None, help="number, description or UID of the DICOM series, where there are several")
-    _sampling(verb)
-    _common(verb)
-
-    verb = _verb(verbs, "evaluate", evaluate)
-    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
-    verb.add_argument("--data", type=str, required=True, help="data folder")
-    verb.add_argument("--fold", type=int | None, help="fold k; the model's own if not given")
-    verb.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="which cases")
-    verb.add_argument("--scoring", type=str, nargs="+", help="scoring protocols (cdal info); the recipe's if not given")
-    verb.add_argument("--out", type=str | None, help="folder for the table by case and the summary")
-    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    _sampling(verb)
-    _common(verb)
-
-    verb = _verb(verbs, "info", info)
-    verb.add_argument("model", type=str | None, nargs="?", help="a .safetensors file, a run folder, or a shipped model's name")
-    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    return parser
-
-
-def _verb(verbs: Any, name: str, function: Any) -> ArgumentParser:
-    verb = ArgumentParser(description=function.__doc__)
-    verb.add_argument(
-        "--config", action="config", help="a YAML file with any of these options (for fields of the recipe write a recipe)"
-    )
-    verbs.add_subcommand(name, verb, help=function.__doc__)
-    return verb
-
-
-def _sampling(verb: ArgumentParser) -> None:
-    verb.add_argument("--votes", type=int | None, help="segmentations drawn and averaged; the recipe's if not given")
-    verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
-
-
-def _common(verb: ArgumentParser) -> None:
-    verb.add_argument("--seed", type=int, default=0, help="of every random draw")
-    verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
-
-
-def _split_fields(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words for the verb, and recipe fields, which are the options with a dot in their name, with their values."""
-    rest: list[str] = []
-    fields: list[str] = []
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        if not (word.startswith("--") and "." in word.split("=", 1)[0]):
-            rest.append(word)
-            continue
-        fields.append(word)
-        if "=" not in word and remaining and not remaining[0].startswith("--"):
-            fields.append(remaining.pop(0))
-    return rest, fields
+_TAKE_FIELDS = ("train", "crossval")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from cdal.report import Section, embed, write_report
 
 _COLUMNS_OF_SLOPES = 4
 
+COSTS = 6
+"""The last columns of the table."""
+
 Rows = list[list[str]]
 """Cells of a table, the heads first."""
 
@@ -82,10 +85,12 @@ def remarks(comparison: Comparison) -> list[str]:
     ]
     if several:
         remarks.append(
-            f"The t-test over {len(folds)} folds is the paper's. The folds' training cases overlap, so that its p is too small, and "
-            "with so few folds it sees large differences only; it is not corrected."
+            f"The t-test over {len(folds)} folds is the paper's. The folds' training cases overlap, so that its p is too small, "
+            "and with so few folds it sees large differences only; it is not corrected."
         )
+    failed = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
     return [
+        *failed,
         *remarks,
         "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds an image: median. Memory: peak "
         "of the training process.",
@@ -168,7 +173,7 @@ def slopes(comparison: Comparison) -> Figure:
 
 def _row(comparison: Comparison, competitor: Competitor, names: Sequence[str], folds: bool, width: int) -> list[str]:
     if competitor.failure:
-        return [competitor.name, f"failed: {competitor.failure}", *[""] * (width - 2)]
+        return [competitor.name, "failed", *[""] * (width - 2)]
     score = comparison.score
     scale = 1.0 if score in DISTANCES else 100.0
     cells = [competitor.name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,6 +155,18 @@ def show_findings(checked: Check) -> None:
     """The warnings of a check, in short, on standard error."""
     for finding in [finding for finding in checked.findings if finding.level == "warning"][:_EXAMPLES]:
         _error.print(f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def show_tables(tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> None:
+    """Tables of cells, the heads first, and what they mean."""
+    console = Console()
+    for rows in tables:
+        table = Table(*[Column(head, overflow="fold") for head in rows[0]])
+        for row in rows[1:]:
+            table.add_row(*[escape(cell) for cell in row])
+        console.print(table)
+    for note in notes:
+        console.print(note, style="dim", highlight=False, markup=False)
 
 
 def show_values(values: Mapping[str, Any]) -> None:

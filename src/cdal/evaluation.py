@@ -26,7 +26,7 @@ from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.grid import resized
 from cdal.data.image import Image, image_digest
-from cdal.data.partition import split_cases
+from cdal.data.partition import fold_count, split_cases
 from cdal.devices import wants_bf16
 from cdal.errors import UserError
 from cdal.files import replacing
@@ -294,7 +294,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
         "segmenter": recipe.segmenter.name,
         "data": folder.root.resolve().name,
         "partition": recipe.data.partition,
-        "folds": len(folder.partitions.get(recipe.data.partition, ())) or recipe.data.folds,
+        "folds": fold_count(folder, recipe.data),
         "fold": None if split == "all" else fold,
         "split": split,
         "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",

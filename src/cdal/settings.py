@@ -98,6 +98,13 @@ class SegmenterSettings:
     training: ClassVar[Mapping[str, Any]] = {}
     """What its authors' training has that ours has not, as fields of `TrainingSettings`."""
 
+    def need_available(self) -> None:
+        """Refuse a segmenter whose code is not there.
+
+        Raises:
+            UserError: it is not.
+        """
+
     def multiple(self, data: DataSettings) -> int:
         """The network's input must be a multiple of this along each axis."""
         return 1

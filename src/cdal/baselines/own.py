@@ -45,6 +45,10 @@ class OwnSettings(SegmenterSettings):
 
     mirrors = True
 
+    def need_available(self) -> None:
+        """See `find_class`."""
+        find_class(self.name)
+
     def multiple(self, data: DataSettings) -> int:
         """The divisor."""
         return self.divisor

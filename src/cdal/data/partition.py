@@ -35,6 +35,11 @@ class Split:
         return {part: [case.name for case in getattr(self, part)] for part in ("train", "validation", "test")}
 
 
+def fold_count(folder: DataFolder, settings: DataSettings) -> int:
+    """How many folds the partition has: those of splits.json, or as many as the settings say."""
+    return len(folder.partitions.get(settings.partition, ())) or settings.folds
+
+
 def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     """The parts of fold `settings.fold`.
 

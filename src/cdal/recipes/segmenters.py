@@ -29,6 +29,7 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     if name == "cdal-paper":
         return _paper(recipe)
     settings = _of_the_same_shape(default_settings(name), recipe.segmenter)
+    settings.need_available()
     if recipe.data.spatial_dims not in settings.dims:
         if 2 not in settings.dims:
             raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")

@@ -1,0 +1,193 @@
+"""Comparisons: of what, refused when, and what the tables say."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib import image as pictures
+
+from cdal.cli import main
+from cdal.comparison import compare
+from cdal.comparison_report import remarks, table, write_comparison
+from cdal.errors import UserError
+from cdal.metrics import SCORES
+from cdal.significance import holm, paired_t, permutation, wilcoxon
+
+CASES = ("a", "b", "c", "d", "e", "f")
+CLASSES = ("front", "back")
+
+
+def evaluation(
+    folder: Path, name: str, dice: np.ndarray, fold: int | None = 0, cases: tuple[str, ...] = CASES, **protocol: Any
+) -> Path:
+    """An evaluation on disk; `dice` is `[cases, classes]`."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"scoring": "own-grid", "case": case, "class": kind, **dict.fromkeys(SCORES, 0.5), "dice": dice[i, k], "seconds": 1}
+        for i, case in enumerate(cases)
+        for k, kind in enumerate(CLASSES)
+    ]
+    with (folder / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    said = {"scoring": "own-grid", "segmenter": name, "data": "set", "partition": "interleaved", "folds": 4, "fold": fold}
+    said |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
+    training = {"seconds": 120.0, "steps": 50, "peak_memory": 1.5}
+    cost = {"parameters": 2_000_000, "gigaflops": 3.5, "training": training}
+    summary = {"protocol": said | protocol, "seconds_per_case": 0.25, "cost": cost}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def dice() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.7, 0.95, size=(len(CASES), len(CLASSES)))
+
+
+def test_differences_are_tested_over_the_mean_of_the_classes_and_corrected(tmp_path: Path, dice: np.ndarray):
+    better, worse = np.minimum(dice + np.array([0.02, 0.04]), 1), dice - np.linspace(0.0, 0.1, 6)[:, None]
+    results = [evaluation(tmp_path / name, name, values) for name, values in (("ours", dice), ("better", better), ("worse", worse))]
+    comparison = compare(results)
+    assert comparison.reference == "ours"
+    mean = {"better": better.mean(axis=1), "worse": worse.mean(axis=1)}
+    for test, found in (
+        (wilcoxon, [comparison.against[name].wilcoxon for name in mean]),
+        (permutation, [comparison.against[name].permutation for name in mean]),
+    ):
+        assert found == pytest.approx(holm([test(values, dice.mean(axis=1)) for values in mean.values()]))
+    assert comparison.against["better"].difference == pytest.approx((better - dice).mean())
+    low, high = comparison.against["worse"].interval
+    assert low < comparison.against["worse"].difference < high < 0
+
+
+def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray):
+    for fold in (1, 0):
+        cases = tuple(f"{case}{fold}" for case in CASES)
+        evaluation(tmp_path / f"one/fold-{fold}/evaluation", "one", dice - fold / 10, fold, cases)
+        evaluation(tmp_path / f"two/fold-{fold}/evaluation", "two", dice - fold / 10 - 0.01 * (1 + fold), fold, cases)
+    comparison = compare([tmp_path], reference="one")
+    one = comparison.competitors[0]
+    assert len(one.values("dice")) == 2 * len(CASES)
+    by_fold = np.array([dice.mean(), dice.mean() - 0.1])
+    assert one.by_fold("dice") == pytest.approx(by_fold)
+    assert comparison.against["two"].t_over_folds == pytest.approx(paired_t(by_fold - [0.01, 0.02], by_fold))
+    numbers = comparison.to_dict()["systems"]["one"]["scores"]["mean"]["dice"]
+    assert numbers["sd_over_folds"] == pytest.approx(by_fold.std(ddof=1))
+    assert any("paper's" in remark for remark in remarks(comparison))
+    assert "±" in table(comparison)[1][1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cases": (*CASES[:-1], "other")}, "lacks the cases f.*has also the cases other"),
+        ({"split": "validation"}, "split is 'test' there and 'validation' here"),
+        ({"scoring": "monuseg-512"}, "scoring is"),
+        ({"data": "else"}, "data is 'set' there and 'else' here"),
+        ({"truth": "changed"}, "other labels"),
+        ({"fold": 1}, r"folds \[0\], theirs on \[1\]"),
+    ],
+)
+def test_other_cases_or_protocols_are_refused_by_name(tmp_path: Path, dice: np.ndarray, changes: dict[str, Any], said: str):
+    one = evaluation(tmp_path / "one", "ours", dice)
+    other = evaluation(tmp_path / "other", "theirs", dice, **changes)
+    if "scoring" in changes:
+        text = (other / "cases.csv").read_text()
+        (other / "cases.csv").write_text(text.replace("own-grid", changes["scoring"]))
+    with pytest.raises(UserError, match=said):
+        compare([one, other])
+
+
+def test_the_order_of_cases_on_disk_does_not_matter(tmp_path: Path, dice: np.ndarray):
+    one = evaluation(tmp_path / "one", "one", dice)
+    other = evaluation(tmp_path / "other", "other", dice[::-1], cases=CASES[::-1])
+    assert compare([one, other]).against["other"].wilcoxon == 1.0
+
+
+def test_names_tell_evaluations_of_one_system_apart(tmp_path: Path, dice: np.ndarray):
+    paths = [evaluation(tmp_path / name, "cdal", dice) for name in ("short", "long")]
+    with pytest.raises(UserError, match=r"several evaluations of cdal.*NAME=FOLDER"):
+        compare(paths)
+    comparison = compare([f"five minutes={paths[0]}", f"an hour={paths[1]}"])
+    assert [competitor.name for competitor in comparison.competitors] == ["five minutes", "an hour"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{one}", "--reference", "else"], "no evaluation of 'else'"),
+        (["{one}", "--score", "dise"], "no score 'dise'"),
+        (["nowhere"], "holds no evaluation"),
+        (["{damaged}"], "is no evaluation"),
+    ],
+)
+def test_what_cannot_be_compared_exits_with_2(
+    words: list[str], said: str, tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]
+):
+    one = evaluation(tmp_path / "one", "ours", dice)
+    damaged = evaluation(tmp_path / "damaged", "ours", dice)
+    (damaged / "cases.csv").write_text("case,class\n")
+    (damaged / "summary.json").write_text("{}")
+    assert main(["compare", *[word.format(one=one, damaged=damaged) for word in words]]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray):
+    one = evaluation(tmp_path / "one", "net_a", dice)
+    other = evaluation(tmp_path / "other", "net_b", dice - 0.05)
+    comparison = compare([one, other])
+    written = {path.name: path for path in write_comparison(comparison, tmp_path / "out")}
+    assert set(written) == {f"comparison.{kind}" for kind in ("md", "csv", "tex", "html", "json")} | {"boxes.png", "slopes.png"}
+    mean = f"{100 * (dice - 0.05).mean():.2f}"
+    for kind in ("md", "tex", "html"):
+        text = written[f"comparison.{kind}"].read_text()
+        assert mean in text
+        assert "-5.00" in text
+    assert r"net\_b" in written["comparison.tex"].read_text()
+    with written["comparison.csv"].open() as file:
+        rows = {(row["system"], row["class"], row["score"]): row for row in csv.DictReader(file)}
+    assert float(rows["net_b", "mean", "dice"]["mean"]) == pytest.approx((dice - 0.05).mean())
+    assert float(rows["net_b", "mean", "dice"]["parameters"]) == 2_000_000
+    assert float(rows["net_b", "front", "dice"]["low"]) < (dice[:, 0] - 0.05).mean() < float(rows["net_b", "front", "dice"]["high"])
+    numbers = json.loads(written["comparison.json"].read_text())["systems"]["net_b"]
+    assert numbers["cost"] == {
+        "parameters": 2e6,
+        "gigaflops": 3.5,
+        "seconds_per_image": 0.25,
+        "training_minutes": 2.0,
+        "training_steps": 50.0,
+        "peak_memory_gib": 1.5,
+    }
+    for name in ("boxes.png", "slopes.png"):
+        assert np.ptp(pictures.imread(written[name])) > 0
+
+
+def test_json_on_standard_output_is_all_there_is(tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]):
+    one, other = (evaluation(tmp_path / name, name, dice) for name in ("one", "other"))
+    assert main(["compare", str(one), str(other), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["systems"]) == ["one", "other"]
+
+
+def test_a_system_that_failed_is_a_row_that_says_so(tmp_path: Path, dice: np.ndarray):
+    evaluation(tmp_path / "one/fold-0/evaluation", "one", dice)
+    (tmp_path / "two/fold-0").mkdir(parents=True)
+    failure = {"segmenter": "two", "fold": 0, "stage": "training", "message": "out of memory"}
+    (tmp_path / "two/fold-0/failed.json").write_text(json.dumps(failure))
+    comparison = compare([tmp_path])
+    assert [row[:2] for row in table(comparison)[2:]] == [["two", "failed"]]
+    assert remarks(comparison)[0] == "two failed: fold 0, training: out of memory"
+    assert comparison.to_dict()["systems"]["two"] == {"failure": "fold 0, training: out of memory"}
+    write_comparison(comparison, tmp_path / "out")
+
+
+def test_distances_are_told_in_millimetres(tmp_path: Path, dice: np.ndarray):
+    comparison = compare([evaluation(tmp_path / "one", "one", dice)], score="hd95")
+    head, row = table(comparison)
+    assert "HD95 front (mm)" in head
+    assert row[1].startswith("0.50")
