@@ -94,7 +94,8 @@ def test_the_demonstration_keeps_its_promises(tmp_path: Path):
     ("recipe", "segmenter", "least"),
     [
         ("hippocampus", "cdal", 0.75),
-        ("hippocampus", "unet", 0.75),
+        ("hippocampus", "cdal-unet", 0.75),
+        ("hippocampus", "dynunet", 0.75),
         ("hippocampus-slices", "cdal", 0.70),
     ],
 )
