@@ -67,9 +67,6 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: names the field, what was expected and what came.
     """
-    kind = type(default_settings(recipe.segmenter.name))
-    if not isinstance(recipe.segmenter, kind):
-        raise UserError(f"segmenter.name cannot become {recipe.segmenter.name!r}, which has other settings. Use --segmenter.")
     check_data(recipe.data, recipe.segmenter.multiple(recipe.data))
     check_training(recipe.training)
     recipe.segmenter.check(recipe.data)
@@ -124,7 +121,12 @@ def override(recipe: Recipe, options: Sequence[str]) -> Recipe:
     Raises:
         UserError: as `from_dict`.
     """
-    return _parse(vars(recipe), lambda parser: parser.parse_args(list(options)), "the command line") if options else recipe
+    if not options:
+        return recipe
+    changed = _parse(vars(recipe), lambda parser: parser.parse_args(list(options)), "the command line")
+    if changed.segmenter.name != recipe.segmenter.name:
+        raise UserError(f"segmenter.name cannot become {changed.segmenter.name!r} by itself. Use --segmenter.")
+    return changed
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -132,7 +132,7 @@ class Supervised(Segmenter):
 
     def _outputs(self, image: Tensor) -> list[Tensor]:
         output = self.network(image)
-        outputs = [output] if isinstance(output, Tensor) else list(output)
+        outputs = list(output) if isinstance(output, (list, tuple)) else [output]
         expected = (len(image), self.classes, *image.shape[2:])
         for logits in outputs:
             if not isinstance(logits, Tensor) or logits.shape != expected:

@@ -44,7 +44,8 @@ class DynUNetSettings(SegmenterSettings):
         """See `SegmenterSettings.check`."""
         super().check(data)
         need(self, "segmenter.features", lambda features: features >= 1, "1 or more")
-        need(data, "data.size", lambda size: max(size) >= 2 * _SMALLEST, f"{2 * _SMALLEST} or more along some axis (dynunet)")
+        levels = len(_strides(data)[1])
+        need(data, "data.size", lambda _: levels >= 3, f"such that some axis can be halved twice and leave {_SMALLEST} (dynunet)")
 
     def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
         """See `SegmenterSettings.build`."""
@@ -79,25 +80,23 @@ class _Outputs(nn.Module):
 
 
 def _strides(data: DataSettings) -> tuple[list[list[int]], list[list[int]]]:
-    """Kernel and stride of each level, by axis; the first level has stride 1."""
+    """Kernel and stride of each level, by axis; the first level has stride 1.
+
+    Across slices that are twice as thick as pixels are wide there is no convolution, until pixels have grown so far.
+    """
     size = list(data.size)
     spacing = list(data.spacing or (1.0, 1.0, 1.0))
     if data.spatial_dims == 2:
         spacing = [s for axis, s in enumerate(spacing) if axis != data.slice_axis]
-    kernels, strides = [_kernel(spacing)], [[1] * len(size)]
-    while True:
-        shortest = min(spacing)
-        stride = [
-            2 if s >= 2 * _SMALLEST and s % 2 == 0 and length < 2 * shortest else 1 for s, length in zip(size, spacing, strict=True)
-        ]
-        if max(stride) == 1:
-            return kernels, strides
+    kernel = [3 if length < 2 * min(spacing) else 1 for length in spacing]
+    kernels, strides = [kernel], [[1] * len(size)]
+    while can := [axis for axis, s in enumerate(size) if s >= 2 * _SMALLEST and s % 2 == 0]:
+        shortest = min(spacing[axis] for axis in can)
+        halved = [axis for axis in can if spacing[axis] < 2 * shortest]
+        stride = [2 if axis in halved else 1 for axis in range(len(size))]
         size = [s // step for s, step in zip(size, stride, strict=True)]
         spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
+        kernel = [3 if k == 3 or length < 2 * min(spacing) else 1 for k, length in zip(kernel, spacing, strict=True)]
         strides.append(stride)
-        kernels.append(_kernel(spacing))
-
-
-def _kernel(spacing: list[float]) -> list[int]:
-    """Across slices that are still much thicker than pixels, no convolution."""
-    return [3 if length < 2 * min(spacing) else 1 for length in spacing]
+        kernels.append(kernel)
+    return kernels, strides

@@ -88,9 +88,9 @@ def find_class(name: str) -> type[nn.Module]:
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the module does when it is imported
         raise UserError(
-            f"the segmenter {name} cannot be imported: {error}. Expected package.module.Class; install the package, or name the "
+            f"the segmenter {name} cannot be imported: {error!r}. Expected package.module.Class; install the package, or name the "
             "folder that holds it in PYTHONPATH."
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):

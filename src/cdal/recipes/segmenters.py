@@ -8,7 +8,7 @@ from dataclasses import replace
 from cdal.diffusion.settings import CDALSettings, ImageUNetSettings, constant_z, deterministic
 from cdal.errors import UserError
 from cdal.recipe import Recipe
-from cdal.settings import SegmenterSettings, TrainingSettings
+from cdal.settings import DataSettings, SegmenterSettings, TrainingSettings
 from cdal.systems import default_settings
 
 _SLICES_FOR_A_VOLUME = 8
@@ -34,14 +34,12 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
         if 2 not in settings.dims:
             raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
         recipe = _slice_by_slice(recipe, settings.neighbours)
-    multiple = settings.multiple(recipe.data)
-    size = tuple(math.ceil(s / multiple) * multiple for s in recipe.data.size)
     if settings.mirrors and not settings.stochastic:
         settings = replace(settings, votes=2 ** len(recipe.data.flips))
     votes = min(recipe.training.validation_votes, settings.votes)
     return replace(
         recipe,
-        data=replace(recipe.data, size=size),
+        data=_fitting(recipe.data, settings),
         segmenter=settings,
         training=replace(recipe.training, **{"validation_votes": votes, **settings.training}),
     )
@@ -56,6 +54,13 @@ def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> 
     if settings.name == "cdal-constant-z":
         return constant_z(ours)
     return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
+
+
+def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:
+    """The data with a patch that the network can see; a larger patch may have deeper levels, and so a larger multiple."""
+    multiple = settings.multiple(data)
+    size = tuple(math.ceil(s / multiple) * multiple for s in data.size)
+    return data if size == data.size else _fitting(replace(data, size=size), settings)
 
 
 def _slice_by_slice(recipe: Recipe, neighbours: int) -> Recipe:
