@@ -77,7 +77,7 @@ def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray
     by_fold = np.array([dice.mean(), dice.mean() - 0.1])
     assert one.by_fold("dice") == pytest.approx(by_fold)
     assert comparison.against["two"].t_over_folds == pytest.approx(paired_t(by_fold - [0.01, 0.02], by_fold))
-    numbers = comparison.to_dict()["systems"]["one"]["scores"]["mean"]["dice"]
+    numbers = comparison.to_dict()["systems"]["one"]["mean"]["dice"]
     assert numbers["sd_over_folds"] == pytest.approx(by_fold.std(ddof=1))
     assert any("paper's" in remark for remark in remarks(comparison))
     assert "±" in table(comparison)[1][1]
@@ -191,3 +191,89 @@ def test_distances_are_told_in_millimetres(tmp_path: Path, dice: np.ndarray):
     head, row = table(comparison)
     assert "HD95 front (mm)" in head
     assert row[1].startswith("0.50")
+
+
+def test_a_case_that_several_folds_test_counts_once(tmp_path: Path, dice: np.ndarray):
+    """As with data that have test cases of their own, where every fold trains another model and tests the same cases."""
+    for fold in range(3):
+        evaluation(tmp_path / f"one/{fold}", "one", dice + fold / 100, fold)
+        evaluation(tmp_path / f"two/{fold}", "two", dice * 0.99, fold)
+    comparison = compare([tmp_path])
+    one, two = comparison.competitors
+    assert one.values("dice") == pytest.approx(dice.mean(axis=1) + 0.01)
+    assert comparison.against["two"].wilcoxon == pytest.approx(wilcoxon(dice.mean(axis=1) * 0.99, dice.mean(axis=1) + 0.01))
+    assert len(two.by_fold("dice")) == 3
+    assert any("a case counts once" in remark for remark in remarks(comparison))
+
+
+def test_a_case_without_a_distance_is_left_out_and_said_to_be(tmp_path: Path, dice: np.ndarray):
+    folders = [evaluation(tmp_path / name, name, dice) for name in ("one", "two")]
+    with (folders[1] / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["hd95"], rows[2]["hd95"] = "nan", "2.5"
+    with (folders[1] / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    comparison = compare(folders, score="hd95")
+    found = comparison.described["two"][None]["hd95"]
+    assert found.missing == 1
+    assert found.mean == pytest.approx((1.5 + 4 * 0.5) / 5)
+    assert comparison.against["two"].difference == pytest.approx(0.2)
+    assert "two: 1 of 6 cases have no HD95, and are in no mean of it." in remarks(comparison)
+    write_comparison(comparison, tmp_path / "out")
+
+
+def test_one_case_has_no_test_and_no_interval(tmp_path: Path):
+    folders = [evaluation(tmp_path / name, name, np.full((1, 2), 0.5), cases=("a",)) for name in ("one", "two")]
+    comparison = compare(folders)
+    assert np.isnan(comparison.against["two"].wilcoxon)
+    assert table(comparison)[1][1] == "50.00"
+    write_comparison(comparison, tmp_path / "out")
+
+
+def test_another_scoring_protocol_of_the_same_evaluations(tmp_path: Path, dice: np.ndarray):
+    folders = [evaluation(tmp_path / name, name, dice) for name in ("one", "two")]
+    for folder in folders:
+        text = (folder / "cases.csv").read_text()
+        (folder / "cases.csv").write_text(text + text.split("\n", 1)[1].replace("own-grid", "cxr-256").replace("0.5", "0.25"))
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"also": {"cxr-256": {}}}))
+    comparison = compare(folders, score="iou", scoring="cxr-256")
+    assert comparison.described["one"][None]["iou"].mean == 0.25
+    with pytest.raises(UserError, match="was not scored by monuseg-512, but by own-grid, cxr-256"):
+        compare(folders, scoring="monuseg-512")
+
+
+def test_folders_and_names_may_have_equals_signs_and_dollars(tmp_path: Path, dice: np.ndarray):
+    one = evaluation(tmp_path / "lr=0.1", "net", dice)
+    two = evaluation(tmp_path / "lr=0.2", "net", dice)
+    comparison = compare([f"$l^=$={one}", f"b={two}"])
+    assert [competitor.name for competitor in comparison.competitors] == ["$l^=$", "b"]
+    written = write_comparison(comparison, tmp_path / "out")
+    assert r"\$l\textasciicircum{}=\$" in next(path for path in written if path.suffix == ".tex").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"segmenter": "a"}', "[]"])
+def test_a_damaged_failure_is_told(text: str, tmp_path: Path, dice: np.ndarray):
+    evaluation(tmp_path / "one", "one", dice)
+    (tmp_path / "failed.json").write_text(text)
+    with pytest.raises(UserError, match=r"failed\.json is damaged"):
+        compare([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "cases.csv").write_text((folder / "cases.csv").read_text().rsplit("\n", 2)[0]),
+        lambda folder: (folder / "cases.csv").write_text((folder / "cases.csv").read_text().split("\n", 1)[0] + "\n"),
+        lambda folder: (folder / "summary.json").write_text('{"protocol": {"scoring": "own-grid", "segmenter": "a"}}'),
+        lambda folder: (folder / "summary.json").write_text('{"protocol": {"scoring": "own-grid", "segmenter": "a", "fold": 0}}'),
+        lambda folder: (folder / "summary.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_evaluation_is_told(damage, tmp_path: Path, dice: np.ndarray):
+    folder = evaluation(tmp_path / "one", "one", dice)
+    damage(folder)
+    with pytest.raises(UserError, match="is no evaluation"):
+        compare([folder])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cdal.cli import main
-from cdal.crossval import read_budget
+from cdal.crossval import plan, read_budget
 from cdal.data.check import check_folder
 from cdal.data.partition import fold_count
 from cdal.errors import UserError
+from cdal.files import sole_writer
 from cdal.recipe import load_recipe, to_yaml
 from conftest import small_recipe
 
@@ -87,7 +90,12 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
     assert "[cdal-unet, fold 1] done already" in again.err
     assert not list((tmp_path / "out").rglob("failed.json"))
     numbers = json.loads(again.out)["systems"]
-    assert numbers[names[1]]["scores"]["mean"]["dice"] == numbers[names[0]]["scores"]["mean"]["dice"]
+    assert numbers[names[1]]["mean"]["dice"] == numbers[names[0]]["mean"]["dice"]
+
+    # Another recipe is refused, though what would be trained is done.
+    (model.parent / "checkpoint.pt").unlink()
+    assert main([*words, "--training.batch", "4"]) == 2
+    assert "training.batch is 2 there and 4 now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,11 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
         (["--segmenter", "cdal", "--folds", "0,4"], "no fold 4"),
         (["--segmenter", "cdal", "--folds", "first"], "numbers with commas"),
         (["--segmenter", "cdal", "--budget", "soon"], "minutes, hours or steps"),
+        (["--segmenter", ","], "no segmenter is named"),
+        (["--segmenter", "cdal", "--folds", ""], "no fold is named"),
+        (["--segmenter", "cdal", "--folds", "1,1"], "the fold 1 is named twice"),
+        (["--segmenter", "cdal,unet", "--segmenter.featurs", "3"], "none of cdal, unet has the field segmenter.featurs"),
+        (["--segmenter", "cdal", "--device", "tpu"], "no device 'tpu'"),
         (["--segmenter", "3d-ucaps"], "needs volumes"),
         (["--segmenter", "os.system"], "must be a class of torch.nn.Module"),
     ],
@@ -143,3 +156,35 @@ def test_what_is_no_budget(text: str):
 def test_folds_are_those_of_the_file_or_of_the_settings(phantoms: Path):
     folder = check_folder(phantoms).folder
     assert fold_count(folder, small_recipe().data) == 4
+
+
+def test_fields_of_a_segmenter_reach_the_systems_that_have_them(phantoms: Path, tmp_path: Path):
+    fields = ["--segmenter.features=8", "--training.batch", "2"]
+    jobs = plan(small_recipe(), check_folder(phantoms), tmp_path, ["cdal", "dynunet"], [0, 2], "4steps", fields, 7)
+    assert [(job.segmenter, job.fold, job.recipe.data.fold) for job in jobs] == [
+        ("cdal", 0, 0),
+        ("cdal", 2, 2),
+        ("dynunet", 0, 0),
+        ("dynunet", 2, 2),
+    ]
+    assert jobs[2].recipe.segmenter.features == 8
+    assert jobs[0].recipe.segmenter == small_recipe().segmenter
+    assert {(job.recipe.training.batch, job.recipe.training.steps, job.recipe.training.seed) for job in jobs} == {(2, 4, 7)}
+
+
+def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpoint(recipe: str, phantoms: Path, tmp_path: Path):
+    words = ["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), "--folds", "0", "--budget", "60min"]
+    words += ["--training.checkpoint_every", "100000", "--training.validate_every", "100000", "--device", "cpu"]
+    run = tmp_path / "out" / "cdal" / "fold-0"
+    with subprocess.Popen([sys.executable, "-m", "cdal", *words], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "tensorboard").is_dir() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on from there" in said
+    assert (run / "checkpoint.pt").is_file()
+    with sole_writer(run):  # nobody trains there any more
+        assert not (run / "failed.json").exists()

@@ -91,6 +91,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     )
     verb.add_argument("--reference", type=str | None, help="the system that the others are held against; the first if not given")
     verb.add_argument("--score", type=str, default="dice", help="dice, iou, precision, recall, hd95 or assd")
+    verb.add_argument("--scoring", type=str | None, help="scoring protocol (cdal info); the first of each evaluation if not given")
     verb.add_argument("--out", type=str | None, help="folder for the tables (Markdown, CSV, LaTeX, HTML, JSON) and pictures")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 

@@ -239,7 +239,7 @@ def compare(options: Namespace) -> int:
     from cdal.comparison import compare
     from cdal.comparison_report import write_comparison
 
-    comparison = compare(options.results, options.reference, options.score)
+    comparison = compare(options.results, options.reference, options.score, scoring=options.scoring)
     if options.out is not None:
         write_comparison(comparison, Path(options.out))
     return _show_comparison(comparison, options)

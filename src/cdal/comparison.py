@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 
 from cdal.errors import UserError, some
+from cdal.evaluation import CASES, SUMMARY
 from cdal.metrics import SCORES, bootstrap_interval
 from cdal.significance import holm, paired_t, permutation, wilcoxon
 
-CASES, SUMMARY, FAILURE = "cases.csv", "summary.json", "failed.json"
-"""What an evaluation leaves in its folder; and what a cross validation leaves where a system failed."""
-
-MEAN = "mean"
-"""The mean over the classes."""
+FAILURE = "failed.json"
+"""What a cross validation leaves in the folder of a run that failed."""
 
 _SAME = ("data", "partition", "folds", "split", "scoring", "unit", "empty_masks")
 """What two evaluations must have in common, beside the cases of a fold and their truth."""
@@ -33,40 +31,26 @@ class Result:
     Attributes:
         path: its folder.
         name: of the system.
-        summary: what `cdal evaluate` said.
-        scores: `{(case, class): {score: value}}` by the first scoring protocol.
+        protocol: how the scores were made.
+        seconds: median for a case.
+        cost: see `Evaluation.cost`.
+        classes: names without the background.
+        scores: `{case: {score: [classes]}}`.
     """
 
     path: Path
     name: str
-    summary: Mapping[str, Any]
-    scores: Mapping[tuple[str, str], Mapping[str, float]]
+    protocol: Mapping[str, Any]
+    seconds: float
+    cost: Mapping[str, Any]
+    classes: tuple[str, ...]
+    scores: Mapping[str, Mapping[str, np.ndarray]]
 
     @property
-    def protocol(self) -> Mapping[str, Any]:
-        """How the scores were made."""
-        protocol: Mapping[str, Any] = self.summary["protocol"]
-        return protocol
-
-    @property
-    def fold(self) -> Any:
+    def fold(self) -> int | None:
         """Which fold; none where all cases were scored."""
-        return self.protocol["fold"]
-
-    @property
-    def cases(self) -> tuple[str, ...]:
-        """Their names, sorted."""
-        return tuple(sorted({case for case, _ in self.scores}))
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names without the background."""
-        return tuple(dict.fromkeys(name for _, name in self.scores))
-
-    def values(self, score: str, name: str = MEAN) -> np.ndarray:
-        """A score of every case."""
-        names = self.classes if name == MEAN else (name,)
-        return np.array([[self.scores[case, k][score] for k in names] for case in self.cases]).mean(axis=1)
+        fold: int | None = self.protocol["fold"]
+        return fold
 
 
 @dataclass(frozen=True)
@@ -83,26 +67,51 @@ class Competitor:
     results: tuple[Result, ...]
     failure: str = ""
 
-    def values(self, score: str, name: str = MEAN) -> np.ndarray:
-        """A score of every case of every fold."""
-        return np.concatenate([result.values(score, name) for result in self.results])
+    def values(self, score: str, kind: str | None = None) -> np.ndarray:
+        """A score of every case, in the order of their names; of a class, or the mean over the classes.
 
-    def by_fold(self, score: str, name: str = MEAN) -> np.ndarray:
+        Where several folds test one case, as those of a data set with test cases of its own do, the mean over these folds counts,
+        so that every case counts once.
+        """
+        by_case: dict[str, list[float]] = {}
+        for result in self.results:
+            for case, value in zip(result.scores, _values(result, score, kind), strict=True):
+                by_case.setdefault(case, []).append(value)
+        return np.array([np.mean(by_case[case]) for case in sorted(by_case)])
+
+    def by_fold(self, score: str, kind: str | None = None) -> np.ndarray:
         """The mean of each fold."""
-        return np.array([np.nanmean(result.values(score, name)) for result in self.results])
+        return np.array([nan_mean(_values(result, score, kind)) for result in self.results])
 
     def cost(self) -> dict[str, float | None]:
         """Parameters, gigaflops, seconds an image, minutes and steps of training, and GiB: medians over folds, none if unknown."""
-        costs = [result.summary.get("cost", {}) for result in self.results]
-        training = [cost.get("training", {}) for cost in costs]
+        training = [result.cost.get("training") or {} for result in self.results]
+        seconds = _median(one.get("seconds") for one in training)
         return {
-            "parameters": _median(cost.get("parameters") for cost in costs),
-            "gigaflops": _median(cost.get("gigaflops") for cost in costs),
-            "seconds_per_image": _median(result.summary["seconds_per_case"] for result in self.results),
-            "training_minutes": _median(t["seconds"] / 60 if "seconds" in t else None for t in training),
-            "training_steps": _median(t.get("steps") for t in training),
-            "peak_memory_gib": _median(t.get("peak_memory") for t in training),
+            "parameters": _median(result.cost.get("parameters") for result in self.results),
+            "gigaflops": _median(result.cost.get("gigaflops") for result in self.results),
+            "seconds_per_image": _median(result.seconds for result in self.results),
+            "training_minutes": None if seconds is None else seconds / 60,
+            "training_steps": _median(one.get("steps") for one in training),
+            "peak_memory_gib": _median(one.get("peak_memory") for one in training),
         }
+
+
+@dataclass(frozen=True)
+class Description:
+    """A score of a system.
+
+    Attributes:
+        mean: over the cases that have it.
+        interval: 95 % bootstrap interval over cases.
+        sd_over_folds: standard deviation (of a sample, as the paper's) of the folds' means; NaN with one fold.
+        missing: cases that have none, as distances where a mask is empty.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    sd_over_folds: float
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,7 @@ class Comparison:
         reference: name of the one that the others are held against.
         score: which score is compared.
         classes: names without the background.
+        described: by name of the system, by class (none for the mean over the classes), by score.
         against: by name, for all but the reference and those that failed.
         protocol: what all evaluations have in common.
     """
@@ -141,6 +151,7 @@ class Comparison:
     reference: str
     score: str
     classes: tuple[str, ...]
+    described: Mapping[str, Mapping[str | None, Mapping[str, Description]]]
     against: Mapping[str, Against]
     protocol: Mapping[str, Any]
 
@@ -161,32 +172,40 @@ class Comparison:
     def _numbers(self, competitor: Competitor) -> dict[str, Any]:
         if competitor.failure:
             return {"failure": competitor.failure}
-        scores = {name: {score: _describe(competitor, score, name) for score in SCORES} for name in (*self.classes, MEAN)}
+        plain = {
+            kind: {score: _plain(vars(found)) for score, found in scores.items()}
+            for kind, scores in self.described[competitor.name].items()
+        }
+        mean = plain.pop(None)
         against = self.against.get(competitor.name)
-        numbers = {"cases": len(competitor.values(self.score)), "scores": scores, "cost": competitor.cost()}
+        numbers = {"classes": plain, "mean": mean, "cost": competitor.cost()}
         return numbers | ({"against_reference": _plain(vars(against))} if against else {})
 
 
 def compare(
-    results: Sequence[Path | str], reference: str | None = None, score: str = "dice", names: Sequence[str] | None = None
+    results: Sequence[Path | str],
+    reference: str | None = None,
+    score: str = "dice",
+    names: Sequence[str] = (),
+    scoring: str | None = None,
 ) -> Comparison:
     """Compare evaluations of several systems on the same cases.
 
     Args:
         results: folders that `cdal evaluate --out` wrote, or folders that hold such (those of a cross validation); several folds of
             one system are taken together. `NAME=FOLDER` gives a system its name.
-        reference: name of the system that the others are held against; the first if not given.
+        reference: name of the system that the others are held against; the first that did not fail if not given.
         score: the score that is tested.
-        names: the order of the systems; as they come if not given.
+        names: of systems that come first, in this order.
+        scoring: the scoring protocol whose scores are compared; the first of each evaluation if not given.
 
     Raises:
         UserError: a folder holds no evaluation; or the evaluations are of other cases or protocols, and which.
     """
     if score not in SCORES:
         raise UserError(f"no score {score!r}. There are: {', '.join(SCORES)}.")
-    competitors = _competitors(list(_found(results)))
-    if names is not None:
-        competitors = sorted(competitors, key=lambda competitor: [*names, competitor.name].index(competitor.name))
+    competitors = _competitors(list(_found(results, scoring)))
+    competitors = sorted(competitors, key=lambda competitor: [*names, competitor.name].index(competitor.name))
     finished = [competitor for competitor in competitors if not competitor.failure]
     if not finished:
         raise UserError(f"nothing to compare: every system failed. The first says: {competitors[0].failure}")
@@ -196,41 +215,88 @@ def compare(
         raise UserError(f"no evaluation of {reference!r}, the reference. There are: {', '.join(c.name for c in finished)}.")
     for competitor in finished:
         _need_the_same(chosen, competitor)
-    common = {name: chosen.results[0].protocol.get(name) for name in _SAME}
+    classes = chosen.results[0].classes
+    described = {
+        competitor.name: {kind: {s: _describe(competitor, s, kind) for s in SCORES} for kind in (*classes, None)}
+        for competitor in finished
+    }
     against = _against(chosen, [competitor for competitor in finished if competitor is not chosen], score)
-    return Comparison(tuple(competitors), reference, score, chosen.results[0].classes, against, common)
+    common = {name: chosen.results[0].protocol.get(name) for name in _SAME}
+    return Comparison(tuple(competitors), reference, score, classes, described, against, common)
 
 
-def read_result(folder: Path, name: str | None = None) -> Result:
-    """One evaluation.
+def read_result(folder: Path, name: str | None = None, scoring: str | None = None) -> Result:
+    """One evaluation; arguments as those of `compare`.
 
     Raises:
-        UserError: the folder holds none, or it is damaged.
+        UserError: the folder holds none, it is damaged, or was not scored by that protocol.
     """
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        first = summary["protocol"]["scoring"]
+        protocol = dict(summary["protocol"])
+        protocol["fold"]  # each must be there
+        scorings = [protocol["scoring"], *summary.get("also", {})]
+        protocol["scoring"] = scoring or scorings[0]
         with (folder / CASES).open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["scoring"] == first]
-        scores = {(row["case"], row["class"]): {score: float(row[score]) for score in SCORES} for row in rows}
-        return Result(folder, name or summary["protocol"]["segmenter"], summary, scores)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            rows = [row for row in csv.DictReader(file) if row["scoring"] == protocol["scoring"]]
+        by_key = {(row["case"], row["class"]): {score: float(row[score]) for score in SCORES} for row in rows}
+        classes = tuple(dict.fromkeys(kind for _, kind in by_key))
+        scores = {
+            case: {score: np.array([by_key[case, kind][score] for kind in classes]) for score in SCORES}
+            for case in sorted({case for case, _ in by_key})
+        }
+        if scoring and scoring not in scorings:
+            raise UserError(f"{folder} was not scored by {scoring}, but by {', '.join(scorings)}. Evaluate it with --scoring.")
+        if not scores:
+            raise ValueError("no case")
+        cost = summary.get("cost") or {}
+        return Result(folder, name or protocol["segmenter"], protocol, summary["seconds_per_case"], cost, classes, scores)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES}, of cdal evaluate --out.") from error
 
 
-def _found(results: Sequence[Path | str]) -> Iterator[Result | Competitor]:
+def nan_mean(values: np.ndarray) -> float:
+    """The mean of what is there; NaN where nothing is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else math.nan
+
+
+def _values(result: Result, score: str, kind: str | None) -> np.ndarray:
+    """A score of every case of one evaluation."""
+    where = [result.classes.index(kind)] if kind is not None else list(range(len(result.classes)))
+    return np.array([scores[score][where].mean() for scores in result.scores.values()])
+
+
+def _found(results: Sequence[Path | str], scoring: str | None) -> Iterator[Result | Competitor]:
     """Every evaluation and every failure in the folders."""
     for given in results:
-        name, _, path = str(given).rpartition("=") if not Path(given).is_dir() else ("", "", str(given))
-        folder = Path(path)
+        name, folder = _named(str(given))
         summaries = sorted(folder.rglob(SUMMARY))
-        failures = sorted(folder.rglob(FAILURE))
+        failures = [folder] if folder.name == FAILURE else sorted(folder.rglob(FAILURE))
         if not summaries and not failures:
             raise UserError(f"{folder} holds no evaluation. Expected a folder that cdal evaluate --out wrote, with its {SUMMARY}.")
-        yield from (read_result(summary.parent, name or None) for summary in summaries)
-        for path_ in failures:
-            failed = json.loads(path_.read_text(encoding="utf-8"))
-            yield Competitor(name or failed["segmenter"], (), f"fold {failed['fold']}, {failed['stage']}: {failed['message']}")
+        yield from (read_result(summary.parent, name, scoring) for summary in summaries)
+        yield from (_read_failure(failure, name) for failure in failures)
+
+
+def _read_failure(path: Path, name: str | None) -> Competitor:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return Competitor(name or str(said["segmenter"]), (), f"fold {said['fold']}, {said['stage']}: {said['message']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error!r}. Take it away, and run the cross validation again.") from error
+
+
+def _named(given: str) -> tuple[str | None, Path]:
+    """`NAME=FOLDER` or `FOLDER`, either of which may have further equals signs."""
+    if Path(given).exists():
+        return None, Path(given)
+    parts = given.split("=")
+    for i in range(1, len(parts)):
+        folder = Path("=".join(parts[i:]))
+        if folder.exists():
+            return "=".join(parts[:i]) or None, folder
+    return None, Path(given)
 
 
 def _competitors(found: Sequence[Result | Competitor]) -> list[Competitor]:
@@ -261,12 +327,13 @@ def _need_the_same(one: Competitor, other: Competitor) -> None:
         ]
         if mine.classes != yours.classes:
             differing.append(f"the classes are {', '.join(mine.classes)} there and {', '.join(yours.classes)} here")
-        lacking = [case for case in mine.cases if case not in set(yours.cases)]
-        further = [case for case in yours.cases if case not in set(mine.cases)]
+        lacking, further = sorted(set(mine.scores) - set(yours.scores)), sorted(set(yours.scores) - set(mine.scores))
         differing += [f"{yours.path} lacks the cases {some(lacking)}"] if lacking else []
         differing += [f"{yours.path} has also the cases {some(further)}"] if further else []
-        if not differing and mine.protocol.get("truth") != yours.protocol.get("truth"):
-            differing.append("the cases have the same names, but other labels or another order")
+        truths = [result.protocol.get("truth") for result in (mine, yours)]
+        if not differing and truths[0] != truths[1]:
+            unknown = "one was made by an older version, which kept no checksum of the labels"
+            differing.append("the cases have the same names, but other labels" if all(truths) else unknown)
         if differing:
             raise UserError(f"{mine.path} and {yours.path} cannot be compared: {'; '.join(differing)}. Evaluate both alike.")
 
@@ -278,7 +345,7 @@ def _against(reference: Competitor, others: Sequence[Competitor], score: str) ->
     p = holm([permutation(values, theirs) for values in ours])
     return {
         other.name: Against(
-            float(np.nanmean(values - theirs)),
+            nan_mean(values - theirs),
             bootstrap_interval(values - theirs),
             w[i],
             p[i],
@@ -288,20 +355,13 @@ def _against(reference: Competitor, others: Sequence[Competitor], score: str) ->
     }
 
 
-def _describe(competitor: Competitor, score: str, name: str) -> dict[str, Any]:
-    """Mean over cases with its interval, and the standard deviation over folds (of the sample, as the paper's)."""
-    values, folds = competitor.values(score, name), competitor.by_fold(score, name)
-    there = values[~np.isnan(values)]
-    return _plain(
-        {
-            "mean": float(there.mean()) if len(there) else math.nan,
-            "sd_over_folds": float(folds.std(ddof=1)) if len(folds) > 1 else math.nan,
-            "interval": bootstrap_interval(values),
-        }
-    )
+def _describe(competitor: Competitor, score: str, kind: str | None) -> Description:
+    values, folds = competitor.values(score, kind), competitor.by_fold(score, kind)
+    spread = float(folds.std(ddof=1)) if len(folds) > 1 else math.nan
+    return Description(nan_mean(values), bootstrap_interval(values), spread, int(np.isnan(values).sum()))
 
 
-def _median(values: Iterator[float | None] | Any) -> float | None:
+def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
 
@@ -310,7 +370,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """NaN as none, which JSON knows; tuples as lists."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
+        if isinstance(value, tuple):
             return [plain(item) for item in value]
         return None if isinstance(value, float) and math.isnan(value) else value
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from cdal.comparison import MEAN, Comparison, Competitor
+from cdal.comparison import Comparison, Competitor
 from cdal.files import replacing
-from cdal.metrics import DISTANCES, SCORES, bootstrap_interval
+from cdal.metrics import DISTANCES, SCORES
 from cdal.report import Section, embed, write_report
 
 _COLUMNS_OF_SLOPES = 4
@@ -60,38 +60,50 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
 
 def table(comparison: Comparison) -> Rows:
     """The comparison as a person reads it: scores in per cent with intervals, differences and p, costs."""
-    score, several = comparison.score, len(comparison.classes) > 1
-    names = [*comparison.classes, *([MEAN] if several else [])]
-    folds = any(len(competitor.results) > 1 for competitor in comparison.finished)
+    score = comparison.score
     unit = f" ({comparison.protocol.get('unit', '')})" if score in DISTANCES else " (%)"
-    heads = ["system", *[f"{SCORES[score]} {name}{unit}" for name in names]]
-    heads += [f"against {comparison.reference}", "p Wilcoxon", "p permutation", *(["p t-test over folds"] if folds else [])]
+    heads = ["system", *[f"{SCORES[score]} {name}{unit}" for name in comparison.classes]]
+    heads += [f"{SCORES[score]}, mean{unit}"] if len(comparison.classes) > 1 else []
+    heads += [f"against {comparison.reference}", "p Wilcoxon", "p permutation"]
+    heads += ["p t-test over folds"] if _several_folds(comparison) else []
     heads += ["parameters (M)", "GFLOP", "s an image", "training (min)", "steps", "memory (GiB)"]
-    return [heads, *[_row(comparison, competitor, names, folds, len(heads)) for competitor in comparison.competitors]]
+    rows = [_row(comparison, competitor) for competitor in comparison.competitors]
+    return [heads, *[row + [""] * (len(heads) - len(row)) for row in rows]]
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What the table's numbers are."""
-    protocol, first = comparison.protocol, comparison.finished[0]
-    count, folds = len(first.values(comparison.score)), [str(result.fold) for result in first.results]
-    several = len(folds) > 1
-    remarks = [
-        f"{count} cases of {protocol['data']}: {protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} "
-        f"({protocol['partition']}), scored by {protocol['scoring']}.",
-        "In brackets: 95 % bootstrap interval over cases." + (" After ±: standard deviation over folds." if several else ""),
-        f"Against {comparison.reference}: difference of the mean {SCORES[comparison.score]} over the classes. p: paired, "
-        "two-sided, over cases, corrected after Holm for the number of systems. Cases are taken as independent; one training each, "
-        "so that chance between trainings is not in them.",
+    """What the table's numbers are, and what is not in it."""
+    protocol, first, score = comparison.protocol, comparison.finished[0], comparison.score
+    count, folds = len(first.values(score)), [str(result.fold) for result in first.results]
+    part = f"all cases of {protocol['data']}"
+    if protocol["split"] != "all":
+        part = f"{protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} ({protocol['partition']})"
+    said = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
+    if comparison.competitors[0].failure:
+        said.append(f"The first system failed, so that the others are held against {comparison.reference}.")
+    missing = {competitor.name: comparison.described[competitor.name][None][score].missing for competitor in comparison.finished}
+    said += [
+        f"{name}: {cases} of {count} cases have no {SCORES[score]}, and are in no mean of it."
+        for name, cases in missing.items()
+        if cases
     ]
-    if several:
-        remarks.append(
+    said += [
+        f"{count} cases of {protocol['data']}: {part}, scored by {protocol['scoring']}.",
+        "In brackets: 95 % bootstrap interval over cases."
+        + (" After ±: standard deviation over folds." if _several_folds(comparison) else ""),
+        f"Against {comparison.reference}: difference of the mean {SCORES[score]} over the classes. p: paired, two-sided, over "
+        "cases, corrected after Holm for the number of systems. Cases are taken as independent; each system was trained once for a "
+        "fold, so that chance between trainings is not in them.",
+    ]
+    if sum(len(result.scores) for result in first.results) > count:
+        said.append("Several folds test the same cases: a case counts once, by its mean over these folds.")
+    if _several_folds(comparison):
+        said.append(
             f"The t-test over {len(folds)} folds is the paper's. The folds' training cases overlap, so that its p is too small, "
             "and with so few folds it sees large differences only; it is not corrected."
         )
-    failed = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
     return [
-        *failed,
-        *remarks,
+        *said,
         "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds an image: median. Memory: peak "
         "of the training process.",
     ]
@@ -118,17 +130,19 @@ def numbers(comparison: Comparison) -> str:
     writer = csv.writer(text)
     costs = list(comparison.finished[0].cost())
     tests = ["difference", "wilcoxon", "permutation", "t_over_folds"]
-    writer.writerow(["system", "class", "score", "mean", "sd_over_folds", "low", "high", *tests, *costs, "failure"])
+    writer.writerow(["system", "class", "score", "mean", "sd_over_folds", "low", "high", "missing", *tests, *costs, "failure"])
     for name, system in comparison.to_dict()["systems"].items():
         if "failure" in system:
-            writer.writerow([name, *[""] * (6 + len(tests) + len(costs)), system["failure"]])
+            writer.writerow([name, *[""] * (7 + len(tests) + len(costs)), system["failure"]])
             continue
-        for kind, scores in system["scores"].items():
-            for score, values in scores.items():
-                tested = kind == MEAN and score == comparison.score
+        for kind, scores in [*system["classes"].items(), ("mean", system["mean"])]:
+            for score, found in scores.items():
+                tested = scores is system["mean"] and score == comparison.score
                 against = system.get("against_reference", {}) if tested else {}
-                found = [values["mean"], values["sd_over_folds"], *values["interval"]]
-                writer.writerow([name, kind, score, *found, *[against.get(test) for test in tests], *system["cost"].values(), ""])
+                described = [found["mean"], found["sd_over_folds"], *found["interval"], found["missing"]]
+                writer.writerow(
+                    [name, kind, score, *described, *[against.get(test) for test in tests], *system["cost"].values(), ""]
+                )
     return text.getvalue()
 
 
@@ -143,67 +157,72 @@ def boxes(comparison: Comparison) -> Figure:
     axis.boxplot(values, positions=list(places), orientation="horizontal", widths=0.6, showfliers=False, showmeans=True)
     for place, one in zip(places, values, strict=True):
         axis.plot(one, place + rng.uniform(-0.2, 0.2, len(one)), ".", color="#1f77b4", alpha=0.35, markersize=3)
-    axis.set_yticks(list(places), [competitor.name for competitor in finished])
+    axis.set_yticks(list(places), [_plain_text(competitor.name) for competitor in finished])
     axis.set_xlabel(f"{SCORES[comparison.score]} of a case, mean of the classes")
     axis.grid(axis="x", alpha=0.3)
     return figure
 
 
 def slopes(comparison: Comparison) -> Figure:
-    """Each case as a line from the reference to a system: up where the system has more."""
+    """Each case as a line from the reference to a system, green where the system is better, red where it is worse."""
     reference = next(c for c in comparison.finished if c.name == comparison.reference)
     others = [competitor for competitor in comparison.finished if competitor is not reference]
     columns = min(_COLUMNS_OF_SLOPES, len(others))
     count = math.ceil(len(others) / columns)
     figure = Figure(figsize=(2.4 * columns + 0.4, 2.5 * count), layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharey=True).ravel()
-    theirs = reference.values(comparison.score)
+    theirs, sign = reference.values(comparison.score), -1 if comparison.score in DISTANCES else 1
     for axis, other in zip(axes, others, strict=False):
         ours = other.values(comparison.score)
-        for before, after in zip(theirs, ours, strict=True):
-            axis.plot([0, 1], [before, after], color="#2a9d8f" if after > before else "#e76f51", alpha=0.4, linewidth=0.8)
-        axis.set_xticks([0, 1], [reference.name, other.name], fontsize=7)
+        gain = sign * (ours - theirs)
+        for before, after, more in zip(theirs, ours, gain, strict=True):
+            colour = "#2a9d8f" if more > 0 else "#e76f51" if more < 0 else "#888888"
+            axis.plot([0, 1], [before, after], color=colour, alpha=0.4, linewidth=0.8)
+        axis.set_xticks([0, 1], [_plain_text(reference.name), _plain_text(other.name)], fontsize=7)
         axis.set_xlim(-0.15, 1.15)
-        axis.set_title(f"{int((ours > theirs).sum())} of {len(ours)} higher", fontsize=8)
+        axis.set_title(f"{int((gain > 0).sum())} of {int((~np.isnan(gain)).sum())} better", fontsize=8)
     for axis in axes[len(others) :]:
         axis.set_axis_off()
     figure.supylabel(f"{SCORES[comparison.score]} of a case, mean of the classes", fontsize=9)
     return figure
 
 
-def _row(comparison: Comparison, competitor: Competitor, names: Sequence[str], folds: bool, width: int) -> list[str]:
+def _several_folds(comparison: Comparison) -> bool:
+    return len(comparison.finished[0].results) > 1
+
+
+def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     if competitor.failure:
-        return [competitor.name, "failed", *[""] * (width - 2)]
-    score = comparison.score
-    scale = 1.0 if score in DISTANCES else 100.0
+        return [competitor.name, "failed"]
+    scale = 1.0 if comparison.score in DISTANCES else 100.0
+    kinds = [*comparison.classes, *([None] if len(comparison.classes) > 1 else [])]
     cells = [competitor.name]
-    for name in names:
-        values, by_fold = competitor.values(score, name), competitor.by_fold(score, name)
-        low, high = bootstrap_interval(values)
-        spread = f" ± {scale * by_fold.std(ddof=1):.2f}" if len(by_fold) > 1 else ""
-        cells.append(f"{scale * np.nanmean(values):.2f}{spread} ({scale * low:.2f} to {scale * high:.2f})")
+    for kind in kinds:
+        found = comparison.described[competitor.name][kind][comparison.score]
+        spread = "" if math.isnan(found.sd_over_folds) else f" ± {scale * found.sd_over_folds:.2f}"
+        mean = "none" if math.isnan(found.mean) else f"{scale * found.mean:.2f}"
+        cells.append(mean + spread + _interval(found.interval, scale, ".2f"))
     against = comparison.against.get(competitor.name)
+    folds = _several_folds(comparison)
     if against is None:
         cells += ["reference", "", "", *([""] if folds else [])]
     else:
-        low, high = against.interval
-        cells.append(f"{scale * against.difference:+.2f} ({scale * low:+.2f} to {scale * high:+.2f})")
+        difference = "none" if math.isnan(against.difference) else f"{scale * against.difference:+.2f}"
+        cells.append(difference + _interval(against.interval, scale, "+.2f"))
         cells += [_p(against.wilcoxon), _p(against.permutation), *([_p(against.t_over_folds)] if folds else [])]
-    cost = competitor.cost()
+    shown: dict[str, Callable[[float], str]] = {
+        "parameters": lambda count: f"{count / 1e6:.2f}",
+        "gigaflops": lambda operations: f"{operations:.1f}",
+        "seconds_per_image": lambda seconds: f"{seconds:.2f}",
+        "training_minutes": lambda minutes: f"{minutes:.1f}",
+        "training_steps": lambda steps: f"{steps:.0f}",
+        "peak_memory_gib": lambda memory: f"{memory:.1f}",
+    }
+    return cells + ["" if value is None else shown[name](value) for name, value in competitor.cost().items()]
 
-    def cell(name: str, shown: Callable[[float], str]) -> str:
-        value = cost[name]
-        return "" if value is None else shown(value)
 
-    return [
-        *cells,
-        cell("parameters", lambda count: f"{count / 1e6:.2f}"),
-        cell("gigaflops", lambda operations: f"{operations:.1f}"),
-        cell("seconds_per_image", lambda seconds: f"{seconds:.2f}"),
-        cell("training_minutes", lambda minutes: f"{minutes:.1f}"),
-        cell("training_steps", lambda steps: f"{steps:.0f}"),
-        cell("peak_memory_gib", lambda memory: f"{memory:.1f}"),
-    ]
+def _interval(ends: tuple[float, float], scale: float, how: str) -> str:
+    return "" if math.isnan(ends[0]) else f" ({scale * ends[0]:{how}} to {scale * ends[1]:{how}})"
 
 
 def _p(value: float) -> str:
@@ -217,6 +236,11 @@ def _clean(values: np.ndarray) -> np.ndarray:
 
 
 def _escaped(cell: str) -> str:
-    for character in "&%$#_{}":
-        cell = cell.replace(character, "\\" + character)
-    return cell.replace("±", r"$\pm$").replace("< 0", "$<$ 0")
+    """For LaTeX."""
+    special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "<": "$<$"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in cell)
+
+
+def _plain_text(name: str) -> str:
+    """For matplotlib, to which a dollar begins a formula."""
+    return name.replace("$", r"\$")

@@ -7,28 +7,32 @@ one that fails, runs out of memory or is killed leaves the others alone; it beco
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdal.comparison import FAILURE, SUMMARY, Comparison, compare
+from cdal.comparison import FAILURE, Comparison, compare
 from cdal.comparison_report import write_comparison
 from cdal.data.check import Check
 from cdal.data.partition import fold_count
+from cdal.devices import find_device
 from cdal.errors import UserError
+from cdal.evaluation import SUMMARY
 from cdal.files import replacing, sole_writer
-from cdal.recipe import Recipe, override, to_yaml
+from cdal.recipe import Recipe, field_names, override, to_yaml
 from cdal.recipes import with_segmenter
 from cdal.run_folder import check_same_recipe
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?(m|min|minutes?|h|hours?|steps?)")
-_LAST_WORDS = 3
-"""Lines of a process that failed which are kept as the reason."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it is scored already."""
-        return (self.evaluation / SUMMARY).is_file()
+        return (self.evaluation / SUMMARY).is_file() and not (self.folder / FAILURE).is_file()
 
 
 def crossval(
@@ -84,7 +88,7 @@ def crossval(
         segmenters: names (`cdal.systems`); the first is the one that the others are held against.
         folds: all of the recipe's partition if not given.
         budget: the same for every system, `5min`, `2h` or `500steps`; the recipe's own if not given.
-        fields: of the recipe, changed for every system, as on the command line.
+        fields: of the recipe, changed for every system, as on the command line; those of the segmenter where a system has them.
         seed: of every random draw; the recipe's if not given.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_line: called with each line of progress.
@@ -95,15 +99,15 @@ def crossval(
     """
     out = Path(out)
     data.need_no_errors()
+    find_device(device)
     jobs = plan(recipe, data, out, segmenters, folds, budget, fields, seed)
-    with sole_writer(out):
+    with sole_writer(out), _terminated_is_interrupted():
         for number, job in enumerate(jobs, start=1):
             state = "done already" if job.done else f"{number} of {len(jobs)}"
             on_line(f"[{job.name}] {state}")
             if not job.done:
                 _run(job, data.folder.root, device, on_line)
-        folders = [job.folder for job in jobs]
-        comparison = compare(folders, names=[job.segmenter for job in jobs])
+        comparison = compare([job.evaluation if job.done else job.folder / FAILURE for job in jobs], names=segmenters)
         write_comparison(comparison, out)
     return comparison
 
@@ -123,19 +127,52 @@ def plan(
     chosen = range(count) if folds is None else folds
     if wrong := [fold for fold in chosen if not 0 <= fold < count]:
         raise UserError(f"no fold {wrong[0]}. The partition {recipe.data.partition} has the folds 0 to {count - 1}.")
-    if twice := [name for name in segmenters if list(segmenters).count(name) > 1]:
-        raise UserError(f"the segmenter {twice[0]} is named twice.")
+    _need_each_once("segmenter", segmenters)
+    _need_each_once("fold", chosen)
+    changes = read_budget(budget) | ({} if seed is None else {"seed": seed})
+    changed = {name: with_segmenter(recipe, name) for name in segmenters}
+    given = _pairs(fields)
+    _need_known(given, changed)
     jobs = []
-    for name in segmenters:
-        changed = override(with_segmenter(recipe, name), fields)
-        changes = read_budget(budget) | ({} if seed is None else {"seed": seed})
-        training = replace(changed.training, **changes)
+    for name, one in changed.items():
+        one = override(one, [word for field, words in given.items() if _has(one, field) for word in words])
         for fold in chosen:
-            resolved = replace(changed, data=replace(changed.data, fold=fold), training=training)
-            job = Job(name, fold, resolved, out / name / f"fold-{fold}")
-            check_same_recipe(job.folder, resolved)
+            data_settings, training = replace(one.data, fold=fold), replace(one.training, **changes)
+            job = Job(name, fold, replace(one, data=data_settings, training=training), out / name / f"fold-{fold}")
+            check_same_recipe(job.folder, job.recipe)
             jobs.append(job)
     return jobs
+
+
+def _need_each_once(what: str, named: Sequence[str] | Sequence[int]) -> None:
+    if not named:
+        raise UserError(f"no {what} is named. Name one or more, with commas.")
+    if twice := [one for one, count in Counter(named).items() if count > 1]:
+        raise UserError(f"the {what} {twice[0]} is named twice.")
+
+
+def _pairs(fields: Sequence[str]) -> dict[str, list[str]]:
+    """The words of each field, `{"segmenter.votes": ["--segmenter.votes", "3"]}`."""
+    pairs: dict[str, list[str]] = {}
+    name = ""
+    for word in fields:
+        if word.startswith("--"):
+            name = word[2:].split("=", 1)[0]
+            pairs[name] = []
+        pairs[name].append(word)
+    return pairs
+
+
+def _has(recipe: Recipe, field: str) -> bool:
+    """Whether a field is one of this recipe; misspelt ones of data and training are, for `override` to refuse them."""
+    return not field.startswith("segmenter.") or field in field_names(recipe)
+
+
+def _need_known(fields: Iterable[str], recipes: Mapping[str, Recipe]) -> None:
+    for field in fields:
+        if not any(_has(recipe, field) for recipe in recipes.values()):
+            known = sorted({name for recipe in recipes.values() for name in field_names(recipe) if name.startswith("segmenter.")})
+            raise UserError(f"none of {', '.join(recipes)} has the field {field}. They have: {', '.join(known)}.")
 
 
 def read_budget(budget: str | None) -> dict[str, Any]:
@@ -178,22 +215,55 @@ def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) ->
 def _process(words: Sequence[str], on_line: Callable[[str], object]) -> str:
     """Run a verb; returns why it failed, or nothing."""
     command = [sys.executable, "-m", "cdal", *words]
-    last: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # modules are found where this process finds them, not where it stands
+    lines: list[str] = []
+    # In a session of its own, so that Ctrl-C reaches it once: from here.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+        start_new_session=True,
+    ) as process:
         assert process.stderr is not None  # asked for
         try:
             for line in map(str.rstrip, process.stderr):
                 on_line(line)
-                last = [*last, line][-_LAST_WORDS:]
-        except KeyboardInterrupt:  # the process got it too, and is writing its checkpoint
+                lines.append(line)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)  # it ends its step and writes a checkpoint
             process.wait()
             raise
+    if process.returncode == 0:
+        return ""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         hint = ", most likely for want of memory" if name == "SIGKILL" else ""
         return f"the process was ended by {name}{hint}"
-    if process.returncode == 130:
+    return _last_words([line for line in lines if line.strip()], f"cdal {words[0]}: ")
+
+
+def _last_words(lines: Sequence[str], prefix: str) -> str:
+    """What a process said of its failure: our own message, or the last line of a traceback."""
+    ours = [i for i, line in enumerate(lines) if line.startswith(prefix)]
+    said = " ".join(lines[ours[-1] :]).removeprefix(prefix) if ours else "".join(lines[-1:])
+    return said or "the process failed and said nothing"
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
-    if process.returncode == 0:
-        return ""
-    return " ".join(last).removeprefix(f"cdal {words[0]}: ") or f"exit code {process.returncode}"
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

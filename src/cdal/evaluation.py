@@ -35,6 +35,9 @@ from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
 from cdal.recipe import CDALSettings
 
+CASES, SUMMARY = "cases.csv", "summary.json"
+"""What an evaluation leaves in its folder, beside the table of annotators."""
+
 Part = Literal["train", "validation", "test", "all"]
 
 
@@ -313,7 +316,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
 
 
 def _write(evaluation: Evaluation, out: Path) -> None:
-    for name, rows in (("cases.csv", evaluation.rows), ("annotators.csv", evaluation.annotators)):
+    for name, rows in ((CASES, evaluation.rows), ("annotators.csv", evaluation.annotators)):
         if rows:
             text = io.StringIO()
             writer = csv.DictWriter(text, list(rows[0]))
@@ -321,7 +324,7 @@ def _write(evaluation: Evaluation, out: Path) -> None:
             writer.writerows(rows)
             with replacing(out / name) as temporary:
                 temporary.write_text(text.getvalue(), encoding="utf-8")
-    with replacing(out / "summary.json") as temporary:
+    with replacing(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(evaluation.summary(), indent=1) + "\n", encoding="utf-8")
 
 

@@ -61,7 +61,7 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
     """
     values = {**header.__dict__, "recipe": to_dict(header.recipe)}
     content = save(
-        {name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
+        {name: weight.detach().cpu().contiguous() for name, weight in _named_once(weights).items()},
         {_KEY: json.dumps(values, sort_keys=True)},
     )
     with replacing(path) as temporary:
@@ -117,12 +117,25 @@ def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") ->
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        predictor.load_state_dict(weights)
+        needed = _named_once(predictor.state_dict())
+        if len(weights) != len(needed):
+            raise RuntimeError(f"expected {len(needed)} tensors; it holds {len(weights)}")
+        predictor.load_state_dict({**predictor.state_dict(), **weights})
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: its weights do not fit its recipe: {error}") from error
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    learned = dict(predictor.named_parameters())
+    broken = any(weight.isnan().any() or (name in learned and weight.isinf().any()) for name, weight in weights.items())
+    if broken:
         raise UserError(f"{path}: some of its weights are NaN or infinite. Train it again.")
     return segmenter.to(torch.device(device)).eval(), header
+
+
+def _named_once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the further names of weights that a network knows by several, as layers that are used twice."""
+    first: dict[tuple[int, torch.Size] | str, str] = {}
+    for name, weight in weights.items():
+        first.setdefault((weight.data_ptr(), weight.shape) if weight.numel() else name, name)
+    return {name: weights[name] for name in first.values()}
 
 
 def find_model(name: str | Path) -> Path:

@@ -20,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from cdal.diffusion.settings import CDALSettings
 from cdal.errors import UserError
-from cdal.settings import DataSettings, SegmenterSettings, TrainingSettings, check_data, check_training
+from cdal.settings import DataSettings, SegmenterSettings, TrainingSettings, check_data, check_training, need
 from cdal.systems import default_settings
 
 __all__ = [
@@ -67,8 +67,10 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: names the field, what was expected and what came.
     """
-    check_data(recipe.data, recipe.segmenter.multiple(recipe.data))
+    check_data(recipe.data)
     check_training(recipe.training)
+    divisor = max(4, recipe.segmenter.multiple(recipe.data))
+    need(recipe.data, "data.size", lambda size: all(s % divisor == 0 for s in size), f"multiples of {divisor}")
     recipe.segmenter.check(recipe.data)
 
 

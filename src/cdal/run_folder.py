@@ -14,6 +14,9 @@ from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
 
+MODEL = "model.safetensors"
+"""The model file of a run: the weights that were best on the validation cases."""
+
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"
 _PARTITION = "run"
@@ -23,13 +26,15 @@ def check_same_recipe(out: Path, recipe: Recipe) -> None:
     """Make sure that the run in a folder, if there is one, is this one.
 
     Raises:
-        UserError: the folder holds the checkpoint of another recipe.
+        UserError: the folder holds the checkpoint or the model of another recipe.
     """
-    if not (out / CHECKPOINT).is_file():
+    if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
         return
     there, here = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
     differing = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now" for name in here if there.get(name) != here[name]
+        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now"
+        for name in {**here, **there}
+        if there.get(name) != here.get(name)
     ]
     if differing:
         raise UserError(

@@ -177,12 +177,8 @@ class TrainingSettings:
     seed: int = 0
 
 
-def check_data(data: DataSettings, multiple: int) -> None:
+def check_data(data: DataSettings) -> None:
     """Refuse values that no run could use.
-
-    Args:
-        data: the settings.
-        multiple: of which the network's input must be.
 
     Raises:
         UserError: names the field, what was expected and what came.
@@ -190,8 +186,7 @@ def check_data(data: DataSettings, multiple: int) -> None:
     dims = data.spatial_dims
     need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
     need(data, "data.size", lambda size: len(size) == dims, f"{dims} numbers (data.spatial_dims)")
-    divisor = max(4, multiple)
-    need(data, "data.size", lambda size: all(s > 0 and s % divisor == 0 for s in size), f"multiples of {divisor}")
+    need(data, "data.size", lambda size: min(size) >= 1, "numbers of 1 or more")
     need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
     turned = data.partition in ("interleaved", "stratified")  # other partitions know their folds themselves

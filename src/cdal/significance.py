@@ -12,9 +12,9 @@ from scipy import stats
 
 
 def wilcoxon(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """P of Wilcoxon's signed-rank test; 1 where no pair differs, NaN without pairs."""
+    """The p of Wilcoxon's signed-rank test; 1 where no pair differs, NaN with fewer than two pairs."""
     ours, theirs = _pairs(ours, theirs)
-    if len(ours) == 0:
+    if len(ours) < 2:
         return float("nan")
     if (ours == theirs).all():
         return 1.0
@@ -22,9 +22,12 @@ def wilcoxon(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def permutation(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, seed: int = 0) -> float:
-    """P of the permutation test of the mean difference, which swaps the two of a pair; exact where there are few pairs."""
+    """The p of the permutation test of the mean difference, which swaps the two of a pair; NaN with fewer than two pairs.
+
+    Exact where there are no more ways to swap than `resamples`.
+    """
     ours, theirs = _pairs(ours, theirs)
-    if len(ours) == 0:
+    if len(ours) < 2:
         return float("nan")
 
     def mean_difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
@@ -43,7 +46,7 @@ def permutation(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, see
 
 
 def paired_t(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """P of the paired t-test, as the paper takes it over folds; NaN with fewer than two pairs, or where all differ by the same."""
+    """The p of the paired t-test, which the paper takes over folds; NaN with fewer than two pairs, or if all differ by the same."""
     ours, theirs = _pairs(ours, theirs)
     if len(ours) < 2 or np.ptp(ours - theirs) == 0:
         return float("nan")

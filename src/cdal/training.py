@@ -32,10 +32,10 @@ from cdal.factory import build_segmenter
 from cdal.files import sole_writer
 from cdal.inference import draw_votes
 from cdal.metrics import count
-from cdal.model_file import SUFFIX, ModelHeader, amend_header, save_model
+from cdal.model_file import ModelHeader, amend_header, read_header, save_model
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
-from cdal.run_folder import Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
+from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 
@@ -84,7 +84,7 @@ def train(
             if asked() and progress.fraction < 1:
                 run.checkpoint()
                 raise KeyboardInterrupt
-    model = out / f"model{SUFFIX}"
+    model = out / MODEL
     if not model.is_file():
         raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Take {out} away to train again.")
     return model
@@ -153,7 +153,7 @@ class _Run:
     def steps(self) -> Iterator[TrainingProgress]:
         """Train to the end of the budget."""
         state, began, first = self.state, time.monotonic(), self.state.step
-        earlier, loss = state.seconds, math.nan
+        earlier, loss, model = state.seconds, math.nan, self.out / MODEL
         while (fraction := self._fraction()) < 1:
             self._set_learning_rates(fraction)
             terms = self._step()
@@ -170,8 +170,8 @@ class _Run:
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
-        if state.step > first:
-            amend_header(self.out / f"model{SUFFIX}", training=self._cost())
+        if model.is_file() and not read_header(model).training:
+            amend_header(model, training=self._cost())
         self.log.close()
 
     def _cost(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ class _Run:
             state.best = mean
             weights = self.average.module.state_dict()
             header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
-            save_model(self.out / f"model{SUFFIX}", weights, header)
+            save_model(self.out / MODEL, weights, header)
 
     def _averaged(self) -> Segmenter:
         """A segmenter with the averaged weights, in evaluation mode."""
@@ -307,7 +307,8 @@ def _average(decay: float) -> Callable[[Any, Any, Any], None]:
     def update(averaged: Any, current: Any, steps: Any) -> None:
         now = min(decay, (1 + int(steps)) / (10 + int(steps)))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - now)
+            torch._foreach_mul_(averaged, now)  # and not lerp, which makes NaN of infinite constants such as masks
+            torch._foreach_add_(averaged, current, alpha=1 - now)
         else:  # a number of batches seen
             torch._foreach_copy_(averaged, current)
 

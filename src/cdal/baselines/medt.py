@@ -2,7 +2,7 @@
 
 Valanarasu, Oza, Hacihaliloglu, Patel: "Medical Transformer: gated axial-attention for medical image segmentation", MICCAI 2021.
 Each block attends along the height, then along the width; three learned gates say how much the positions count. A shallow global
-branch and a deeper local one are added up. 1.56 M parameters at 128 x 128 (the paper says 1.4 M, which is what a local stem as
+branch and a deeper local one are added up. 1.53 M parameters at 128 x 128 (the paper says 1.4 M, which is what a local stem as
 narrow as the global one would give).
 
 Ours: any size that is a multiple of 8, with the tables of positions stretched where the picture has another size than in

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cdal.baselines.u_shape import UShape
 from cdal.segmenter import Segmenter, Supervised
-from cdal.settings import DataSettings, SegmenterSettings, need_channels
+from cdal.settings import DataSettings, SegmenterSettings, need, need_channels
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class MSUNetSettings(SegmenterSettings):
         """See `SegmenterSettings.check`."""
         super().check(data)
         need_channels(self)
+        odd = "two odd numbers of 1 or more"
+        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), odd)
 
     def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
         """See `SegmenterSettings.build`."""

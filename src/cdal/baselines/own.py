@@ -21,7 +21,7 @@ from cdal.segmenter import Segmenter, Supervised
 from cdal.settings import DataSettings, SegmenterSettings, need
 
 _NAMES: dict[str, tuple[str, ...]] = {
-    "spatial_dims": ("spatial_dims", "dimensions", "dims"),
+    "spatial_dims": ("spatial_dims",),
     "image_channels": ("image_channels", "in_channels", "n_channels", "input_channels", "in_chans", "channels_in"),
     "classes": ("classes", "out_channels", "n_classes", "num_classes", "output_channels", "channels_out"),
     "size": ("size", "img_size", "image_size", "input_size"),
@@ -70,12 +70,14 @@ class OwnSettings(SegmenterSettings):
         known = {name: values[what] for what, names in _NAMES.items() for name in names if name in accepted}
         try:
             network = kind(**{**known, **self.options})
-        except (TypeError, ValueError, AssertionError, KeyError) as error:
+        except Exception as error:  # whatever the constructor does
             given = ", ".join(f"{name}={value!r}" for name, value in {**known, **self.options}.items())
             raise UserError(
-                f"{self.name}({given}) failed: {error}. Give what is missing: --segmenter.options '{{\"name\": value}}'. "
+                f"{self.name}({given}) failed: {error!r}. Give what is missing: --segmenter.options '{{\"name\": value}}'. "
                 f"Its arguments: {', '.join(accepted)}."
             ) from error
+        if not any(weights.requires_grad for weights in network.parameters()):
+            raise UserError(f"{self.name} has no weights that could be trained.")
         return network if isinstance(network, Segmenter) else Supervised(network, classes)
 
 
