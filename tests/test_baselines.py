@@ -1,10 +1,7 @@
-"""The systems that cDAL is compared with: as large as published, their parts against plain loops, and networks of one's own."""
+"""The systems that cDAL is compared with: as large as published, and their parts against plain loops."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.networks.nets import SegResNet
 from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,57 +22,23 @@ from cdal.baselines.res_unet import weighted_cross_entropy
 from cdal.baselines.segdiff import RRDB, DenseBlock, SegDiff, linear_schedule, respaced
 from cdal.cost import parameters
 from cdal.data.batch import Batch
-from cdal.diffusion.cdal import CDAL
 from cdal.diffusion.schedule import at
-from cdal.diffusion.settings import CDALSettings
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
-from cdal.model_file import ModelHeader, load_model, save_model
-from cdal.recipe import DataSettings, Recipe, from_dict, override
-from cdal.recipes import find_recipe, with_segmenter
+from cdal.model_file import ModelHeader, amend_header, load_model, save_model
+from cdal.recipe import DataSettings
+from cdal.recipes import with_segmenter
 from cdal.segmenter import Supervised, one_hot
 from cdal.systems import SYSTEMS
-from conftest import small_recipe
+from systems import SMALL, VOLUMES_ONLY, random_batch, sized, small
 from test_networks import shake
 
-VOLUMES_ONLY = ("unet-3d", "3d-ucaps")
-
-_CDAL = {"channels": (8, 12, 16), "denoiser_channels": 16, "embedding": 16, "latent": 4, "discriminator_channels": (8, 12)}
-_FIVE_LEVELS, _THREE_LEVELS, _TWO_ITERATIONS = {"channels": (4, 6, 8, 8, 8)}, {"channels": (4, 6, 8)}, {"iterations": 2}
-SMALL: dict[str, dict[str, object]] = {
-    **dict.fromkeys(("cdal", "cdal-deterministic", "cdal-constant-z"), _CDAL),
-    "cdal-paper": {"channels": (8, 12), "embedding": 16, "latent": 4, "discriminator_channels": (8, 12)},
-    "cdal-unet": {"channels": (8, 12, 16)},
-    **dict.fromkeys(("unet", "unet-3d", "unetpp"), _FIVE_LEVELS),
-    **dict.fromkeys(("msu-net", "res-unet"), _THREE_LEVELS),
-    "medt": {"width": 8, "heads": 2},
-    "segdiff-small": {"multipliers": (1, 2), "encoder_blocks": 1, "timesteps": 4, "sampling_timesteps": 2},
-    **dict.fromkeys(("multi-segcaps", "3d-ucaps"), _TWO_ITERATIONS),
-    "em-segcaps": {"types": (1, 2, 3, 4), "iterations": 2},
-    "dynunet": {"features": 4},
-}
 APPLICABLE = [
     (data, system)
     for data in ("phantoms", "hippocampus")
     for system in SMALL
     if data == "hippocampus" or system not in VOLUMES_ONLY
 ]
-
-
-def sized(data: str, size: tuple[int, ...]) -> Recipe:
-    recipe = find_recipe(data)
-    return replace(recipe, data=replace(recipe.data, size=size))
-
-
-def small(data: str, system: str) -> Recipe:
-    recipe = with_segmenter(sized(data, (32, 32) if data == "phantoms" else (16, 32, 16)), system)
-    return replace(recipe, segmenter=replace(recipe.segmenter, **SMALL[system]))
-
-
-def random_batch(recipe: Recipe, classes: int, count: int = 2) -> Batch:
-    generator, data = torch.Generator().manual_seed(1), recipe.data
-    image = torch.randn(count, 2 * data.neighbours + 1, *data.size, generator=generator)
-    return Batch(image, torch.randint(classes, (count, *data.size), generator=generator), ("a", "b", "c", "d")[:count])
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -433,275 +395,16 @@ def test_a_short_axis_does_not_keep_dynunet_from_halving_the_others(size: tuple[
     }
 
 
-# Networks of one's own
-
-OWN = """
-import torch
-from torch import nn
-from cdal.segmenter import Segmenter, turn
-
-class Plain(nn.Module):
-    def __init__(self, n_channels, n_classes, dims, img_size):
-        super().__init__()
-        self.given = (n_channels, n_classes, dims, img_size)
-        self.convolution = nn.Conv2d(n_channels, n_classes, 3, padding=1)
-    def forward(self, image):
-        return self.convolution(image)
-
-class Demanding(Plain):
-    def __init__(self, n_channels, n_classes, dims, img_size, depth):
-        super().__init__(n_channels, n_classes, dims, img_size)
-
-class Halving(Plain):
-    def forward(self, image):
-        return super().forward(image)[..., ::2, ::2]
-
-class Mute(Plain):
-    def forward(self, image):
-        return None
-
-class Whole(Segmenter):
-    predictor = "network"
-    def __init__(self, image_channels, classes):
-        super().__init__()
-        self.network = nn.Conv2d(image_channels, classes, 1)
-    def players(self):
-        return {"network": self.network}
-    def turns(self, batch, rng, step):
-        yield turn("network", {"loss": self.network(batch.image).square().mean()})
-    def sample(self, image, votes, rng):
-        return self.network(image).softmax(dim=1)[None].expand(votes, -1, -1, -1, -1)
-    @property
-    def stochastic(self):
-        return True
-"""
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module with networks of one's own."""
-    (tmp_path / "networks_of_a_test.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "networks_of_a_test", raising=False)
-    return "networks_of_a_test"
-
-
-def build_own(name: str, *options: str) -> object:
-    return build_segmenter(override(with_segmenter(sized("phantoms", (32, 32)), name), list(options)), 1, 2)
-
-
-def build_from_file(name: str) -> object:
-    """As a model file does, whose author names the class."""
-    return build_segmenter(from_dict({"data": {"spatial_dims": 2, "size": [32, 32]}, "segmenter": {"name": name}}), 1, 2)
-
-
-def test_a_network_is_made_with_the_arguments_it_has_under_the_names_it_gives_them(own: str):
-    segmenter = build_own(f"{own}.Plain")
-    assert isinstance(segmenter, Supervised)
-    assert segmenter.network.given == (1, 2, 2, (32, 32))
-    assert type(build_own(f"{own}.Whole")).__name__ == "Whole"
-
-
-def test_options_reach_the_network_and_win():
-    options = '--segmenter.options={"init_filters": 16, "blocks_down": [1, 1], "blocks_up": [1], "out_channels": 4}'
-    network = build_own("monai.networks.nets.SegResNet", options).network
-    assert isinstance(network, SegResNet)
-    assert (network.spatial_dims, network.init_filters, network.in_channels) == (2, 16, 1)
-    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 4, 32, 32)
-
-
-@pytest.mark.parametrize("name", ["monai.networks.nets.SegResNet", "Plain", "Whole"])
-def test_a_model_with_a_network_of_ones_own_is_read_again(name: str, own: str, tmp_path: Path, rng: torch.Generator):
-    recipe = with_segmenter(sized("phantoms", (32, 32)), name if "." in name else f"{own}.{name}")
-    if "." in name:
-        recipe = override(recipe, ['--segmenter.options={"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]}'])
-    segmenter, batch = build_segmenter(recipe, 1, 2, training=True), random_batch(recipe, 2)
-    (turn,) = segmenter.turns(batch, rng, 0)
-    turn.loss.backward()
-    torch.optim.SGD(segmenter.parameters(), 0.1).step()
-    header = ModelHeader(recipe, ("background", "lesion"), 1)
-    save_model(tmp_path / "model.safetensors", segmenter.players()[segmenter.predictor].state_dict(), header)
-    loaded, read = load_model(tmp_path / "model.safetensors")
-    assert read.recipe == recipe
-    assert type(loaded) is type(segmenter)
-    torch.testing.assert_close(loaded.sample(batch.image, 2, rng), segmenter.eval().sample(batch.image, 2, rng))
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("no_such_package.Network", "no_such_package"),
-        ("monai.networks.nets.NoSuchNetwork", "NoSuchNetwork"),
-        (".Network", "cannot be imported"),
-        ("monai.networks.nets.segresnet", "must be a class of torch.nn.Module"),
-        ("pathlib.Path", "must be a class of torch.nn.Module"),
-        ("..package.Network", "cannot be imported"),
-    ],
-)
-def test_what_is_no_network_is_refused(name: str, said: str):
-    with pytest.raises(UserError, match=said):
-        build_own(name)
-    with pytest.raises(UserError, match=said):
-        build_from_file(name)
-
-
-@pytest.mark.parametrize(("owner", "name"), [(os, "system"), (subprocess, "Popen")])
-def test_what_is_no_network_is_never_called(owner: object, name: str, monkeypatch: pytest.MonkeyPatch):
-    called = []
-    kind = type(name, (), {"__init__": lambda self, *args, **options: called.append(args)})
-    monkeypatch.setattr(owner, name, (lambda *args: called.append(args)) if name == "system" else kind)
-    for build in (build_own, build_from_file):
-        with pytest.raises(UserError, match=r"must be a class of torch\.nn\.Module"):
-            build(f"{owner.__name__}.{name}")
-    assert called == []
-    getattr(owner, name)("a call would be seen")
-    assert len(called) == 1
-
-
-def test_an_argument_that_is_missing_is_named(own: str):
-    with pytest.raises(UserError, match=r"'depth'.*--segmenter\.options"):
-        build_own(f"{own}.Demanding")
-    assert isinstance(build_own(f"{own}.Demanding", '--segmenter.options={"depth": 3}'), Supervised)
-    with pytest.raises(UserError, match="heigth"):
-        build_own(f"{own}.Plain", '--segmenter.options={"heigth": 3}')
-
-
-def test_an_output_of_another_shape_is_told_with_both_shapes(own: str, rng: torch.Generator):
-    segmenter, batch = build_own(f"{own}.Halving"), random_batch(small("phantoms", "unet"), 2)
-    for call in (lambda: segmenter.sample(batch.image, 1, rng), lambda: list(segmenter.turns(batch, rng, 0))):
-        with pytest.raises(UserError, match=r"shape \(2, 2, 32, 32\).*gave \(2, 2, 16, 16\)"):
-            call()
-
-
-def test_a_network_without_an_output_is_told_what_it_must_give(own: str, rng: torch.Generator):
-    with pytest.raises(UserError, match="must give logits of shape"):
-        build_own(f"{own}.Mute").sample(torch.zeros(1, 1, 32, 32), 1, rng)
-
-
-# Controls
-
-
-def control(name: str) -> CDAL:
-    torch.manual_seed(0)
-    segmenter = build_segmenter(with_segmenter(small_recipe(), name), 1, 2, training=True)
-    assert isinstance(segmenter, CDAL)
-    shake(segmenter)
-    return segmenter
-
-
-def drawn_with(segmenter: CDAL, seed: int, votes: int = 3) -> Tensor:
-    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(5))
-    return segmenter.eval().sample(image, votes, torch.Generator().manual_seed(seed))
-
-
-def test_without_diffusion_nothing_is_drawn_and_the_network_is_the_same(rng: torch.Generator):
-    ours, plain = control("cdal"), control("cdal-deterministic")
-    assert torch.equal(drawn_with(plain, 1), drawn_with(plain, 2))
-    assert drawn_with(plain, 1).shape == (1, 2, 2, 32, 32)
-    assert (drawn_with(ours, 1) - drawn_with(ours, 2)).abs().max() > 1e-4
-    shapes = [{name: p.shape for name, p in segmenter.generator.named_parameters()} for segmenter in (ours, plain)]
-    assert shapes[0] == shapes[1]
-    assert parameters(ours) == parameters(plain)
-    turns = list(plain.train().turns(random_batch(small_recipe(), 2), rng, 0))
-    assert [turn.player for turn in turns] == ["generator"] == list(plain.players())
-    assert [turn.player for turn in ours.train().turns(random_batch(small_recipe(), 2), rng, 0)] == ["discriminator", "generator"]
-
-
-@pytest.mark.parametrize("name", ["cdal", "cdal-constant-z"])
-def test_the_control_with_constant_z_has_the_same_z_always(name: str, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch):
-    segmenter, latents = control(name), []
-    denoise = segmenter.generator.denoise
-    monkeypatch.setattr(segmenter.generator, "denoise", lambda x, level, z, f: latents.append(z) or denoise(x, level, z, f))
-    votes = drawn_with(segmenter, 1)
-    for turn in segmenter.train().turns(random_batch(small_recipe(), 2), rng, 0):
-        turn.loss.backward()
-    drawn_with(segmenter, 2)
-    assert len(latents) == 2 * 2 + 3  # two steps at sampling; in training for D, for recycling and for G
-    different = len(torch.cat(latents).unique(dim=0))
-    assert different == (1 if name == "cdal-constant-z" else sum(map(len, latents)))
-    assert (votes[0] - votes[1]).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("name", ["cdal-deterministic", "cdal-constant-z", "cdal-unet"])
-def test_controls_have_the_numbers_of_the_recipe(name: str):
-    recipe = with_segmenter(small_recipe(), name)
-    assert recipe.segmenter.channels == (8, 12, 16)
-    if isinstance(recipe.segmenter, CDALSettings):
-        assert (recipe.segmenter.denoiser_channels, recipe.segmenter.latent) == (16, 4)
-    assert recipe.segmenter.votes == (5 if recipe.segmenter.stochastic else 4)  # four mirror images
-
-
-# Recipes with another segmenter
-
-
-def test_a_network_of_two_axes_sees_volumes_slice_by_slice():
-    volume = find_recipe("hippocampus")
-    recipe = with_segmenter(volume, "unet")
-    assert (recipe.data.spatial_dims, recipe.data.size, recipe.data.flips) == (2, (48, 64), (0,))
-    assert (recipe.data.neighbours, recipe.segmenter.votes) == (0, 1)
-    assert recipe.training.batch == 8 * volume.training.batch
-    across = replace(volume, data=replace(volume.data, slice_axis=1, flips=(0, 1, 2)))
-    recipe = with_segmenter(across, "cdal-paper")
-    assert (recipe.data.size, recipe.data.flips) == ((40, 40), ())
-    assert (with_segmenter(across, "msu-net").data.size, with_segmenter(across, "msu-net").data.flips) == ((48, 48), (0, 1))
-    along = replace(volume, data=replace(volume.data, slice_axis=0, flips=(0, 2)))
-    assert (with_segmenter(along, "medt").data.size, with_segmenter(along, "medt").data.flips) == ((56, 40), (1,))
-
-
-def test_what_a_segmenter_asks_for_reaches_data_and_training():
-    capsules = with_segmenter(find_recipe("hippocampus"), "multi-segcaps")
-    assert (capsules.data.neighbours, capsules.training.batch) == (2, 4)
-    first = build_segmenter(capsules, 1, 3).network.first[0]
-    assert first.in_channels == 5
-    assert build_segmenter(capsules, 1, 3).network.slice_channels == 1
-    diffusion = with_segmenter(find_recipe("monuseg"), "segdiff").training
-    assert (diffusion.learning_rate, diffusion.weight_decay, diffusion.ema, diffusion.validation_votes) == (1e-4, 0.0, 0.9999, 1)
-
-
-@given(
-    st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    st.sampled_from(sorted(set(SYSTEMS) - {"dynunet", "segdiff", "segdiff-small"})),
-)
-@settings(max_examples=60, deadline=None)
-def test_patches_grow_to_the_next_multiple_that_the_network_needs(fours: tuple[int, int], name: str):
-    size = (4 * fours[0], 4 * fours[1])
-    before = sized("phantoms", size)
-    if name in VOLUMES_ONLY:
-        with pytest.raises(UserError, match="needs volumes"):
-            with_segmenter(before, name)
-        return
-    recipe = with_segmenter(before, name)
-    multiple = recipe.segmenter.multiple(recipe.data)
-    assert recipe.data.size == tuple(min(m for m in range(multiple, 400, multiple) if m >= s) for s in size)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "expected"),
-    [("dynunet", (60, 40), (64, 48)), ("segdiff", (124, 136), (128, 144)), ("segdiff-small", (124, 136), (128, 144))],
-)
-def test_patches_grow_until_they_are_the_multiple_that_they_then_need(name: str, size: tuple[int, int], expected: tuple[int, int]):
-    assert with_segmenter(sized("phantoms", size), name).data.size == expected
-
-
-@pytest.mark.parametrize(
-    ("data", "system", "name"), [("phantoms", "cdal", "unet"), ("phantoms", "unet", "cdal"), ("hippocampus", "unet", "3d-ucaps")]
-)
-def test_a_name_is_not_changed_without_the_rest(data: str, system: str, name: str):
-    with pytest.raises(UserError, match=f"cannot become '{name}'"):
-        override(with_segmenter(find_recipe(data), system), [f"--segmenter.name={name}"])
-
-
-@pytest.mark.parametrize(
-    ("data", "system", "name"),
-    [
-        ("phantoms", "cdal", "cdal-deterministic"),
-        ("phantoms", "cdal", "cdal-constant-z"),
-        ("phantoms", "cdal", "cdal-paper"),
-        ("phantoms", "segdiff-small", "segdiff"),
-        ("hippocampus", "unet-3d", "unet"),
-    ],
-)
-def test_a_name_is_not_changed_between_systems_with_the_same_settings_either(data: str, system: str, name: str):
-    """The run would go by a name that it does not deserve; the last one's model could not be read again."""
-    with pytest.raises(UserError, match=f"cannot become '{name}'"):
-        override(with_segmenter(find_recipe(data), system), [f"--segmenter.name={name}"])
+@pytest.mark.parametrize(("data", "system"), APPLICABLE)
+def test_a_model_of_every_system_is_read_again(data: str, system: str, tmp_path: Path):
+    recipe, classes = small(data, system), ("background", *("abc"[: 1 if data == "phantoms" else 2]))
+    segmenter = build_segmenter(recipe, 1, len(classes)).eval()
+    weights = segmenter.players()[segmenter.predictor].state_dict()
+    save_model(tmp_path / "model.safetensors", weights, ModelHeader(recipe, classes, 1))
+    amend_header(tmp_path / "model.safetensors", training={"steps": 3})
+    loaded, header = load_model(tmp_path / "model.safetensors")
+    assert (header.recipe, header.training) == (recipe, {"steps": 3})
+    assert (tmp_path / "model.safetensors").stat().st_size < 4.2 * parameters(segmenter) + 100_000  # each weight once
+    image = random_batch(recipe, len(classes)).image
+    votes = [one.sample(image, 2, torch.Generator().manual_seed(0)) for one in (segmenter, loaded)]
+    assert torch.equal(*votes)
