@@ -5,6 +5,8 @@ Shapes: N types of capsules with A numbers ("atoms") each in, M types with D ato
 
 from __future__ import annotations
 
+import math
+
 import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
@@ -76,7 +78,11 @@ class ConvolutionalCapsules(nn.Module):
         padding = (kernel - stride) // 2 if enlarge else kernel // 2
         wide = self.types_out * self.atoms_out
         self.votes = kind(self.groups * atoms, self.groups * wide, kernel, stride, padding, groups=self.groups, bias=not shared)
-        self.bias = nn.Parameter(torch.full((self.types_out, self.atoms_out, *[1] * spatial_dims), 0.1))
+        self.bias = nn.Parameter(torch.zeros(self.types_out, self.atoms_out, *[1] * spatial_dims))
+        # Squashing shortens what is short, so that with weights as small as a convolution's usual ones nothing of the image is left
+        # after some layers. These make the sum of the votes of capsules of length 1/2 as long as 1.
+        taps = (kernel / stride if enlarge else kernel) ** spatial_dims
+        nn.init.normal_(self.votes.weight, std=2 * self.types_out / math.sqrt(taps * types * self.atoms_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Vote and route, the latter in float32."""

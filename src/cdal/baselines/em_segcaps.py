@@ -145,6 +145,8 @@ class MatrixCapsules(nn.Module):
         self.iterations, self.inverse_temperature = iterations, inverse_temperature
         # The rows of a pose are multiplied alike, so that they travel as a batch; the columns are channels.
         self.votes = nn.Conv2d(types_in * _POSE, types_in * types_out * _POSE, 3, stride, 1, groups=types_in, bias=False)
+        # So that votes, and poses that agree, are as large as the poses they come from.
+        nn.init.normal_(self.votes.weight, std=1 / math.sqrt(9 * _POSE))
         self.beta_u = nn.Parameter(torch.zeros(types_out))
         self.beta_a = nn.Parameter(torch.zeros(types_out))
 
