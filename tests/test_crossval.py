@@ -178,7 +178,7 @@ def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpo
     run = tmp_path / "out" / "cdal" / "fold-0"
     with subprocess.Popen([sys.executable, "-m", "cdal", *words], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not (run / "tensorboard").is_dir() and time.monotonic() < deadline:
+        while not (run / "metrics.jsonl").is_file() and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1)
         process.terminate()

@@ -233,7 +233,7 @@ def _process(words: Sequence[str], on_line: Callable[[str], object]) -> str:
                 on_line(line)
                 lines.append(line)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # it ends its step and writes a checkpoint
+            process.terminate()  # a training ends its step and writes a checkpoint
             process.wait()
             raise
     if process.returncode == 0:
