@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from cdal.baselines.capsules import (
     squash,
 )
 from cdal.baselines.em_segcaps import MatrixCapsules, em_routing, spread_loss
+from cdal.factory import build_segmenter
+from cdal.segmenter import Turn
+from systems import random_batch, small
 from test_networks import shake
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6)
@@ -174,6 +178,55 @@ def test_strides_divide_the_size_and_multiply_it_where_capsules_are_enlarged(
     out = layer(normal(2, 4, 3, *size).float())
     assert out.shape == (2, 2, 5, *expected)
     assert 0 < lengths(out).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((24, 24), {"kernel": 5}),
+        ((24, 24), {"kernel": 5, "stride": 2}),
+        ((12, 12), {"kernel": 4, "stride": 2, "enlarge": True}),
+        ((10, 10, 10), {"kernel": 3, "shared": False}),
+    ],
+)
+def test_capsules_begin_with_weights_that_keep_lengths_of_a_half(size: tuple[int, ...], options: dict[str, object]):
+    """Where N and M capsules have nothing to do with each other, |s| is about 1 and |v| = |s|² / (1 + |s|²) about a half."""
+    torch.manual_seed(0)
+    layer = ConvolutionalCapsules(len(size), (8, 16), (4, 32), iterations=1, **options)
+    x = normal(2, 8, 16, *size).float()
+    with torch.no_grad():
+        out = lengths(layer(x / (2 * lengths(x)[:, :, None])))
+    inside = out[(..., *[slice(3, -3)] * len(size))]
+    assert inside.mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("system", "terms", "weights"),
+    [
+        ("multi-segcaps", {"margin", "dice", "reconstruction"}, ("reconstruction",)),
+        ("em-segcaps", {"spread", "dice"}, ()),
+        ("3d-ucaps", {"margin", "dice", "cross_entropy", "reconstruction"}, ("margin", "reconstruction")),
+    ],
+)
+def test_capsule_networks_are_trained_with_the_sum_of_their_losses(
+    system: str, terms: set[str], weights: tuple[str, ...], rng: torch.Generator
+):
+    def step(**changes: object) -> Turn:
+        recipe = small("hippocampus", system)
+        torch.manual_seed(0)
+        segmenter = build_segmenter(replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, 3, training=True)
+        (turn,) = segmenter.turns(random_batch(recipe, 3), rng, 0)
+        return turn
+
+    plain = step()
+    assert set(plain.terms) == terms
+    assert all(term > 0 for term in plain.terms.values())
+    assert float(plain.loss.detach()) == pytest.approx(float(sum(plain.terms.values())))
+    for field in weights:
+        weight = getattr(small("hippocampus", system).segmenter, field)
+        changed = step(**{field: 3 * weight}).terms
+        expected = {name: float(value) * (3 if name == field else 1) for name, value in plain.terms.items()}
+        assert {name: float(value) for name, value in changed.items()} == pytest.approx(expected)
 
 
 # EM routing (Hinton et al., ICLR 2018)

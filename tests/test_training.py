@@ -40,6 +40,7 @@ from conftest import small_recipe
 def test_a_run_leaves_all_that_is_promised(trained: Path):
     assert {p.name for p in trained.iterdir()} == {
         ".lock",
+        "cost.json",
         "recipe.yaml",
         "splits.json",
         "metrics.jsonl",

@@ -31,9 +31,11 @@ from cdal.devices import wants_bf16
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import DISTANCES, SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
+from cdal.model_file import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
 from cdal.recipe import CDALSettings
+from cdal.run_folder import kept_cost
 
 CASES, SUMMARY = "cases.csv", "summary.json"
 """What an evaluation leaves in its folder, beside the table of annotators."""
@@ -53,7 +55,7 @@ class Evaluation:
         protocol: what the scores were made with.
         failed: a message for each case that could not be read; the scores are without it.
         cost: `parameters`; `gigaflops` of the first case, with all its votes and windows: convolutions and matrix products;
-            `peak_memory` of this process in GiB; what the `training` cost, see `ModelHeader`.
+            `peak_memory` of this process in GiB; what the `training` took, where the model lies in its run folder.
     """
 
     rows: list[dict[str, Any]]
@@ -178,7 +180,9 @@ def evaluate(
         raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
     evaluation.protocol["truth"] = truths.hexdigest()[:16]
     evaluation.cost.update(
-        parameters=parameters(predictor.segmenter), peak_memory=peak_memory(), training=predictor.header.training
+        parameters=parameters(predictor.segmenter),
+        peak_memory=peak_memory(),
+        training={} if isinstance(model, Predictor) else kept_cost(find_model(model).parent),
     )
     if out is not None:
         _write(evaluation, Path(out))

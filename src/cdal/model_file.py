@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ class ModelHeader:
         scores: Dice of each class on the validation cases at that step.
         data: name of the data folder, names of the cases of each part, fingerprint of the training cases, checksums of all images.
         licence: of the training data, as its folder declares it.
-        training: what it cost: steps, seconds and peak memory in GiB of the whole training, device, threads.
         version: of cDAL.
     """
 
@@ -47,7 +46,6 @@ class ModelHeader:
     scores: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
-    training: dict[str, Any] = field(default_factory=dict)
     version: str = cdal.__version__
 
 
@@ -66,14 +64,6 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
     )
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-
-
-def amend_header(path: Path, **changes: Any) -> None:
-    """Write a model file again with some of its header's fields changed."""
-    header = read_header(path)
-    with safe_open(path, framework="pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    save_model(path, weights, replace(header, **changes))
 
 
 def read_header(path: Path) -> ModelHeader:

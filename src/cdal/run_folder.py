@@ -20,6 +20,7 @@ MODEL = "model.safetensors"
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"
 _PARTITION = "run"
+_COST = "cost.json"
 
 
 def check_same_recipe(out: Path, recipe: Recipe) -> None:
@@ -76,6 +77,22 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
             "began with, or another --out."
         )
     return Split(*(tuple(by_name[name] for name in part) for part in parts))
+
+
+def keep_cost(out: Path, cost: Mapping[str, Any]) -> None:
+    """Write what the training took: steps, seconds, peak memory in GiB, device, threads. What is there is kept."""
+    if not (out / _COST).is_file():
+        with replacing(out / _COST) as temporary:
+            temporary.write_text(json.dumps(dict(cost), indent=1) + "\n", encoding="utf-8")
+
+
+def kept_cost(out: Path) -> dict[str, Any]:
+    """What `keep_cost` wrote; nothing where it did not, or where it cannot be read."""
+    try:
+        cost = json.loads((out / _COST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cost if isinstance(cost, dict) else {}
 
 
 class Log:

@@ -32,10 +32,10 @@ from cdal.factory import build_segmenter
 from cdal.files import sole_writer
 from cdal.inference import draw_votes
 from cdal.metrics import count
-from cdal.model_file import ModelHeader, amend_header, read_header, save_model
+from cdal.model_file import ModelHeader, save_model
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
-from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_split, kept_split, learning_curve
+from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 
@@ -153,7 +153,7 @@ class _Run:
     def steps(self) -> Iterator[TrainingProgress]:
         """Train to the end of the budget."""
         state, began, first = self.state, time.monotonic(), self.state.step
-        earlier, loss, model = state.seconds, math.nan, self.out / MODEL
+        earlier, loss = state.seconds, math.nan
         while (fraction := self._fraction()) < 1:
             self._set_learning_rates(fraction)
             terms = self._step()
@@ -170,11 +170,11 @@ class _Run:
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
-        if model.is_file() and not read_header(model).training:
-            amend_header(model, training=self._cost())
+        keep_cost(self.out, self._cost())
         self.log.close()
 
     def _cost(self) -> dict[str, Any]:
+        """What the training took; in no model file, so that the same training gives the same bytes."""
         return {
             "steps": self.state.step,
             "seconds": round(self.state.seconds, 1),
