@@ -350,10 +350,10 @@ def test_segdiff_draws_the_label_from_a_network_that_knows_it(steps: int, rng: t
             [(3, 3, 1), (3, 3, 1), (3, 3, 3), (3, 3, 3), (3, 3, 3)],
         ),
         (
-            (16, 32, 32),
+            (16, 64, 64),
             (4, 1, 1),
-            8,
-            [(16, 32, 32), (16, 16, 16), (16, 8, 8), (8, 4, 4), (4, 4, 4)],
+            16,
+            [(16, 64, 64), (16, 32, 32), (16, 16, 16), (8, 8, 8), (4, 4, 4)],
             [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)],
         ),
         ((256, 256), None, 64, [(2**n, 2**n) for n in range(8, 1, -1)], [(3, 3)] * 7),
@@ -391,7 +391,7 @@ def test_a_patch_too_small_for_dynunet_is_refused(size: tuple[int, ...]):
 
 @pytest.mark.parametrize(("size", "multiple"), [((16, 256), 64), ((64, 256), 64), ((256, 256, 16), 64)])
 def test_a_short_axis_does_not_keep_dynunet_from_halving_the_others(size: tuple[int, ...], multiple: int):
-    """nnU-Net takes the shortest voxel of the axes that can still be halved, and a kernel of 3 stays so."""
+    """The shortest voxel is that of the axes which can still be halved, and a kernel of 3 stays so."""
     data = DataSettings(spatial_dims=len(size), size=size)
     assert DynUNetSettings().multiple(data) == multiple
     with torch.device("meta"):
