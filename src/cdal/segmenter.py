@@ -89,7 +89,23 @@ def dice_and_cross_entropy_of_logits(logits: Tensor, truth: Tensor) -> Mapping[s
     return dice_and_cross_entropy(logits.softmax(dim=1), truth)
 
 
-class Supervised(Segmenter):
+class Deterministic(Segmenter):
+    """One network that learns and predicts, without chance: one player, one vote."""
+
+    predictor = "network"
+    network: nn.Module
+
+    def players(self) -> dict[str, nn.Module]:
+        """See `Segmenter.players`."""
+        return {"network": self.network}
+
+    @property
+    def stochastic(self) -> bool:
+        """Never."""
+        return False
+
+
+class Supervised(Deterministic):
     """A plain network as a segmenter: one player, one turn, one vote.
 
     Args:
@@ -99,15 +115,9 @@ class Supervised(Segmenter):
         decay: weight of each further output in units of the one before it; the weights add up to 1.
     """
 
-    predictor = "network"
-
     def __init__(self, network: nn.Module, classes: int, loss: Loss = dice_and_cross_entropy_of_logits, decay: float = 1.0) -> None:
         super().__init__()
         self.network, self.classes, self.loss, self.decay = network, classes, loss, decay
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """The loss of every output; see `Segmenter.turns`."""
@@ -124,11 +134,6 @@ class Supervised(Segmenter):
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         """See `Segmenter.sample`; there is one vote."""
         return self._outputs(image)[0].softmax(dim=1)[None]
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
 
     def _outputs(self, image: Tensor) -> list[Tensor]:
         output = self.network(image)

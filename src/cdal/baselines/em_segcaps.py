@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cdal.baselines.capsules import shares
 from cdal.data.batch import Batch
 from cdal.losses import dice_and_cross_entropy
-from cdal.segmenter import Segmenter, Turn, one_hot, turn
+from cdal.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 from cdal.settings import DataSettings, SegmenterSettings, need
 
 _POSE = 4
@@ -64,7 +64,7 @@ class EMSegCapsSettings(SegmenterSettings):
         return EMSegCaps(MatrixSegCaps(image_channels, classes, self), classes)
 
 
-class EMSegCaps(Segmenter):
+class EMSegCaps(Deterministic):
     """Trained with spread loss and Dice; predicts by the capsules' activations.
 
     Args:
@@ -72,20 +72,11 @@ class EMSegCaps(Segmenter):
         classes: K.
     """
 
-    predictor = "network"
+    network: MatrixSegCaps
 
     def __init__(self, network: MatrixSegCaps, classes: int) -> None:
         super().__init__()
         self.network, self.classes = network, classes
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

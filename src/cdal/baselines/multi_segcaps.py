@@ -27,7 +27,7 @@ from cdal.baselines.capsules import (
 )
 from cdal.data.batch import Batch
 from cdal.losses import dice_and_cross_entropy
-from cdal.segmenter import Segmenter, Turn, one_hot, turn
+from cdal.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 from cdal.settings import DataSettings, SegmenterSettings, need
 
 
@@ -65,7 +65,7 @@ class MultiSegCapsSettings(SegmenterSettings):
         return MultiSegCaps(network, classes, self.reconstruction)
 
 
-class MultiSegCaps(Segmenter):
+class MultiSegCaps(Deterministic):
     """Trained with margin loss, Dice and reconstruction; predicts by the capsules' lengths.
 
     Args:
@@ -74,20 +74,11 @@ class MultiSegCaps(Segmenter):
         reconstruction: weight of the reconstruction.
     """
 
-    predictor = "network"
+    network: SegCaps
 
     def __init__(self, network: SegCaps, classes: int, reconstruction: float) -> None:
         super().__init__()
         self.network, self.classes, self.reconstruction = network, classes, reconstruction
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cdal.baselines.capsules import ConvolutionalCapsules, lengths, margin_loss, reconstruction_head, reconstruction_loss
 from cdal.data.batch import Batch
 from cdal.losses import dice_and_cross_entropy
-from cdal.segmenter import Segmenter, Turn, one_hot, turn
+from cdal.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 from cdal.settings import DataSettings, SegmenterSettings, need
 
 
@@ -60,7 +60,7 @@ class UCaps3DSettings(SegmenterSettings):
         return UCaps3D(CapsuleUNet3D(image_channels, classes, self.iterations), classes, self)
 
 
-class UCaps3D(Segmenter):
+class UCaps3D(Deterministic):
     """Trained with Dice and cross-entropy of the decoder, margin loss of the capsules, and reconstruction.
 
     Args:
@@ -69,20 +69,11 @@ class UCaps3D(Segmenter):
         settings: weights.
     """
 
-    predictor = "network"
+    network: CapsuleUNet3D
 
     def __init__(self, network: CapsuleUNet3D, classes: int, settings: UCaps3DSettings) -> None:
         super().__init__()
         self.network, self.classes, self.settings = network, classes, settings
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Never."""
-        return False
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""
