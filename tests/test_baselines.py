@@ -25,7 +25,8 @@ from cdal.data.batch import Batch
 from cdal.diffusion.schedule import at
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
-from cdal.model_file import ModelHeader, load_model, save_model
+from cdal.model_file import load_model, save_model
+from cdal.model_header import ModelHeader
 from cdal.recipe import DataSettings
 from cdal.recipes import with_segmenter
 from cdal.segmenter import Supervised, one_hot

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cdal.cli import main
-from cdal.data.cases import load_cases, read_case
+from cdal.data.cases import load_cases
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.partition import split_cases
+from cdal.data.reading import read_case
 from cdal.errors import UserError
 from cdal.recipe import DataSettings
 from cdal.recipes.folder import folder_recipe

@@ -21,15 +21,16 @@ from PIL import Image as Pillow
 
 import cdal
 from cdal.cli import main
-from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
+from cdal.data.reading import read_case
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
 from cdal.metrics import count, spread
-from cdal.model_file import ModelHeader, save_model
+from cdal.model_file import save_model
+from cdal.model_header import ModelHeader
 from cdal.prediction import predict
 from cdal.predictor import load
 from cdal.recipe import DataSettings, Recipe

@@ -199,7 +199,7 @@ class LinearCritic(nn.Module):
 
 def test_the_gradient_penalty_is_half_the_squared_gradient(rng: torch.Generator):
     segmenter = make(r1=0.5, r1_every=4)
-    w = torch.randn(1, 32, 32, generator=rng)
+    w = torch.randn(16, 8, 8, generator=rng)  # of a folded label
     segmenter.discriminator = LinearCritic(w)
     turn = next(segmenter.turns(make_batch(), rng, 0))
     assert float(turn.terms["r1"]) == pytest.approx(0.5 * 4 * float(w.square().sum()) / 2, rel=1e-5)
@@ -226,7 +226,7 @@ def test_the_paper_is_the_squared_error_of_equation_4(rng: torch.Generator):
 def test_recycling_builds_x_t_from_the_generators_own_guess(rng: torch.Generator):
     segmenter, batch = make(recycling=1.0), make_batch()
     features = segmenter.generator.encode(batch.image)
-    attended = torch.full((4, 1, 32, 32), 7.0)
+    attended = torch.full((4, 16, 8, 8), 7.0)
     assert not (segmenter._recycled(attended, features, rng) == 7).any()
     none = make(recycling=0.0)
     assert none._recycled(attended, features, rng) is attended
@@ -267,23 +267,32 @@ def test_sampling_gives_votes_of_probabilities(classes: int, T: int, rng: torch.
 
 
 def test_sampling_follows_algorithm_2_with_its_noise():
-    """One vote of two steps, written out."""
-    segmenter = make(sampling_timesteps=2).eval()
+    """One vote of two steps, written out on whole labels; the denoiser is so wide that `see` loses nothing."""
+    segmenter = make(sampling_timesteps=2, denoiser_channels=16).eval()
     nn.init.normal_(segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     image = make_batch(count=1).image
     p = segmenter.sample(image, 1, torch.Generator().manual_seed(4))
-    rng = torch.Generator().manual_seed(4)
+    noise, z = segmenter.draw(image, 1, torch.Generator().manual_seed(4))
+    assert noise.shape == (2, 1, 16, 8, 8)  # as many numbers as the label has
     bar = [1.0, math.exp(-0.05 - 19.9 / 8), math.exp(-0.1 - 19.9 / 2)]
     alpha = bar[2] / bar[1]
     with torch.no_grad():
         features = segmenter.generator.encode(image)
-        x2, z = torch.randn(1, 1, 32, 32, generator=rng), torch.randn(1, 4, generator=rng)
-        guess = segmenter.generator.denoise(x2, torch.ones(1), z, features)
-        noise = torch.randn(1, 1, 32, 32, generator=rng)
+        x2 = noise[0]
+        guess = segmenter.generator.denoise(x2, torch.ones(1), z[0], features)
         mean = (math.sqrt(alpha) * (1 - bar[1]) * x2 + math.sqrt(bar[1]) * (1 - alpha) * guess) / (1 - bar[2])
-        x1 = mean + math.sqrt((1 - bar[1]) / (1 - bar[2]) * (1 - alpha)) * noise
-        x0 = segmenter.generator.denoise(x1, torch.full((1,), 0.5), torch.randn(1, 4, generator=rng), features)
+        x1 = mean + math.sqrt((1 - bar[1]) / (1 - bar[2]) * (1 - alpha)) * noise[1]
+        x0 = segmenter.generator.unfold(segmenter.generator.denoise(x1, torch.full((1,), 0.5), z[1], features))
     torch.testing.assert_close(p[0, 0, 1], ((x0 + 1) / 2)[0, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_votes_do_not_depend_on_how_many_there_are():
+    segmenter = make(sampling_timesteps=2).eval()
+    nn.init.normal_(segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    image = make_batch(count=2).image
+    two, five = (segmenter.sample(image, votes, torch.Generator().manual_seed(4)) for votes in (2, 5))
+    torch.testing.assert_close(two, five[:2], rtol=1e-4, atol=1e-5)
+    assert (five[0] - five[1]).abs().max() > 1e-3
 
 
 def test_no_steps_is_the_coarse_segmentation_alone(rng: torch.Generator):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from cdal.diffusion.blocks import (
     AdaptiveGroupNorm,
@@ -15,11 +16,12 @@ from cdal.diffusion.blocks import (
     ResidualBlock,
     SelfAttention,
     depth_to_space,
+    instance_norm,
     sinusoidal_embedding,
     space_to_depth,
 )
 from cdal.diffusion.discriminator import Discriminator
-from cdal.diffusion.fast import FastGenerator, to_x0
+from cdal.diffusion.fast import FastGenerator, ImageUNet, to_x0
 from cdal.diffusion.generator import Generator
 from cdal.diffusion.paper import PaperGenerator
 
@@ -29,7 +31,7 @@ SIZES = {2: (16, 24), 3: (8, 16, 8)}
 def make_generator(kind: str, dims: int, labels: int) -> Generator:
     torch.manual_seed(0)
     if kind == "fast":
-        return FastGenerator(dims, 1, labels, (8, 12, 16), 16, 2, latent=4, embedding=16).eval()
+        return FastGenerator(dims, 1, labels, (8, 12, 16), 2, 16, 2, latent=4, embedding=16).eval()
     return PaperGenerator(dims, 1, labels, (8, 12), latent=4, embedding=16).eval()
 
 
@@ -114,7 +116,7 @@ def test_votes_folded_into_the_batch_are_the_votes_one_by_one(kind: str, dims: i
     shake(generator)
     size, votes = SIZES[dims], 3
     image = torch.randn(2, 1, *size, generator=rng)
-    x_t = torch.randn(votes * 2, labels, *size, generator=rng)
+    x_t = generator.fold(torch.randn(votes * 2, labels, *size, generator=rng))
     level, z = torch.rand(votes * 2, generator=rng), torch.randn(votes * 2, 4, generator=rng)
     with torch.no_grad():
         together = generator.denoise(x_t, level, z, generator.encode(image)).unflatten(0, (votes, 2))
@@ -140,7 +142,7 @@ def test_the_prediction_depends_on_everything_it_is_given(kind: str, what: str, 
 
     def predict(values: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.no_grad():
-            return generator.denoise(values["x_t"], values["level"], values["z"], generator.encode(values["image"]))
+            return generator.denoise(generator.fold(values["x_t"]), values["level"], values["z"], generator.encode(values["image"]))
 
     other = given_ | {what: given_[what] * 0.5 + 0.1 * torch.randn(given_[what].shape, generator=rng)}
     assert (predict(given_) - predict(other)).abs().max() > 1e-5
@@ -152,7 +154,8 @@ def test_the_fast_generator_begins_with_its_coarse_segmentation(labels: int, rng
     features = generator.encode(torch.randn(2, 1, 16, 24, generator=rng))
     x_t, z = torch.randn(2, labels, 16, 24, generator=rng), torch.randn(2, 4, generator=rng)
     assert features.coarse is not None
-    torch.testing.assert_close(generator.denoise(x_t, torch.ones(2), z, features), to_x0(features.coarse))
+    x0 = generator.unfold(generator.denoise(generator.fold(x_t), torch.ones(2), z, features))
+    torch.testing.assert_close(x0, to_x0(generator.unfold(features.coarse)))
 
 
 def test_no_layer_of_the_fast_denoiser_is_at_full_resolution(rng: torch.Generator):
@@ -162,8 +165,46 @@ def test_no_layer_of_the_fast_denoiser_is_at_full_resolution(rng: torch.Generato
     for name, module in generator.named_modules():
         if not name.startswith("unet") and not list(module.children()):
             module.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[2:])))
-    generator.denoise(torch.randn(1, 1, 16, 24), torch.ones(1), torch.randn(1, 4), features)
+    generator.denoise(generator.fold(torch.randn(1, 1, 16, 24)), torch.ones(1), torch.randn(1, 4), features)
     assert {size for size in sizes if size} == {(4, 6)}
+
+
+@pytest.mark.parametrize(("dims", "labels"), [(2, 1), (3, 3)])
+def test_noise_behind_the_map_is_distributed_as_the_map_of_noise(dims: int, labels: int):
+    """R R' = W W', W being the matrix of `see`: normal draws are known by their covariance."""
+    generator = make_generator("fast", dims, labels)
+    root = generator.noise_root().double()
+    unit = torch.eye(generator.folded, dtype=torch.float32).reshape(generator.folded, generator.folded, *[1] * dims)
+    with torch.no_grad():
+        seen = generator.see(unit).flatten(1).double()  # row i is what is seen of the i-th number
+    assert root.shape[1] == min(generator.folded, 16)
+    torch.testing.assert_close(root @ root.T, seen.T @ seen, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_fold_and_unfold_are_inverse_and_keep_each_label_together(dims: int, rng: torch.Generator):
+    generator = make_generator("fast", dims, 3)
+    x = torch.randn(2, 3, *SIZES[dims], generator=rng)
+    folded = generator.fold(x)
+    torch.testing.assert_close(generator.unfold(folded), x)
+    torch.testing.assert_close(folded[:, : 4**dims], generator.fold(x[:, :1]))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_instance_normalisation_is_that_of_pytorch(dims: int, rng: torch.Generator):
+    ours, theirs = instance_norm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
+    x = 3 * torch.randn(2, 6, *SIZES[dims], generator=rng) + 1
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("fold", "channels"), [(1, (4, 6, 8)), (2, (4, 6)), (2, (4, 6, 8)), (4, (6,)), (4, (6, 8))])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_image_network_gives_logits_and_features_for_every_folding(fold: int, channels: tuple[int, ...], dims: int):
+    network = ImageUNet(dims, 2, 3, channels, fold).eval()
+    size = (16, 32, 16)[:dims]
+    logits, middle = network.logits_and_features(torch.zeros(1, 2, *size))
+    assert logits.shape == (1, 3, *size)
+    assert middle.shape == (1, channels[network.middle], *(s // 4 for s in size))
 
 
 def test_discriminator_gives_a_logit_and_features_at_the_chosen_resolution():
@@ -182,7 +223,7 @@ def test_discriminator_learns_to_tell_two_kinds_of_pairs_apart(rng: torch.Genera
     for _ in range(60):
         x_t = torch.randn(8, 1, 16, 16, generator=rng)
         noisy = torch.randn(8, 1, 16, 16, generator=rng)
-        real, fake = (discriminator(x, x_t, torch.ones(8))[0] for x in (smooth, noisy))
+        real, fake = (discriminator(space_to_depth(x, 4), space_to_depth(x_t, 4), torch.ones(8))[0] for x in (smooth, noisy))
         loss = torch.nn.functional.softplus(-real).mean() + torch.nn.functional.softplus(fake).mean()
         optimiser.zero_grad()
         loss.backward()

@@ -15,11 +15,12 @@ import tifffile
 import torch
 from PIL import Image as Pillow
 
-import cdal.predictor
+import cdal.model_file
 from cdal.cli import main
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.factory import build_segmenter
-from cdal.model_file import ModelHeader, save_model
+from cdal.model_file import save_model
+from cdal.model_header import ModelHeader
 from cdal.recipe import DataSettings, Recipe
 from files import ball, save_nifti, write_series
 from segmenters import Brightness
@@ -35,7 +36,7 @@ def bright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     header = ModelHeader(recipe, ("background", "ball"), 1)
     path = tmp_path / "bright.safetensors"
     save_model(path, build_segmenter(recipe, 1, 2).network.state_dict(), header)
-    monkeypatch.setattr(cdal.predictor, "load_model", lambda *_: (Brightness().eval(), header))
+    monkeypatch.setattr(cdal.model_file, "load_model", lambda *_: (Brightness().eval(), header))
     return path
 
 

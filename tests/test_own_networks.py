@@ -13,7 +13,8 @@ from monai.networks.nets import SegResNet
 
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
-from cdal.model_file import ModelHeader, load_model, save_model
+from cdal.model_file import load_model, save_model
+from cdal.model_header import ModelHeader
 from cdal.recipe import from_dict, override
 from cdal.recipes import with_segmenter
 from cdal.segmenter import Supervised

@@ -9,14 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cdal.data.cases import load_case, read_case
+from cdal.data.cases import load_case
 from cdal.data.folder import open_folder
 from cdal.data.partition import split_cases
 from cdal.data.public import prepare
+from cdal.data.reading import read_case
 from cdal.demo import run_demo
 from cdal.evaluation import evaluate
 from cdal.metrics import count
-from cdal.model_file import shipped_models
+from cdal.model_header import shipped_models
 from cdal.predictor import load
 from cdal.recipe import DataSettings, override
 from cdal.recipes import find_recipe, with_segmenter

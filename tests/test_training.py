@@ -26,7 +26,8 @@ from cdal.data.phantoms import write_phantoms
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.files import sole_writer
-from cdal.model_file import ModelHeader, find_model, load_model, read_header, save_model
+from cdal.model_file import load_model, save_model
+from cdal.model_header import ModelHeader, find_model, read_header
 from cdal.progress import TrainingProgress
 from cdal.recipe import Recipe, load_recipe, to_yaml
 from cdal.run_folder import claim, read_log

@@ -60,7 +60,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.epilog = _FIELDS
 
     verb = _verb(subcommands, "predict", about)
-    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, a shipped model's name, or an exported graph")
     verb.add_argument("inputs", type=str, nargs="+", help="files, folders of files, folders with a DICOM series")
     verb.add_argument("--out", type=str, required=True, help="folder for the results")
     verb.add_argument(
@@ -75,7 +75,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     _common(verb)
 
     verb = _verb(subcommands, "evaluate", about)
-    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, a shipped model's name, or an exported graph")
     verb.add_argument("--data", type=str, required=True, help="data folder")
     verb.add_argument("--fold", type=int | None, help="fold k; the model's own if not given")
     verb.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="which cases")
@@ -106,6 +106,12 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     verb.epilog = _FIELDS
+
+    verb = _verb(subcommands, "export", about)
+    verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
+    verb.add_argument("--to", type=Literal["onnx", "openvino", "torch"], default="onnx", help="the graph's format")
+    verb.add_argument("--out", type=str | None, help="folder for the graph and the JSON file beside it; here if not given")
+    verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
 
     verb = _verb(subcommands, "info", about)
     verb.add_argument("model", type=str | None, nargs="?", help="a .safetensors file, a run folder, or a shipped model's name")

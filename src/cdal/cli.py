@@ -20,6 +20,7 @@ from jsonargparse import Namespace
 from cdal import __version__
 from cdal.arguments import make_parser, read_folds, split_fields, split_list, value_of
 from cdal.errors import UserError
+from cdal.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from cdal.comparison import Comparison
@@ -32,6 +33,7 @@ DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, fields = split_fields(words)
     options = make_parser(_VERBS).parse_args(words)
@@ -277,9 +279,17 @@ def _show_comparison(comparison: Comparison, options: Namespace) -> int:
     return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART
 
 
+def export(options: Namespace) -> int:
+    """Write a model as one graph for ONNX Runtime, OpenVINO or torch.export."""
+    from cdal.export import export
+
+    print(export(options.model, options.to, options.out, options.timesteps))
+    return DONE
+
+
 def info(options: Namespace) -> int:
     """What recipes, segmenters and models there are; or what one model is."""
-    from cdal.model_file import find_model, read_header, shipped_models
+    from cdal.model_header import find_model, read_header, shipped_models
     from cdal.protocols import PROTOCOLS
     from cdal.recipe import to_dict
     from cdal.recipes import DERIVED, RECIPES
@@ -315,6 +325,7 @@ _VERBS: dict[str, Any] = {
     "evaluate": evaluate,
     "compare": compare,
     "crossval": crossval,
+    "export": export,
     "info": info,
 }
 _TAKE_FIELDS = ("train", "crossval")

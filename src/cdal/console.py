@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -13,9 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cdal.data.check import Check
-from cdal.metrics import DISTANCES, SCORES
-from cdal.progress import TrainingProgress
+from cdal.scores import DISTANCES, SCORES
+
+if TYPE_CHECKING:
+    from cdal.data.check import Check
+    from cdal.progress import TrainingProgress
 
 _error = Console(stderr=True)
 _EXAMPLES = 5

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cdal.data.cases import read_case
 from cdal.data.folder import open_folder
 from cdal.data.formats import read_label
 from cdal.data.partition import split_cases
 from cdal.data.phantoms import TRUTH, write_phantoms
+from cdal.data.reading import read_case
 from cdal.evaluation import Evaluation, evaluate
 from cdal.metrics import SCORES, count, disagreement
 from cdal.predictor import load

@@ -16,22 +16,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdal import __version__
-from cdal.cost import parameters, peak_memory
-from cdal.data.cases import read_case, read_channels
+from cdal.cost import peak_memory
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
 from cdal.data.grid import resized
 from cdal.data.image import Image, image_digest
 from cdal.data.partition import fold_count, split_cases
-from cdal.devices import wants_bf16
+from cdal.data.reading import read_case, read_channels
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import DISTANCES, SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
-from cdal.model_file import find_model
+from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
 from cdal.recipe import CDALSettings
@@ -180,7 +178,7 @@ def evaluate(
         raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
     evaluation.protocol["truth"] = truths.hexdigest()[:16]
     evaluation.cost.update(
-        parameters=parameters(predictor.segmenter),
+        parameters=predictor.engine.parameters,
         peak_memory=peak_memory(),
         training={} if isinstance(model, Predictor) else kept_cost(find_model(model).parent),
     )
@@ -219,8 +217,8 @@ def _scores(
         return case_scores(prediction.mask, truth, classes, image.spacing)
     if truth.ndim != 2:
         raise UserError(f"the scoring protocol {protocol.name} is for pictures; {classes} are of a volume. Take own-grid.")
-    one_hot = torch.from_numpy(np.stack([truth == k for k in range(len(classes))]).astype(np.float32))
-    label = resized(one_hot, protocol.size).argmax(dim=0).numpy()
+    one_hot = np.stack([truth == k for k in range(len(classes))]).astype(np.float32)
+    label = resized(one_hot, protocol.size).argmax(axis=0)
     scores = case_scores(prediction.mask_at(protocol.size), label, classes, (1.0, 1.0))
     # A stretched grid has no unit that distances could be told in.
     return {name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()}
@@ -308,12 +306,10 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
         "window": list(recipe.data.size),
         "overlap": recipe.data.overlap,
         "timesteps": recipe.segmenter.diffusion_steps,
-        "flips": list(recipe.data.flips),
+        "flips": list(recipe.data.flips) if recipe.data.mirror_votes else [],
         "intervals": "95 %, bootstrap over cases, which are taken as independent",
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
-        "device": str(predictor.segmenter.device),
-        "precision": "bf16" if wants_bf16(recipe.training.precision, predictor.segmenter.device) else "float32",
-        "threads": torch.get_num_threads(),
+        **predictor.engine.about(),
         "processor": platform.machine(),
         "version": __version__,
     }

@@ -1,117 +1,122 @@
-"""Votes for one case of any size: flips, slices, padding and sliding windows, the same for every segmenter."""
+"""Votes for one case of any size: mirror images, slices, padding and windows, the same for every segmenter and every engine."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from typing import Any, Protocol
 
-import torch
-import torch.nn.functional as F
-from monai.inferers import sliding_window_inference
-from torch import Tensor
+import numpy as np
 
-from cdal.data.cases import slices_with_neighbours
-from cdal.devices import wants_bf16
+from cdal.data.slices import slices_with_neighbours
 from cdal.recipe import DataSettings, Recipe
-from cdal.segmenter import Segmenter
+from cdal.windows import Draw, blend
 
 SLICES_AT_ONCE = 32
 
-VOXELS_AT_ONCE = 2**17
-"""Windows are segmented as many at once as hold this many voxels, but at least one."""
 
-_Draw = Callable[[Tensor], Tensor]
+class Engine(Protocol):
+    """What computes a segmenter: PyTorch, or the runtime of an exported graph.
+
+    Attributes:
+        stochastic: whether two votes on one image can differ.
+        parameters: numbers that were learned, of the network that predicts.
+    """
+
+    stochastic: bool
+    parameters: int
+
+    def about(self) -> dict[str, Any]:
+        """On what it computes: `device`, `precision`, `threads`."""
+        ...
+
+    def generator(self, *keys: int | str) -> Any:
+        """The source of random draws that belongs to the keys, such as (seed, case)."""
+        ...
+
+    def sample(self, image: np.ndarray, votes: int, rng: Any) -> np.ndarray:
+        """Draw votes, `[B, C, *S] -> [V, B, K, *S]`; see `cdal.segmenter.Segmenter.sample`."""
+        ...
 
 
-def draw_votes(segmenter: Segmenter, image: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
+def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rng: Any) -> np.ndarray:
     """Votes for a case on the network's grid.
 
     Args:
-        segmenter: in evaluation mode.
+        engine: computes the segmenter.
         image: `[C, *S]`, normalised. With two axes in the recipe and three here, it is cut into slices.
         recipe: what the segmenter was trained with.
         votes: V, see `votes_drawn`.
-        rng: the source of every random draw.
+        rng: the engine's source of random draws.
 
     Returns:
-        Probabilities `[V, K, *S]` on the CPU, float32.
+        Probabilities `[V, K, *S]`, float32.
     """
     data = recipe.data
     multiple = recipe.segmenter.multiple(data)
-
-    def draw(x: Tensor) -> Tensor:
-        return draw_window(segmenter, x, recipe, votes, rng)
-
-    if image.dim() - 1 == data.spatial_dims:
+    draw = drawer(engine, recipe, votes, rng)
+    if image.ndim - 1 == data.spatial_dims:
         return _in_windows(draw, image[None], data, multiple)[:, 0]
     count = image.shape[1 + data.slice_axis]
-    chunks = torch.arange(count).split(SLICES_AT_ONCE)
+    chunks = [np.arange(count)[i : i + SLICES_AT_ONCE] for i in range(0, count, SLICES_AT_ONCE)]
     drawn = [_in_windows(draw, slices_with_neighbours(image, data, chunk), data, multiple) for chunk in chunks]
-    return torch.cat(drawn, dim=1).movedim(1, 2 + data.slice_axis)
+    return np.moveaxis(np.concatenate(drawn, axis=1), 1, 2 + data.slice_axis)
 
 
-def draw_window(segmenter: Segmenter, window: Tensor, recipe: Recipe, votes: int, rng: torch.Generator) -> Tensor:
-    """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`, on the CPU, float32.
+def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
+    """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`.
 
-    Vote v sees the image through flip number v mod n of the n that the recipe allows. The network computes in the recipe's
-    precision, as at validation.
+    Vote v sees the image through mirror image number v mod n of the n that the recipe asks for.
     """
-    by_flip = []
-    for flip, share in votes_by_flip(segmenter, recipe, votes):
-        seen = window.flip([2 + axis for axis in flip]).to(segmenter.device)
-        with torch.autocast(seen.device.type, torch.bfloat16, enabled=wants_bf16(recipe.training.precision, seen.device)):
-            drawn = segmenter.sample(seen, share, rng).float().cpu()
-        by_flip.append(drawn.flip([3 + axis for axis in flip]))
-    count = len(by_flip)
-    return torch.stack([by_flip[v % count][v // count] for v in range(sum(map(len, by_flip)))])
+
+    def draw(window: np.ndarray) -> np.ndarray:
+        by_mirror = []
+        for mirror, share in votes_by_mirror(engine, recipe, votes):
+            seen = np.flip(window, tuple(2 + axis for axis in mirror))
+            by_mirror.append(np.flip(engine.sample(seen, share, rng), tuple(3 + axis for axis in mirror)))
+        count = len(by_mirror)
+        if count == 1:
+            return by_mirror[0]
+        return np.stack([by_mirror[v % count][v // count] for v in range(sum(map(len, by_mirror)))])
+
+    return draw
 
 
-def votes_by_flip(segmenter: Segmenter, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
-    """The mirror images that are segmented, and how many votes are drawn of each."""
-    flips = _flip_sets(recipe.data.flips)
-    votes = votes_drawn(segmenter, recipe, votes)
-    return [(flip, len(range(i, votes, len(flips)))) for i, flip in enumerate(flips[:votes])]
+def votes_by_mirror(engine: Engine, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
+    """The axes of each mirror image that is segmented, none of them first, and how many votes are drawn of it."""
+    mirrors = _mirrors(recipe.data)
+    votes = votes_drawn(engine, recipe, votes)
+    return [(mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])]
 
 
-def votes_drawn(segmenter: Segmenter, recipe: Recipe, votes: int) -> int:
-    """How many votes V asked for give: without chance, one for each flip and no more, as further ones repeat them."""
-    return votes if segmenter.stochastic else min(votes, len(_flip_sets(recipe.data.flips)))
+def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
+    """How many votes V asked for give: without chance, one for each mirror image and no more, as further ones repeat them."""
+    return votes if engine.stochastic else min(votes, len(_mirrors(recipe.data)))
 
 
-def _flip_sets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Every combination of mirror images, none first."""
+def _mirrors(data: DataSettings) -> list[tuple[int, ...]]:
+    axes = data.flips if data.mirror_votes else ()
     return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
 
 
-def _in_windows(draw: _Draw, image: Tensor, data: DataSettings, multiple: int) -> Tensor:
+def _in_windows(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:
     """Pad, draw in one piece or in windows, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
-    space, size = image.shape[2:], data.size
+    space, size = images.shape[2:], data.size
     target = [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, size, strict=True)]
     whole = all(t <= data.whole * p for t, p in zip(target, size, strict=True))
     if not whole:  # windows have the right multiples by themselves
         target = [max(s, p) for s, p in zip(space, size, strict=True)]
     missing = [t - s for t, s in zip(target, space, strict=True)]
     before = [m // 2 for m in missing]
-    pads = [pad for m, b in zip(reversed(missing), reversed(before), strict=True) for pad in (b, m - b)]
-    padded = F.pad(image, pads, mode="replicate")
-    votes = draw(padded) if whole else _sliding(draw, padded, data)
+    padded = np.pad(images, [(0, 0), (0, 0), *((b, m - b) for b, m in zip(before, missing, strict=True))], mode="edge")
+    if whole:
+        votes = draw(padded)
+    else:
+        bands = ([band for _, band in blend(draw, _reader(image), image.shape[1:], data)] for image in padded)
+        votes = np.stack([np.concatenate(one, axis=2) for one in bands], axis=1)
     inside = (slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
     return votes[inside]
 
 
-def _sliding(draw: _Draw, image: Tensor, data: DataSettings) -> Tensor:
-    """Overlapping windows, blended with a Gaussian; votes travel as channels, which is what MONAI's windows know."""
-    votes = 0
-
-    def window(x: Tensor) -> Tensor:
-        nonlocal votes
-        drawn = draw(x)
-        votes = len(drawn)
-        return drawn.movedim(0, 1).flatten(1, 2)
-
-    at_once = max(1, VOXELS_AT_ONCE // math.prod(data.size))
-    mode = "gaussian" if data.overlap else "constant"
-    blended = sliding_window_inference(image, data.size, at_once, window, overlap=data.overlap, mode=mode)
-    assert isinstance(blended, Tensor)
-    return blended.unflatten(1, (votes, -1)).movedim(1, 0)
+def _reader(image: np.ndarray) -> Any:
+    return lambda start, stop: image[:, start:stop]

@@ -14,11 +14,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy import ndimage, stats
 
-SCORES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "hd95": "HD95", "assd": "ASSD"}
-"""Every score of a class and how it is written."""
-
-DISTANCES = ("hd95", "assd")
-"""Those that have a unit."""
+from cdal.votes import spread
 
 
 @dataclass(frozen=True)
@@ -123,15 +119,6 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0)
     rng = np.random.default_rng(seed)
     result = stats.bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def spread(votes: np.ndarray) -> np.ndarray:
-    """The uncertainty image: how far the votes' probabilities lie apart, `[V, K, *S] -> [*S]`.
-
-    The root of half the variance over votes, summed over classes. For two classes it is the standard deviation of the foreground's
-    probability. It lies between 0 and 0.71 and is 0 for a single vote.
-    """
-    return np.sqrt(votes.var(axis=0).sum(axis=0) / 2)
 
 
 def disagreement(raters: np.ndarray, classes: int) -> np.ndarray:

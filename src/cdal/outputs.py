@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cdal.data.contact_sheet import outlined
 from cdal.data.formats import write_label, write_values
 from cdal.data.image import Image
 from cdal.data.inputs import Input
-from cdal.data.objects import number_objects, write_geojson
 from cdal.data.regions import Regions, RowStore, write_tiled
 from cdal.errors import UserError
 from cdal.files import replacing
@@ -64,13 +62,19 @@ def write_outputs(prediction: Prediction, predictor: Predictor, one: Input, free
     if prediction.votes is not None and "votes" in save:
         written["votes"] = write_label(stems["votes"], prediction.votes.argmax(axis=1), values)
     if "overlay" in save:
+        from cdal.data.contact_sheet import outlined
+
         written["overlay"] = paths["overlay"]
         with replacing(written["overlay"]) as temporary:
             outlined(image, prediction.mask).save(temporary, format="PNG")
     if "instances" in save:
+        from cdal.data.objects import number_objects
+
         numbered = number_objects(prediction.mask == 1, prediction.probability[1])
         written["instances"] = write_label(stems["instances"], numbered, Image(image.array, suffix=".tif"))
     if "geojson" in save:
+        from cdal.data.objects import write_geojson
+
         objects_of = prediction.mask if numbered is None else numbered
         written["geojson"] = paths["geojson"]
         write_geojson(written["geojson"], lambda a, b: objects_of[a:b], objects_of.shape, classes, numbered is not None)
@@ -130,6 +134,8 @@ def write_by_region(
         else:
             write_values(stem, store.rows(0, height), values)
     if "geojson" in save:
+        from cdal.data.objects import write_geojson
+
         write_geojson(paths["geojson"], mask.rows, (height, width), classes)
     return {
         **{kind: path.name for kind, path in paths.items()},

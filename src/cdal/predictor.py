@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cdal.data.formats import read_image, stem_of
 from cdal.data.grid import from_grid, resized, to_grid
 from cdal.data.image import Image
-from cdal.data.intensities import match_channels, normalise
+from cdal.data.intensities import Scale, match_channels, normalise
 from cdal.data.regions import Regions
-from cdal.devices import find_device
 from cdal.errors import UserError
-from cdal.inference import draw_votes, votes_drawn
-from cdal.metrics import spread
-from cdal.model_file import ModelHeader, find_model, load_model, read_header
+from cdal.exported import GRAPHS, load_exported
+from cdal.inference import Engine, draw_votes, drawer, votes_drawn
+from cdal.model_header import ModelHeader, find_model, read_header
 from cdal.recipe import Recipe, override
-from cdal.seeds import generator
-from cdal.segmenter import Segmenter
-from cdal.streaming import measure, stream_votes
+from cdal.votes import spread
+from cdal.windows import blend
+
+_SAMPLE = 2**24
+"""Pixels from which a large picture's intensities are measured, in rows at even distances."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Prediction:
     Attributes:
         mask: `[*S]` uint8, the class of each voxel.
         probability: `[K, *S]` float32, the mean over the votes.
-        uncertainty: `[*S]` float32, the spread of the votes, see `cdal.metrics.spread`.
+        uncertainty: `[*S]` float32, the spread of the votes, see `cdal.votes.spread`.
         count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
         votes: `[V, K, *S]` float32 where they were asked for.
         image: what was segmented.
@@ -45,25 +46,26 @@ class Prediction:
     count: int
     votes: np.ndarray | None = None
     image: Image | None = field(default=None, repr=False)
-    on_grid: torch.Tensor | None = field(default=None, repr=False)
+    on_grid: np.ndarray | None = field(default=None, repr=False)
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
         """The classes of a picture decided at another size, `[*size]`; none is its own."""
         if size is None or self.on_grid is None:
             return self.mask
-        return resized(self.on_grid, size).argmax(dim=0).to(torch.uint8).numpy()
+        return resized(self.on_grid, size).argmax(axis=0).astype(np.uint8)
 
 
 class Predictor:
     """A trained segmenter, ready for images. `cdal.load` makes one.
 
     Attributes:
+        engine: computes the segmenter.
         header: what the model file says of itself.
         recipe: the header's, with the sampling settings asked for.
     """
 
-    def __init__(self, segmenter: Segmenter, header: ModelHeader, recipe: Recipe) -> None:
-        self.segmenter, self.header, self.recipe = segmenter, header, recipe
+    def __init__(self, engine: Engine, header: ModelHeader, recipe: Recipe) -> None:
+        self.engine, self.header, self.recipe = engine, header, recipe
 
     def predict(
         self,
@@ -96,14 +98,14 @@ class Predictor:
         case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
         votes = self._asked(votes)
         data = self.recipe.data
-        grid = normalise(to_grid(image, data, name), data.intensities, image.stored, name)
-        rng = generator(seed, case, device=self.segmenter.device)
-        drawn = draw_votes(self.segmenter, grid.as_tensor(), self.recipe, votes, rng)
+        grid = to_grid(image, data, name)
+        values = normalise(grid.array, data.intensities, image.stored, name)
+        drawn = draw_votes(self.engine, values, self.recipe, votes, self.engine.generator(seed, case))
         # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
-        on_grid = drawn.mean(dim=0)
-        probability = from_grid(on_grid, grid, image).numpy()
-        uncertainty = from_grid(torch.from_numpy(spread(drawn.numpy()))[None], grid, image)[0].numpy()
-        kept = np.stack([from_grid(vote, grid, image).numpy() for vote in drawn]) if keep_votes else None
+        on_grid = drawn.mean(axis=0)
+        probability = from_grid(on_grid, grid, image)
+        uncertainty = from_grid(spread(drawn)[None], grid, image)[0]
+        kept = np.stack([from_grid(vote, grid, image) for vote in drawn]) if keep_votes else None
         mask = probability.argmax(axis=0).astype(np.uint8)
         return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid)
 
@@ -142,14 +144,18 @@ class Predictor:
                 raise UserError(f"{name}: expected finite intensities; some are NaN or infinite. Replace them (with 0, say) first.")
             return match_channels(Image(rows, stored=regions.stored), channels, name).array
 
-        scale = measure(regions, data, match, name)
-        rng = generator(seed, case, device=self.segmenter.device)
-        for _, drawn in stream_votes(self.segmenter, regions, scale, match, self.recipe, votes, rng, on_band):
-            yield drawn.mean(dim=0).numpy(), spread(drawn.numpy())
+        height, width = regions.shape
+        step = max(1, math.ceil(height * width / _SAMPLE)) if data.intensities == "image" else height
+        sample = np.concatenate([match(regions.rows(row, row + 1)) for row in range(0, height, step)], axis=1)
+        scale = Scale.of(sample, data.intensities, regions.stored, name)
+        draw = drawer(self.engine, self.recipe, votes, self.engine.generator(seed, case))
+        for top, drawn in blend(draw, lambda start, stop: scale.apply(match(regions.rows(start, stop))), regions.shape, data):
+            yield drawn.mean(axis=0), spread(drawn)
+            on_band((top + drawn.shape[2]) / height)
 
     def vote_count(self, votes: int | None) -> int:
         """The votes that are drawn where so many are asked for; of the recipe's number where none is given."""
-        return votes_drawn(self.segmenter, self.recipe, self._asked(votes))
+        return votes_drawn(self.engine, self.recipe, self._asked(votes))
 
     def streams(self, shape: tuple[int, ...]) -> bool:
         """Whether a picture of this shape can be segmented by region: the network sees its own pixels, in windows."""
@@ -195,7 +201,8 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
     """A model, ready to predict.
 
     Args:
-        model: a `.safetensors` file, a run folder, or the name of a shipped model.
+        model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph that `export` wrote (`.onnx`, `.xml`,
+            `.pt2`).
         timesteps: T of sampling instead of the recipe's; it must divide the T of training, 0 is the deterministic twin.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
@@ -203,13 +210,36 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
         UserError: there is no such model, or it is damaged.
     """
     path = find_model(model)
-    recipe = read_header(path).recipe
-    if timesteps is not None:
-        if recipe.segmenter.diffusion_steps is None:
-            raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
-        recipe = override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
+    if path.suffix in GRAPHS.values():
+        return _load_exported(path, timesteps)
+    recipe = with_timesteps(read_header(path).recipe, timesteps, path)
+    from cdal.devices import find_device  # an exported model is loaded without PyTorch
+    from cdal.engine import TorchEngine
+    from cdal.model_file import load_model
+
     segmenter, header = load_model(path, recipe, str(find_device(device)))
-    return Predictor(segmenter, header, recipe)
+    return Predictor(TorchEngine(segmenter, recipe), header, recipe)
+
+
+def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
+    """The recipe with another number of sampling steps; itself where none is asked for.
+
+    Raises:
+        UserError: its segmenter has no diffusion, or was not trained for so many; the message names the model's file.
+    """
+    if timesteps is None:
+        return recipe
+    if recipe.segmenter.diffusion_steps is None:
+        raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
+    return override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
+
+
+def _load_exported(path: Path, timesteps: int | None) -> Predictor:
+    engine, header = load_exported(path)
+    steps = header.recipe.segmenter.diffusion_steps
+    if timesteps not in (None, steps):
+        raise UserError(f"{path}: the number of timesteps, {steps}, was fixed at the export. Export it again with --timesteps.")
+    return Predictor(engine, header, header.recipe)
 
 
 def need_votes(votes: int) -> int:

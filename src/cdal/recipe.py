@@ -69,9 +69,9 @@ def check(recipe: Recipe) -> None:
     """
     check_data(recipe.data)
     check_training(recipe.training)
+    recipe.segmenter.check(recipe.data)
     divisor = max(4, recipe.segmenter.multiple(recipe.data))
     need(recipe.data, "data.size", lambda size: all(s % divisor == 0 for s in size), f"multiples of {divisor}")
-    recipe.segmenter.check(recipe.data)
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from cdal.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded from all the keys, such as (seed, step, rank) or (seed, case).
+
+def seed_sequence(*keys: int | str) -> np.random.SeedSequence:
+    """A seed from all the keys, such as (seed, step, rank) or (seed, case).
 
     Raises:
         UserError: a number is negative.
@@ -20,5 +23,12 @@ def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Gen
     if negative:
         raise UserError(f"a seed must be 0 or more; it is {negative[0]}.")
     numbers = [zlib.crc32(key.encode(errors="surrogateescape")) if isinstance(key, str) else key for key in keys]
-    state = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
+    return np.random.SeedSequence(numbers)
+
+
+def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """PyTorch's generator, seeded by `seed_sequence`; errors as there."""
+    import torch
+
+    state = seed_sequence(*keys).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)

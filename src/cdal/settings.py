@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from cdal.errors import UserError
 from cdal.protocols import PROTOCOLS
 
-if TYPE_CHECKING:
+MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
+if MYPY:
     from cdal.segmenter import Segmenter
 
 
@@ -41,7 +42,8 @@ class DataSettings:
         overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
         whole: an image up to this many times `size` along each axis is segmented in one piece.
         protocols: how scores are made, the first before any others; see `cdal.protocols`.
-        flips: axes along which a mirror image is anatomically possible; used in training and by the votes.
+        flips: axes along which a mirror image is anatomically possible (training, and `mirror_votes`).
+        mirror_votes: whether the votes see the mirror images in turn; each has to be encoded by itself.
         rotation: largest random rotation in degrees (training).
         scaling: largest random change of size, as a fraction (training).
         shift: largest random displacement in voxels (training).
@@ -66,6 +68,7 @@ class DataSettings:
     whole: float = 2.0
     protocols: tuple[str, ...] = ("own-grid",)
     flips: tuple[int, ...] = ()
+    mirror_votes: bool = False
     rotation: float = 15.0
     scaling: float = 0.2
     shift: float = 3.0
@@ -80,7 +83,7 @@ class SegmenterSettings:
 
     Attributes:
         name: of the segmenter (`cdal.systems`).
-        votes: segmentations that are averaged for one image. Where chance has no part, each sees another flip of `data.flips`.
+        votes: segmentations that are averaged for one image. Where chance has no part, there is one for each mirror image at most.
     """
 
     name: str
@@ -91,9 +94,6 @@ class SegmenterSettings:
 
     neighbours: ClassVar[int] = 0
     """Slices on each side that it is given where it sees volumes slice by slice."""
-
-    mirrors: ClassVar[bool] = False
-    """Whether, where chance has no part, mirror images are segmented too and averaged. Published networks look once."""
 
     training: ClassVar[Mapping[str, Any]] = {}
     """What its authors' training has that ours has not, as fields of `TrainingSettings`."""

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from cdal.data.check import Check, check_folder
 from cdal.data.folder import DataFolder
 from cdal.data.partition import Split, split_cases
 from cdal.devices import find_device, wants_bf16
+from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
 from cdal.files import sole_writer
-from cdal.inference import draw_votes
+from cdal.inference import Engine, draw_votes
 from cdal.metrics import count
-from cdal.model_file import ModelHeader, save_model
+from cdal.model_file import save_model
+from cdal.model_header import ModelHeader
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
 from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, keep_split, kept_split, learning_curve
@@ -107,7 +110,7 @@ def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
         return True
     smallest = math.ceil(min(data.size) / settings.multiple(data))
     if isinstance(settings, CDALSettings):
-        judged = min(data.size) / settings.discriminator_fold / 2 ** (len(settings.discriminator_channels) - 1)
+        judged = min(data.size) / (4 if settings.generator == "fast" else 1) / 2 ** (len(settings.discriminator_channels) - 1)
         smallest = min(smallest, math.ceil(judged))
     return smallest > 2
 
@@ -149,6 +152,8 @@ class _Run:
         if self.state.fingerprint != fresh.fingerprint:
             raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
         self.log = Log(out, self.state.step)
+        self.maker = ThreadPoolExecutor(1)
+        self.ahead: Future[Batch] | None = None
 
     def steps(self) -> Iterator[TrainingProgress]:
         """Train to the end of the budget."""
@@ -215,7 +220,7 @@ class _Run:
     def _step(self) -> dict[str, float]:
         """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
         step, fabric = self.state.step, self.fabric
-        batch = self.source(step)
+        batch = self._next_batch(step)
         batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
         rng = generator(self.settings.seed, "turns", step, fabric.global_rank, device=fabric.device)
         logged: dict[str, float] = {}
@@ -238,6 +243,14 @@ class _Run:
         self.average.update_parameters(self.players[self.segmenter.predictor])
         return logged
 
+    def _next_batch(self, step: int) -> Batch:
+        """The step's batch; where the networks leave the CPU alone, the next one is made meanwhile."""
+        if self.fabric.device.type == "cpu":
+            return self.source(step)
+        ahead = self.ahead if self.ahead is not None else self.maker.submit(self.source, step)
+        self.ahead = self.maker.submit(self.source, step + 1)
+        return ahead.result()
+
     def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
         kept = f"The last good checkpoint is kept in {self.out}. " if (self.out / CHECKPOINT).is_file() else ""
         return (
@@ -249,10 +262,11 @@ class _Run:
     def _validate(self) -> None:
         """Dice of the averaged weights on the validation cases; the best so far becomes the model file."""
         state = self.state
-        segmenter = self._averaged()
-        state.scores = validation_dice(segmenter, self.validation, self.classes, self.recipe)
+        engine = TorchEngine(self._averaged(), self.recipe)
+        state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
         mean = sum(state.scores.values()) / len(state.scores)
-        self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
+        row = {"validation": mean, "seconds": round(state.seconds, 1)}
+        self.log.add(state.step, row | {f"validation/{k}": v for k, v in state.scores.items()})
         if mean > state.best:
             state.best = mean
             weights = self.average.module.state_dict()
@@ -266,13 +280,13 @@ class _Run:
         return segmenter.eval()
 
 
-def validation_dice(segmenter: Segmenter, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe) -> dict[str, float]:
+def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe) -> dict[str, float]:
     """Dice of each class but the background, averaged over cases (and over annotators), on the network's grid."""
     totals = dict.fromkeys(classes[1:], 0.0)
     for case in cases:
-        rng = generator(recipe.training.seed, case.name, device=segmenter.device)
-        votes = draw_votes(segmenter, case.image, recipe, recipe.training.validation_votes, rng)
-        mask = votes.mean(dim=0).argmax(dim=0).numpy()
+        rng = engine.generator(recipe.training.seed, case.name)
+        votes = draw_votes(engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng)
+        mask = votes.mean(axis=0).argmax(axis=0)
         for k, name in enumerate(classes[1:], start=1):
             raters = [count(mask == k, label.numpy() == k).dice for label in case.labels]
             totals[name] += sum(raters) / len(raters)
@@ -291,10 +305,10 @@ def _optimiser(name: str, player: nn.Module, run: _Run) -> torch.optim.Optimizer
     settings = run.settings
     if name == run.segmenter.predictor:
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            player.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, foreach=True
+            player.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=True
         )
     else:
-        optimiser = torch.optim.Adam(player.parameters(), settings.discriminator_learning_rate, betas=(0.5, 0.9), foreach=True)
+        optimiser = torch.optim.Adam(player.parameters(), settings.discriminator_learning_rate, betas=(0.5, 0.9), fused=True)
     for group in optimiser.param_groups:
         group["peak"] = group["lr"]
     return optimiser

@@ -33,8 +33,6 @@ class DynUNetSettings(SegmenterSettings):
     name: str = "dynunet"
     features: int = 32
 
-    mirrors = True
-
     def multiple(self, data: DataSettings) -> int:
         """What the axis that is halved most often needs."""
         poolings = zip(*_strides(data)[1], strict=True)

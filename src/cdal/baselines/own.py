@@ -43,8 +43,6 @@ class OwnSettings(SegmenterSettings):
     options: dict[str, Any] = field(default_factory=dict)
     divisor: int = 16
 
-    mirrors = True
-
     def need_available(self) -> None:
         """See `find_class`."""
         find_class(self.name)

@@ -3,65 +3,129 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.transforms import Affine, GaussianSmooth
+from monai.transforms import GaussianSmooth
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 
-from cdal.data.intensities import from_unit, to_unit
 from cdal.recipe import DataSettings
 
 _STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Absorption of red, green and blue by haematoxylin, eosin and DAB (Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001)."""
 
 
-def augment(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One random patch.
+def augment(
+    images: Sequence[Tensor], labels: Sequence[Tensor], settings: DataSettings, rngs: Sequence[torch.Generator]
+) -> tuple[Tensor, Tensor]:
+    """A batch of random patches, one of each image.
 
-    Place, rotation and size are one linear interpolation; the label's classes are interpolated as probabilities, then the largest
-    wins. Beyond the image's edge the image repeats its last value and the label is background.
+    Place, rotation, size and mirror image are one linear interpolation for the whole batch; the label's classes are interpolated as
+    probabilities, then the largest wins. Beyond the image's edge the image repeats its last value and the label is background.
 
     Args:
-        image: `[C, *S]`, normalised.
-        label: `[*S]` of classes.
-        settings: `size` of the patch and the strengths.
-        rng: the source of every draw.
+        images: `[C, *S]` each, normalised.
+        labels: `[*S]` of classes each.
+        settings: `size` of the patches and the strengths.
+        rngs: of each image, the source of its draws.
 
     Returns:
-        `[C, *size]` float32 and `[*size]` int64.
+        `[B, C, *size]` float32 and `[B, *size]` int64.
     """
-    image, label = _move(image, label, settings, rng)
-    image = _restain(image, settings.stain, rng)
-    for axis in settings.flips:
-        if _uniform(0, 1, rng) < 0.5:
-            image, label = image.flip(1 + axis), label.flip(axis)
-    return _recolour(image, settings.intensity, rng), label
+    moves = [_draw_move(label, settings, rng) for label, rng in zip(labels, rngs, strict=True)]
+    grid = _grid(moves, settings.size)
+    shape = _largest(moves)
+    seen = [image[move.with_channels] for image, move in zip(images, moves, strict=True)]
+    blocks = torch.stack([_padded(block, shape, "replicate") for block in seen])
+    moved = F.grid_sample(blocks, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    changed = [
+        _recolour(_restain(image, settings.stain, rng), settings.intensity, rng) for image, rng in zip(moved, rngs, strict=True)
+    ]
+    classes = [_padded(label[move.block][None], shape, "constant") for label, move in zip(labels, moves, strict=True)]
+    return torch.stack(changed), _move_classes(torch.stack(classes), grid)
 
 
-def _move(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+class _Move(NamedTuple):
+    """Which part of an image is looked at, and where each voxel of the patch lies in it.
+
+    Attributes:
+        block: the part that the patch can reach: an image may be hundreds of times as large.
+        matrix: from a voxel of the patch to one of the block, each counted from its own centre; homogeneous.
+    """
+
+    block: tuple[slice, ...]
+    matrix: np.ndarray
+
+    @property
+    def with_channels(self) -> tuple[slice, ...]:
+        """The block of an image `[C, *S]`."""
+        return (slice(None), *self.block)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the block."""
+        return tuple(part.stop - part.start for part in self.block)
+
+
+def _draw_move(label: Tensor, settings: DataSettings, rng: torch.Generator) -> _Move:
     dims = settings.spatial_dims
     turn = math.radians(settings.rotation)
     rotation = [_uniform(-turn, turn, rng) for _ in range(1 if dims == 2 else 3)]
     scale = 1 + _uniform(-settings.scaling, settings.scaling, rng)
     centre = _centre(label, settings, rng)
-    # Only what the patch can reach is moved: an image may be hundreds of times as large.
     corner = math.hypot(*settings.size) / 2 if settings.rotation else 0.0
     reach = [math.ceil(max(corner, size / 2) * scale) + 2 for size in settings.size]
     low = [max(0, math.floor(c) - r) for c, r in zip(centre, reach, strict=True)]
     high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
-    block = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-    with_channels = (slice(None), *block)
-    # From the patch's own coordinates to the block's: sized, turned, then moved. (MONAI's own parameters would turn the move too.)
     away = [c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)]
-    matrix = create_translate(dims, away) @ create_rotate(dims, rotation) @ create_scale(dims, [scale] * dims)
-    affine = Affine(affine=matrix, spatial_size=settings.size, image_only=True)
-    classes = F.one_hot(label[block].long()).movedim(-1, 0).float()
-    moved: Any = affine(image[with_channels], mode="bilinear", padding_mode="border")
-    moved_classes: Any = affine(classes, mode="bilinear", padding_mode="zeros")
-    return _plain(moved), _plain(moved_classes).argmax(dim=0)
+    mirror = [-scale if axis in settings.flips and _uniform(0, 1, rng) < 0.5 else scale for axis in range(dims)]
+    # Mirrored and sized, turned, then moved. (The parameters of MONAI's Affine would turn the move too.)
+    matrix = create_translate(dims, away) @ create_rotate(dims, rotation) @ create_scale(dims, mirror)
+    return _Move(tuple(slice(start, stop) for start, stop in zip(low, high, strict=True)), np.asarray(matrix))
+
+
+def _largest(moves: Sequence[_Move]) -> tuple[int, ...]:
+    return tuple(max(sizes) for sizes in zip(*(move.shape for move in moves), strict=True))
+
+
+def _grid(moves: Sequence[_Move], size: tuple[int, ...]) -> Tensor:
+    """Where in the padded blocks each voxel of the patches lies, as `grid_sample` wants it: from -1 to 1, the last axis first."""
+    shape, dims = np.array(_largest(moves)), len(size)
+    thetas = []
+    for move in moves:
+        # The block lies at the start of its padded form, so that its centre is not the centre.
+        shift = (np.array(move.shape) - shape) / 2
+        matrix = move.matrix[:dims, :dims] * np.array(size) / shape[:, None]
+        offset = (move.matrix[:dims, dims] + shift) * 2 / shape
+        thetas.append(np.concatenate([matrix[::-1, ::-1], offset[::-1, None]], axis=1))
+    theta = torch.from_numpy(np.stack(thetas)).float()
+    return F.affine_grid(theta, [len(moves), 1, *size], align_corners=False)
+
+
+def _padded(x: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
+    """The block `[C, *S]` at the start of a larger one."""
+    missing = [wanted - s for wanted, s in zip(shape, x.shape[1:], strict=True)]
+    if not any(missing):
+        return x
+    return F.pad(x[None], [pad for m in reversed(missing) for pad in (0, m)], mode=mode)[0]
+
+
+def _move_classes(labels: Tensor, grid: Tensor) -> Tensor:
+    """The classes `[B, 1, *S]` at the grid's places, `[B, *size]`. What no class of the foreground wins is background."""
+    best = torch.zeros(grid.shape[:-1])
+    chosen = torch.zeros(grid.shape[:-1], dtype=torch.int64)
+    rest = torch.ones(grid.shape[:-1])
+    for k in range(1, int(labels.max()) + 1):
+        p = F.grid_sample((labels == k).float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+        chosen[p > best] = k
+        best = torch.maximum(best, p)
+        rest -= p
+    chosen[rest >= best] = 0
+    return chosen
 
 
 def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list[float]:
@@ -82,11 +146,11 @@ def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     if strength == 0:
         return image
     stains = F.normalize(_STAINS, dim=1)
-    density = -to_unit(image).clamp(1e-3, 1).log()
+    density = -((image + 2) / 4).clamp(1e-3, 1).log()  # `range` puts intensities between -2 and 2
     amounts = torch.tensordot(torch.linalg.inv(stains).T, density, dims=1)
     factor, offset = (torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1)) for _ in range(2))
     changed = amounts * (1 + 0.25 * strength * factor) + 0.1 * strength * offset
-    return from_unit((-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1))
+    return (-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1) * 4 - 2
 
 
 def _recolour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:

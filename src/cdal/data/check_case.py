@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from cdal.data.cases import read_channels
 from cdal.data.findings import CaseFacts, Finding, Level
 from cdal.data.folder import Annotation, CaseFiles, DataFolder
 from cdal.data.formats import read_any, read_label
 from cdal.data.image import Image, image_digest
 from cdal.data.intensities import is_gray
 from cdal.data.labels import MOST_CLASSES, grid_fault, too_many
+from cdal.data.reading import read_channels
 from cdal.errors import UserError
 
 _NEARLY_ALL = 0.95

@@ -10,11 +10,11 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 from skimage.segmentation import find_boundaries
 
-from cdal.data.cases import read_case
 from cdal.data.folder import CaseFiles, DataFolder
 from cdal.data.formats import read_image, read_label
 from cdal.data.image import Image
 from cdal.data.palette import PALETTE
+from cdal.data.reading import read_case
 from cdal.errors import UserError
 from cdal.files import replacing
 

@@ -6,23 +6,36 @@ and columns. A volume without a place in space is taken as it is.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
-import torch.nn.functional as F
-from monai.data import MetaTensor
-from monai.transforms import Orientation, Spacing, SpatialResample
-from torch import Tensor
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from PIL import Image as Pillow
+from scipy import ndimage
 
 from cdal.data.image import Image
 from cdal.errors import UserError
-from cdal.recipe import DataSettings
+from cdal.settings import DataSettings
 
 MOST_VOXELS = 3e8
 """Voxels of a resampled image; more are the sign of a spacing in the wrong unit."""
 
 
-def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> MetaTensor:
-    """The image on the network's grid, `[C, *S]`, with its affine.
+@dataclass(frozen=True)
+class Grid:
+    """Numbers on the network's grid.
+
+    Attributes:
+        array: `[C, *S]` float32.
+        affine: `[4, 4]`, voxel to millimetres; none where the image has none.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray | None = None
+
+
+def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> Grid:
+    """The image on the network's grid.
 
     Args:
         image: on its own grid.
@@ -33,30 +46,29 @@ def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> Me
         UserError: the image would be larger than `MOST_VOXELS`.
     """
     if image.affine is None:
-        values = torch.from_numpy(image.array.copy())
         size = settings.resize if len(image.shape) == 2 else None
-        return MetaTensor(values if size is None or size == image.shape else resized(values, size))
-    spacing = settings.spacing
-    values = _as_meta(image)
-    if spacing is None or np.allclose(values.pixdim.numpy(), spacing, rtol=1e-3):
-        return values
-    voxels = np.prod(np.array(values.shape[1:]) * values.pixdim.numpy() / spacing)
-    if voxels > MOST_VOXELS:
+        return Grid(image.array if size is None or size == image.shape else resized(image.array, size))
+    array, affine = _nearest_ras(image.array, image.affine)
+    own, spacing = np.linalg.norm(affine[:3, :3], axis=0), settings.spacing
+    if spacing is None or np.allclose(own, spacing, rtol=1e-3):
+        return Grid(array, affine)
+    ratio = np.array(spacing) / own
+    shape = tuple(int(n) for n in np.round((np.array(array.shape[1:]) - 1) / ratio + 1))
+    if np.prod(shape) > MOST_VOXELS:
         raise UserError(
-            f"{name}: at the model's {spacing} mm a voxel it would have {voxels:.2g} voxels, more than {MOST_VOXELS:.2g}. Its own "
-            f"spacing is {tuple(round(float(s), 3) for s in values.pixdim)}: is that in millimetres? Crop it, or mend its header."
+            f"{name}: at the model's {spacing} mm a voxel it would have {np.prod(shape):.2g} voxels, more than {MOST_VOXELS:.2g}. "
+            f"Its own spacing is {tuple(round(float(s), 3) for s in own)}: is that in millimetres? Crop it, or mend its header."
         )
-    resampled = Spacing(pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64)(values)
-    return _meta(resampled.float())
+    return Grid(_resampled(array, np.diag([*ratio, 1.0]), shape), affine @ np.diag([*ratio, 1.0]))
 
 
-def label_to_grid(label: Image, classes: int, settings: DataSettings) -> Tensor:
+def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndarray:
     """Classes on the network's grid, `[*S]` of uint8: each class is resampled as a probability, then the largest wins."""
     one_hot = np.stack([label.array[0] == k for k in range(classes)]).astype(np.float32)
-    return to_grid(Image(one_hot, label.affine), settings).as_tensor().argmax(dim=0).to(torch.uint8)
+    return to_grid(Image(one_hot, label.affine), settings).array.argmax(axis=0).astype(np.uint8)
 
 
-def from_grid(values: Tensor, grid: MetaTensor, image: Image) -> Tensor:
+def from_grid(values: np.ndarray, grid: Grid, image: Image) -> np.ndarray:
     """Values on the network's grid brought back to the image's own, `[N, *S] -> [N, *own]`, by linear interpolation.
 
     Args:
@@ -64,27 +76,48 @@ def from_grid(values: Tensor, grid: MetaTensor, image: Image) -> Tensor:
         grid: what `to_grid` gave for the image.
         image: on its own grid.
     """
-    if image.affine is None:
-        return values.cpu() if tuple(values.shape[1:]) == image.shape else resized(values.cpu(), image.shape)
-    resample = SpatialResample(mode="bilinear", padding_mode="border", align_corners=True, dtype=np.float64)
-    moved = resample(
-        MetaTensor(values.cpu(), affine=grid.affine), dst_affine=torch.from_numpy(image.affine), spatial_size=image.shape
-    )
-    return _meta(moved).as_tensor().float()
+    if image.affine is None or grid.affine is None:
+        return values if values.shape[1:] == image.shape else resized(values, (image.shape[0], image.shape[1]))
+    return _resampled(values, np.linalg.inv(grid.affine) @ image.affine, image.shape)
 
 
-def resized(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """A picture `[C, H, W]` at another size; a smaller one is smoothed first."""
-    return F.interpolate(values[None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0]
+def resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture `[C, H, W]` at another size `(H, W)`; a smaller one is smoothed first."""
+    rows, columns = size
+    pictures = [Pillow.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in values]
+    return np.stack([np.asarray(picture.resize((columns, rows), Pillow.Resampling.BILINEAR)) for picture in pictures])
 
 
-def _as_meta(image: Image) -> MetaTensor:
+def _nearest_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Axes permuted and flipped to be nearest to right, anterior, superior."""
-    values = MetaTensor(torch.from_numpy(image.array.copy()), affine=torch.from_numpy(image.affine))
-    return _meta(Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(values))
+    turn = io_orientation(affine)
+    turned = np.moveaxis(apply_orientation(np.moveaxis(array, 0, -1), turn), -1, 0)
+    return np.ascontiguousarray(turned), affine @ inv_ornt_aff(turn, array.shape[1:])
 
 
-def _meta(values: Tensor) -> MetaTensor:
-    """MONAI's transforms promise a tensor and give one that knows its affine."""
-    assert isinstance(values, MetaTensor)
-    return values
+def _resampled(values: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Linear interpolation of `[N, *S]`; beyond the edge the last value repeats.
+
+    Args:
+        values: to interpolate.
+        matrix: from a voxel of the result to one of `values`, homogeneous.
+        shape: of the result.
+    """
+    turned = _turned(values, np.round(matrix)) if np.allclose(matrix, np.round(matrix), atol=1e-3) else None
+    if turned is not None and turned.shape[1:] == shape:
+        return turned
+    moved = [ndimage.affine_transform(one, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="nearest") for one in values]
+    return np.stack(moved).astype(np.float32, copy=False)
+
+
+def _turned(values: np.ndarray, matrix: np.ndarray) -> np.ndarray | None:
+    """The values with axes permuted and flipped, where that is all that the matrix does."""
+    turn, offset = matrix[:3, :3], matrix[:3, 3]
+    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        return None
+    axes = np.abs(turn).argmax(axis=0)
+    backwards = [axis for axis, of in enumerate(axes) if turn[of, axis] < 0]
+    begins = np.where(turn.sum(axis=1) < 0, np.array(values.shape[1:]) - 1, 0)
+    if (offset != begins).any():
+        return None
+    return np.flip(values.transpose(0, *(1 + axes)), tuple(1 + axis for axis in backwards))

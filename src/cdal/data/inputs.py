@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdal.data.cases import read_channels
 from cdal.data.folder import CHANNEL, CaseFiles
 from cdal.data.formats import SUFFIXES, stem_of, suffix_of
 from cdal.data.image import Image, result_suffix
+from cdal.data.reading import read_channels
 from cdal.data.regions import SLIDES
 from cdal.errors import UserError
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
 
 from cdal.data.image import Image
 from cdal.errors import UserError
@@ -55,22 +53,22 @@ class Scale:
         deviation: `[C]`, what becomes 1.
     """
 
-    low: torch.Tensor
-    high: torch.Tensor
-    mean: torch.Tensor
-    deviation: torch.Tensor
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
 
     @staticmethod
-    def of(values: torch.Tensor, intensities: str, stored: np.dtype, name: str) -> Scale:
+    def of(values: np.ndarray, intensities: str, stored: np.dtype, name: str) -> Scale:
         """The scale of an image `[C, *S]`, see `DataSettings.intensities`.
 
         Raises:
             UserError: a channel is constant (`image`).
         """
         if intensities == "range":
-            every, top = torch.ones(len(values), dtype=torch.float64), type_range(stored)
+            every, top = np.ones(len(values)), type_range(stored)
             return Scale(-math.inf * every, math.inf * every, top / 2 * every, top / 4 * every)
-        flat = values.flatten(1).numpy()
+        flat = values.reshape(len(values), -1)
         low, high = np.percentile(flat, [0.5, 99.5], axis=1).astype(np.float32)
         # A channel that is flat but for a small object has no percentiles to clip to.
         sparse = high <= low
@@ -82,27 +80,16 @@ class Scale:
             )
         # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
         wide = np.clip(flat, low[:, None], high[:, None]).astype(np.float64)
-        return Scale(*(torch.from_numpy(np.asarray(x, np.float64)) for x in (low, high, wide.mean(axis=1), wide.std(axis=1))))
+        return Scale(*(np.asarray(x, np.float64) for x in (low, high, wide.mean(axis=1), wide.std(axis=1))))
 
-    def apply(self, values: torch.Tensor) -> torch.Tensor:
+    def apply(self, values: np.ndarray) -> np.ndarray:
         """The image as the network sees it, `[C, *S]` float32."""
         low, high, mean, deviation = (
-            x.reshape(-1, *[1] * (values.dim() - 1)) for x in (self.low, self.high, self.mean, self.deviation)
+            x.reshape(-1, *[1] * (values.ndim - 1)) for x in (self.low, self.high, self.mean, self.deviation)
         )
-        return ((values.double().clamp(low, high) - mean) / deviation).float()
+        return ((np.clip(values.astype(np.float64), low, high) - mean) / deviation).astype(np.float32)
 
 
-def normalise(values: MetaTensor, intensities: str, stored: np.dtype, name: str) -> MetaTensor:
+def normalise(values: np.ndarray, intensities: str, stored: np.dtype, name: str) -> np.ndarray:
     """An image `[C, *S]` as the network sees it; see `Scale`."""
-    plain = values.as_tensor()
-    return MetaTensor(Scale.of(plain, intensities, stored, name).apply(plain), affine=values.affine)
-
-
-def from_unit(values: torch.Tensor) -> torch.Tensor:
-    """[0, 1] as [-2, 2], where the intensities of `range` lie."""
-    return values * 4 - 2
-
-
-def to_unit(values: torch.Tensor) -> torch.Tensor:
-    """[-2, 2] as [0, 1]."""
-    return (values + 2) / 4
+    return Scale.of(values, intensities, stored, name).apply(values)

@@ -6,16 +6,38 @@ Shapes: B batch, C features, E embedding, `*S` two or three axes of space.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
+Activation = Callable[[Tensor], Tensor]
 
-def convolution(spatial_dims: int, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> nn.Module:
+leaky_relu = partial(F.leaky_relu, negative_slope=0.01, inplace=True)
+"""The activation of what has to be fast: on a CPU SiLU takes nine times as long."""
+
+_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+
+
+def convolution(
+    spatial_dims: int, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, bias: bool = True
+) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size (or divides it by the stride)."""
-    return Conv[Conv.CONV, spatial_dims](channels_in, channels_out, kernel, stride=stride, padding=kernel // 2)
+    kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+    return kind(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=bias)
+
+
+def transposed_convolution(spatial_dims: int, channels_in: int, channels_out: int) -> nn.Module:
+    """A convolution that doubles the size."""
+    kind = nn.ConvTranspose2d if spatial_dims == 2 else nn.ConvTranspose3d
+    return kind(channels_in, channels_out, 2, stride=2, bias=False)
+
+
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """Instance normalisation with learned scale and shift, as groups of one channel: two to six times as fast on a CPU."""
+    return nn.GroupNorm(channels, channels)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -104,30 +126,39 @@ class AdaptiveGroupNorm(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Normalise and modulate."""
         scale, shift = self.scale_shift(embedding).reshape(*embedding.shape[:1], -1, *[1] * (x.dim() - 2)).chunk(2, dim=1)
-        return self.norm(x) * (1 + scale) + shift
+        return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions after modulated normalisation and SiLU, added to the input, `[B, Cin, *S] -> [B, Cout, *S / stride]`.
+    """Two convolutions after modulated normalisation and activation, added to the input, `[B, Cin, *S] -> [B, Cout, *S / stride]`.
 
     The input's way past the block is averaged over the stride, and brought to Cout features by a 1-wide convolution where the
     numbers differ.
     """
 
-    def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, embedding: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels_in: int,
+        channels_out: int,
+        embedding: int,
+        stride: int = 1,
+        activation: Activation = F.silu,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.norm1 = AdaptiveGroupNorm(channels_in, embedding)
         self.conv1 = convolution(spatial_dims, channels_in, channels_out, 3, stride)
         self.norm2 = AdaptiveGroupNorm(channels_out, embedding)
         self.conv2 = zeroed(convolution(spatial_dims, channels_out, channels_out, 3))
-        self.shrink = Pool[Pool.AVG, spatial_dims](stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        self.shrink = _POOL[spatial_dims](stride, ceil_mode=True) if stride > 1 else nn.Identity()
         same = channels_in == channels_out
         self.bypass = nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """The block."""
-        h = self.conv1(F.silu(self.norm1(x, embedding)))
-        h = self.conv2(F.silu(self.norm2(h, embedding)))
+        h = self.conv1(self.activation(self.norm1(x, embedding)))
+        h = self.conv2(self.activation(self.norm2(h, embedding)))
         return self.bypass(self.shrink(x)) + h
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +11,27 @@ from torch import Tensor, nn
 
 from cdal.data.batch import Batch
 from cdal.diffusion.attention import attention_map
+from cdal.diffusion.blocks import leaky_relu
 from cdal.diffusion.discriminator import Discriminator
 from cdal.diffusion.fast import FastGenerator, to_x0
 from cdal.diffusion.generator import Features, Generator
 from cdal.diffusion.paper import PaperGenerator
-from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, sample_posterior
+from cdal.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, posterior_weights, sample_posterior
 from cdal.diffusion.settings import CDALSettings
 from cdal.losses import dice_and_cross_entropy, energy_score
 from cdal.segmenter import Segmenter, Turn, one_hot, randn, sum_of, turn
+
+
+class Draws(NamedTuple):
+    """What chance decides when V votes are drawn on B images.
+
+    Attributes:
+        noise: `[T, V * B, N, *S / f]`, standard normal; N and f are the generator's `noise_channels` and `folding`.
+        z: `[T, V * B, latent]`.
+    """
+
+    noise: Tensor
+    z: Tensor
 
 
 class CDAL(Segmenter):
@@ -50,13 +64,13 @@ class CDAL(Segmenter):
         return self.settings.stochastic
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """Algorithm 1: D on a real and a fake pair, then G on the attended label."""
-        T = self.settings.timesteps
+        """Algorithm 1: D on a real and a fake pair, then G on the attended label. All labels are folded, see `Generator`."""
+        T, generator = self.settings.timesteps, self.generator
         schedule = make_schedule(T, batch.image.device)
         truth = one_hot(batch.label, self.classes)
-        x0 = label_channels(truth)
+        x0 = generator.fold(label_channels(truth))
         t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
-        features = self.generator.encode(batch.image)
+        features = generator.encode(batch.image)
         if not self.settings.diffusion:
             yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng))
             return
@@ -68,46 +82,71 @@ class CDAL(Segmenter):
             x_previous = diffuse(schedule, x0, t - 1, randn(x0.shape, rng, x0))
             x_t = diffuse_one_step(schedule, x_previous, t, randn(x0.shape, rng, x0))
             with torch.no_grad():
-                x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
+                x0_hat = generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
                 x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0))
-            real, _ = self.discriminator(x_previous, x_t, t / T)
-            fake, map_features = self.discriminator(x_previous_hat, x_t, t / T)
+            pairs = torch.cat([x_previous, x_previous_hat]), torch.cat([x_t, x_t]), torch.cat([t, t]) / T
+            logits, map_features = self.discriminator(*pairs)
+            (real, fake), map_features = logits.chunk(2), map_features.chunk(2)[1]
             terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
             if self.settings.r1 and step % self.settings.r1_every == 0:
                 terms["r1"] = self.settings.r1 * self.settings.r1_every * self._r1(x_previous, x_t, t / T)
             yield turn("discriminator", terms)
             # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
-            attended = x0 * attention_map(map_features, x0.shape[2:], self.settings.attention, rng)
+            attention = attention_map(map_features, batch.image.shape[2:], self.settings.attention, rng)
+            attended = (self._by_label(x0) * self._by_label(generator.fold(attention), 1)).flatten(1, 2)
 
         source = self._recycled(attended, features, rng)
         x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
-        terms = self._generator_terms(x0, truth, x_t, t, features, rng)
-        yield turn("generator", terms)
+        yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng))
+
+    def _by_label(self, folded: Tensor, labels: int | None = None) -> Tensor:
+        """Folded labels with an axis for the labels, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
+        return folded.unflatten(1, (labels or label_count(self.classes), -1))
+
+    def draw(self, image: Tensor, votes: int, rng: torch.Generator) -> Draws:
+        """All of chance that V votes on an image need: the noise of Eq. 2 and 3, and a new z at every step.
+
+        Each vote's numbers do not depend on how many votes there are.
+        """
+        steps, batch = self.settings.sampling_timesteps, image.shape[0]
+        votes = votes if self.stochastic else 1
+        folded = [size // self.generator.folding for size in image.shape[2:]]
+        by_vote = [(self._noise(steps, batch, folded, rng, image), self._latents(steps, batch, rng, image)) for _ in range(votes)]
+        return Draws(*(torch.cat(one, dim=1) for one in zip(*by_vote, strict=True)))
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """Algorithm 2 for V votes at once, with the noise of Eq. 2 and 3 and a new z at every step.
+        """Algorithm 2 for V votes at once; with `sampling_timesteps` 0 the coarse segmentation alone, as one vote."""
+        return self.segment(image, self.draw(image, votes, rng), self.generator.noise_root())
 
-        With `sampling_timesteps` 0: the coarse segmentation alone, as one vote.
+    def segment(self, image: Tensor, draws: Draws, noise_root: Tensor | None) -> Tensor:
+        """Algorithm 2 as a function: what `sample` does when chance has spoken.
+
+        Args:
+            image: `[B, C, *S]`.
+            draws: see `draw`.
+            noise_root: the generator's, see `Generator.noise_root`.
+
+        Returns:
+            Probabilities `[V, B, K, *S]`.
         """
-        features = self.generator.encode(image)
-        T = self.settings.sampling_timesteps
+        generator, batch = self.generator, image.shape[0]
+        features = generator.encode(image)
+        T = len(draws.noise)
         if T == 0:
             assert features.coarse is not None  # the recipe allows 0 for generators that have one
-            return to_probabilities(to_x0(features.coarse.float()))[None]
-        batch = image.shape[0]
-        channels = 1 if self.classes == 2 else self.classes
-        schedule = make_schedule(T, image.device)
-        votes = votes if self.stochastic else 1
-        x_t = randn((votes * batch, channels, *image.shape[2:]), rng, image)
-        x_t = x_t if self.settings.diffusion else torch.zeros_like(x_t)
-        x0 = x_t
-        for step in range(T, 0, -1):
-            t = torch.full((votes * batch,), step, device=image.device)
-            x0 = self.generator.denoise(x_t, t / T, self._latent(votes * batch, rng, image), features)
+            return to_probabilities(to_x0(generator.unfold(features.coarse)), bounded=True)[None]
+        schedule, steps = make_schedule(T, image.device), range(T, 0, -1)
+        level = torch.tensor([[step / T] for step in steps], device=image.device).expand(draws.z.shape[:2])
+        embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(0, draws.z.shape[:2])
+        seen = seen_noise(draws.noise[0], noise_root)
+        for i, step in enumerate(steps):
+            x0 = generator.denoise_seen(seen, embeddings[i], features)
             if step > 1:
-                x_t = sample_posterior(schedule, x0, x_t, t, randn(x_t.shape, rng, x_t))
-        return to_probabilities(x0).unflatten(0, (votes, batch))
+                of_x_t, of_x0, variance = posterior_weights(schedule, torch.tensor(step, device=image.device))
+                noise = seen_noise(draws.noise[i + 1], noise_root)
+                seen = of_x_t * seen + of_x0 * generator.see(x0) + variance.sqrt() * noise
+        return to_probabilities(generator.unfold(x0), generator.bounded).unflatten(0, (-1, batch))
 
     def _generator_terms(
         self, x0: Tensor, truth: Tensor, x_t: Tensor, t: Tensor, features: Features, rng: torch.Generator
@@ -122,17 +161,20 @@ class CDAL(Segmenter):
         x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x_t), rng, x0), features).float()
         by_vote = x0_hat.unflatten(0, (V, len(x0)))
         mean = by_vote.mean(dim=0)
-        terms = dice_and_cross_entropy(to_probabilities(mean), truth, settings.dice, settings.cross_entropy)
+        truth = self._by_label(self.generator.fold(truth), self.classes)
+        probabilities = to_probabilities(self._by_label(mean), self.generator.bounded)
+        terms = dice_and_cross_entropy(probabilities, truth, settings.dice, settings.cross_entropy)
         if settings.squared_error:
             terms["squared_error"] = settings.squared_error * F.mse_loss(mean, x0)  # Eq. 4
         if settings.energy:
             terms["energy"] = settings.energy * energy_score(by_vote, x0)
         if settings.coarse and features.coarse is not None:
-            coarse = to_probabilities(to_x0(features.coarse.float()))
+            coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
             terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
         if settings.adversarial and self.discriminator is not None:
-            schedule = make_schedule(T, x0.device)
-            x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x_t.shape, rng, x_t))
+            # D judges votes one by one: one of each image is enough.
+            x_t, t = x_t[: len(x0)], t[: len(x0)]
+            x_previous_hat = sample_posterior(make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t))
             self.discriminator.requires_grad_(False)
             logits, _ = self.discriminator(x_previous_hat, x_t, t / T)
             self.discriminator.requires_grad_(True)
@@ -150,8 +192,9 @@ class CDAL(Segmenter):
         chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(attended.device)
         with torch.no_grad():
             level = torch.ones(len(attended), device=attended.device)
-            noise, z = randn(attended.shape, rng, attended), self._latent(len(attended), rng, attended)
-            guess = self.generator.denoise(noise, level, z, features.detach())
+            noise = seen_noise(self._noise(1, len(attended), attended.shape[2:], rng, attended)[0], self.generator.noise_root())
+            embedding = self.generator.modulation(level, self._latent(len(attended), rng, attended))
+            guess = self.generator.denoise_seen(noise, embedding, features.detach())
         return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
 
     def _r1(self, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
@@ -163,13 +206,26 @@ class CDAL(Segmenter):
             (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
         return gradient.square().flatten(1).sum(dim=1).mean() / 2
 
+    def _noise(self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:
+        """`Draws.noise` of one vote on so many images of the folded size."""
+        shape = (steps, count, self.generator.noise_channels, *folded)
+        return randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
+
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
         """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; for the controls a constant."""
-        if not self.settings.diffusion:
-            return like.new_zeros(count, self.settings.latent)
-        if self.settings.z == "constant":
-            return like.new_ones(count, self.settings.latent)
-        return randn((count, self.settings.latent), rng, like)
+        return self._latents(1, count, rng, like)[0]
+
+    def _latents(self, steps: int, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
+        """`_latent` for several steps, `[T, count, latent]`."""
+        shape = (steps, count, self.settings.latent)
+        if not self.settings.diffusion or not steps:
+            return like.new_zeros(shape)
+        return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
+
+
+def label_count(classes: int) -> int:
+    """L: one label channel for two classes, one a class for more."""
+    return 1 if classes == 2 else classes
 
 
 def label_channels(truth: Tensor) -> Tensor:
@@ -177,12 +233,29 @@ def label_channels(truth: Tensor) -> Tensor:
     return 2 * (truth[:, 1:] if truth.shape[1] == 2 else truth) - 1
 
 
-def to_probabilities(x0: Tensor) -> Tensor:
-    """x_0 `[B, L, *S]` as probabilities `[B, K, *S]`: (x_0 + 1) / 2, cut to [0, 1] and made to add up to 1."""
-    p = ((x0 + 1) / 2).clamp(0, 1)
+def to_probabilities(x0: Tensor, bounded: bool = False) -> Tensor:
+    """x_0 `[B, L, *S]` as probabilities `[B, K, *S]`: (x_0 + 1) / 2, cut to [0, 1] and made to add up to 1.
+
+    Args:
+        x0: the clean label.
+        bounded: that they lie in [0, 1] and add up to 1 already.
+    """
+    p = (x0 + 1).mul_(0.5)
     if x0.shape[1] == 1:
+        p = p.clamp(0, 1)
         return torch.cat([1 - p, p], dim=1)
-    return (p + 1e-8) / (p + 1e-8).sum(dim=1, keepdim=True)
+    if bounded:
+        return p
+    p = p.clamp(0, 1) + 1e-8
+    return p / p.sum(dim=1, keepdim=True)
+
+
+def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:
+    """`Generator.see` of noise, from fewer numbers: R n at each position, `[N, r, *S] -> [N, C, *S]`; no root is the identity."""
+    if root is None:
+        return noise
+    seen = (root @ noise.flatten(2)).unflatten(2, noise.shape[2:])
+    return seen.contiguous(memory_format=torch.channels_last) if seen.dim() == 4 else seen
 
 
 def _per_vote(x: Tensor, votes: int) -> Tensor:
@@ -192,7 +265,7 @@ def _per_vote(x: Tensor, votes: int) -> Tensor:
 
 def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, classes: int, training: bool) -> CDAL:
     """CDAL with random weights; arguments as those of `SegmenterSettings.build`."""
-    labels = 1 if classes == 2 else classes
+    labels = label_count(classes)
     generator: Generator
     if settings.generator == "paper":
         generator = PaperGenerator(spatial_dims, image_channels, labels, settings.channels, settings.latent, settings.embedding)
@@ -202,6 +275,7 @@ def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, c
             image_channels,
             labels,
             settings.channels,
+            settings.fold,
             settings.denoiser_channels,
             settings.denoiser_blocks,
             settings.latent,
@@ -214,7 +288,8 @@ def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, c
             labels,
             settings.discriminator_channels,
             settings.embedding,
-            settings.discriminator_fold,
+            generator.folding,
             settings.attention_downsample,
+            F.silu if settings.generator == "paper" else leaky_relu,
         )
     return CDAL(generator, discriminator, classes, settings)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdal.diffusion.blocks import Modulation, ResidualBlock, convolution, group_norm, space_to_depth
+from cdal.diffusion.blocks import Activation, Modulation, ResidualBlock, convolution, group_norm
 
 
 class Discriminator(nn.Module):
@@ -19,9 +19,10 @@ class Discriminator(nn.Module):
         label_channels: L.
         channels: features at each level.
         embedding: length of the embedding of t.
-        fold: pixels along an axis folded into channels at the entry (1: none, as in the paper).
+        fold: pixels along an axis that are folded into channels of the labels (1: none, as in the paper).
         feature_downsample: the resolution, as a fraction of the label's, of the features from which the attention map is made;
             the nearest level that exists is taken.
+        activation: of the blocks.
     """
 
     def __init__(
@@ -32,15 +33,16 @@ class Discriminator(nn.Module):
         embedding: int,
         fold: int = 1,
         feature_downsample: int = 8,
+        activation: Activation = F.silu,
     ) -> None:
         super().__init__()
-        self.fold = fold
+        self.activation = activation
         self.modulation = Modulation(0, embedding)
         kernel = 3 if fold == 1 else 1
         self.stem = convolution(spatial_dims, 2 * label_channels * fold**spatial_dims, channels[0], kernel)
         inputs = [channels[0], *channels[:-1]]
         self.blocks = nn.ModuleList(
-            ResidualBlock(spatial_dims, channels_in, channels_out, embedding, 1 if level == 0 else 2)
+            ResidualBlock(spatial_dims, channels_in, channels_out, embedding, 1 if level == 0 else 2, activation)
             for level, (channels_in, channels_out) in enumerate(zip(inputs, channels, strict=True))
         )
         downsamples = [fold * 2**level for level in range(len(channels))]
@@ -52,18 +54,18 @@ class Discriminator(nn.Module):
         """How real the pair looks.
 
         Args:
-            x_previous: x_{t-1}, `[B, L, *S]`.
-            x_t: `[B, L, *S]`.
+            x_previous: x_{t-1}, folded, `[B, L * fold^n, *S / fold]`.
+            x_t: the same.
             level: `[B]`, s = t / T.
 
         Returns:
             Logits `[B]`, positive for real, and the features F_i at the chosen resolution, `[B, C, *S / r]`.
         """
         embedding = self.modulation(level, None)
-        h = self.stem(space_to_depth(torch.cat([x_previous, x_t], dim=1), self.fold))
+        h = self.stem(torch.cat([x_previous, x_t], dim=1))
         features = h
         for depth, block in enumerate(self.blocks):
             h = block(h, embedding)
             features = h if depth == self.feature_level else features
-        pooled = F.silu(self.norm(h)).flatten(2).mean(dim=2)
+        pooled = self.activation(self.norm(h)).flatten(2).mean(dim=2)
         return self.head(pooled).squeeze(1).float(), features

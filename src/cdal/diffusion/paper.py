@@ -82,6 +82,7 @@ class PaperGenerator(Generator):
         embedding: int,
     ) -> None:
         super().__init__()
+        self.noise_channels = label_channels
         attends = [level >= len(channels) - ATTENTION_LEVELS for level in range(len(channels))]
         self.encoder = ImageEncoder(spatial_dims, image_channels, channels[0])
         self.modulation = Modulation(latent, embedding)
@@ -117,11 +118,10 @@ class PaperGenerator(Generator):
         """See `Generator.encode`; there is no coarse segmentation."""
         return Features(self.encoder(image))
 
-    def denoise(self, x_t: Tensor, level: Tensor, z: Tensor, features: Features) -> Tensor:
-        """See `Generator.denoise`. The output is not bounded, as the paper names no activation."""
+    def denoise_seen(self, seen: Tensor, embedding: Tensor, features: Features) -> Tensor:
+        """See `Generator.denoise_seen`. The output is not bounded, as the paper names no activation."""
         images = features.condition.shape[0]
-        embedding = self.modulation(level, z)
-        h = (self.stem(x_t).unflatten(0, (-1, images)) + features.condition).flatten(0, 1)
+        h = (self.stem(seen).unflatten(0, (-1, images)) + features.condition).flatten(0, 1)
         skips = [h]
         for depth in range(self.levels):
             if depth:

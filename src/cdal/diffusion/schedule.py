@@ -62,7 +62,7 @@ def make_schedule(timesteps: int, device: torch.device | str = "cpu") -> Schedul
 
 def at(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
     """The entries `table[t]`, shaped `[B, 1, ...]` so that they multiply `x` of `[B, L, *S]`."""
-    return table[t].to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
+    return _shaped(table[t], x)
 
 
 def diffuse(schedule: Schedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -79,25 +79,34 @@ def diffuse_one_step(schedule: Schedule, x_previous: Tensor, t: Tensor, noise: T
     return at(schedule.alpha, t, x_previous).sqrt() * x_previous + at(schedule.beta, t, x_previous).sqrt() * noise
 
 
-def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(x_{t-1} | x_t, x_0), Sec. 2.1 and Alg. 2.
+def posterior_weights(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What q(x_{t-1} | x_t, x_0) is made of, Sec. 2.1 and Alg. 2, in the shape of `t`.
 
     mean = sqrt(alpha_t)(1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) x_t + sqrt(alpha_bar_{t-1}) beta_t / (1 - alpha_bar_t) x_0 and
     variance = (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) beta_t. At t = 1 the mean is x_0 and the variance 0.
 
     Returns:
-        The mean `[B, L, *S]` and the variance `[B, 1, ...]`.
+        The weight of x_t, the weight of x_0, and the variance.
     """
-    beta = at(schedule.beta, t, x_t)
-    alpha_bar = at(schedule.alpha_bar, t, x_t)
-    alpha_bar_previous = at(schedule.alpha_bar, t - 1, x_t)
+    alpha, alpha_bar, alpha_bar_previous = schedule.alpha[t], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+    beta = schedule.beta[t]
     remaining = 1 - alpha_bar
-    alpha = at(schedule.alpha, t, x_t)
-    mean = alpha.sqrt() * (1 - alpha_bar_previous) / remaining * x_t + alpha_bar_previous.sqrt() * beta / remaining * x0
-    return mean, (1 - alpha_bar_previous) / remaining * beta
+    variance = (1 - alpha_bar_previous) / remaining * beta
+    return alpha.sqrt() * (1 - alpha_bar_previous) / remaining, alpha_bar_previous.sqrt() * beta / remaining, variance
+
+
+def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean `[B, L, *S]` and variance `[B, 1, ...]` of q(x_{t-1} | x_t, x_0), see `posterior_weights`."""
+    of_x_t, of_x0, variance = (_shaped(weight, x_t) for weight in posterior_weights(schedule, t))
+    return of_x_t * x_t + of_x0 * x0, variance
 
 
 def sample_posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """A draw of q(x_{t-1} | x_t, x_0), Eq. 2 and 3, with the noise that Alg. 2 leaves out."""
     mean, variance = posterior(schedule, x0, x_t, t)
     return mean + variance.sqrt() * noise
+
+
+def _shaped(numbers: Tensor, x: Tensor) -> Tensor:
+    """`[B]` as `[B, 1, ...]`, which multiplies `x` of `[B, L, *S]`."""
+    return numbers.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))

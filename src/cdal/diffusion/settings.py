@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cdal.settings import DataSettings, SegmenterSettings, need, need_channels
 
-if TYPE_CHECKING:
+MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
+if MYPY:
     from cdal.segmenter import Segmenter
 
 Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
@@ -22,6 +23,7 @@ class CDALSettings(SegmenterSettings):
         votes: segmentations that are drawn and averaged for one image (Sec. 3.2: 5).
         generator: `fast` (encode once, denoise at a quarter of the resolution) or `paper` (the paper's network).
         channels: features of the network at each level, from full resolution downwards.
+        fold: pixels along each axis that the fast generator's U-Net folds into channels at its entry: 1, 2 or 4.
         denoiser_channels: features of the fast denoiser.
         denoiser_blocks: residual blocks of the fast denoiser.
         latent: length L of the random latent z (Sec. 2.3).
@@ -32,7 +34,6 @@ class CDALSettings(SegmenterSettings):
         diffusion: false takes x_t and z as zero in one step: the identical network, deterministic, as a control.
         z: `drawn` is the paper's; `constant` is the same z always, as a control.
         discriminator_channels: features of the discriminator, each further level at half the resolution.
-        discriminator_fold: pixels along an axis that the discriminator folds into channels at its entry (1: none).
         attention: `raw` is the paper's A_D; `normalised` has mean 1 and is not negative; `none`, `constant` (the mean of the raw
             map) and `shuffled` are controls.
         attention_downsample: the discriminator's features are taken at this fraction of the resolution.
@@ -51,17 +52,17 @@ class CDALSettings(SegmenterSettings):
     name: str = "cdal"
     votes: int = 5
     generator: Literal["fast", "paper"] = "fast"
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    denoiser_channels: int = 64
-    denoiser_blocks: int = 2
+    channels: tuple[int, ...] = (32, 96, 192)
+    fold: int = 2
+    denoiser_channels: int = 32
+    denoiser_blocks: int = 1
     latent: int = 32
     embedding: int = 128
     timesteps: int = 4
     sampling_timesteps: int = 2
     diffusion: bool = True
     z: Literal["drawn", "constant"] = "drawn"
-    discriminator_channels: tuple[int, ...] = (48, 64, 96)
-    discriminator_fold: int = 4
+    discriminator_channels: tuple[int, ...] = (32, 64)
     attention: Attention = "normalised"
     attention_downsample: int = 8
     squared_error: float = 1.0
@@ -75,11 +76,10 @@ class CDALSettings(SegmenterSettings):
     r1: float = 1.0
     r1_every: int = 16
 
-    mirrors = True
-
     def multiple(self, data: DataSettings) -> int:
-        """Each level after the first halves the resolution."""
-        return 2 ** (len(self.channels) - 1)
+        """Each level after the first halves the resolution; of the fast generator's, the first sees it folded."""
+        fold = self.fold if self.generator == "fast" else 1
+        return fold * 2 ** (len(self.channels) - 1)
 
     @property
     def stochastic(self) -> bool:
@@ -94,8 +94,11 @@ class CDALSettings(SegmenterSettings):
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
-        need_channels(self, 3 if self.generator == "fast" else 1)
         fast, T = self.generator == "fast", self.timesteps
+        if fast:
+            _check_fold(self)
+        else:
+            need_channels(self)
         for name in ("denoiser_channels", "denoiser_blocks", "embedding", "timesteps", "r1_every", "attention_downsample"):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
         for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
@@ -111,8 +114,6 @@ class CDALSettings(SegmenterSettings):
         reason = " (the energy score compares votes)" if self.energy else ""
         need(self, "segmenter.training_votes", lambda votes: votes >= least, f"{least} or more{reason}")
         need(self, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "some numbers of 1 or more")
-        folds = [fold for fold in (1, 2, 4, 8) if all(size % fold == 0 for size in data.size)]
-        need(self, "segmenter.discriminator_fold", lambda fold: fold in folds, f"one of {folds}, which divide data.size")
         if not self.diffusion:
             need(self, "segmenter.timesteps", lambda steps: steps == 1, "1 without diffusion")
             for name in ("energy", "adversarial", "recycling"):
@@ -132,31 +133,37 @@ class ImageUNetSettings(SegmenterSettings):
 
     Attributes:
         name: of the segmenter (`cdal.systems`).
-        votes: passes that are averaged for one image, each with another flip of `data.flips`.
-        channels: features at each level, from full resolution downwards.
+        votes: passes that are averaged for one image, see `SegmenterSettings`.
+        channels: features at each level, from full resolution (folded) downwards.
+        fold: pixels along each axis that are folded into channels at the entry: 1, 2 or 4.
     """
 
     name: str = "cdal-unet"
     votes: int = 1
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-
-    mirrors = True
+    channels: tuple[int, ...] = (32, 96, 192)
+    fold: int = 2
 
     def multiple(self, data: DataSettings) -> int:
-        """Each level after the first halves the resolution."""
-        return 2 ** (len(self.channels) - 1)
+        """Each level after the first halves the resolution; the first sees it folded."""
+        return self.fold * 2 ** (len(self.channels) - 1)
 
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
-        need_channels(self)
+        _check_fold(self)
 
     def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
         """See `SegmenterSettings.build`."""
         from cdal.diffusion.fast import ImageUNet
         from cdal.segmenter import Supervised
 
-        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels), classes)
+        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels, self.fold), classes)
+
+
+def _check_fold(settings: CDALSettings | ImageUNetSettings) -> None:
+    """The U-Net must reach a quarter of the resolution, where the denoiser works."""
+    need(settings, "segmenter.fold", lambda fold: fold in (1, 2, 4), "1, 2 or 4")
+    need_channels(settings, {1: 3, 2: 2, 4: 1}[settings.fold])
 
 
 def paper() -> CDALSettings:
@@ -170,7 +177,6 @@ def paper() -> CDALSettings:
         timesteps=2,
         sampling_timesteps=2,
         discriminator_channels=(64, 128, 128),
-        discriminator_fold=1,
         attention="raw",
         attention_downsample=4,
         energy=0.0,

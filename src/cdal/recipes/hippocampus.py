@@ -14,7 +14,7 @@ def hippocampus() -> Recipe:
         name="hippocampus",
         data=DataSettings(spatial_dims=3, size=(40, 56, 40), spacing=(1.0, 1.0, 1.0), folds=4, flips=(0,)),
         segmenter=CDALSettings(),
-        training=TrainingSettings(steps=6000, batch=2, validate_every=500, checkpoint_every=250),
+        training=TrainingSettings(steps=6000, batch=2, validate_every=250, checkpoint_every=250),
     )
 
 
@@ -25,7 +25,7 @@ def hippocampus_slices() -> Recipe:
         volume,
         name="hippocampus-slices",
         data=replace(volume.data, spatial_dims=2, size=(40, 56), neighbours=1, slice_axis=2, shift=2.0),
-        segmenter=CDALSettings(channels=(32, 64, 128, 256)),
+        segmenter=CDALSettings(channels=(32, 64, 128)),
         training=replace(volume.training, batch=32),
     )
 

@@ -18,8 +18,8 @@ _SLICES_FOR_A_VOLUME = 8
 def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     """The recipe with another segmenter, in the form that suits the recipe's data.
 
-    Networks of two axes get volumes slice by slice; patches grow to the multiple that the network needs; segmenters without chance
-    that average mirror images have one vote for each that the recipe allows; the training takes over what the settings ask for.
+    Networks of two axes get volumes slice by slice; patches grow to the multiple that the network needs; where votes see mirror
+    images, segmenters without chance have one vote for each; the training takes over what the settings ask for.
 
     Raises:
         UserError: there is no such segmenter, or it cannot see the recipe's data.
@@ -34,7 +34,7 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
         if 2 not in settings.dims:
             raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
         recipe = _slice_by_slice(recipe, settings.neighbours)
-    if settings.mirrors and not settings.stochastic:
+    if recipe.data.mirror_votes and not settings.stochastic:
         settings = replace(settings, votes=2 ** len(recipe.data.flips))
     votes = min(recipe.training.validation_votes, settings.votes)
     return replace(
@@ -53,7 +53,9 @@ def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> 
         return deterministic(ours)
     if settings.name == "cdal-constant-z":
         return constant_z(ours)
-    return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
+    if isinstance(settings, ImageUNetSettings):
+        return replace(settings, channels=ours.channels, fold=ours.fold)
+    return settings
 
 
 def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:
