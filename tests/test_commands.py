@@ -128,7 +128,10 @@ def test_votes_differ_and_the_twin_has_one_opinion(volume_model: Path, tmp_path:
     prediction = load(volume_model).predict(source, votes=6, keep_votes=True)
     np.testing.assert_allclose(prediction.uncertainty, spread(prediction.votes), atol=1e-3)
     assert prediction.uncertainty.mean() > 0.01
-    assert load(volume_model, timesteps=0).predict(source, votes=6, keep_votes=True).votes.shape[0] == 2  # one a flip
+    twin = load(volume_model, timesteps=0)
+    assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 1
+    twin.recipe = replace(twin.recipe, data=replace(twin.recipe.data, mirror_votes=True))
+    assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 2  # one for each mirror image
     with pytest.raises(UserError, match="divisor"):
         load(volume_model, timesteps=3)
 
@@ -179,7 +182,7 @@ def test_the_record_keeps_what_earlier_calls_wrote(trained: Path, phantoms: Path
 
 def test_votes_are_those_that_were_drawn(trained: Path, phantoms: Path, tmp_path: Path):
     written = predict(trained, [open_folder(phantoms).cases[0].image], tmp_path, votes=9, timesteps=0)
-    assert written.done[0]["vote_count"] == 4  # one for each flip
+    assert written.done[0]["vote_count"] == 1
 
 
 @pytest.mark.parametrize("mode", ["P", "LA"])
@@ -278,7 +281,7 @@ def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path
     assert summary["protocol"]["scoring"] == "own-grid"
     alone = evaluate(trained, phantoms, votes=1, scorings=["cxr-256"]).summary()
     assert summary["also"]["cxr-256"]["mean"]["dice"] == pytest.approx(alone["mean"]["dice"])
-    assert summary["mean"]["dice"] == pytest.approx(alone["mean"]["dice"], abs=0.03)
+    assert summary["mean"]["dice"] == pytest.approx(alone["mean"]["dice"], abs=0.15)
     assert alone["mean"]["hd95"] is None  # a stretched grid has no unit
     with pytest.raises(UserError, match="no scoring protocol 'mine'"):
         evaluate(trained, phantoms, scorings=["mine"])
@@ -360,7 +363,7 @@ def test_options_may_stand_in_a_file(trained: Path, phantoms: Path, tmp_path: Pa
     assert json.loads(capsys.readouterr().out)["protocol"]["votes"] == 2
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "predict", "evaluate", "info"])
+@pytest.mark.parametrize("verb", ["demo", "train", "predict", "evaluate", "export", "bench", "info"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
@@ -369,7 +372,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, cdal; assert 'torch' not in sys.modules; cdal.load; assert 'torch' in sys.modules"
+    code = "import sys, cdal; cdal.load; assert 'torch' not in sys.modules; cdal.train; assert 'torch' in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

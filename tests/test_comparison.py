@@ -15,7 +15,7 @@ from cdal.cli import main
 from cdal.comparison import compare
 from cdal.comparison_report import remarks, table, write_comparison
 from cdal.errors import UserError
-from cdal.metrics import SCORES
+from cdal.scores import SCORES
 from cdal.significance import holm, paired_t, permutation, wilcoxon
 
 CASES = ("a", "b", "c", "d", "e", "f")

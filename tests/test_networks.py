@@ -21,7 +21,7 @@ from cdal.diffusion.blocks import (
     space_to_depth,
 )
 from cdal.diffusion.discriminator import Discriminator
-from cdal.diffusion.fast import FastGenerator, ImageUNet, to_x0
+from cdal.diffusion.fast import FastGenerator, to_x0
 from cdal.diffusion.generator import Generator
 from cdal.diffusion.paper import PaperGenerator
 
@@ -31,7 +31,7 @@ SIZES = {2: (16, 24), 3: (8, 16, 8)}
 def make_generator(kind: str, dims: int, labels: int) -> Generator:
     torch.manual_seed(0)
     if kind == "fast":
-        return FastGenerator(dims, 1, labels, (8, 12, 16), 2, 16, 2, latent=4, embedding=16).eval()
+        return FastGenerator(dims, 1, labels, (8, 12, 16), 16, 2, latent=4, embedding=16).eval()
     return PaperGenerator(dims, 1, labels, (8, 12), latent=4, embedding=16).eval()
 
 
@@ -195,16 +195,6 @@ def test_instance_normalisation_is_that_of_pytorch(dims: int, rng: torch.Generat
     ours, theirs = instance_norm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
     x = 3 * torch.randn(2, 6, *SIZES[dims], generator=rng) + 1
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("fold", "channels"), [(1, (4, 6, 8)), (2, (4, 6)), (2, (4, 6, 8)), (4, (6,)), (4, (6, 8))])
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_image_network_gives_logits_and_features_for_every_folding(fold: int, channels: tuple[int, ...], dims: int):
-    network = ImageUNet(dims, 2, 3, channels, fold).eval()
-    size = (16, 32, 16)[:dims]
-    logits, middle = network.logits_and_features(torch.zeros(1, 2, *size))
-    assert logits.shape == (1, 3, *size)
-    assert middle.shape == (1, channels[network.middle], *(s // 4 for s in size))
 
 
 def test_discriminator_gives_a_logit_and_features_at_the_chosen_resolution():

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from cdal.cost import parameters
 from cdal.diffusion.cdal import CDAL
-from cdal.diffusion.settings import CDALSettings
+from cdal.diffusion.settings import CDALSettings, ImageUNetSettings
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
-from cdal.recipe import override
+from cdal.recipe import Recipe, override
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.systems import SYSTEMS
 from conftest import small_recipe
-from systems import VOLUMES_ONLY, random_batch, sized
+from systems import VOLUMES_ONLY, random_batch
 from test_networks import shake
 
 
@@ -50,15 +50,14 @@ def test_without_diffusion_nothing_is_drawn_and_the_network_is_the_same(rng: tor
 
 
 @pytest.mark.parametrize("name", ["cdal", "cdal-constant-z"])
-def test_the_control_with_constant_z_has_the_same_z_always(name: str, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch):
+def test_the_control_with_constant_z_has_the_same_z_always(name: str, rng: torch.Generator):
     segmenter, latents = control(name), []
-    denoise = segmenter.generator.denoise
-    monkeypatch.setattr(segmenter.generator, "denoise", lambda x, level, z, f: latents.append(z) or denoise(x, level, z, f))
+    segmenter.generator.modulation.register_forward_hook(lambda _module, given, _out: latents.append(given[1]))
     votes = drawn_with(segmenter, 1)
     for turn in segmenter.train().turns(random_batch(small_recipe(), 2), rng, 0):
         turn.loss.backward()
     drawn_with(segmenter, 2)
-    assert len(latents) == 2 * 2 + 3  # two steps at sampling; in training for D, for recycling and for G
+    assert len(latents) == 2 + 3  # once for all steps of a sampling; in training for D, for recycling and for G
     different = len(torch.cat(latents).unique(dim=0))
     assert different == (1 if name == "cdal-constant-z" else sum(map(len, latents)))
     assert (votes[0] - votes[1]).abs().max() > 1e-4
@@ -70,7 +69,9 @@ def test_controls_have_the_numbers_of_the_recipe(name: str):
     assert recipe.segmenter.channels == (8, 12, 16)
     if isinstance(recipe.segmenter, CDALSettings):
         assert (recipe.segmenter.denoiser_channels, recipe.segmenter.latent) == (16, 4)
-    assert recipe.segmenter.votes == (5 if recipe.segmenter.stochastic else 4)  # four mirror images
+    assert recipe.segmenter.votes == (5 if recipe.segmenter.stochastic else 1)
+    mirrored = replace(small_recipe(), data=replace(small_recipe().data, mirror_votes=True))
+    assert with_segmenter(mirrored, name).segmenter.votes == (5 if recipe.segmenter.stochastic else 4)  # four mirror images
 
 
 def test_a_network_of_two_axes_sees_volumes_slice_by_slice():
@@ -97,6 +98,12 @@ def test_what_a_segmenter_asks_for_reaches_data_and_training():
     assert (diffusion.learning_rate, diffusion.weight_decay, diffusion.ema, diffusion.validation_votes) == (1e-4, 0.0, 0.9999, 1)
 
 
+def of_fours(size: tuple[int, int]) -> Recipe:
+    """Phantoms of that size, with a network that takes every multiple of 4."""
+    phantoms = find_recipe("phantoms")
+    return replace(phantoms, data=replace(phantoms.data, size=size), segmenter=ImageUNetSettings(channels=(8, 8, 8)))
+
+
 @given(
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.sampled_from(sorted(set(SYSTEMS) - {"dynunet", "segdiff", "segdiff-small"})),
@@ -104,7 +111,7 @@ def test_what_a_segmenter_asks_for_reaches_data_and_training():
 @settings(max_examples=60, deadline=None)
 def test_patches_grow_to_the_next_multiple_that_the_network_needs(fours: tuple[int, int], name: str):
     size = (4 * fours[0], 4 * fours[1])
-    before = sized("phantoms", size)
+    before = of_fours(size)
     if name in VOLUMES_ONLY:
         with pytest.raises(UserError, match="needs volumes"):
             with_segmenter(before, name)
@@ -119,7 +126,7 @@ def test_patches_grow_to_the_next_multiple_that_the_network_needs(fours: tuple[i
     [("dynunet", (60, 40), (64, 48)), ("segdiff", (124, 136), (128, 144)), ("segdiff-small", (124, 136), (128, 144))],
 )
 def test_patches_grow_until_they_are_the_multiple_that_they_then_need(name: str, size: tuple[int, int], expected: tuple[int, int]):
-    assert with_segmenter(sized("phantoms", size), name).data.size == expected
+    assert with_segmenter(of_fours(size), name).data.size == expected
 
 
 @pytest.mark.parametrize(

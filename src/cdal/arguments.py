@@ -113,6 +113,18 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.add_argument("--out", type=str | None, help="folder for the graph and the JSON file beside it; here if not given")
     verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
 
+    verb = _verb(subcommands, "bench", about)
+    verb.add_argument("parts", type=str, nargs="*", help="what to measure; all if not given: see the documentation on speed")
+    verb.add_argument("--systems", type=str, default="", help="names with commas, for the parts on inference; all if not given")
+    verb.add_argument("--data", type=str | None, help="the hippocampus data folder, for the time to a Dice")
+    verb.add_argument("--target", type=float, default=0.87, help="that Dice: a mean over the classes on the validation cases")
+    verb.add_argument("--model", type=str, default="hippocampus", help="for the exported graphs")
+    verb.add_argument("--rounds", type=int, default=7, help="how often each thing is measured")
+    verb.add_argument("--threads", type=int | None, help="threads to compute with; PyTorch's choice if not given")
+    verb.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda")
+    verb.add_argument("--out", type=str | None, help="folder for bench.json and bench.md")
+    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
     verb = _verb(subcommands, "info", about)
     verb.add_argument("model", type=str | None, nargs="?", help="a .safetensors file, a run folder, or a shipped model's name")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

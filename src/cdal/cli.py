@@ -287,6 +287,30 @@ def export(options: Namespace) -> int:
     return DONE
 
 
+def bench(options: Namespace) -> int:
+    """Measure speed and cost again, as the documentation tells them."""
+    import torch
+
+    from cdal.bench.run import bench
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    report = bench(
+        options.parts,
+        split_list(options.systems),
+        options.data,
+        options.model,
+        options.rounds,
+        options.device,
+        options.target,
+        lambda name: print(f"measuring: {name}", file=sys.stderr),
+    )
+    if options.out is not None:
+        report.write(Path(options.out))
+    print(json.dumps(report.to_dict()) if options.json else report.markdown())
+    return DONE
+
+
 def info(options: Namespace) -> int:
     """What recipes, segmenters and models there are; or what one model is."""
     from cdal.model_header import find_model, read_header, shipped_models
@@ -326,6 +350,7 @@ _VERBS: dict[str, Any] = {
     "compare": compare,
     "crossval": crossval,
     "export": export,
+    "bench": bench,
     "info": info,
 }
 _TAKE_FIELDS = ("train", "crossval")

@@ -14,7 +14,8 @@ import numpy as np
 
 from cdal.errors import UserError, some
 from cdal.evaluation import CASES, SUMMARY
-from cdal.metrics import SCORES, bootstrap_interval
+from cdal.metrics import bootstrap_interval
+from cdal.scores import SCORES
 from cdal.significance import holm, paired_t, permutation, wilcoxon
 
 FAILURE = "failed.json"

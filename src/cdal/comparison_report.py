@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from cdal.comparison import Comparison, Competitor
 from cdal.files import replacing
-from cdal.metrics import DISTANCES, SCORES
 from cdal.report import Section, embed, write_report
+from cdal.scores import DISTANCES, SCORES
 
 _COLUMNS_OF_SLOPES = 4
 

@@ -15,11 +15,12 @@ from cdal.data.partition import split_cases
 from cdal.data.phantoms import TRUTH, write_phantoms
 from cdal.data.reading import read_case
 from cdal.evaluation import Evaluation, evaluate
-from cdal.metrics import SCORES, count, disagreement
+from cdal.metrics import count, disagreement
 from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe
 from cdal.report import Section, case_picture, embed, write_report
+from cdal.scores import SCORES
 from cdal.training import train
 
 COUNT = 320

@@ -28,12 +28,13 @@ from cdal.data.partition import fold_count, split_cases
 from cdal.data.reading import read_case, read_channels
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.metrics import DISTANCES, SCORES, bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
+from cdal.metrics import bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
 from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
 from cdal.recipe import CDALSettings
 from cdal.run_folder import kept_cost
+from cdal.scores import DISTANCES, SCORES
 
 CASES, SUMMARY = "cases.csv", "summary.json"
 """What an evaluation leaves in its folder, beside the table of annotators."""

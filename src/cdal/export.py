@@ -114,7 +114,7 @@ def _graph(segmenter: Segmenter, recipe: Recipe, header: ModelHeader) -> tuple[G
     graph = Graph(segmenter).eval()
     with torch.no_grad():
         graph(image, *draws)  # tables that are made once are made now, not inside the graph
-    return graph, (image, *draws), {"image": shapes[0], "draws": tuple(shapes[1:])}
+    return graph, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
 
 
 def _sampling(segmenter: Segmenter) -> Sampling:

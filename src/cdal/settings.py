@@ -18,6 +18,9 @@ if MYPY:
     from cdal.segmenter import Segmenter
 
 
+Precision = Literal["auto", "32", "bf16"]
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """How cases become network inputs.
@@ -169,7 +172,7 @@ class TrainingSettings:
     warmup: float = 0.05
     ema: float = 0.999
     clip: float = 1.0
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Precision = "auto"
     validate_every: int = 250
     validation_votes: int = 2
     validation_cases: int | None = None

@@ -152,6 +152,9 @@ class _Run:
         if self.state.fingerprint != fresh.fingerprint:
             raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
         self.log = Log(out, self.state.step)
+        self.first = self.state.step
+        self.spent = dict.fromkeys(("batch", "networks", "step"), 0.0)
+        """Seconds: of making batches, of forward and backward passes, and of the steps as a whole."""
         self.maker = ThreadPoolExecutor(1)
         self.ahead: Future[Batch] | None = None
 
@@ -186,6 +189,9 @@ class _Run:
             "peak_memory": peak_memory(),
             "device": str(self.fabric.device),
             "threads": torch.get_num_threads(),
+            "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
+            "share_of_networks": round(self.spent["networks"] / max(1e-9, self.spent["step"]), 4),
+            "share_of_batches": round(self.spent["batch"] / max(1e-9, self.spent["step"]), 4),
         }
 
     def checkpoint(self) -> None:
@@ -220,12 +226,15 @@ class _Run:
     def _step(self) -> dict[str, float]:
         """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
         step, fabric = self.state.step, self.fabric
+        began = time.perf_counter()
         batch = self._next_batch(step)
         batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
         rng = generator(self.settings.seed, "turns", step, fabric.global_rank, device=fabric.device)
         logged: dict[str, float] = {}
+        self.spent["batch"] += time.perf_counter() - began
         turns = self.segmenter.train().turns(batch, rng, step)
         while True:
+            networks = time.perf_counter()
             with fabric.autocast():
                 turn = next(turns, None)
             if turn is None:
@@ -233,14 +242,16 @@ class _Run:
             player, optimiser = self.players[turn.player], self.optimisers[turn.player]
             optimiser.zero_grad(set_to_none=True)
             fabric.backward(turn.loss)
+            loss = float(turn.loss.detach())  # which waits for a GPU
+            self.spent["networks"] += time.perf_counter() - networks
             norm = nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip)
-            loss = float(turn.loss.detach())
             if not math.isfinite(loss) or not math.isfinite(float(norm)):
                 raise UserError(self._not_finite(turn.player, loss, batch))
             optimiser.step()
             logged[turn.player] = loss
             logged |= {f"{turn.player}/{name}": float(value) for name, value in turn.terms.items()}
         self.average.update_parameters(self.players[self.segmenter.predictor])
+        self.spent["step"] += time.perf_counter() - began
         return logged
 
     def _next_batch(self, step: int) -> Batch:
@@ -265,8 +276,7 @@ class _Run:
         engine = TorchEngine(self._averaged(), self.recipe)
         state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
         mean = sum(state.scores.values()) / len(state.scores)
-        row = {"validation": mean, "seconds": round(state.seconds, 1)}
-        self.log.add(state.step, row | {f"validation/{k}": v for k, v in state.scores.items()})
+        self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
         if mean > state.best:
             state.best = mean
             weights = self.average.module.state_dict()

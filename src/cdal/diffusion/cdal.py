@@ -275,7 +275,6 @@ def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, c
             image_channels,
             labels,
             settings.channels,
-            settings.fold,
             settings.denoiser_channels,
             settings.denoiser_blocks,
             settings.latent,

@@ -1,13 +1,12 @@
 """The fast generator (ours): a U-Net over the image, run once, and a light denoiser at a quarter of the resolution.
 
 The cost of an ensemble of V votes over T steps is one U-Net and V x T denoisers. On a CPU a layer with few channels at full
-resolution costs memory traffic, not arithmetic; so the U-Net folds pixels into channels at its entry, and the denoiser sees the
-label folded too and has no layer at full resolution. It predicts x_0 as a residual on the U-Net's own coarse logits.
+resolution costs memory traffic, not arithmetic; so the denoiser sees the label in space-to-depth form and has no layer at full
+resolution. It predicts x_0 as a residual on the U-Net's own coarse logits.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -17,11 +16,9 @@ from cdal.diffusion.blocks import (
     Modulation,
     ResidualBlock,
     convolution,
-    depth_to_space,
     group_norm,
     instance_norm,
     leaky_relu,
-    space_to_depth,
     transposed_convolution,
     zeroed,
 )
@@ -29,6 +26,9 @@ from cdal.diffusion.generator import Features, Generator
 
 FOLD = 4
 """Pixels along each axis that the denoiser sees as channels of one position."""
+
+_LEVEL = 2
+"""The U-Net's level with the denoiser's resolution: 2 ** _LEVEL == FOLD."""
 
 
 class ImageBlock(nn.Module):
@@ -59,15 +59,12 @@ class ImageUNet(nn.Module):
         spatial_dims: 2 or 3.
         image_channels: C.
         out_channels: L.
-        channels: features at each level; each level after the first halves the resolution.
-        fold: pixels along each axis that are folded into channels at the entry, and unfolded at the exit: 1, 2 or 4.
+        channels: features at each level, at least 3; each level after the first halves the resolution.
     """
 
-    def __init__(self, spatial_dims: int, image_channels: int, out_channels: int, channels: Sequence[int], fold: int) -> None:
+    def __init__(self, spatial_dims: int, image_channels: int, out_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.fold, pixels = fold, fold**spatial_dims
-        self.middle = int(math.log2(FOLD // fold))
-        inputs = [image_channels * pixels, *channels[:-1]]
+        inputs = [image_channels, *channels[:-1]]
         self.down = nn.ModuleList(
             ImageBlock(spatial_dims, channels_in, channels_out, 1 if level == 0 else 2)
             for level, (channels_in, channels_out) in enumerate(zip(inputs, channels, strict=True))
@@ -75,24 +72,24 @@ class ImageUNet(nn.Module):
         levels = list(reversed(range(len(channels) - 1)))
         self.grow = nn.ModuleList(transposed_convolution(spatial_dims, channels[level + 1], channels[level]) for level in levels)
         self.up = nn.ModuleList(ImageBlock(spatial_dims, 2 * channels[level], channels[level]) for level in levels)
-        self.head = convolution(spatial_dims, channels[0], out_channels * pixels, 1)
+        self.head = convolution(spatial_dims, channels[0], out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits `[B, L, *S]`."""
         return self.logits_and_features(image)[0]
 
     def logits_and_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits `[B, L, *S]` and the decoder's features at a quarter of the resolution, `[B, channels[middle], *S / 4]`."""
+        """The logits `[B, L, *S]` and the decoder's features at a quarter of the resolution, `[B, channels[2], *S / 4]`."""
         skips = []
-        h = space_to_depth(image, self.fold)
+        h = image
         for block in self.down:
             h = block(h)
             skips.append(h)
-        middle = skips[self.middle]  # of a U-Net that goes no deeper
+        middle = h
         for level, grow, block in zip(reversed(range(len(self.up))), self.grow, self.up, strict=True):
             h = block(torch.cat([grow(h), skips[level]], dim=1))
-            middle = h if level == self.middle else middle
-        return depth_to_space(self.head(h), self.fold), middle
+            middle = h if level == _LEVEL else middle
+        return self.head(h), middle
 
 
 class FastGenerator(Generator):
@@ -102,8 +99,7 @@ class FastGenerator(Generator):
         spatial_dims: 2 or 3.
         image_channels: C.
         label_channels: L, 1 or the number of classes.
-        channels: of the U-Net, whose deepest level is at a quarter of the resolution or deeper.
-        fold: of the U-Net.
+        channels: of the U-Net, at least 3 levels.
         denoiser_channels: features of the denoiser.
         denoiser_blocks: its residual blocks.
         latent: length of z; 0 for none.
@@ -119,7 +115,6 @@ class FastGenerator(Generator):
         image_channels: int,
         label_channels: int,
         channels: Sequence[int],
-        fold: int,
         denoiser_channels: int,
         denoiser_blocks: int,
         latent: int,
@@ -128,8 +123,8 @@ class FastGenerator(Generator):
         super().__init__()
         self.labels, self.folded = label_channels, label_channels * FOLD**spatial_dims
         self.noise_channels = min(self.folded, denoiser_channels)
-        self.unet = ImageUNet(spatial_dims, image_channels, label_channels, channels, fold)
-        self.condition = convolution(spatial_dims, channels[self.unet.middle] + self.folded, denoiser_channels, 1)
+        self.unet = ImageUNet(spatial_dims, image_channels, label_channels, channels)
+        self.condition = convolution(spatial_dims, channels[_LEVEL] + self.folded, denoiser_channels, 1)
         self.modulation = Modulation(latent, embedding)
         self.stem = convolution(spatial_dims, self.folded, denoiser_channels, 1, bias=False)
         self.blocks = nn.ModuleList(

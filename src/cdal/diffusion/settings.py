@@ -23,7 +23,6 @@ class CDALSettings(SegmenterSettings):
         votes: segmentations that are drawn and averaged for one image (Sec. 3.2: 5).
         generator: `fast` (encode once, denoise at a quarter of the resolution) or `paper` (the paper's network).
         channels: features of the network at each level, from full resolution downwards.
-        fold: pixels along each axis that the fast generator's U-Net folds into channels at its entry: 1, 2 or 4.
         denoiser_channels: features of the fast denoiser.
         denoiser_blocks: residual blocks of the fast denoiser.
         latent: length L of the random latent z (Sec. 2.3).
@@ -52,8 +51,7 @@ class CDALSettings(SegmenterSettings):
     name: str = "cdal"
     votes: int = 5
     generator: Literal["fast", "paper"] = "fast"
-    channels: tuple[int, ...] = (32, 96, 192)
-    fold: int = 2
+    channels: tuple[int, ...] = (16, 32, 64, 128)
     denoiser_channels: int = 32
     denoiser_blocks: int = 1
     latent: int = 32
@@ -77,9 +75,8 @@ class CDALSettings(SegmenterSettings):
     r1_every: int = 16
 
     def multiple(self, data: DataSettings) -> int:
-        """Each level after the first halves the resolution; of the fast generator's, the first sees it folded."""
-        fold = self.fold if self.generator == "fast" else 1
-        return fold * 2 ** (len(self.channels) - 1)
+        """Each level after the first halves the resolution."""
+        return 2 ** (len(self.channels) - 1)
 
     @property
     def stochastic(self) -> bool:
@@ -95,10 +92,7 @@ class CDALSettings(SegmenterSettings):
         """See `SegmenterSettings.check`."""
         super().check(data)
         fast, T = self.generator == "fast", self.timesteps
-        if fast:
-            _check_fold(self)
-        else:
-            need_channels(self)
+        need_channels(self, 3 if fast else 1)
         for name in ("denoiser_channels", "denoiser_blocks", "embedding", "timesteps", "r1_every", "attention_downsample"):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
         for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
@@ -134,36 +128,28 @@ class ImageUNetSettings(SegmenterSettings):
     Attributes:
         name: of the segmenter (`cdal.systems`).
         votes: passes that are averaged for one image, see `SegmenterSettings`.
-        channels: features at each level, from full resolution (folded) downwards.
-        fold: pixels along each axis that are folded into channels at the entry: 1, 2 or 4.
+        channels: features at each level, from full resolution downwards.
     """
 
     name: str = "cdal-unet"
     votes: int = 1
-    channels: tuple[int, ...] = (32, 96, 192)
-    fold: int = 2
+    channels: tuple[int, ...] = (16, 32, 64, 128)
 
     def multiple(self, data: DataSettings) -> int:
-        """Each level after the first halves the resolution; the first sees it folded."""
-        return self.fold * 2 ** (len(self.channels) - 1)
+        """Each level after the first halves the resolution."""
+        return 2 ** (len(self.channels) - 1)
 
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
-        _check_fold(self)
+        need_channels(self)
 
     def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
         """See `SegmenterSettings.build`."""
         from cdal.diffusion.fast import ImageUNet
         from cdal.segmenter import Supervised
 
-        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels, self.fold), classes)
-
-
-def _check_fold(settings: CDALSettings | ImageUNetSettings) -> None:
-    """The U-Net must reach a quarter of the resolution, where the denoiser works."""
-    need(settings, "segmenter.fold", lambda fold: fold in (1, 2, 4), "1, 2 or 4")
-    need_channels(settings, {1: 3, 2: 2, 4: 1}[settings.fold])
+        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels), classes)
 
 
 def paper() -> CDALSettings:

@@ -26,7 +26,7 @@ def cxr() -> Recipe:
             scaling=0.2,
             shift=16.0,
         ),
-        segmenter=CDALSettings(channels=(32, 64, 128, 256)),
+        segmenter=CDALSettings(),
         training=TrainingSettings(steps=1000, batch=4, validate_every=250, checkpoint_every=250),
     )
 

@@ -25,7 +25,7 @@ def hippocampus_slices() -> Recipe:
         volume,
         name="hippocampus-slices",
         data=replace(volume.data, spatial_dims=2, size=(40, 56), neighbours=1, slice_axis=2, shift=2.0),
-        segmenter=CDALSettings(channels=(32, 64, 128)),
+        segmenter=CDALSettings(channels=(32, 64, 128, 256)),
         training=replace(volume.training, batch=32),
     )
 

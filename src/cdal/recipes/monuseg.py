@@ -30,7 +30,7 @@ def monuseg() -> Recipe:
             intensity=0.5,
             stain=1.0,
         ),
-        segmenter=CDALSettings(channels=(32, 64, 128, 256)),
+        segmenter=CDALSettings(),
         training=TrainingSettings(steps=3000, batch=4, validate_every=250, checkpoint_every=250),
     )
 

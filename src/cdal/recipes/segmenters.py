@@ -53,9 +53,7 @@ def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> 
         return deterministic(ours)
     if settings.name == "cdal-constant-z":
         return constant_z(ours)
-    if isinstance(settings, ImageUNetSettings):
-        return replace(settings, channels=ours.channels, fold=ours.fold)
-    return settings
+    return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
 
 
 def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:

@@ -1,0 +1,1 @@
+"""Speed and cost, measured: `cdal bench`. Nothing else of the package leans on this room."""

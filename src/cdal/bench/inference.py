@@ -1,0 +1,170 @@
+"""What a segmentation costs, for every system: on a tile, a large picture, an X-ray and a volume.
+
+Weights are random and images are noise, as neither changes the cost. What would take hours is measured in part and multiplied:
+`of` says what was measured.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cdal.bench.machine import best_convolution, dtypes, name_of
+from cdal.bench.timing import Row, gigaflops, interleaved, peak
+from cdal.diffusion.settings import CDALSettings
+from cdal.engine import TorchEngine
+from cdal.factory import build_segmenter
+from cdal.inference import draw_votes
+from cdal.recipe import Recipe
+from cdal.recipes import find_recipe, with_segmenter
+from cdal.settings import Precision
+from cdal.systems import SYSTEMS
+from cdal.votes import spread
+
+VOTES = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to segment.
+
+    Attributes:
+        about: in words.
+        recipe: of the data.
+        paper: the recipe with the paper's network at the paper's size for it.
+        shape: of the image on the network's grid, `[C, *S]`.
+        classes: K.
+        part: the shape that stands for the whole where a system is slow, and how many times it goes into it.
+    """
+
+    about: str
+    recipe: str
+    paper: str
+    shape: tuple[int, ...]
+    classes: int
+    part: tuple[tuple[int, ...], int] | None = None
+
+
+TASKS = {
+    "tile": Task("a 256 x 256 tile of colours", "monuseg", "monuseg-paper", (3, 256, 256), 2),
+    "picture": Task("a 1000 x 1000 MoNuSeg picture", "monuseg", "monuseg-paper", (3, 1000, 1000), 2, ((3, 256, 256), 25)),
+    "x-ray": Task("a 512 x 512 chest X-ray", "cxr", "cxr-paper", (1, 512, 512), 2),
+    "volume": Task("a hippocampus volume of 40 x 56 x 40", "hippocampus", "hippocampus-paper", (1, 40, 56, 40), 3),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system at work on a task.
+
+    Attributes:
+        name: of the system, with what is particular.
+        run: segments once.
+        times: how often `run` goes into the whole.
+        note: what was measured, where that is not the whole.
+        facts: precision, V, T.
+        parameters: that were learned.
+    """
+
+    name: str
+    run: Callable[[], object]
+    times: float
+    note: str
+    facts: dict[str, Any]
+    parameters: int
+
+
+def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str) -> list[Row]:
+    """A row for each system: seconds, GFLOP, GFLOP/s and their share of the best convolution, memory, parameters.
+
+    `cdal` comes with 1, 5 and 15 votes and, where bf16 is native, with 5 in float32.
+    """
+    entries = [entry for name in systems for entry in _entries(TASKS[task], name, device)]
+    with torch.no_grad():
+        taken = interleaved({entry.name: entry.run for entry in entries}, rounds, device=device)
+        return [_row(entry, taken[entry.name], TASKS[task], machine, device) for entry in entries]
+
+
+def _row(entry: Entry, taken: float, task: Task, machine: list[Row], device: str) -> Row:
+    operations = gigaflops(entry.run)
+    dims = 3 if entry.facts["axes"] == 3 else 2
+    rate = operations / taken
+    return {
+        "system": entry.name,
+        **{key: value for key, value in entry.facts.items() if key != "axes"},
+        "seconds": taken * entry.times,
+        "GFLOP": operations * entry.times,
+        "GFLOP/s": rate,
+        "of best convolution": rate / best_convolution(machine, entry.facts["precision"], dims),
+        "GiB": peak(entry.run, device),
+        "M parameters": entry.parameters / 1e6,
+        "of": entry.note,
+    }
+
+
+def _entries(task: Task, name: str, device: str) -> list[Entry]:
+    recipe = find_recipe(task.recipe)
+    if recipe.data.resize is not None:  # to another size than here
+        recipe = replace(recipe, data=replace(recipe.data, resize=None, size=task.shape[1:]))
+    recipe = with_segmenter(recipe, name)
+    if name == "cdal-paper":
+        paper = find_recipe(task.paper).segmenter
+        assert isinstance(paper, CDALSettings)
+        recipe = replace(recipe, segmenter=replace(paper, sampling_timesteps=2))  # as many as ours takes
+    if name == "cdal":
+        both: list[tuple[Precision, int]] = [("auto", votes) for votes in (1, VOTES, 15)]
+        both += [("32", VOTES)] if len(dtypes(device)) > 1 else []
+        return [_entry(task, recipe, votes, device, precision) for precision, votes in both]
+    return [_entry(task, recipe, VOTES, device)]
+
+
+def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto") -> Entry:
+    recipe = replace(recipe, training=replace(recipe.training, precision=precision))
+    settings, shape, times, notes = recipe.segmenter, task.shape, 1.0, []
+    steps = settings.diffusion_steps or 1
+    slow = settings.name in ("segdiff", "cdal-paper")
+    drawn = votes if settings.stochastic else 1
+    if slow and settings.stochastic:
+        times, votes = times * votes, 1
+        notes.append("one vote")
+    if settings.name == "segdiff":
+        settings = replace(settings, sampling_timesteps=1)  # type: ignore[call-arg]
+        recipe = replace(recipe, segmenter=settings)
+        times *= steps
+        notes.append("one step")
+    if slow and task.part is not None:
+        shape, times = task.part[0], times * task.part[1]
+        notes.append("one window")
+    if slow and recipe.data.spatial_dims < len(shape) - 1:
+        times, shape = times * shape[-1] / 4, (*shape[:-1], 4)
+        notes.append("4 slices")
+    torch.manual_seed(0)
+    segmenter = build_segmenter(recipe, shape[0], task.classes).to(device).eval()
+    engine = TorchEngine(segmenter, recipe)
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    name = settings.name
+    if name == "cdal":
+        name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (", float32" if precision == "32" else "")
+    dtype = torch.bfloat16 if engine.bf16 else torch.float32
+    facts = {"precision": name_of(dtype), "V": drawn, "T": recipe_steps(recipe, steps), "axes": recipe.data.spatial_dims}
+    run = functools.partial(segment, engine, image, recipe, votes)
+    return Entry(name, run, times, ", ".join(notes), facts, engine.parameters)
+
+
+def recipe_steps(recipe: Recipe, steps: int) -> int:
+    """T; 0 for networks without diffusion."""
+    return steps if recipe.segmenter.diffusion_steps is not None else 0
+
+
+def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a prediction computes of an image on the network's grid: the votes, their mean and their spread."""
+    drawn = draw_votes(engine, image, recipe, votes, engine.generator(0))
+    return drawn.mean(axis=0), spread(drawn)
+
+
+ALL = tuple(SYSTEMS)

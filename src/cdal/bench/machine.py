@@ -1,0 +1,90 @@
+"""What this machine can do: the measure that everything else is held against."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cdal.bench.timing import Row, interleaved
+from cdal.devices import native_bf16
+from cdal.diffusion.blocks import convolution
+
+_MATRIX = 2048
+_CONVOLUTIONS = (
+    (2, (8, 64, 64, 64)),
+    (2, (8, 128, 64, 64)),
+    (2, (8, 256, 32, 32)),
+    (3, (2, 64, 20, 28, 20)),
+    (3, (2, 128, 10, 14, 10)),
+)
+
+
+def about(device: str) -> dict[str, Any]:
+    """Processor, threads, versions."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        found = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = found[0] if found else name
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "native_bf16": native_bf16(torch.device(device)),
+        "torch": torch.__version__,
+    }
+
+
+def dtypes(device: str) -> tuple[torch.dtype, ...]:
+    """The precisions worth measuring here."""
+    return (torch.float32, torch.bfloat16) if native_bf16(torch.device(device)) else (torch.float32,)
+
+
+def machine(rounds: int, device: str) -> list[Row]:
+    """GFLOP/s of a matrix product, the best 3-wide convolution in 2D and in 3D, and GB/s of a copy, in each precision."""
+    rows = []
+    for dtype in dtypes(device):
+        a, b = (torch.randn(_MATRIX, _MATRIX, device=device, dtype=dtype) for _ in range(2))
+        large = torch.empty(2**26, device=device, dtype=dtype)
+        target = torch.empty_like(large)
+        functions: dict[str, Any] = {"matrix": lambda a=a, b=b: a @ b, "copy": lambda x=large, y=target: y.copy_(x)}
+        work: dict[str, float] = {"matrix": 2 * _MATRIX**3, "copy": 2 * large.numel() * large.element_size()}
+        for dims, shape in _CONVOLUTIONS:
+            layer = convolution(dims, shape[1], shape[1], bias=False).to(device, dtype)
+            x = torch.randn(shape, device=device, dtype=dtype)
+            if dims == 2:
+                layer, x = layer.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            name = f"{dims}D {shape}"
+            functions[name] = lambda layer=layer, x=x: layer(x)
+            work[name] = 2 * x.numel() * shape[1] * 3**dims
+        with torch.no_grad():
+            taken = interleaved(functions, rounds, device=device)
+        rate = {name: work[name] / taken[name] / 1e9 for name in functions}
+        best = {dims: max(rate[f"{dims}D {shape}"] for d, shape in _CONVOLUTIONS if d == dims) for dims in (2, 3)}
+        rows.append(
+            {
+                "precision": name_of(dtype),
+                "matrix product GFLOP/s": rate["matrix"],
+                "best 2D convolution GFLOP/s": best[2],
+                "best 3D convolution GFLOP/s": best[3],
+                "copy GB/s": rate["copy"],
+            }
+        )
+    return rows
+
+
+def best_convolution(rows: list[Row], precision: str, dims: int) -> float:
+    """GFLOP/s, of what `machine` measured."""
+    return next(row[f"best {dims}D convolution GFLOP/s"] for row in rows if row["precision"] == precision)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As recipes call it."""
+    return "bf16" if dtype == torch.bfloat16 else "float32"

@@ -1,0 +1,91 @@
+"""Exported graphs beside PyTorch: seconds, and how far their probabilities lie apart."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from cdal.bench.timing import Row, interleaved
+from cdal.diffusion.cdal import CDAL, Draws
+from cdal.engine import TorchEngine
+from cdal.export import Target, export
+from cdal.exported import load_exported
+from cdal.inference import draw_votes
+from cdal.model_file import load_model
+from cdal.model_header import find_model
+
+_PACKAGES: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
+
+def runtimes(model: str, rounds: int) -> list[Row]:
+    """A shipped model's volume in PyTorch, in both precisions, and as each graph whose runtime is installed.
+
+    `start to mask` is the time of the whole command `cdal predict` for one volume, the program's start included.
+    """
+    path = find_model(model)
+    segmenter, header = load_model(path)
+    recipe = header.recipe
+    plain = replace(recipe, training=replace(recipe.training, precision="32"))
+    assert isinstance(segmenter, CDAL)
+    values = np.random.default_rng(0).normal(size=(header.image_channels, *recipe.data.size)).astype(np.float32)
+    votes = recipe.segmenter.votes
+    engines: dict[str, Any] = {"PyTorch": TorchEngine(segmenter, recipe), "PyTorch, float32": TorchEngine(segmenter, plain)}
+    precision = {name: engine.about()["precision"] for name, engine in engines.items()}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        affine = np.diag([*(recipe.data.spacing or (1.0, 1.0, 1.0)), 1.0])
+        nib.save(nib.Nifti1Image(values[0], affine), folder / "volume.nii.gz")
+        models = {"PyTorch": str(path)}
+        for target, package in _PACKAGES.items():
+            if importlib.util.find_spec(package) and importlib.util.find_spec("onnxscript"):
+                graph = export(path, target, folder)
+                name = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}[target]
+                engines[name], models[name] = load_exported(graph)[0], str(graph)
+                precision[name] = engines[name].about()["precision"]
+        taken = interleaved({name: _call(engine, values, recipe, votes) for name, engine in engines.items()}, rounds)
+        draws = segmenter.draw(torch.from_numpy(values[None]), votes, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            truth = segmenter.segment(torch.from_numpy(values[None]), draws, segmenter.generator.noise_root())[:, 0].numpy()
+        return [
+            {
+                "runtime": name,
+                "precision": precision[name],
+                "seconds": taken[name],
+                "of PyTorch float32": taken[name] / taken["PyTorch, float32"],
+                "largest difference": _difference(engine, values, draws, truth),
+                "start to mask s": _whole(models[name], folder, rounds) if name in models else None,
+            }
+            for name, engine in engines.items()
+        ]
+
+
+def _call(engine: Any, values: np.ndarray, recipe: Any, votes: int) -> Any:
+    return lambda: draw_votes(engine, values, recipe, votes, engine.generator(0))
+
+
+def _difference(engine: Any, values: np.ndarray, draws: Draws, truth: np.ndarray) -> float | None:
+    """In probability, with the same noise and z."""
+    if isinstance(engine, TorchEngine):
+        return None
+    inputs = {"image": values[None], "noise": draws.noise.numpy(), "z": draws.z.numpy()}
+    return float(np.abs(engine.votes(inputs) - truth).max())
+
+
+def _whole(model: str, folder: Path, rounds: int) -> float:
+    command = [sys.executable, "-m", "cdal", "predict", model, str(folder / "volume.nii.gz"), "--out", str(folder / "out")]
+    taken = []
+    for _ in range(max(3, rounds // 3)):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
