@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from torch import nn
+
 from cdal.recipe import Recipe
 from cdal.segmenter import Segmenter
 
@@ -16,4 +20,29 @@ def build_segmenter(recipe: Recipe, image_channels: int, classes: int, training:
         training: whether to make the networks that only training needs.
     """
     image_channels = image_channels * (2 * recipe.data.neighbours + 1)
-    return recipe.segmenter.build(recipe.data, image_channels, classes, training)
+    segmenter = recipe.segmenter.build(recipe.data, image_channels, classes, training)
+    group_instances(segmenter)
+    return segmenter
+
+
+def group_instances(network: nn.Module) -> None:
+    """Replace instance normalisation by group normalisation with groups of one channel, wherever the network has it.
+
+    It is the same function with the same weights under the same names, two to six times as fast on a CPU, so that no system is
+    slower than it has to be. Normalisation with running statistics is left alone: it is another function in evaluation.
+    """
+    replaced: dict[nn.Module, nn.GroupNorm] = {}  # one layer may have several parents
+    for parent in list(network.modules()):
+        for name, child in parent._modules.items():
+            if not isinstance(child, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)) or child.track_running_stats:
+                continue
+            if child not in replaced:
+                replaced[child] = _grouped(child)
+            parent._modules[name] = replaced[child]
+
+
+def _grouped(norm: Any) -> nn.GroupNorm:
+    grouped = nn.GroupNorm(norm.num_features, norm.num_features, eps=norm.eps, affine=norm.affine)
+    if norm.affine:
+        grouped.weight, grouped.bias = norm.weight, norm.bias
+    return grouped
