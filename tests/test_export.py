@@ -42,7 +42,7 @@ def make_model(folder: Path, dims: int, classes: int, **changes: object) -> Path
     if isinstance(segmenter, CDAL):
         head: nn.Module = segmenter.generator.head
         nn.init.normal_(head.weight, std=0.3)
-    names = ("background", "a", "b")[:classes]
+    names = ("background", "lesion", "other")[:classes]
     path = folder / "small.safetensors"
     save_model(path, segmenter.players()[segmenter.predictor].state_dict(), ModelHeader(recipe, names, 1))
     return path
@@ -78,7 +78,7 @@ def test_a_graph_computes_what_pytorch_does(to: str, dims: int, classes: int, de
     path = make_model(tmp_path, dims, classes, denoiser_channels=denoiser)
     graph = export(path, to, tmp_path)
     engine, header = load_exported(graph)
-    assert header.classes == ("background", "a", "b")[:classes]
+    assert header.classes == ("background", "lesion", "other")[:classes]
     segmenter, _ = load_model(path)
     for votes, add in ((1, 0), (3, 8)):  # other numbers of votes and other sizes than it was made with
         image = torch.randn(1, 1, *(size + add for size in SIZES[dims]), generator=torch.Generator().manual_seed(1))

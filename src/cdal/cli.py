@@ -21,6 +21,7 @@ from cdal import __version__
 from cdal.arguments import make_parser, read_folds, split_fields, split_list, value_of
 from cdal.errors import UserError
 from cdal.memory import keep_freed_memory
+from cdal.threads import respect_quota
 
 if TYPE_CHECKING:
     from cdal.comparison import Comparison
@@ -34,6 +35,7 @@ DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     keep_freed_memory()
+    respect_quota()
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, fields = split_fields(words)
     options = make_parser(_VERBS).parse_args(words)

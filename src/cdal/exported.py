@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from cdal.errors import UserError
 from cdal.model_header import ModelHeader, header_of
 from cdal.recipe import Recipe
 from cdal.seeds import seed_sequence
+from cdal.threads import thread_count
 
 GRAPHS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """Suffixes of exported graphs."""
@@ -196,11 +196,3 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
         raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error
     except Exception as error:  # each runtime has its own
         raise UserError(f"{path} cannot be read: {error}. Export it again.") from error
-
-
-def thread_count() -> int:
-    """Threads to compute with: OMP_NUM_THREADS where it is set, else the processors that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
