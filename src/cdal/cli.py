@@ -315,6 +315,7 @@ def bench(options: Namespace) -> int:
 
 def info(options: Namespace) -> int:
     """What recipes, segmenters and models there are; or what one model is."""
+    from cdal.exported import GRAPHS, read_description
     from cdal.model_header import find_model, read_header, shipped_models
     from cdal.protocols import PROTOCOLS
     from cdal.recipe import to_dict
@@ -323,7 +324,7 @@ def info(options: Namespace) -> int:
 
     if options.model is not None:
         path = find_model(options.model)
-        header = read_header(path)
+        header = read_description(path)[1] if path.suffix in GRAPHS.values() else read_header(path)
         values = {"file": str(path), **dataclasses.asdict(header), "recipe": to_dict(header.recipe)}
     else:
         values = {

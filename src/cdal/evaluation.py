@@ -26,6 +26,7 @@ from cdal.data.grid import resized
 from cdal.data.image import Image, image_digest
 from cdal.data.partition import fold_count, split_cases
 from cdal.data.reading import read_case, read_channels
+from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.metrics import bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
@@ -163,7 +164,7 @@ def evaluate(
             with nullcontext() if evaluation.rows else FlopCounterMode(display=False) as operations:
                 prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
-            if operations is not None:
+            if operations is not None and isinstance(predictor.engine, TorchEngine):  # no other engine's can be counted
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
         except UserError as error:
             evaluation.failed[case.name] = str(error)
@@ -274,6 +275,8 @@ def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> P
     """The same weights without diffusion, where there are any."""
     settings = predictor.recipe.segmenter
     if isinstance(model, Predictor) or not isinstance(settings, CDALSettings) or settings.generator != "fast":
+        return None
+    if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None
     return load(model, 0, device)
 

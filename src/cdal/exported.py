@@ -175,20 +175,29 @@ class ProgramEngine(GraphEngine):
 _ENGINES: dict[str, Callable[[Path, Sampling], GraphEngine]] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": ProgramEngine}
 
 
+def read_description(path: Path) -> tuple[Sampling, ModelHeader]:
+    """What the JSON file beside a graph says.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        return Sampling(**about["sampling"]), header_of(json.dumps(about["header"]), beside)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read ({error}). Keep the two together."
+        ) from error
+
+
 def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     """A graph that `cdal export` wrote, and what the model says of itself.
 
     Raises:
         UserError: the JSON file beside it is gone or damaged, the runtime is not installed, or the graph cannot be read.
     """
-    beside = path.with_suffix(".json")
-    try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-        sampling, header = Sampling(**about["sampling"]), header_of(json.dumps(about["header"]), beside)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read ({error}). Keep the two together."
-        ) from error
+    sampling, header = read_description(path)
     try:
         return _ENGINES[path.suffix](path, sampling), header
     except ImportError as error:
