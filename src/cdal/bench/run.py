@@ -53,9 +53,7 @@ class Report:
     def markdown(self) -> str:
         """A table for each part."""
         told = ", ".join(f"{key} {value}" for key, value in self.about.items())
-        tables = [
-            f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}" for name, rows in self.parts.items()
-        ]
+        tables = [f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}" for name, rows in self.parts.items()]
         return "\n\n".join([told, *tables]) + "\n"
 
     def write(self, out: Path) -> None:
