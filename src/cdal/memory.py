@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_STATUS = Path("/proc/self/status")
 
 
 def keep_freed_memory() -> None:
@@ -25,16 +26,20 @@ def keep_freed_memory() -> None:
 def peak_memory() -> float | None:
     """GiB of main memory that this process has held at most; none where the system does not tell."""
     # The other way to ask, getrusage, tells of a process that was started by a larger one the larger one's memory.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(found[1]) / 2**20 if found else None
+    if _STATUS.is_file():
+        return held("VmHWM")
     try:
         import resource
     except ImportError:  # Windows
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def held(what: str) -> float | None:
+    """GiB that Linux tells of this process: `VmRSS` now, `VmHWM` at most; none where it does not."""
+    found = re.search(rf"{what}:\s+(\d+) kB", _STATUS.read_text())
+    return int(found[1]) / 2**20 if found else None
 
 
 def give_back() -> bool:

@@ -110,7 +110,7 @@ def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
         return True
     smallest = math.ceil(min(data.size) / settings.multiple(data))
     if isinstance(settings, CDALSettings):
-        judged = min(data.size) / (4 if settings.generator == "fast" else 1) / 2 ** (len(settings.discriminator_channels) - 1)
+        judged = min(data.size) / settings.folding / 2 ** (len(settings.discriminator_channels) - 1)
         smallest = min(smallest, math.ceil(judged))
     return smallest > 2
 

@@ -23,7 +23,6 @@ from cdal.inference import draw_votes
 from cdal.recipe import Recipe
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.settings import Precision
-from cdal.systems import SYSTEMS
 from cdal.votes import spread
 
 VOTES = 5
@@ -67,7 +66,7 @@ class Entry:
         run: segments once.
         times: how often `run` goes into the whole.
         note: what was measured, where that is not the whole.
-        facts: precision, V, T.
+        facts: precision, V, T (0 without diffusion), and axes of space.
         parameters: that were learned.
     """
 
@@ -87,12 +86,11 @@ def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int
     entries = [entry for name in systems for entry in _entries(TASKS[task], name, device)]
     with torch.no_grad():
         taken = interleaved({entry.name: entry.run for entry in entries}, rounds, device=device)
-        return [_row(entry, taken[entry.name], TASKS[task], machine, device) for entry in entries]
+        return [_row(entry, taken[entry.name], machine, device) for entry in entries]
 
 
-def _row(entry: Entry, taken: float, task: Task, machine: list[Row], device: str) -> Row:
+def _row(entry: Entry, taken: float, machine: list[Row], device: str) -> Row:
     operations = gigaflops(entry.run)
-    dims = 3 if entry.facts["axes"] == 3 else 2
     rate = operations / taken
     return {
         "system": entry.name,
@@ -100,7 +98,7 @@ def _row(entry: Entry, taken: float, task: Task, machine: list[Row], device: str
         "seconds": taken * entry.times,
         "GFLOP": operations * entry.times,
         "GFLOP/s": rate,
-        "of best convolution": rate / best_convolution(machine, entry.facts["precision"], dims),
+        "of best convolution": rate / best_convolution(machine, entry.facts["precision"], entry.facts["axes"]),
         "GiB": peak(entry.run, device),
         "M parameters": entry.parameters / 1e6,
         "of": entry.note,
@@ -126,7 +124,7 @@ def _entries(task: Task, name: str, device: str) -> list[Entry]:
 def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto") -> Entry:
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))
     settings, shape, times, notes = recipe.segmenter, task.shape, 1.0, []
-    steps = settings.diffusion_steps or 1
+    T = settings.diffusion_steps or 0
     slow = settings.name in ("segdiff", "cdal-paper")
     drawn = votes if settings.stochastic else 1
     if slow and settings.stochastic:
@@ -135,7 +133,7 @@ def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Preci
     if settings.name == "segdiff":
         settings = replace(settings, sampling_timesteps=1)  # type: ignore[call-arg]
         recipe = replace(recipe, segmenter=settings)
-        times *= steps
+        times *= T
         notes.append("one step")
     if slow and task.part is not None:
         shape, times = task.part[0], times * task.part[1]
@@ -151,20 +149,12 @@ def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Preci
     if name == "cdal":
         name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (", float32" if precision == "32" else "")
     dtype = torch.bfloat16 if engine.bf16 else torch.float32
-    facts = {"precision": name_of(dtype), "V": drawn, "T": recipe_steps(recipe, steps), "axes": recipe.data.spatial_dims}
+    facts = {"precision": name_of(dtype), "V": drawn, "T": T, "axes": recipe.data.spatial_dims}
     run = functools.partial(segment, engine, image, recipe, votes)
     return Entry(name, run, times, ", ".join(notes), facts, engine.parameters)
-
-
-def recipe_steps(recipe: Recipe, steps: int) -> int:
-    """T; 0 for networks without diffusion."""
-    return steps if recipe.segmenter.diffusion_steps is not None else 0
 
 
 def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:
     """What a prediction computes of an image on the network's grid: the votes, their mean and their spread."""
     drawn = draw_votes(engine, image, recipe, votes, engine.generator(0))
     return drawn.mean(axis=0), spread(drawn)
-
-
-ALL = tuple(SYSTEMS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cdal import __version__
 from cdal.bench.growth import encoder, growth, model_of_cost
-from cdal.bench.inference import ALL, TASKS, inference
+from cdal.bench.inference import TASKS, inference
 from cdal.bench.machine import about, machine
 from cdal.bench.runtimes import runtimes
 from cdal.bench.timing import Row
@@ -18,6 +18,7 @@ from cdal.bench.training import time_to_dice, training
 from cdal.devices import find_device
 from cdal.errors import UserError
 from cdal.files import replacing
+from cdal.systems import SYSTEMS
 
 PARTS = {
     **{name: f"every system on {task.about}" for name, task in TASKS.items()},
@@ -88,9 +89,9 @@ def bench(
     Raises:
         UserError: a part or a system does not exist, or the data are missing.
     """
-    unknown = [name for name in names if name not in PARTS] + [name for name in systems if name not in ALL]
+    unknown = [name for name in names if name not in PARTS] + [name for name in systems if name not in SYSTEMS]
     if unknown:
-        raise UserError(f"no {', '.join(unknown)} to measure. Parts: {', '.join(PARTS)}. Systems: {', '.join(ALL)}.")
+        raise UserError(f"no {', '.join(unknown)} to measure. Parts: {', '.join(PARTS)}. Systems: {', '.join(SYSTEMS)}.")
     chosen = list(names) or [name for name in PARTS if name != "dice" or data is not None]
     if "dice" in chosen and data is None:
         raise UserError("dice needs --data: the hippocampus data folder.")
@@ -102,7 +103,7 @@ def bench(
     for name in chosen:
         on_part(name)
         if name in TASKS:
-            report.parts[name] = inference(name, systems or ALL, report.parts["machine"], rounds, place)
+            report.parts[name] = inference(name, systems or tuple(SYSTEMS), report.parts["machine"], rounds, place)
         elif name == "encoder":
             report.parts[name] = encoder(report.parts["machine"], rounds, place)
         elif name == "growth":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cdal.memory import give_back
+from cdal.memory import give_back, held
 
 Row = dict[str, Any]
 
@@ -76,19 +75,13 @@ def peak(function: Callable[[], object], device: str = "cpu") -> float | None:
         before = torch.cuda.memory_allocated()
         function()
         return (torch.cuda.max_memory_allocated() - before) / 2**30
-    clear, give_back_done = Path("/proc/self/clear_refs"), give_back()
-    if not clear.exists() or not give_back_done:
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists() or not give_back() or (before_held := held("VmRSS")) is None:
         return None
-    before_held = _status("VmRSS")
     clear.write_text("5")  # the high-water mark begins anew
     function()
-    return (_status("VmHWM") - before_held) / 2**20
-
-
-def _status(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
+    most = held("VmHWM")
+    return None if most is None else most - before_held
 
 
 @contextmanager

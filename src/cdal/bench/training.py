@@ -14,14 +14,13 @@ from cdal.bench.timing import Row
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.run_folder import kept_cost
-from cdal.settings import Precision
 from cdal.training import train
 
 _CASES, _SHAPE = 8, (42, 58, 42)
 SYSTEMS = ("cdal", "cdal-deterministic", "cdal-unet", "unet-3d", "dynunet")
 
 
-def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS, precision: Precision = "auto") -> list[Row]:
+def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> list[Row]:
     """Samples a second with the hippocampus recipe, and the share of a step that the networks' passes take.
 
     The volumes are made up, of the hippocampus's size: neither changes the cost. The first steps are not counted.
@@ -31,7 +30,7 @@ def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS, precis
         data = _volumes(Path(folder) / "data")
         for name in systems:
             recipe = with_segmenter(find_recipe("hippocampus"), name)
-            settings = replace(recipe.training, validate_every=10**9, checkpoint_every=10**9, precision=precision)
+            settings = replace(recipe.training, validate_every=10**9, checkpoint_every=10**9)
             costs: list[dict[str, Any]] = []
             for part, count in enumerate((steps // 4, steps)):  # a short one first, which warms up
                 recipe = replace(recipe, training=replace(settings, steps=max(2, count)))

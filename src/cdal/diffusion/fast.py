@@ -23,9 +23,7 @@ from cdal.diffusion.blocks import (
     zeroed,
 )
 from cdal.diffusion.generator import Features, Generator
-
-FOLD = 4
-"""Pixels along each axis that the denoiser sees as channels of one position."""
+from cdal.diffusion.settings import FOLD
 
 _LEVEL = 2
 """The U-Net's level with the denoiser's resolution: 2 ** _LEVEL == FOLD."""

@@ -11,6 +11,9 @@ MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes:
 if MYPY:
     from cdal.segmenter import Segmenter
 
+FOLD = 4
+"""Pixels along each axis of a label that the fast generator, and D beside it, see as channels of one position."""
+
 Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
 
 
@@ -77,6 +80,11 @@ class CDALSettings(SegmenterSettings):
     def multiple(self, data: DataSettings) -> int:
         """Each level after the first halves the resolution."""
         return 2 ** (len(self.channels) - 1)
+
+    @property
+    def folding(self) -> int:
+        """Pixels along each axis of a label that are folded into channels; 1 is none."""
+        return FOLD if self.generator == "fast" else 1
 
     @property
     def stochastic(self) -> bool:
