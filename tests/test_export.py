@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -19,7 +20,7 @@ from cdal.diffusion.cdal import CDAL
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.export import export
-from cdal.exported import load_exported
+from cdal.exported import GraphEngine, OnnxEngine, OpenVinoEngine, ProgramEngine, load_exported, read_description
 from cdal.factory import build_segmenter
 from cdal.model_file import load_model, save_model
 from cdal.model_header import ModelHeader
@@ -70,14 +71,24 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("to", "dims", "classes", "denoiser"), [("onnx", 2, 2, 16), ("onnx", 3, 3, 12), ("openvino", 3, 3, 12), ("torch", 2, 2, 12)]
+    ("to", "kind", "dims", "classes", "denoiser"),
+    [
+        ("onnx", OnnxEngine, 2, 2, 16),
+        ("onnx", OnnxEngine, 3, 3, 12),
+        ("onnx", OpenVinoEngine, 2, 2, 12),
+        ("openvino", OpenVinoEngine, 3, 3, 12),
+        ("torch", ProgramEngine, 2, 2, 12),
+    ],
 )
-def test_a_graph_computes_what_pytorch_does(to: str, dims: int, classes: int, denoiser: int, tmp_path: Path):
-    if to == "openvino":
+def test_a_graph_computes_what_pytorch_does(
+    to: str, kind: type[GraphEngine], dims: int, classes: int, denoiser: int, tmp_path: Path
+):
+    if kind is OpenVinoEngine:
         pytest.importorskip("openvino")
     path = make_model(tmp_path, dims, classes, denoiser_channels=denoiser)
     graph = export(path, to, tmp_path)
-    engine, header = load_exported(graph)
+    sampling, header = read_description(graph)
+    engine = kind(graph, sampling)
     assert header.classes == ("background", "lesion", "other")[:classes]
     segmenter, _ = load_model(path)
     for votes, add in ((1, 0), (3, 8)):  # other numbers of votes and other sizes than it was made with
@@ -91,7 +102,7 @@ def test_a_graph_computes_what_pytorch_does(to: str, dims: int, classes: int, de
 
 
 def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
-    engine, _ = load_exported(small)
+    engine = OnnxEngine(small, read_description(small)[0])
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
     draws = engine._draws(image[0], 4, engine.generator(0))
     votes, mean, spread = engine.session.run(["votes", "probability", "uncertainty"], {"image": image, **draws})
@@ -118,23 +129,27 @@ class Forbidden:
         if name.split(".")[0] in ("torch", "monai", "lightning_fabric"):
             raise AssertionError(f"{name} was imported")
 sys.meta_path.insert(0, Forbidden())
+runtime = sys.argv.pop(1)
+if runtime == "onnxruntime":
+    sys.modules["openvino"] = None
 from cdal.cli import main
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+assert runtime in sys.modules
+sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
-def test_prediction_without_pytorch_gives_the_same_mask(to: str, tmp_path: Path):
+@pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+def test_prediction_without_pytorch_gives_the_same_mask(to: str, runtime: str, tmp_path: Path):
     """A network without chance, on an oblique volume that is larger than its window: orientation, windows and the way back."""
-    if to == "openvino":
-        pytest.importorskip("openvino")
+    pytest.importorskip(runtime)
     path = make_plain_model(tmp_path)
     graph = export(path, to, tmp_path)
     affine = np.array([[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]])
     values = np.random.default_rng(0).normal(size=(40, 20, 18)).astype(np.float32)
     nib.save(nib.Nifti1Image(values, affine), tmp_path / "v.nii.gz")
     words = ["predict", str(graph), str(tmp_path / "v.nii.gz"), "--out", str(tmp_path / "graph"), "--save", "mask", "probability"]
-    done = subprocess.run([sys.executable, "-c", _WITHOUT_TORCH, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_TORCH, runtime, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     cdal.predict(path, [tmp_path / "v.nii.gz"], tmp_path / "torch", save=("mask", "probability"))
     for kind in ("mask", "probability"):
@@ -150,7 +165,7 @@ def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path)
     assert "mean 0 and standard deviation 1" in " ".join(about["preprocessing"])
     scored = cdal.evaluate(small, phantoms, split="all", votes=2)
     assert scored.summary()["cases"] == 16
-    assert scored.protocol["device"] == "onnxruntime, cpu"
+    assert scored.protocol["device"] == ("openvino, cpu" if find_spec("openvino") else "onnxruntime, cpu")
 
 
 def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ class OnnxEngine(GraphEngine):
 
 
 class OpenVinoEngine(GraphEngine):
-    """OpenVINO, in float32."""
+    """OpenVINO, in float32; it reads ONNX as well."""
 
     def __init__(self, path: Path, sampling: Sampling) -> None:
         import openvino
@@ -175,6 +176,11 @@ class ProgramEngine(GraphEngine):
 _ENGINES: dict[str, Callable[[Path, Sampling], GraphEngine]] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": ProgramEngine}
 
 
+def _engine_for(suffix: str) -> Callable[[Path, Sampling], GraphEngine]:
+    """What computes such a graph: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
+    return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
+
+
 def read_description(path: Path) -> tuple[Sampling, ModelHeader]:
     """What the JSON file beside a graph says.
 
@@ -199,7 +205,7 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     """
     sampling, header = read_description(path)
     try:
-        return _ENGINES[path.suffix](path, sampling), header
+        return _engine_for(path.suffix)(path, sampling), header
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,34 @@ from cdal.bench.timing import Row, interleaved
 from cdal.diffusion.cdal import CDAL, Draws
 from cdal.engine import TorchEngine
 from cdal.export import Target, export
-from cdal.exported import load_exported
+from cdal.exported import (
+    GRAPHS,
+    GraphEngine,
+    OnnxEngine,
+    OpenVinoEngine,
+    ProgramEngine,
+    Sampling,
+    load_exported,
+    read_description,
+)
 from cdal.inference import draw_votes
 from cdal.model_file import load_model
 from cdal.model_header import find_model
 
-_PACKAGES: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+_RUNTIMES: tuple[tuple[Target, str, Callable[[Path, Sampling], GraphEngine]], ...] = (
+    ("onnx", "onnxruntime", OnnxEngine),
+    ("onnx", "openvino", OpenVinoEngine),
+    ("openvino", "openvino", OpenVinoEngine),
+    ("torch", "torch", ProgramEngine),
+)
+"""Graph, package and engine."""
 
 
 def runtimes(model: str, rounds: int) -> list[Row]:
     """A shipped model's volume in PyTorch, in both precisions, and as each graph whose runtime is installed.
 
-    `start to mask` is the time of the whole command `cdal predict` for one volume, the program's start included.
+    `start to mask` is the time of the whole command `cdal predict` for one volume, the program's start included; none where that
+    would take another runtime for the graph.
     """
     path = find_model(model)
     segmenter, header = load_model(path)
@@ -46,12 +63,16 @@ def runtimes(model: str, rounds: int) -> list[Row]:
         affine = np.diag([*(recipe.data.spacing or (1.0, 1.0, 1.0)), 1.0])
         nib.save(nib.Nifti1Image(values[0], affine), folder / "volume.nii.gz")
         models = {"PyTorch": str(path)}
-        for target, package in _PACKAGES.items():
+        for target, package, kind in _RUNTIMES:
             if importlib.util.find_spec(package) and importlib.util.find_spec("onnxscript"):
-                graph = export(path, target, folder)
-                name = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch.export"}[target]
-                engines[name], models[name] = load_exported(graph)[0], str(graph)
-                precision[name] = engines[name].about()["precision"]
+                graph = folder / f"{path.stem}{GRAPHS[target]}"
+                if not graph.exists():
+                    export(path, target, folder)
+                engine = kind(graph, read_description(graph)[0])
+                name = f"{graph.suffix} by {engine.name}"
+                engines[name], precision[name] = engine, engine.about()["precision"]
+                if type(load_exported(graph)[0]) is kind:
+                    models[name] = str(graph)
         taken = interleaved({name: _call(engine, values, recipe, votes) for name, engine in engines.items()}, rounds)
         draws = segmenter.draw(torch.from_numpy(values[None]), votes, torch.Generator().manual_seed(0))
         with torch.no_grad():
