@@ -68,6 +68,13 @@ def this_machine() -> list[dict[str, object]]:
     return machine(1, "cpu")
 
 
+def test_systems_for_volumes_alone_are_left_out_of_pictures(this_machine: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(TASKS, "tile", Task("a small tile", "monuseg", "monuseg-paper", (3, 32, 32), 2))
+    assert [row["system"] for row in inference("tile", ["unet-3d", "cdal-unet", "3d-ucaps"], this_machine, 1, "cpu")] == [
+        "cdal-unet"
+    ]
+
+
 def test_systems_are_measured_on_a_task(this_machine: list, monkeypatch: pytest.MonkeyPatch):
     small = Task("a small volume", "hippocampus", "hippocampus-paper", (1, 16, 16, 16), 3)
     monkeypatch.setitem(TASKS, "volume", small)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdal.cli import main
-from cdal.crossval import plan, read_budget
+from cdal.crossval import plan, read_budget, systems_of
 from cdal.data.check import check_folder
 from cdal.data.partition import fold_count
 from cdal.errors import UserError
@@ -160,8 +160,9 @@ def test_folds_are_those_of_the_file_or_of_the_settings(phantoms: Path):
 
 def test_fields_of_a_segmenter_reach_the_systems_that_have_them(phantoms: Path, tmp_path: Path):
     fields = ["--segmenter.features=8", "--training.batch", "2"]
-    jobs = plan(small_recipe(), check_folder(phantoms), tmp_path, ["cdal", "dynunet"], [0, 2], "4steps", fields, 7)
-    assert [(job.segmenter, job.fold, job.recipe.data.fold) for job in jobs] == [
+    systems = systems_of(small_recipe(), ["cdal", "dynunet"], fields)
+    jobs = plan(systems, check_folder(phantoms), tmp_path, [0, 2], "4steps", [7])
+    assert [(job.system, job.fold, job.recipe.data.fold) for job in jobs] == [
         ("cdal", 0, 0),
         ("cdal", 2, 2),
         ("dynunet", 0, 0),

@@ -11,20 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_dice, compute_iou
-from scipy import ndimage, stats
+from scipy import ndimage
 from scipy.spatial import cKDTree
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from cdal.metrics import (
     bootstrap_interval,
-    border,
     case_scores,
     count,
-    disagreement_correlation,
-    generalised_energy_distance,
-    spread,
     surface_distances,
 )
+from cdal.votes import spread
 
 MASKS = arrays(bool, (6, 7), elements=st.booleans())
 
@@ -95,41 +92,3 @@ def test_bootstrap_interval_is_near_the_normal_one():
 def test_spread_for_two_classes_is_the_standard_deviation(votes: int, seed: int):
     p = np.random.default_rng(seed).random((votes, 4, 5))
     np.testing.assert_allclose(spread(np.stack([1 - p, p], axis=1)), p.std(axis=0), atol=1e-9)
-
-
-def test_energy_distance_of_hand_computed_masks():
-    one = np.array([[1, 1, 0, 0]])
-    two = np.array([[0, 1, 1, 0]])  # IoU 1/3, so d = 2/3
-    same = generalised_energy_distance(np.stack([one, two]), np.stack([one, two]), 2)
-    assert same == pytest.approx(0)
-    # 2 E d(vote, rater) = 2 * 1/3; votes agree; raters: half of the ordered pairs differ.
-    assert generalised_energy_distance(one[None], np.stack([one, two]), 2) == pytest.approx(2 / 3 - 1 / 3)
-    assert generalised_energy_distance(one[None], two[None], 2) == pytest.approx(4 / 3)
-
-
-@given(arrays(np.uint8, (3, 4, 4), elements=st.integers(0, 2)))
-@settings(deadline=None, max_examples=30)
-def test_energy_distance_to_oneself_is_zero_and_never_negative(masks: np.ndarray):
-    assert generalised_energy_distance(masks, masks, 3) == pytest.approx(0, abs=1e-12)
-    assert generalised_energy_distance(masks[:1], masks, 3) >= -1e-12
-
-
-def test_border_is_within_reach_of_an_annotators_edge():
-    mask = np.zeros((1, 30, 30), np.uint8)
-    mask[0, 10:20, 10:20] = 1
-    near = border(mask, width=3)
-    inside = ndimage.distance_transform_cdt(mask[0], "taxicab")
-    outside = ndimage.distance_transform_cdt(1 - mask[0], "taxicab")
-    np.testing.assert_array_equal(near, np.where(mask[0] > 0, inside, outside) <= 3)
-
-
-def test_correlation_is_spearmans_over_the_border():
-    rng = np.random.default_rng(0)
-    field = ndimage.gaussian_filter(rng.standard_normal((40, 40)), 4)
-    raters = np.stack([field > level for level in np.linspace(-0.05, 0.05, 5)]).astype(np.uint8)
-    uncertainty = rng.random((40, 40))
-    where = border(raters)
-    expected = stats.spearmanr(uncertainty[where], raters.std(axis=0)[where]).statistic
-    assert disagreement_correlation(uncertainty, raters, 2) == pytest.approx(expected)
-    assert disagreement_correlation(raters.std(axis=0), raters, 2) == pytest.approx(1)
-    assert math.isnan(disagreement_correlation(np.zeros((40, 40)), raters, 2))

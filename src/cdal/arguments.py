@@ -39,6 +39,11 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     action.add_argument("source", type=str, help="folder or archive with the owners' files; or the word download")
     action.add_argument("target", type=str, help="the data folder, which must not be there yet")
     actions.add_subcommand("prepare", action, help="owners' files to a data folder")
+    action = ArgumentParser(description="Draw phantoms with six simulated annotators each, as a data folder.")
+    action.add_argument("target", type=str, help="the data folder; phantoms that are there are drawn again")
+    action.add_argument("--count", type=int, default=320, help="phantoms")
+    action.add_argument("--seed", type=int, default=0, help="of every random draw")
+    actions.add_subcommand("phantoms", action, help="generated pictures with several annotators")
 
     verb = _verb(subcommands, "check", about)
     verb.add_argument("data", type=str, help="data folder")
@@ -102,10 +107,21 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.add_argument("--segmenter", type=str, default="cdal", help="names with commas; the others are held against the first")
     verb.add_argument("--folds", type=str, default="all", help="all, or numbers with commas")
     verb.add_argument("--budget", type=str | None, help="of every training: 5min, 2h or 500steps; the recipe's if not given")
-    verb.add_argument("--seed", type=int | None, help="of every random draw")
+    verb.add_argument("--seeds", type=str | None, help="numbers with commas: a training with each; the recipe's if not given")
     verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     verb.epilog = _FIELDS
+
+    verb = _verb(subcommands, "experiment", about)
+    verb.add_argument("name", type=str | None, nargs="?", help="a shipped experiment; without one they are listed")
+    verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
+    verb.add_argument("--out", type=str | None, help="folder for the runs and NAME.md, .json, .csv; what is there is gone on with")
+    verb.add_argument("--arms", type=str, default="", help="only these variants, with commas, beside the first; all if not given")
+    verb.add_argument("--folds", type=str | None, help="numbers with commas; the experiment's if not given")
+    verb.add_argument("--seeds", type=str | None, help="numbers with commas; the experiment's if not given")
+    verb.add_argument("--budget", type=str | None, help="of every training: 5min, 2h or 500steps; the experiment's if not given")
+    verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
+    verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
     verb = _verb(subcommands, "export", about)
     verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")
@@ -181,13 +197,13 @@ def split_list(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def read_folds(text: str) -> list[int]:
+def read_numbers(option: str, text: str) -> list[int]:
     """`0,2` as numbers.
 
     Raises:
         UserError: it is anything else.
     """
     try:
-        return [int(fold) for fold in split_list(text)]
+        return [int(number) for number in split_list(text)]
     except ValueError as error:
-        raise UserError(f"--folds must be all, or numbers with commas (0,2); it is {text!r}.") from error
+        raise UserError(f"{option} must be numbers with commas (0,2); it is {text!r}.") from error

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from cdal import __version__
-from cdal.arguments import make_parser, read_folds, split_fields, split_list, value_of
+from cdal.arguments import make_parser, read_numbers, split_fields, split_list, value_of
 from cdal.errors import UserError
 from cdal.memory import keep_freed_memory
 from cdal.threads import respect_quota
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        again = " The same command goes on from there." if options.verb in _TAKE_FIELDS else ""
+        again = " The same command goes on from there." if options.verb in (*_TAKE_FIELDS, "experiment") else ""
         print(f"cdal {options.verb}: stopped.{again}", file=sys.stderr)
         return INTERRUPTED
 
@@ -76,7 +76,7 @@ def demo(options: Namespace) -> int:
 
 
 def data(options: Namespace) -> int:
-    """The public sets: list them, or turn one's files into a data folder."""
+    """The public sets: list them, or turn one's files into a data folder; or draw phantoms."""
     from cdal.data.public import PUBLIC_SETS, prepare
 
     if options.action == "list":
@@ -85,6 +85,13 @@ def data(options: Namespace) -> int:
         fields = ("title", "about", "where", "licence", "citation")
         values = {name: {field: getattr(public, field) for field in fields} for name, public in PUBLIC_SETS.items()}
         print(json.dumps(values)) if options.list.json else show_values(values)
+        return DONE
+    if options.action == "phantoms":
+        from cdal.data.phantoms import write_phantoms
+
+        if options.phantoms.count < 1:
+            raise UserError(f"--count must be 1 or more; it is {options.phantoms.count}.")
+        print(write_phantoms(Path(options.phantoms.target), options.phantoms.count, options.phantoms.seed))
         return DONE
     from cdal.console import counting_bar
 
@@ -251,22 +258,46 @@ def compare(options: Namespace) -> int:
 
 def crossval(options: Namespace, fields: Sequence[str]) -> int:
     """Train and evaluate several systems on several folds, whatever is missing, and compare them."""
-    from cdal.crossval import crossval
+    from cdal.crossval import crossval, systems_of
 
     recipe, _, check = _recipe_of(options, fields)
     comparison = crossval(
-        recipe,
+        systems_of(recipe, split_list(options.segmenter), fields),
         check or _checked(options.data),
         options.out,
-        split_list(options.segmenter),
-        None if options.folds == "all" else read_folds(options.folds),
+        None if options.folds == "all" else read_numbers("--folds", options.folds),
         options.budget,
-        fields,
-        options.seed,
+        None if options.seeds is None else read_numbers("--seeds", options.seeds),
         options.device,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
     return _show_comparison(comparison, options)
+
+
+def experiment(options: Namespace) -> int:
+    """Run a shipped experiment, whatever of it is missing, and write its page."""
+    from cdal.console import show_values
+    from cdal.experiments import EXPERIMENTS, find_experiment
+    from cdal.experiments.experiment import run_experiment
+
+    if options.name is None:
+        show_values({name: one.question for name, one in EXPERIMENTS.items()})
+        return DONE
+    chosen = find_experiment(options.name)
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
+    numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
+    changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
+    chosen = replace(chosen, **changes, budget=options.budget or chosen.budget)
+    finding = run_experiment(
+        chosen,
+        _checked(options.data),
+        options.out,
+        split_list(options.arms),
+        options.device,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    return _show_comparison(finding.comparison, options)
 
 
 def _show_comparison(comparison: Comparison, options: Namespace) -> int:
@@ -305,10 +336,9 @@ def bench(options: Namespace) -> int:
         options.rounds,
         options.device,
         options.target,
+        None if options.out is None else Path(options.out),
         lambda name: print(f"measuring: {name}", file=sys.stderr),
     )
-    if options.out is not None:
-        report.write(Path(options.out))
     print(json.dumps(report.to_dict()) if options.json else report.markdown())
     return DONE
 
@@ -352,6 +382,7 @@ _VERBS: dict[str, Any] = {
     "evaluate": evaluate,
     "compare": compare,
     "crossval": crossval,
+    "experiment": experiment,
     "export": export,
     "bench": bench,
     "info": info,

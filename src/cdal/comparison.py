@@ -27,7 +27,7 @@ _SAME = ("data", "partition", "folds", "split", "scoring", "unit", "empty_masks"
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: of one system on one fold.
+    """One evaluation: of one system on one fold, trained once.
 
     Attributes:
         path: its folder.
@@ -53,6 +53,12 @@ class Result:
         fold: int | None = self.protocol["fold"]
         return fold
 
+    @property
+    def seed(self) -> int | None:
+        """Of its training; none if an older version did not keep it."""
+        seed: int | None = self.protocol.get("training_seed")
+        return seed
+
 
 @dataclass(frozen=True)
 class Competitor:
@@ -60,7 +66,7 @@ class Competitor:
 
     Attributes:
         name: of the system.
-        results: one for each fold.
+        results: one for each fold and seed.
         failure: what went wrong, where something did; the results are then left out of the comparison.
     """
 
@@ -71,8 +77,8 @@ class Competitor:
     def values(self, score: str, kind: str | None = None) -> np.ndarray:
         """A score of every case, in the order of their names; of a class, or the mean over the classes.
 
-        Where several folds test one case, as those of a data set with test cases of its own do, the mean over these folds counts,
-        so that every case counts once.
+        Where several trainings are tested on one case (other seeds, or folds of a data set with test cases of its own), the mean
+        over them counts, so that every case counts once.
         """
         by_case: dict[str, list[float]] = {}
         for result in self.results:
@@ -82,7 +88,15 @@ class Competitor:
 
     def by_fold(self, score: str, kind: str | None = None) -> np.ndarray:
         """The mean of each fold."""
-        return np.array([nan_mean(_values(result, score, kind)) for result in self.results])
+        return self._by([result.fold for result in self.results], score, kind)
+
+    def by_seed(self, score: str, kind: str | None = None) -> np.ndarray:
+        """The mean of each seed."""
+        return self._by([result.seed for result in self.results], score, kind)
+
+    def _by(self, keys: Sequence[int | None], score: str, kind: str | None) -> np.ndarray:
+        means = [nan_mean(_values(result, score, kind)) for result in self.results]
+        return np.array([np.mean([mean for mean, of in zip(means, keys, strict=True) if of == key]) for key in dict.fromkeys(keys)])
 
     def cost(self) -> dict[str, float | None]:
         """Parameters, gigaflops, seconds an image, minutes and steps of training, and GiB: medians over folds, none if unknown."""
@@ -106,12 +120,14 @@ class Description:
         mean: over the cases that have it.
         interval: 95 % bootstrap interval over cases.
         sd_over_folds: standard deviation (of a sample, as the paper's) of the folds' means; NaN with one fold.
+        sd_over_seeds: the same of the seeds' means.
         missing: cases that have none, as distances where a mask is empty.
     """
 
     mean: float
     interval: tuple[float, float]
     sd_over_folds: float
+    sd_over_seeds: float
     missing: int
 
 
@@ -306,13 +322,18 @@ def _competitors(found: Sequence[Result | Competitor]) -> list[Competitor]:
     for name in dict.fromkeys(one.name for one in found):
         results = [one for one in found if isinstance(one, Result) and one.name == name]
         failures = [one.failure for one in found if isinstance(one, Competitor) and one.name == name]
-        folds = [result.fold for result in results]
-        if twice := [fold for fold in folds if folds.count(fold) > 1]:
-            paths = ", ".join(str(result.path) for result in results if result.fold == twice[0])
-            raise UserError(f"several evaluations of {name} on fold {twice[0]}: {paths}. Give each a name: NAME=FOLDER.")
-        ordered = sorted(results, key=lambda result: -1 if result.fold is None else result.fold)
+        trainings = [_training(result) for result in results]
+        if twice := [result for result in results if trainings.count(_training(result)) > 1]:
+            paths = ", ".join(str(result.path) for result in twice if _training(result) == _training(twice[0]))
+            raise UserError(f"several evaluations of {name} on fold {twice[0].fold}: {paths}. Give each a name: NAME=FOLDER.")
+        ordered = sorted(results, key=_training)
         competitors.append(Competitor(name, tuple(ordered), failures[0] if failures else ""))
     return competitors
+
+
+def _training(result: Result) -> tuple[int, int]:
+    """Fold and seed, in an order."""
+    return (-1 if result.fold is None else result.fold, -1 if result.seed is None else result.seed)
 
 
 def _need_the_same(one: Competitor, other: Competitor) -> None:
@@ -357,9 +378,13 @@ def _against(reference: Competitor, others: Sequence[Competitor], score: str) ->
 
 
 def _describe(competitor: Competitor, score: str, kind: str | None) -> Description:
-    values, folds = competitor.values(score, kind), competitor.by_fold(score, kind)
-    spread = float(folds.std(ddof=1)) if len(folds) > 1 else math.nan
-    return Description(nan_mean(values), bootstrap_interval(values), spread, int(np.isnan(values).sum()))
+    values = competitor.values(score, kind)
+    over_folds, over_seeds = (_sd(means) for means in (competitor.by_fold(score, kind), competitor.by_seed(score, kind)))
+    return Description(nan_mean(values), bootstrap_interval(values), over_folds, over_seeds, int(np.isnan(values).sum()))
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def _median(values: Iterable[float | None]) -> float | None:

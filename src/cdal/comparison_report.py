@@ -74,7 +74,8 @@ def table(comparison: Comparison) -> Rows:
 def remarks(comparison: Comparison) -> list[str]:
     """What the table's numbers are, and what is not in it."""
     protocol, first, score = comparison.protocol, comparison.finished[0], comparison.score
-    count, folds = len(first.values(score)), [str(result.fold) for result in first.results]
+    count, folds = len(first.values(score)), list(dict.fromkeys(str(result.fold) for result in first.results))
+    seeds = len({result.seed for result in first.results})
     part = f"all cases of {protocol['data']}"
     if protocol["split"] != "all":
         part = f"{protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} ({protocol['partition']})"
@@ -90,12 +91,17 @@ def remarks(comparison: Comparison) -> list[str]:
     said += [
         f"{count} cases of {protocol['data']}: {part}, scored by {protocol['scoring']}.",
         "In brackets: 95 % bootstrap interval over cases."
-        + (" After ±: standard deviation over folds." if _several_folds(comparison) else ""),
+        + (" After ±: standard deviation over folds." if _several_folds(comparison) else "")
+        + (f" After ±±: standard deviation over {seeds} trainings with different seeds." if seeds > 1 else ""),
         f"Against {comparison.reference}: difference of the mean {SCORES[score]} over the classes. p: paired, two-sided, over "
-        "cases, corrected after Holm for the number of systems. Cases are taken as independent; each system was trained once for a "
-        "fold, so that chance between trainings is not in them.",
+        "cases, corrected after Holm for the number of systems. Cases are taken as independent; "
+        + (
+            "each case counts by its mean over the trainings, whose chance is seen in their standard deviation and not in p."
+            if seeds > 1
+            else "each system was trained once for a fold, so that chance between trainings is not in them."
+        ),
     ]
-    if sum(len(result.scores) for result in first.results) > count:
+    if sum(len(result.scores) for result in first.results) > count * seeds:
         said.append("Several folds test the same cases: a case counts once, by its mean over these folds.")
     if _several_folds(comparison):
         said.append(
@@ -130,16 +136,18 @@ def numbers(comparison: Comparison) -> str:
     writer = csv.writer(text)
     costs = list(comparison.finished[0].cost())
     tests = ["difference", "wilcoxon", "permutation", "t_over_folds"]
-    writer.writerow(["system", "class", "score", "mean", "sd_over_folds", "low", "high", "missing", *tests, *costs, "failure"])
+    writer.writerow(
+        ["system", "class", "score", "mean", "sd_over_folds", "sd_over_seeds", "low", "high", "missing", *tests, *costs, "failure"]
+    )
     for name, system in comparison.to_dict()["systems"].items():
         if "failure" in system:
-            writer.writerow([name, *[""] * (7 + len(tests) + len(costs)), system["failure"]])
+            writer.writerow([name, *[""] * (8 + len(tests) + len(costs)), system["failure"]])
             continue
         for kind, scores in [*system["classes"].items(), ("mean", system["mean"])]:
             for score, found in scores.items():
                 tested = scores is system["mean"] and score == comparison.score
                 against = system.get("against_reference", {}) if tested else {}
-                described = [found["mean"], found["sd_over_folds"], *found["interval"], found["missing"]]
+                described = [found["mean"], found["sd_over_folds"], found["sd_over_seeds"], *found["interval"], found["missing"]]
                 writer.writerow(
                     [name, kind, score, *described, *[against.get(test) for test in tests], *system["cost"].values(), ""]
                 )
@@ -188,7 +196,7 @@ def slopes(comparison: Comparison) -> Figure:
 
 
 def _several_folds(comparison: Comparison) -> bool:
-    return len(comparison.finished[0].results) > 1
+    return len({result.fold for result in comparison.finished[0].results}) > 1
 
 
 def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
@@ -200,6 +208,7 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     for kind in kinds:
         found = comparison.described[competitor.name][kind][comparison.score]
         spread = "" if math.isnan(found.sd_over_folds) else f" ± {scale * found.sd_over_folds:.2f}"
+        spread += "" if math.isnan(found.sd_over_seeds) else f" ±± {scale * found.sd_over_seeds:.2f}"
         mean = "none" if math.isnan(found.mean) else f"{scale * found.mean:.2f}"
         cells.append(mean + spread + _interval(found.interval, scale, ".2f"))
     against = comparison.against.get(competitor.name)

@@ -121,8 +121,13 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             table.add_row(heading + unit, *[_cell(values, score) for values in columns.values()])
         console.print(table)
     console.print(said, style="dim", highlight=False)
-    for name, value in summary.get("annotators", {}).items():
-        console.print(f"{name.replace('_', ' ')}: {'none' if value is None else f'{value:.4f}'}")
+    for part in ("uncertainty", "annotators"):
+        numbers = {name: value for name, value in summary.get(part, {}).items() if not isinstance(value, dict)}
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4f}'}" for name, value in numbers.items()
+        )
+        if told:
+            console.print(f"{part}: {told}", highlight=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
 
 

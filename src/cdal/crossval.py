@@ -1,4 +1,4 @@
-"""Several systems on several folds: train and evaluate what is missing, one after the other, then compare.
+"""Several systems on several folds with several seeds: train and evaluate what is missing, one after the other, then compare.
 
 Every training and every evaluation is a process of its own, `cdal train` and `cdal evaluate`. So its peak memory is its own, and
 one that fails, runs out of memory or is killed leaves the others alone; it becomes a row of the comparison that says so.
@@ -30,66 +30,97 @@ from cdal.evaluation import SUMMARY
 from cdal.files import replacing, sole_writer
 from cdal.recipe import Recipe, field_names, override, to_yaml
 from cdal.recipes import with_segmenter
-from cdal.run_folder import check_same_recipe
+from cdal.run_folder import check_same_recipe, kept_cost
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?(m|min|minutes?|h|hours?|steps?)")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One system on one fold.
+    """One system on one fold with one seed.
 
     Attributes:
-        segmenter: name of the system.
+        system: its name.
         fold: k.
         recipe: resolved.
-        folder: of the run; the evaluation lies in `evaluation` below it.
+        folder: of the run.
+        sampling: words for `cdal evaluate` that change how the trained model is sampled.
     """
 
-    segmenter: str
+    system: str
     fold: int
     recipe: Recipe
     folder: Path
+    sampling: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"{self.segmenter}, fold {self.fold}"
+        seed = self.recipe.training.seed
+        return f"{self.system}, fold {self.fold}" + (f", seed {seed}" if seed else "")
 
     @property
     def evaluation(self) -> Path:
         """Where its scores go."""
-        return self.folder / "evaluation"
+        return self.folder / "-".join(["evaluation", *(word.strip("-") for word in self.sampling)])
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is nothing left to train."""
+        return bool(kept_cost(self.folder))
 
     @property
     def done(self) -> bool:
         """Whether it is scored already."""
         return (self.evaluation / SUMMARY).is_file() and not (self.folder / FAILURE).is_file()
 
+    @property
+    def result(self) -> str:
+        """What `compare` takes: the name, and where the scores are or why there are none."""
+        return f"{self.system}={self.evaluation if self.done else self.folder / FAILURE}"
+
+
+def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Sequence[str] = ()) -> dict[str, Recipe]:
+    """The recipe with each of these segmenters, by name.
+
+    Args:
+        recipe: with its own segmenter, which the others replace.
+        segmenters: names (`cdal.systems`).
+        fields: of the recipe, changed for every system, as on the command line; those of the segmenter where a system has them.
+
+    Raises:
+        UserError: a segmenter or a field is not known.
+    """
+    _need_each_once("segmenter", segmenters)
+    changed = {name: with_segmenter(recipe, name) for name in segmenters}
+    given = _pairs(fields)
+    _need_known(given, changed)
+    return {
+        name: override(one, [word for field, words in given.items() if _has(one, field) for word in words])
+        for name, one in changed.items()
+    }
+
 
 def crossval(
-    recipe: Recipe,
+    systems: Mapping[str, Recipe],
     data: Check,
     out: Path | str,
-    segmenters: Sequence[str],
     folds: Sequence[int] | None = None,
     budget: str | None = None,
-    fields: Sequence[str] = (),
-    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
     device: str = "auto",
     on_line: Callable[[str], object] = lambda _: None,
 ) -> Comparison:
     """Run what is missing and compare; what is there from an earlier call is kept.
 
     Args:
-        recipe: with its own segmenter, which the others replace.
+        systems: a recipe by name; the first is the one that the others are held against.
         data: the data folder, checked.
-        out: holds `SEGMENTER/fold-K/` with run and evaluation, and the comparison.
-        segmenters: names (`cdal.systems`); the first is the one that the others are held against.
-        folds: all of the recipe's partition if not given.
+        out: holds `SYSTEM/fold-K/` with run and evaluation (for other seeds than the recipe's `SYSTEM/fold-K-seed-S/`), and the
+            comparison.
+        folds: all of the partition if not given.
         budget: the same for every system, `5min`, `2h` or `500steps`; the recipe's own if not given.
-        fields: of the recipe, changed for every system, as on the command line; those of the segmenter where a system has them.
-        seed: of every random draw; the recipe's if not given.
+        seeds: of every random draw of a training; the recipe's if not given.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_line: called with each line of progress.
 
@@ -98,50 +129,56 @@ def crossval(
         KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
     """
     out = Path(out)
+    jobs = plan(systems, data, out, folds, budget, seeds)
+    run_jobs(jobs, data, out, device, on_line)
+    comparison = compare([job.result for job in jobs], names=list(systems))
+    write_comparison(comparison, out)
+    return comparison
+
+
+def plan(
+    systems: Mapping[str, Recipe],
+    data: Check,
+    out: Path,
+    folds: Sequence[int] | None = None,
+    budget: str | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Job]:
+    """What there is to do, fold by fold of each system; arguments and errors as those of `crossval`."""
+    first = next(iter(systems.values()))
+    count = fold_count(data.folder, first.data)
+    chosen = range(count) if folds is None else folds
+    if wrong := [fold for fold in chosen if not 0 <= fold < count]:
+        raise UserError(f"no fold {wrong[0]}. The partition {first.data.partition} has the folds 0 to {count - 1}.")
+    _need_each_once("fold", chosen)
+    seeds = [first.training.seed] if seeds is None else seeds
+    _need_each_once("seed", seeds)
+    changes = read_budget(budget)
+    jobs = []
+    for name, recipe in systems.items():
+        for fold in chosen:
+            for seed in seeds:
+                training = replace(recipe.training, **changes, seed=seed)
+                seeded = "" if seed == recipe.training.seed else f"-seed-{seed}"
+                one = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
+                job = Job(name, fold, one, out / name.replace(" ", "-") / f"fold-{fold}{seeded}")
+                check_same_recipe(job.folder, job.recipe)
+                jobs.append(job)
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", on_line: Callable[[str], object] = lambda _: None
+) -> None:
+    """Train and evaluate what is missing; arguments and errors as those of `crossval`."""
     data.need_no_errors()
     find_device(device)
-    jobs = plan(recipe, data, out, segmenters, folds, budget, fields, seed)
     with sole_writer(out), _terminated_is_interrupted():
         for number, job in enumerate(jobs, start=1):
             state = "done already" if job.done else f"{number} of {len(jobs)}"
             on_line(f"[{job.name}] {state}")
             if not job.done:
                 _run(job, data.folder.root, device, on_line)
-        comparison = compare([job.evaluation if job.done else job.folder / FAILURE for job in jobs], names=segmenters)
-        write_comparison(comparison, out)
-    return comparison
-
-
-def plan(
-    recipe: Recipe,
-    data: Check,
-    out: Path,
-    segmenters: Sequence[str],
-    folds: Sequence[int] | None,
-    budget: str | None,
-    fields: Sequence[str],
-    seed: int | None,
-) -> list[Job]:
-    """What there is to do, fold by fold of each system; arguments and errors as those of `crossval`."""
-    count = fold_count(data.folder, recipe.data)
-    chosen = range(count) if folds is None else folds
-    if wrong := [fold for fold in chosen if not 0 <= fold < count]:
-        raise UserError(f"no fold {wrong[0]}. The partition {recipe.data.partition} has the folds 0 to {count - 1}.")
-    _need_each_once("segmenter", segmenters)
-    _need_each_once("fold", chosen)
-    changes = read_budget(budget) | ({} if seed is None else {"seed": seed})
-    changed = {name: with_segmenter(recipe, name) for name in segmenters}
-    given = _pairs(fields)
-    _need_known(given, changed)
-    jobs = []
-    for name, one in changed.items():
-        one = override(one, [word for field, words in given.items() if _has(one, field) for word in words])
-        for fold in chosen:
-            data_settings, training = replace(one.data, fold=fold), replace(one.training, **changes)
-            job = Job(name, fold, replace(one, data=data_settings, training=training), out / name / f"fold-{fold}")
-            check_same_recipe(job.folder, job.recipe)
-            jobs.append(job)
-    return jobs
 
 
 def _need_each_once(what: str, named: Sequence[str] | Sequence[int]) -> None:
@@ -193,19 +230,22 @@ def read_budget(budget: str | None) -> dict[str, Any]:
 
 
 def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) -> None:
-    """Train and evaluate; where one fails, say so in the job's folder."""
+    """Train, where that is not done, and evaluate; where one fails, say so in the job's folder."""
     (job.folder / FAILURE).unlink(missing_ok=True)
     asked = job.folder / "asked.yaml"
     with replacing(asked) as temporary:
         temporary.write_text(to_yaml(job.recipe), encoding="utf-8")
     where = ["--data", str(data), "--device", device]
-    for stage, words in (
-        ("training", ["train", str(asked), *where, "--out", str(job.folder)]),
-        ("evaluation", ["evaluate", str(job.folder), *where, "--out", str(job.evaluation)]),
-    ):
+    stages = {
+        "training": ["train", str(asked), *where, "--out", str(job.folder)],
+        "evaluation": ["evaluate", str(job.folder), *where, "--out", str(job.evaluation), *job.sampling],
+    }
+    for stage, words in stages.items():
+        if stage == "training" and job.trained:
+            continue
         message = _process(words, lambda line: on_line(f"[{job.name}] {line}"))
         if message:
-            failure = {"segmenter": job.segmenter, "fold": job.fold, "stage": stage, "message": message}
+            failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
             with replacing(job.folder / FAILURE) as temporary:
                 temporary.write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
             on_line(f"[{job.name}] failed in {stage}: {message}")

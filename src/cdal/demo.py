@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from cdal.agreement import disagreement
 from cdal.data.folder import open_folder
 from cdal.data.formats import read_label
 from cdal.data.partition import split_cases
 from cdal.data.phantoms import TRUTH, write_phantoms
 from cdal.data.reading import read_case
 from cdal.evaluation import Evaluation, evaluate
-from cdal.metrics import count, disagreement
+from cdal.metrics import count
 from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe

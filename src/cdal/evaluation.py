@@ -19,6 +19,8 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdal import __version__
+from cdal.agreement import agreement, disagreement_correlation, generalised_energy_distance
+from cdal.calibration import COVERAGES, Certainty, calibration_error, certainty
 from cdal.cost import peak_memory
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
@@ -29,7 +31,7 @@ from cdal.data.reading import read_case, read_channels
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.metrics import bootstrap_interval, case_scores, disagreement_correlation, generalised_energy_distance
+from cdal.metrics import bootstrap_interval, case_scores, rank_correlation
 from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
@@ -37,7 +39,7 @@ from cdal.recipe import CDALSettings
 from cdal.run_folder import kept_cost
 from cdal.scores import DISTANCES, SCORES
 
-CASES, SUMMARY = "cases.csv", "summary.json"
+CASES, CERTAINTIES, SUMMARY = "cases.csv", "uncertainty.csv", "summary.json"
 """What an evaluation leaves in its folder, beside the table of annotators."""
 
 Part = Literal["train", "validation", "test", "all"]
@@ -49,8 +51,9 @@ class Evaluation:
 
     Attributes:
         rows: one for each scoring protocol, case and class: `scoring`, `case`, `class`, the scores, `seconds`.
-        annotators: one for each case with several annotators: `case`, `ged`, `rank_correlation`, and `ged_deterministic` where the
-            model has a twin without diffusion.
+        annotators: one for each case with several annotators: `case`, the measures of `cdal.agreement.agreement`,
+            `rank_correlation`, and `ged_deterministic` where the model has a twin without diffusion.
+        certainties: of each case, see `cdal.calibration`.
         classes: names without the background.
         protocol: what the scores were made with.
         failed: a message for each case that could not be read; the scores are without it.
@@ -60,6 +63,7 @@ class Evaluation:
 
     rows: list[dict[str, Any]]
     annotators: list[dict[str, Any]]
+    certainties: dict[str, Certainty]
     classes: tuple[str, ...]
     protocol: dict[str, Any]
     failed: dict[str, str]
@@ -93,6 +97,7 @@ class Evaluation:
         summary: dict[str, Any] = {
             "cases": len(seconds),
             **means(first),
+            "uncertainty": self._certainty(),
             "seconds_per_case": float(np.median(seconds)),
             "protocol": {"scoring": first, **self.protocol},
             "cost": self.cost,
@@ -104,6 +109,27 @@ class Evaluation:
             names = [name for name in self.annotators[0] if name != "case"]
             summary["annotators"] = {name: _mean(np.array([row[name] for row in self.annotators])) for name in names}
         return summary
+
+    def _certainty(self) -> dict[str, Any]:
+        """Means over cases; the calibration error and its reliability diagram over all voxels together."""
+        cases = list(self.certainties.values())
+        bins, dice = np.sum([case.bins for case in cases], axis=0), self.values("dice")
+        known = set.intersection(*(set(case.scores) for case in cases))  # a case may have had one vote
+        values = {name: np.array([case.scores[name] for case in cases]) for name in cases[0].scores if name in known}
+        return {
+            "ece": calibration_error(bins),
+            **{name: _mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")},
+            **{
+                f"dice_by_{name}": _number(rank_correlation(of_cases, dice))
+                for name, of_cases in values.items()
+                if name.startswith("doubt")
+            },
+            "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
+            "risk": {
+                "coverage": COVERAGES.tolist(),
+                **{name: np.mean([case.risks[name] for case in cases], axis=0).tolist() for name in cases[0].risks},
+            },
+        }
 
     def _means(self, name: str | None, scoring: str) -> dict[str, Any]:
         scores: dict[str, Any] = {score: _mean(self.values(score, name, scoring)) for score in SCORES}
@@ -136,7 +162,7 @@ def evaluate(
         votes: V; the recipe's number where none is given.
         timesteps: T of sampling; the recipe's where none is given.
         seed: of every random draw.
-        out: a folder for `cases.csv`, `annotators.csv` and `summary.json`.
+        out: a folder for `cases.csv`, `uncertainty.csv`, `annotators.csv` and `summary.json`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_progress: called after each case with its name and the number of all cases.
         scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
@@ -155,7 +181,7 @@ def evaluate(
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
-    evaluation = Evaluation([], [], folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {}, {})
+    evaluation = Evaluation([], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {}, {})
     truths = hashlib.sha256()
     for case in cases:
         try:
@@ -172,6 +198,10 @@ def evaluate(
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
             evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
+            several = prediction.count > 1
+            evaluation.certainties[case.name] = certainty(
+                prediction.probability, prediction.uncertainty if several else None, majority(raters, len(folder.classes))
+            )
             if len(labels) > 1:
                 evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
             evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
@@ -286,14 +316,14 @@ def _agreement(
 ) -> dict[str, float]:
     classes = len(prediction.probability)
     assert prediction.votes is not None  # asked for
-    agreement = {
-        "ged": generalised_energy_distance(prediction.votes.argmax(axis=1), raters, classes),
+    agreed = {
+        **agreement(prediction.votes.argmax(axis=1), raters, classes),
         "rank_correlation": disagreement_correlation(prediction.uncertainty, raters, classes),
     }
     if twin is not None:
         alone = twin.predict(image, 1, seed, case).mask[None]
-        agreement["ged_deterministic"] = generalised_energy_distance(alone, raters, classes)
-    return agreement
+        agreed["ged_deterministic"] = generalised_energy_distance(alone, raters, classes)
+    return agreed
 
 
 def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:
@@ -301,6 +331,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
     return {
         "recipe": recipe.name,
         "segmenter": recipe.segmenter.name,
+        "training_seed": recipe.training.seed,
         "data": folder.root.resolve().name,
         "partition": recipe.data.partition,
         "folds": fold_count(folder, recipe.data),
@@ -320,7 +351,8 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
 
 
 def _write(evaluation: Evaluation, out: Path) -> None:
-    for name, rows in ((CASES, evaluation.rows), ("annotators.csv", evaluation.annotators)):
+    certainties = [{"case": case, **found.scores} for case, found in evaluation.certainties.items()]
+    for name, rows in ((CASES, evaluation.rows), ("annotators.csv", evaluation.annotators), (CERTAINTIES, certainties)):
         if rows:
             text = io.StringIO()
             writer = csv.DictWriter(text, list(rows[0]))

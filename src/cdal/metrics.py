@@ -1,4 +1,4 @@
-"""Scores of masks and of votes. Plain arrays in, plain numbers out; nothing here knows a network.
+"""Scores of masks. Plain arrays in, plain numbers out; nothing here knows a network.
 
 Rule for empty masks: where truth and prediction are both empty, Dice, IoU, precision and recall are 1; where one alone is
 empty, they are 0. Surface distances need both; otherwise they are NaN, and means leave them out.
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-from scipy import ndimage, stats
-
-from cdal.votes import spread
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -121,51 +119,8 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def disagreement(raters: np.ndarray, classes: int) -> np.ndarray:
-    """The annotators' spread, as `spread` is that of the votes, `[R, *S]` of classes `-> [*S]`."""
-    return spread(np.stack([raters == k for k in range(classes)], axis=1).astype(float))
-
-
-def generalised_energy_distance(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
-    """Squared generalised energy distance between votes and annotators (Székely & Rizzo; Kohl et al., NeurIPS 2018).
-
-    2 E d(vote, rater) - E d(vote, vote') - E d(rater, rater') with d = 1 - IoU, averaged over the foreground classes, each of the
-    expectations over all ordered pairs, a mask with itself included. 0 is perfect.
-
-    Args:
-        votes: `[V, *S]` of classes.
-        raters: `[R, *S]` of classes.
-        classes: K, with the background.
-    """
-
-    def mean_distance(first: np.ndarray, second: np.ndarray) -> float:
-        distances = [1 - count(a == k, b == k).iou for a in first for b in second for k in range(1, classes)]
-        return float(np.mean(distances))
-
-    return 2 * mean_distance(votes, raters) - mean_distance(votes, votes) - mean_distance(raters, raters)
-
-
-def border(raters: np.ndarray, width: int = 3) -> np.ndarray:
-    """Where annotators may disagree: pixels within `width` of the border of any annotator's foreground, `[R, *S] -> [*S]` bool."""
-    near = np.zeros(raters.shape[1:], bool)
-    for mask in raters > 0:
-        near |= ndimage.binary_dilation(mask, iterations=width) & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
-    return near
-
-
-def disagreement_correlation(uncertainty: np.ndarray, raters: np.ndarray, classes: int) -> float:
-    """Spearman's rank correlation, over the border pixels, of the votes' spread with the annotators' spread.
-
-    Args:
-        uncertainty: `[*S]`, see `spread`.
-        raters: `[R, *S]` of classes.
-        classes: K, with the background.
-
-    Returns:
-        NaN where either is the same at every border pixel.
-    """
-    where = border(raters)
-    truth, guess = disagreement(raters, classes)[where], uncertainty[where]
-    if truth.size < 2 or np.ptp(truth) == 0 or np.ptp(guess) == 0:
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's; NaN where either is always the same, or there are fewer than two."""
+    if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
-    return float(stats.spearmanr(guess, truth).statistic)
+    return float(stats.spearmanr(first, second).statistic)

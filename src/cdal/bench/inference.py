@@ -23,6 +23,7 @@ from cdal.inference import draw_votes
 from cdal.recipe import Recipe
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.settings import Precision
+from cdal.systems import default_settings
 from cdal.votes import spread
 
 VOTES = 5
@@ -81,9 +82,9 @@ class Entry:
 def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str) -> list[Row]:
     """A row for each system: seconds, GFLOP, GFLOP/s and their share of the best convolution, memory, parameters.
 
-    `cdal` comes with 1, 5 and 15 votes and, where bf16 is native, with 5 in float32.
+    Systems that cannot see the task are left out. `cdal` comes with 1, 5 and 15 votes and, where bf16 is native, with 5 in float32.
     """
-    entries = [entry for name in systems for entry in _entries(TASKS[task], name, device)]
+    entries = [entry for name in systems if _sees(TASKS[task], name) for entry in _entries(TASKS[task], name, device)]
     with torch.no_grad():
         taken = interleaved({entry.name: entry.run for entry in entries}, rounds, device=device)
         return [_row(entry, taken[entry.name], machine, device) for entry in entries]
@@ -103,6 +104,11 @@ def _row(entry: Entry, taken: float, machine: list[Row], device: str) -> Row:
         "M parameters": entry.parameters / 1e6,
         "of": entry.note,
     }
+
+
+def _sees(task: Task, name: str) -> bool:
+    """Whether the system can: volumes can be seen slice by slice, pictures not as volumes."""
+    return len(task.shape) == 4 or 2 in default_settings(name).dims
 
 
 def _entries(task: Task, name: str, device: str) -> list[Entry]:

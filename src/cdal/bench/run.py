@@ -72,6 +72,7 @@ def bench(
     rounds: int = 7,
     device: str = "auto",
     target: float = 0.87,
+    out: Path | None = None,
     on_part: Callable[[str], object] = lambda _: None,
 ) -> Report:
     """Measure.
@@ -84,6 +85,7 @@ def bench(
         rounds: how often each thing is measured; medians are told.
         device: `auto`, `cpu` or `cuda`.
         target: for `dice`.
+        out: a folder for `bench.json` and `bench.md`, written anew after each part.
         on_part: called before each part with its name.
 
     Raises:
@@ -116,6 +118,8 @@ def bench(
         else:
             assert data is not None  # asked for above
             report.parts[name] = [time_to_dice(Path(data), target, 12, place)]
+        if out is not None:
+            report.write(out)
     return report
 
 

@@ -22,12 +22,13 @@ def cxr() -> Recipe:
             folds=5,
             whole=1.0,
             protocols=("own-grid", "cxr-256"),
+            flips=(1,),
             rotation=15.0,
             scaling=0.2,
             shift=16.0,
         ),
         segmenter=CDALSettings(),
-        training=TrainingSettings(steps=1000, batch=4, validate_every=250, checkpoint_every=250),
+        training=TrainingSettings(steps=3000, batch=4, validate_every=250, checkpoint_every=250),
     )
 
 
@@ -37,7 +38,13 @@ def cxr_paper() -> Recipe:
     return Recipe(
         name="cxr-paper",
         data=replace(
-            ours.data, partition="cxr-paper-folds", protocols=("cxr-256", "own-grid"), rotation=22.0, scaling=0.25, intensity=0.0
+            ours.data,
+            partition="cxr-paper-folds",
+            protocols=("cxr-256", "own-grid"),
+            flips=(),
+            rotation=22.0,
+            scaling=0.25,
+            intensity=0.0,
         ),
         segmenter=replace(paper(), channels=(56, 56, 112, 112), latent=100, attention_downsample=16),
         training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000), 2e-4, 1e-5),

@@ -1,0 +1,114 @@
+"""Whether a segmentation knows how sure it may be. Plain arrays in, plain numbers out; nothing here knows a network.
+
+All is taken over a box around the true foreground (`region`), as far background, where every system is right and sure, would
+make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+BINS = 15
+"""Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
+
+COVERAGES = np.linspace(0.05, 1, 20)
+"""Where the risk-coverage curve is told."""
+
+_MARGIN = 8
+_LEAST = 1e-6
+"""Probabilities below are taken as this, so that one voxel cannot make the likelihood infinite."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure a segmentation was of one case, and how far it was right.
+
+    Attributes:
+        scores: `nll` (mean negative log-likelihood of the true class, in nats), `brier` (mean squared distance of the probabilities
+            from the one-hot truth, summed over classes: 0 to 2), and, by the entropy of the mean probability and, with `_spread`,
+            by the spread of the votes: `aurc` (area under the risk-coverage curve) and `auroc` (how well wrong voxels are told
+            from right ones, 0.5 is chance), and `doubt` (its sum over the whole image, for each voxel segmented as foreground).
+        bins: `[BINS, 3]`: voxels, sum of the largest probability, voxels that were right, by that probability.
+        risks: by `entropy` and `spread`, the share of wrong voxels among the surest at each of `COVERAGES`.
+    """
+
+    scores: dict[str, float]
+    bins: np.ndarray
+    risks: dict[str, np.ndarray]
+
+
+def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np.ndarray) -> Certainty:
+    """Measure one case.
+
+    Args:
+        probability: `[K, *S]`, the mean over the votes.
+        uncertainty: `[*S]`, the spread of the votes; none where there is one vote.
+        truth: `[*S]` of classes.
+    """
+    inside = region(truth)
+    everywhere = {"entropy": entropy(probability)} | ({} if uncertainty is None else {"spread": uncertainty})
+    p = np.stack([one[inside].reshape(-1) for one in probability]).astype(np.float64)
+    p, y = p / p.sum(axis=0), truth[inside].reshape(-1)
+    wrong = p.argmax(axis=0) != y
+    of_truth = np.take_along_axis(p, y[None].astype(int), axis=0)[0]
+    scores = {
+        "nll": float(-np.log(np.maximum(of_truth, _LEAST)).mean()),
+        "brier": float(((p**2).sum(axis=0) - 2 * of_truth + 1).mean()),
+    }
+    foreground = max(1, int((probability.argmax(axis=0) > 0).sum()))
+    risks = {}
+    for name, doubt in everywhere.items():
+        suffix = "" if name == "entropy" else f"_{name}"
+        curve = risk_coverage(doubt[inside].reshape(-1), wrong)
+        scores[f"aurc{suffix}"] = float(curve.mean())
+        scores[f"auroc{suffix}"] = detection(doubt[inside].reshape(-1), wrong)
+        scores[f"doubt{suffix}"] = float(doubt.sum(dtype=np.float64)) / foreground
+        risks[name] = curve[np.maximum(0, np.round(COVERAGES * len(curve)).astype(int) - 1)]
+    return Certainty(scores, reliability(p.max(axis=0), ~wrong), risks)
+
+
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Of the classes' probabilities, in nats, `[K, *S] -> [*S]`."""
+    return -(probability * np.log(np.maximum(probability, _LEAST))).sum(axis=0)
+
+
+def region(truth: np.ndarray) -> tuple[slice, ...]:
+    """The box around the foreground and 8 voxels more on every side; everything where there is none."""
+    where = np.nonzero(truth)
+    if not len(where[0]):
+        return (slice(None),) * truth.ndim
+    return tuple(slice(max(0, int(axis.min()) - _MARGIN), int(axis.max()) + _MARGIN + 1) for axis in where)
+
+
+def reliability(sure: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Voxels, sum of their largest probability, and how many of them are right, in bins of that probability, `[BINS, 3]`."""
+    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return np.stack([np.bincount(place, weight, BINS) for weight in (np.ones_like(sure), sure, right.astype(float))], axis=1)
+
+
+def calibration_error(bins: np.ndarray) -> float:
+    """Expected calibration error: the mean distance of confidence from accuracy over the bins, weighed by their voxels."""
+    return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / bins[:, 0].sum())
+
+
+def risk_coverage(doubt: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """The share of wrong voxels among the n surest, for each n from 1 to all (Geifman & El-Yaniv, NeurIPS 2017), `[N] -> [N]`.
+
+    Voxels of equal doubt are taken in no order: each counts as the mean of them.
+    """
+    _, place, counts = np.unique(doubt, return_inverse=True, return_counts=True)
+    mean = np.bincount(place, wrong) / counts
+    return np.cumsum(np.repeat(mean, counts)) / np.arange(1, len(doubt) + 1)
+
+
+def detection(doubt: np.ndarray, wrong: np.ndarray) -> float:
+    """The area under the ROC curve of finding wrong voxels by their doubt; NaN where all are right, or all wrong."""
+    positives = int(wrong.sum())
+    negatives = len(wrong) - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = stats.rankdata(doubt)
+    return float((ranks[wrong].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -1,0 +1,36 @@
+"""Shipped experiments: questions with the trainings that answer them, one command each (`cdal experiment`)."""
+
+from __future__ import annotations
+
+import difflib
+
+from cdal.errors import UserError
+from cdal.experiments.experiment import Experiment
+from cdal.experiments.ingredients import ingredients
+from cdal.experiments.systems import systems
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        ingredients("phantoms", 250, "--segmenter.votes=16"),
+        ingredients("hippocampus", 600),
+        ingredients("monuseg", 600),
+        ingredients("cxr", 600),
+        systems("hippocampus", "2h"),
+        systems("monuseg", "2h"),
+        systems("cxr", "2h"),
+    )
+}
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises:
+        UserError: there is none; the message lists those there are.
+    """
+    if name not in EXPERIMENTS:
+        close = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UserError(f"no experiment {name!r}.{hint} There are: {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[name]

@@ -1,0 +1,129 @@
+"""An experiment: a question, the variants that are trained for it, and one command that runs what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cdal.comparison import compare
+from cdal.crossval import Job, plan, run_jobs, systems_of
+from cdal.data.check import Check
+from cdal.devices import find_device
+from cdal.errors import UserError
+from cdal.experiments.page import Finding, findings, write_page
+from cdal.recipe import Recipe
+from cdal.recipes import find_recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A variant.
+
+    Attributes:
+        segmenter: its system.
+        fields: of the recipe, as on the command line.
+    """
+
+    segmenter: str = "cdal"
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is asked, and what is trained to answer it.
+
+    Attributes:
+        name: of the experiment.
+        question: one or two sentences.
+        recipe: name of the one that the variants change.
+        arms: the variants by name; the first is the one that the others are held against.
+        fields: of the recipe, changed for every variant.
+        samplings: further ways to sample the first variant's trained models, by name, as words for `cdal evaluate`.
+        folds: of the recipe's partition.
+        seeds: of the trainings.
+        budget: of every training, `600steps`, `30min` or `2h`; none takes the recipe's.
+    """
+
+    name: str
+    question: str
+    recipe: str
+    arms: Mapping[str, Arm]
+    fields: tuple[str, ...] = ()
+    samplings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    folds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    budget: str | None = None
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of every variant."""
+        base = find_recipe(self.recipe)
+        return {
+            name: systems_of(base, [arm.segmenter], (*self.fields, *arm.fields))[arm.segmenter] for name, arm in self.arms.items()
+        }
+
+    def jobs(self, data: Check, out: Path, arms: Sequence[str] = ()) -> list[Job]:
+        """What there is to train and to score.
+
+        Args:
+            data: the data folder, checked.
+            out: holds the runs.
+            arms: only these variants and ways to sample, beside the first; all if none are given.
+
+        Raises:
+            UserError: a variant is not known; or as `cdal.crossval.plan`.
+        """
+        if unknown := [name for name in arms if name not in (*self.arms, *self.samplings)]:
+            raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join([*self.arms, *self.samplings])}.")
+        first, *_ = self.arms
+        chosen = {name: recipe for name, recipe in self.recipes().items() if name == first or not arms or name in arms}
+        jobs = plan(chosen, data, out, self.folds, self.budget, self.seeds)
+        again = [
+            replace(job, system=name, sampling=words)
+            for name, words in self.samplings.items()
+            if not arms or name in arms
+            for job in jobs
+            if job.system == first
+        ]
+        return [*jobs, *again]
+
+
+def run_experiment(
+    experiment: Experiment,
+    data: Check,
+    out: Path | str,
+    arms: Sequence[str] = (),
+    device: str = "auto",
+    on_line: Callable[[str], object] = lambda _: None,
+) -> Finding:
+    """Train and score what is missing, and write the page; what is there from an earlier call is kept.
+
+    Args:
+        experiment: see `Experiment`; `dataclasses.replace` changes its folds, seeds or budget.
+        data: the data folder, checked.
+        out: holds the runs in `NAME/`, and the page as `NAME.md`, `NAME.json` and, with the scores of every case, `NAME.csv`.
+        arms: see `Experiment.jobs`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        on_line: called with each line of progress.
+
+    Raises:
+        UserError: as `Experiment.jobs`; or every variant failed.
+        KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
+    """
+    out = Path(out)
+    jobs = experiment.jobs(data, out / experiment.name, arms)
+    run_jobs(jobs, data, out / experiment.name, device, on_line)
+    comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
+    finding = findings(comparison)
+    write_page(finding, experiment.name, experiment.question, _protocol(experiment, jobs), find_device(device).type, out)
+    return finding
+
+
+def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:
+    training = jobs[0].recipe.training
+    budget = f"{training.steps} steps" if training.minutes is None else f"{training.minutes:g} minutes"
+    folds, seeds = (", ".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
+    return (
+        f"Recipe `{experiment.recipe}`, fold {folds}, seeds {seeds}; {budget} of training for every variant, weights chosen on "
+        "validation cases, scores on test cases."
+    )

@@ -1,0 +1,102 @@
+"""Experiments: that every variant is a recipe that can be trained, and that a run answers its question and can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdal.cli import main
+from cdal.data.check import check_folder
+from cdal.errors import UserError
+from cdal.experiments import EXPERIMENTS, find_experiment
+from cdal.experiments.experiment import Arm, Experiment, run_experiment
+from cdal.recipe import to_dict, to_yaml
+from conftest import small_recipe
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_variant_is_a_recipe_and_no_two_are_the_same(name: str):
+    recipes = find_experiment(name).recipes()
+    plain = [json.dumps(to_dict(recipe), sort_keys=True) for recipe in recipes.values()]
+    assert len(set(plain)) == len(plain)
+
+
+def test_the_variants_change_what_their_names_say():
+    recipes = {name: recipe.segmenter for name, recipe in find_experiment("ingredients-hippocampus").recipes().items()}
+    base = recipes["cdal"]
+    assert recipes["no z"] == replace(base, latent=0)
+    assert recipes["raw attention"] == replace(base, attention="raw")
+    assert recipes["no recycling"] == replace(base, recycling=0.0)
+    assert not recipes["no diffusion"].stochastic
+    published = recipes["the paper's losses"]
+    assert (published.squared_error, published.dice, published.cross_entropy, published.energy, published.adversarial) == (
+        1,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
+    (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
+    experiment = Experiment(
+        "tried",
+        "Does diffusion matter?",
+        str(tmp_path / "small.yaml"),
+        {"cdal": Arm(), "image network alone": Arm("cdal-unet")},
+        samplings={"three votes": ("--votes", "3")},
+        seeds=(0,),
+        budget="2steps",
+    )
+    data, said = check_folder(phantoms), []
+    finding = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
+    assert [one.name for one in finding.comparison.competitors] == ["cdal", "image network alone", "three votes"]
+    page = (tmp_path / "out" / "tried.md").read_text()
+    assert "Does diffusion matter?" in page
+    assert "cdal experiment tried --data DATA --out RUNS" in page
+    numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
+    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["uncertainty"]["cdal"])
+    assert "auroc_spread" not in numbers["uncertainty"]["image network alone"]  # one vote has no spread
+    with (tmp_path / "out" / "tried.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["case"] for row in rows}) * 3
+    summary = json.loads((tmp_path / "out/tried/cdal/fold-0/evaluation-votes-3/summary.json").read_text())
+    assert summary["protocol"]["votes"] == 3
+
+    # With another seed, only that is run; ways to sample can be left out, and unknown variants are refused.
+    said.clear()
+    more = replace(experiment, seeds=(0, 1))
+    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", said.append).comparison
+    assert sum("done already" in line for line in said) == 2
+    assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
+    means = [again.finished[0].results[seed].scores for seed in (0, 1)]
+    dice = [np.mean([scores["dice"].mean() for scores in one.values()]) for one in means]
+    assert again.described["cdal"][None]["dice"].sd_over_seeds == pytest.approx(np.std(dice, ddof=1))
+    assert again.described["cdal"][None]["dice"].mean == pytest.approx(np.mean(dice))
+    with pytest.raises(UserError, match="has no 'recycling'"):
+        experiment.jobs(data, tmp_path / "out", ["recycling"])
+
+
+def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["experiment"]) == 0
+    assert "ingredients-hippocampus" in capsys.readouterr().out
+    assert main(["experiment", "ingredient-hippocampus", "--data", "x", "--out", "y"]) == 2
+    assert "Did you mean ingredients-hippocampus?" in capsys.readouterr().err
+    assert main(["experiment", "ingredients-hippocampus"]) == 2
+    assert "--data and --out" in capsys.readouterr().err
+
+
+def test_phantoms_are_drawn_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "8"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "p")
+    folder = check_folder(tmp_path / "p").folder
+    assert [len(case.labels) for case in folder.cases] == [6] * 8
+    recipe = find_experiment("ingredients-phantoms").recipes()["no diffusion"]
+    assert recipe.segmenter.votes == 16
+    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "0"]) == 2
