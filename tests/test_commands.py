@@ -248,7 +248,8 @@ def test_json_is_one_object_and_nothing_else(trained: Path, phantoms: Path, caps
         assert all(0 <= scores[name] <= 1 for name in ("dice", "iou", "precision", "recall"))
     assert summary["seconds_per_case"] > 0
     assert summary["protocol"]["fold"] == 0
-    assert {"ged", "ged_deterministic", "rank_correlation"} == set(summary["annotators"])
+    measures = {"ged", "ged_deterministic", "matched_iou", "diversity_agreement", "rank_correlation"}
+    assert set(summary["annotators"]) == measures
 
 
 def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):

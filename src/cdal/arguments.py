@@ -67,7 +67,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb = _verb(subcommands, "predict", about)
     verb.add_argument("model", type=str, help="a .safetensors file, a run folder, a shipped model's name, or an exported graph")
     verb.add_argument("inputs", type=str, nargs="+", help="files, folders of files, folders with a DICOM series")
-    verb.add_argument("--out", type=str, required=True, help="folder for the results")
+    verb.add_argument("--out", type=str, default="cdal-results", help="folder for the results")
     verb.add_argument(
         "--save",
         type=str,

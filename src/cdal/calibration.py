@@ -6,10 +6,15 @@ make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from cdal.metrics import nan_mean, rank_correlation
 
 BINS = 15
 """Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
@@ -68,6 +73,32 @@ def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np
         scores[f"doubt{suffix}"] = float(doubt.sum(dtype=np.float64)) / foreground
         risks[name] = curve[np.maximum(0, np.round(COVERAGES * len(curve)).astype(int) - 1)]
     return Certainty(scores, reliability(p.max(axis=0), ~wrong), risks)
+
+
+def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
+    """Means over cases; the calibration error and its reliability diagram over all voxels together.
+
+    Args:
+        cases: what `certainty` found of each.
+        dice: of each.
+
+    Returns:
+        The scores, `ece`, as `dice_by_doubt` the rank correlation of Dice and doubt, and what the curves are made of:
+        `reliability` and `risk`. A score that no case has is none.
+    """
+    bins = np.sum([case.bins for case in cases], axis=0)
+    values = {name: np.array([case.scores[name] for case in cases]) for name in cases[0].scores}
+    told = {"ece": calibration_error(bins)}
+    told |= {name: nan_mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")}
+    told |= {f"dice_by_{name}": rank_correlation(found, dice) for name, found in values.items() if name.startswith("doubt")}
+    return {
+        **{name: None if math.isnan(value) else value for name, value in told.items()},
+        "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
+        "risk": {
+            "coverage": COVERAGES.tolist(),
+            **{name: np.mean([case.risks[name] for case in cases], axis=0).tolist() for name in cases[0].risks},
+        },
+    }
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:

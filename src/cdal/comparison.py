@@ -14,7 +14,7 @@ import numpy as np
 
 from cdal.errors import UserError, some
 from cdal.evaluation import CASES, SUMMARY
-from cdal.metrics import bootstrap_interval
+from cdal.metrics import bootstrap_interval, nan_mean
 from cdal.scores import SCORES
 from cdal.significance import holm, paired_t, permutation, wilcoxon
 
@@ -270,12 +270,6 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         return Result(folder, name or protocol["segmenter"], protocol, summary["seconds_per_case"], cost, classes, scores)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES}, of cdal evaluate --out.") from error
-
-
-def nan_mean(values: np.ndarray) -> float:
-    """The mean of what is there; NaN where nothing is."""
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else math.nan
 
 
 def _values(result: Result, score: str, kind: str | None) -> np.ndarray:

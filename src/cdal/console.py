@@ -124,7 +124,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     for part in ("uncertainty", "annotators"):
         numbers = {name: value for name, value in summary.get(part, {}).items() if not isinstance(value, dict)}
         told = ", ".join(
-            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4f}'}" for name, value in numbers.items()
+            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4g}'}" for name, value in numbers.items()
         )
         if told:
             console.print(f"{part}: {told}", highlight=False)

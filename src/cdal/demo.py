@@ -20,7 +20,7 @@ from cdal.metrics import count
 from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipes import find_recipe
-from cdal.report import Section, case_picture, embed, write_report
+from cdal.report import Section, case_picture, certainty_figure, embed, write_report
 from cdal.scores import SCORES
 from cdal.training import train
 
@@ -140,6 +140,7 @@ def _sections(evaluation: Evaluation, dice: float, run: Path, pictures: list[str
             f"{VOTES} votes a phantom. The distance compares the votes with all the annotators, 0 is perfect; the correlation is "
             "Spearman's, between the spread of the votes and the spread of the annotators.",
             table=opinions,
+            pictures=[embed(certainty_figure(summary["uncertainty"]))],
         ),
         Section("Held-out phantoms", pictures=pictures),
         Section("Learning curve", pictures=[embed(run / "learning_curve.png")]),

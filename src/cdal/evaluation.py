@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cdal import __version__
 from cdal.agreement import agreement, disagreement_correlation, generalised_energy_distance
-from cdal.calibration import COVERAGES, Certainty, calibration_error, certainty
+from cdal.calibration import Certainty, certainty, summary_of
 from cdal.cost import peak_memory
 from cdal.data.check import check_folder
 from cdal.data.folder import CaseFiles, DataFolder, open_folder
@@ -31,15 +31,16 @@ from cdal.data.reading import read_case, read_channels
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.metrics import bootstrap_interval, case_scores, rank_correlation
+from cdal.metrics import bootstrap_interval, case_scores, nan_mean
 from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
 from cdal.recipe import CDALSettings
+from cdal.report import certainty_figure
 from cdal.run_folder import kept_cost
 from cdal.scores import DISTANCES, SCORES
 
-CASES, CERTAINTIES, SUMMARY = "cases.csv", "uncertainty.csv", "summary.json"
+CASES, CERTAINTIES, PICTURE, SUMMARY = "cases.csv", "uncertainty.csv", "uncertainty.png", "summary.json"
 """What an evaluation leaves in its folder, beside the table of annotators."""
 
 Part = Literal["train", "validation", "test", "all"]
@@ -97,7 +98,7 @@ class Evaluation:
         summary: dict[str, Any] = {
             "cases": len(seconds),
             **means(first),
-            "uncertainty": self._certainty(),
+            "uncertainty": summary_of(list(self.certainties.values()), self.values("dice")),
             "seconds_per_case": float(np.median(seconds)),
             "protocol": {"scoring": first, **self.protocol},
             "cost": self.cost,
@@ -107,32 +108,11 @@ class Evaluation:
             summary["also"] = {scoring: means(scoring) for scoring in others}
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
-            summary["annotators"] = {name: _mean(np.array([row[name] for row in self.annotators])) for name in names}
+            summary["annotators"] = {name: _number(nan_mean(np.array([row[name] for row in self.annotators]))) for name in names}
         return summary
 
-    def _certainty(self) -> dict[str, Any]:
-        """Means over cases; the calibration error and its reliability diagram over all voxels together."""
-        cases = list(self.certainties.values())
-        bins, dice = np.sum([case.bins for case in cases], axis=0), self.values("dice")
-        known = set.intersection(*(set(case.scores) for case in cases))  # a case may have had one vote
-        values = {name: np.array([case.scores[name] for case in cases]) for name in cases[0].scores if name in known}
-        return {
-            "ece": calibration_error(bins),
-            **{name: _mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")},
-            **{
-                f"dice_by_{name}": _number(rank_correlation(of_cases, dice))
-                for name, of_cases in values.items()
-                if name.startswith("doubt")
-            },
-            "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
-            "risk": {
-                "coverage": COVERAGES.tolist(),
-                **{name: np.mean([case.risks[name] for case in cases], axis=0).tolist() for name in cases[0].risks},
-            },
-        }
-
     def _means(self, name: str | None, scoring: str) -> dict[str, Any]:
-        scores: dict[str, Any] = {score: _mean(self.values(score, name, scoring)) for score in SCORES}
+        scores: dict[str, Any] = {score: _number(nan_mean(self.values(score, name, scoring))) for score in SCORES}
         intervals = {score: bootstrap_interval(self.values(score, name, scoring)) for score in SCORES}
         return scores | {"interval": {score: [_number(end) for end in ends] for score, ends in intervals.items()}}
 
@@ -162,7 +142,7 @@ def evaluate(
         votes: V; the recipe's number where none is given.
         timesteps: T of sampling; the recipe's where none is given.
         seed: of every random draw.
-        out: a folder for `cases.csv`, `uncertainty.csv`, `annotators.csv` and `summary.json`.
+        out: a folder for `cases.csv`, `uncertainty.csv`, `annotators.csv`, `uncertainty.png` and `summary.json`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_progress: called after each case with its name and the number of all cases.
         scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
@@ -360,14 +340,11 @@ def _write(evaluation: Evaluation, out: Path) -> None:
             writer.writerows(rows)
             with replacing(out / name) as temporary:
                 temporary.write_text(text.getvalue(), encoding="utf-8")
+    summary = evaluation.summary()
+    with replacing(out / PICTURE) as temporary:
+        certainty_figure(summary["uncertainty"]).savefig(temporary, dpi=120, format="png")
     with replacing(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(evaluation.summary(), indent=1) + "\n", encoding="utf-8")
-
-
-def _mean(values: np.ndarray) -> float | None:
-    """The mean without NaN; none where nothing is left, as JSON knows no NaN."""
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else None
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def _number(value: float) -> float | None:

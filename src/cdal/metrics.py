@@ -119,6 +119,12 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def nan_mean(values: np.ndarray) -> float:
+    """The mean of what is there; NaN where nothing is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")
+
+
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's; NaN where either is always the same, or there are fewer than two."""
     if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:

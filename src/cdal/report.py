@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment
@@ -106,3 +107,28 @@ def case_picture(
         axis.set_title(title, fontsize=8)
         axis.set_axis_off()
     return embed(figure)
+
+
+def certainty_figure(uncertainty: Mapping[str, Any]) -> Figure:
+    """The reliability diagram and the risk-coverage curve.
+
+    Args:
+        uncertainty: what `Evaluation.summary` says under this name.
+    """
+    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+    reliability, risk = figure.subplots(1, 2)
+    voxels, confidence, right = (np.array(uncertainty["reliability"][name]) for name in ("voxels", "confidence", "right"))
+    there = voxels > 0
+    reliability.plot([0, 1], [0, 1], color="#888888", linewidth=1)
+    reliability.plot(confidence[there] / voxels[there], right[there] / voxels[there], "o-", color="#1f77b4", markersize=4)
+    reliability.set(
+        xlabel="largest probability", ylabel="share of voxels that are right", title=f"reliability, ECE {uncertainty['ece']:.4f}"
+    )
+    reliability.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    for name, values in uncertainty["risk"].items():
+        if name != "coverage":
+            risk.plot(uncertainty["risk"]["coverage"], values, label=f"surest by {name}")
+    risk.set(xlabel="coverage", ylabel="share of voxels that are wrong", title="risk and coverage", ylim=(0, None))
+    risk.legend(frameon=False)
+    risk.grid(alpha=0.3)
+    return figure

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from cdal.systems import default_settings
 from cdal.votes import spread
 
 VOTES = 5
+
+_SLOW = ("segdiff", "cdal-paper")
+_SLICES = 4
 
 
 @dataclass(frozen=True)
@@ -129,35 +132,45 @@ def _entries(task: Task, name: str, device: str) -> list[Entry]:
 
 def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto") -> Entry:
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))
-    settings, shape, times, notes = recipe.segmenter, task.shape, 1.0, []
-    T = settings.diffusion_steps or 0
-    slow = settings.name in ("segdiff", "cdal-paper")
-    drawn = votes if settings.stochastic else 1
-    if slow and settings.stochastic:
-        times, votes = times * votes, 1
-        notes.append("one vote")
-    if settings.name == "segdiff":
-        settings = replace(settings, sampling_timesteps=1)  # type: ignore[call-arg]
-        recipe = replace(recipe, segmenter=settings)
-        times *= T
-        notes.append("one step")
-    if slow and task.part is not None:
-        shape, times = task.part[0], times * task.part[1]
-        notes.append("one window")
-    if slow and recipe.data.spatial_dims < len(shape) - 1:
-        times, shape = times * shape[-1] / 4, (*shape[:-1], 4)
-        notes.append("4 slices")
-    torch.manual_seed(0)
-    segmenter = build_segmenter(recipe, shape[0], task.classes).to(device).eval()
-    engine = TorchEngine(segmenter, recipe)
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    settings = recipe.segmenter
+    facts = {"V": votes if settings.stochastic else 1, "T": settings.diffusion_steps or 0, "axes": recipe.data.spatial_dims}
     name = settings.name
     if name == "cdal":
         name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (", float32" if precision == "32" else "")
+    part = _part(task, recipe, votes) if name in _SLOW else _Part(recipe, task.shape, votes)
+    torch.manual_seed(0)
+    segmenter = build_segmenter(part.recipe, part.shape[0], task.classes).to(device).eval()
+    engine = TorchEngine(segmenter, part.recipe)
+    image = np.random.default_rng(0).normal(size=part.shape).astype(np.float32)
+    run = functools.partial(segment, engine, image, part.recipe, part.votes)
     dtype = torch.bfloat16 if engine.bf16 else torch.float32
-    facts = {"precision": name_of(dtype), "V": drawn, "T": T, "axes": recipe.data.spatial_dims}
-    run = functools.partial(segment, engine, image, recipe, votes)
-    return Entry(name, run, times, ", ".join(notes), facts, engine.parameters)
+    return Entry(name, run, part.times, ", ".join(part.notes), {"precision": name_of(dtype), **facts}, engine.parameters)
+
+
+class _Part(NamedTuple):
+    """What of a segmentation is measured: a recipe, an image's shape, votes; how often it goes into the whole; in words."""
+
+    recipe: Recipe
+    shape: tuple[int, ...]
+    votes: int
+    times: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+def _part(task: Task, recipe: Recipe, votes: int) -> _Part:
+    """What stands for a system that would take minutes: one vote, one step of SegDiff's hundred, one window, some slices."""
+    part = _Part(recipe, task.shape, 1, votes, ("one vote",))
+    if recipe.segmenter.name == "segdiff":
+        one_step = replace(recipe.segmenter, sampling_timesteps=1)  # type: ignore[call-arg]
+        steps = recipe.segmenter.diffusion_steps or 1
+        part = part._replace(recipe=replace(recipe, segmenter=one_step), times=part.times * steps, notes=(*part.notes, "one step"))
+    if task.part is not None:
+        shape, count = task.part
+        part = part._replace(shape=shape, times=part.times * count, notes=(*part.notes, "one window"))
+    if recipe.data.spatial_dims < len(part.shape) - 1:
+        share = part.shape[-1] / _SLICES
+        part = part._replace(shape=(*part.shape[:-1], _SLICES), times=part.times * share, notes=(*part.notes, f"{_SLICES} slices"))
+    return part
 
 
 def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:

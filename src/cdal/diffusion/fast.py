@@ -137,7 +137,11 @@ class FastGenerator(Generator):
         logits, middle = self.unet.logits_and_features(image)
         coarse = self.fold(logits).float()
         opinion = self._to_x0(coarse.detach())
-        return Features(self.condition(torch.cat([middle, opinion.to(middle.dtype)], dim=1)), coarse)
+        condition = self.condition(torch.cat([middle, opinion.to(middle.dtype)], dim=1))
+        if coarse.dim() == 4 and condition.is_contiguous(memory_format=torch.channels_last):
+            # It is added to every vote at every step, which takes longer in another order of memory.
+            coarse = coarse.contiguous(memory_format=torch.channels_last)
+        return Features(condition, coarse)
 
     def see(self, x: Tensor) -> Tensor:
         """The denoiser's features of a label, `[N, L * 4^n, *S / 4] -> [N, C, *S / 4]`."""

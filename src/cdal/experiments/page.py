@@ -144,4 +144,4 @@ def _every_case(competitors: Sequence[Competitor]) -> str:
 
 
 def _cell(mean: float, sd: float) -> str:
-    return f"{mean:.3f}" if math.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+    return f"{mean:.3g}" if math.isnan(sd) else f"{mean:.3g} ± {sd:.1g}"
