@@ -28,12 +28,13 @@ from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
-from cdal.metrics import count, spread
+from cdal.metrics import count
 from cdal.model_file import save_model
 from cdal.model_header import ModelHeader
 from cdal.prediction import predict
 from cdal.predictor import load
 from cdal.recipe import DataSettings, Recipe
+from cdal.votes import spread
 from conftest import small_recipe
 
 SHAPE = (14, 19, 11)

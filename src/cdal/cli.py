@@ -253,7 +253,7 @@ def compare(options: Namespace) -> int:
     comparison = compare(options.results, options.reference, options.score, scoring=options.scoring)
     if options.out is not None:
         write_comparison(comparison, Path(options.out))
-    return _show_comparison(comparison, options)
+    return _show_comparison(comparison, options.json, comparison.to_dict())
 
 
 def crossval(options: Namespace, fields: Sequence[str]) -> int:
@@ -271,7 +271,7 @@ def crossval(options: Namespace, fields: Sequence[str]) -> int:
         options.device,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    return _show_comparison(comparison, options)
+    return _show_comparison(comparison, options.json, comparison.to_dict())
 
 
 def experiment(options: Namespace) -> int:
@@ -279,6 +279,7 @@ def experiment(options: Namespace) -> int:
     from cdal.console import show_values
     from cdal.experiments import EXPERIMENTS, find_experiment
     from cdal.experiments.experiment import run_experiment
+    from cdal.experiments.page import uncertainty_table
 
     if options.name is None:
         show_values({name: one.question for name, one in EXPERIMENTS.items()})
@@ -297,18 +298,21 @@ def experiment(options: Namespace) -> int:
         options.device,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    return _show_comparison(finding.comparison, options)
+    return _show_comparison(finding.comparison, options.json, finding.to_dict(), [uncertainty_table(finding)])
 
 
-def _show_comparison(comparison: Comparison, options: Namespace) -> int:
+def _show_comparison(
+    comparison: Comparison, as_json: bool, numbers: Mapping[str, Any], more: Sequence[Sequence[Sequence[str]]] = ()
+) -> int:
+    """Scores, further tables, costs; or the numbers as JSON. Returns the exit code."""
     from cdal.comparison_report import COSTS, remarks, table
     from cdal.console import show_tables
 
-    if options.json:
-        print(json.dumps(comparison.to_dict()))
+    if as_json:
+        print(json.dumps(numbers))
     else:
         rows = table(comparison)
-        show_tables([[row[:-COSTS] for row in rows], [row[:1] + row[-COSTS:] for row in rows]], remarks(comparison))
+        show_tables([[row[:-COSTS] for row in rows], *more, [row[:1] + row[-COSTS:] for row in rows]], remarks(comparison))
     return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,14 @@ class Finding:
 
     comparison: Comparison
     uncertainty: Mapping[str, Mapping[str, tuple[float, float]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number, for JSON; NaN becomes none."""
+        uncertainty = {
+            variant: {measure: {"mean": mean, "sd": None if math.isnan(sd) else sd} for measure, (mean, sd) in found.items()}
+            for variant, found in self.uncertainty.items()
+        }
+        return {**self.comparison.to_dict(), "uncertainty": uncertainty}
 
 
 def findings(comparison: Comparison) -> Finding:
@@ -112,11 +121,7 @@ def write_page(finding: Finding, name: str, question: str, protocol: str, device
         "machine": here,
         "version": __version__,
         "training_hours": hours,
-        **comparison.to_dict(),
-        "uncertainty": {
-            variant: {measure: {"mean": mean, "sd": None if math.isnan(sd) else sd} for measure, (mean, sd) in found.items()}
-            for variant, found in finding.uncertainty.items()
-        },
+        **finding.to_dict(),
     }
     texts = {"md": "\n\n".join(parts) + "\n", "json": json.dumps(numbers, indent=1) + "\n", "csv": _every_case(comparison.finished)}
     for suffix, text in texts.items():
