@@ -11,6 +11,7 @@ import pytest
 
 from cdal.data.cases import load_case
 from cdal.data.folder import open_folder
+from cdal.data.formats import read_label
 from cdal.data.partition import split_cases
 from cdal.data.public import prepare
 from cdal.data.reading import read_case
@@ -70,9 +71,23 @@ def test_the_shipped_model_segments_a_volume_however_it_is_stored(hippocampus: P
     assert count(back == 2, here == 2).dice > 0.999
 
 
+@pytest.mark.parametrize(("name", "part", "least"), [("cxr", ".", 0.93), ("monuseg", "test", 0.75)])
+def test_the_shipped_models_segment_their_test_pictures(name: str, part: str, least: float):
+    folder = SHARED / name / part
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not in {SHARED} (set CDAL_TEST_DATA)")
+    predictor = load(name)
+    dice = []
+    for case in predictor.header.data["test"][::10]:
+        mask = predictor.predict(folder / "images" / f"{case}.png", votes=2).mask
+        truth = read_label(folder / "masks" / f"{case}.png").array[0] > 0
+        dice.append(count(mask == 1, truth).dice)
+    assert np.mean(dice) >= least
+
+
 def test_the_shipped_models_are_small_and_have_cards():
     shipped = shipped_models()
-    assert "hippocampus" in shipped
+    assert {"hippocampus", "cxr", "monuseg"} <= set(shipped)
     for path in shipped.values():
         assert path.stat().st_size < 25e6
         assert path.with_suffix(".md").is_file()
