@@ -15,6 +15,7 @@ from cdal.bench.growth import encoder, model_of_cost
 from cdal.bench.inference import TASKS, Task, inference
 from cdal.bench.machine import best_convolution, machine
 from cdal.bench.run import PARTS, Report, bench
+from cdal.bench.runtimes import runtimes
 from cdal.bench.timing import gigaflops, interleaved, peak, seconds
 from cdal.bench.training import training
 from cdal.cli import main
@@ -73,6 +74,11 @@ def test_systems_for_volumes_alone_are_left_out_of_pictures(this_machine: list, 
     assert [row["system"] for row in inference("tile", ["unet-3d", "cdal-unet", "3d-ucaps"], this_machine, 1, "cpu")] == [
         "cdal-unet"
     ]
+
+
+def test_exported_graphs_are_measured_on_volumes_alone():
+    with pytest.raises(UserError, match=r"on a volume; cxr\.safetensors segments pictures"):
+        runtimes("cxr", 1)
 
 
 def test_systems_are_measured_on_a_task(this_machine: list, monkeypatch: pytest.MonkeyPatch):

@@ -176,8 +176,8 @@ class ProgramEngine(GraphEngine):
 _ENGINES: dict[str, Callable[[Path, Sampling], GraphEngine]] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": ProgramEngine}
 
 
-def _engine_for(suffix: str) -> Callable[[Path, Sampling], GraphEngine]:
-    """What computes such a graph: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
+def engine_for(suffix: str) -> Callable[[Path, Sampling], GraphEngine]:
+    """What computes graphs of this suffix: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
     return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
 
 
@@ -205,7 +205,7 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     """
     sampling, header = read_description(path)
     try:
-        return _engine_for(path.suffix)(path, sampling), header
+        return engine_for(path.suffix)(path, sampling), header
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error

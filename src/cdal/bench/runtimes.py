@@ -19,6 +19,7 @@ import torch
 from cdal.bench.timing import Row, interleaved
 from cdal.diffusion.cdal import CDAL, Draws
 from cdal.engine import TorchEngine
+from cdal.errors import UserError
 from cdal.export import Target, export
 from cdal.exported import (
     GRAPHS,
@@ -27,7 +28,7 @@ from cdal.exported import (
     OpenVinoEngine,
     ProgramEngine,
     Sampling,
-    load_exported,
+    engine_for,
     read_description,
 )
 from cdal.inference import draw_votes
@@ -48,10 +49,15 @@ def runtimes(model: str, rounds: int) -> list[Row]:
 
     `start to mask` is the time of the whole command `cdal predict` for one volume, the program's start included; none where that
     would take another runtime for the graph.
+
+    Raises:
+        UserError: there is no such model, or it is one of pictures.
     """
     path = find_model(model)
     segmenter, header = load_model(path)
     recipe = header.recipe
+    if recipe.data.spatial_dims != 3:
+        raise UserError(f"the exported graphs are measured on a volume; {path.name} segments pictures. Give --model hippocampus.")
     plain = replace(recipe, training=replace(recipe.training, precision="32"))
     assert isinstance(segmenter, CDAL)
     values = np.random.default_rng(0).normal(size=(header.image_channels, *recipe.data.size)).astype(np.float32)
@@ -71,7 +77,7 @@ def runtimes(model: str, rounds: int) -> list[Row]:
                 engine = kind(graph, read_description(graph)[0])
                 name = f"{graph.suffix} by {engine.name}"
                 engines[name], precision[name] = engine, engine.about()["precision"]
-                if type(load_exported(graph)[0]) is kind:
+                if engine_for(graph.suffix) is kind:  # what cdal predict takes
                     models[name] = str(graph)
         taken = interleaved({name: _call(engine, values, recipe, votes) for name, engine in engines.items()}, rounds)
         draws = segmenter.draw(torch.from_numpy(values[None]), votes, torch.Generator().manual_seed(0))
