@@ -59,7 +59,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     assert [one.name for one in finding.comparison.competitors] == ["cdal", "image network alone", "three votes"]
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
-    assert "cdal experiment tried --data DATA --out RUNS" in page
+    assert "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps\n" in page
     numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
     assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["uncertainty"]["cdal"])
     assert "auroc_spread" not in numbers["uncertainty"]["image network alone"]  # one vote has no spread

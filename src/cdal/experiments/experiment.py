@@ -115,8 +115,17 @@ def run_experiment(
     run_jobs(jobs, data, out / experiment.name, device, on_line)
     comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
     finding = findings(comparison)
-    write_page(finding, experiment.name, experiment.question, _protocol(experiment, jobs), find_device(device).type, out)
+    command, protocol = _command(experiment, arms), _protocol(experiment, jobs)
+    write_page(finding, experiment.name, experiment.question, command, protocol, find_device(device).type, out)
     return finding
+
+
+def _command(experiment: Experiment, arms: Sequence[str]) -> str:
+    """What makes the page again."""
+    folds, seeds = (",".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
+    words = ["cdal experiment", experiment.name, "--data DATA --out RUNS", f"--folds {folds}", f"--seeds {seeds}"]
+    words += [f"--budget {experiment.budget}"] if experiment.budget else []
+    return " ".join([*words, *([f'--arms "{",".join(arms)}"'] if arms else [])])
 
 
 def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:

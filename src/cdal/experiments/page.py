@@ -94,7 +94,7 @@ def uncertainty_table(finding: Finding) -> Rows:
     return rows
 
 
-def write_page(finding: Finding, name: str, question: str, protocol: str, device: str, out: Path) -> None:
+def write_page(finding: Finding, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
     """`NAME.md`, `NAME.json` and `NAME.csv`; the device is `cpu`, `cuda` or `mps`."""
     comparison, here = finding.comparison, about(device)
     rows, hours = table(comparison), _training_hours(comparison)
@@ -102,7 +102,7 @@ def write_page(finding: Finding, name: str, question: str, protocol: str, device
     parts = [
         f"# {name}",
         f"**Question.** {question}",
-        f"    cdal experiment {name} --data DATA --out RUNS",
+        f"    {command}",
         f"**Protocol.** {protocol} {here['processor']}, {here['threads']} threads, {device}, PyTorch {here['torch']}, cDAL "
         f"{__version__}; {hours:.1f} hours of training in all.",
         "## Accuracy",
@@ -117,7 +117,8 @@ def write_page(finding: Finding, name: str, question: str, protocol: str, device
     ]
     numbers = {
         "question": question,
-        "protocol": protocol,
+        "command": command,
+        "how": protocol,
         "machine": here,
         "version": __version__,
         "training_hours": hours,
