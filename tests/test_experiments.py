@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cdal.cli import main
+from cdal.crossval import Job
 from cdal.data.check import check_folder
 from cdal.errors import UserError
 from cdal.experiments import EXPERIMENTS, find_experiment
@@ -81,6 +82,20 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     assert again.described["cdal"][None]["dice"].mean == pytest.approx(np.mean(dice))
     with pytest.raises(UserError, match="has no 'recycling'"):
         experiment.jobs(data, tmp_path / "out", ["recycling"])
+
+
+def test_a_way_to_sample_that_fails_leaves_its_model_alone(tmp_path: Path):
+    scored = Job("cdal", 0, small_recipe(), tmp_path)
+    other = replace(scored, system="three votes", sampling=("--votes", "3"))
+    for job in (scored, other):
+        job.evaluation.mkdir()
+        (job.evaluation / "summary.json").touch()
+    assert scored.done
+    assert other.done
+    other.failure.touch()
+    assert scored.done
+    assert not other.done
+    assert other.result == f"three votes={tmp_path / 'evaluation-votes-3' / 'failed.json'}"
 
 
 def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]):

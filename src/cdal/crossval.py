@@ -72,12 +72,17 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it is scored already."""
-        return (self.evaluation / SUMMARY).is_file() and not (self.folder / FAILURE).is_file()
+        return (self.evaluation / SUMMARY).is_file() and not self.failure.is_file()
+
+    @property
+    def failure(self) -> Path:
+        """Where it is said why it failed. Other ways to sample a trained model fail by themselves."""
+        return (self.evaluation if self.sampling else self.folder) / FAILURE
 
     @property
     def result(self) -> str:
         """What `compare` takes: the name, and where the scores are or why there are none."""
-        return f"{self.system}={self.evaluation if self.done else self.folder / FAILURE}"
+        return f"{self.system}={self.evaluation if self.done else self.failure}"
 
 
 def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Sequence[str] = ()) -> dict[str, Recipe]:
@@ -231,7 +236,7 @@ def read_budget(budget: str | None) -> dict[str, Any]:
 
 def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) -> None:
     """Train, where that is not done, and evaluate; where one fails, say so in the job's folder."""
-    (job.folder / FAILURE).unlink(missing_ok=True)
+    job.failure.unlink(missing_ok=True)
     asked = job.folder / "asked.yaml"
     with replacing(asked) as temporary:
         temporary.write_text(to_yaml(job.recipe), encoding="utf-8")
@@ -246,7 +251,7 @@ def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) ->
         message = _process(words, lambda line: on_line(f"[{job.name}] {line}"))
         if message:
             failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
-            with replacing(job.folder / FAILURE) as temporary:
+            with replacing(job.failure) as temporary:
                 temporary.write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
             on_line(f"[{job.name}] failed in {stage}: {message}")
             return
