@@ -17,6 +17,7 @@ from cdal.errors import UserError
 from cdal.experiments import EXPERIMENTS, find_experiment
 from cdal.experiments.experiment import Arm, Experiment, run_experiment
 from cdal.recipe import to_dict, to_yaml
+from cdal.revision import revision
 from conftest import small_recipe
 
 
@@ -61,6 +62,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
     assert "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps\n" in page
+    assert f"cDAL {revision()};" in page
     numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
     assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["uncertainty"]["cdal"])
     assert "auroc_spread" not in numbers["uncertainty"]["image network alone"]  # one vote has no spread

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from scipy import ndimage, optimize
 
-from cdal.metrics import count, rank_correlation
+from cdal.metrics import rank_correlation
 from cdal.votes import spread
 
 
@@ -34,7 +34,7 @@ def distances(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray
 
     Two empty masks are at distance 0.
     """
-    return np.array([[1 - np.mean([count(a == k, b == k).iou for k in range(1, classes)]) for b in second] for a in first])
+    return 1 - np.mean([_iou(first == k, second == k) for k in range(1, classes)], axis=0)
 
 
 def generalised_energy_distance(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
@@ -61,6 +61,14 @@ def diversity_agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> 
     between two different members. A set of one has no distance.
     """
     return agreement(votes, raters, classes)["diversity_agreement"]
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of every mask of the first set with every one of the second, `[A, *S], [B, *S] -> [A, B]`; of two empty ones 1."""
+    a, b = (masks.reshape(len(masks), -1).astype(float) for masks in (first, second))
+    both = a @ b.T
+    either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
+    return np.divide(both, either, out=np.ones_like(both), where=either > 0)
 
 
 def _matched(iou: np.ndarray) -> float:

@@ -6,7 +6,6 @@ make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cdal.metrics import nan_mean, rank_correlation
+from cdal.metrics import nan_mean, nan_to_none, rank_correlation
 
 BINS = 15
 """Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
@@ -92,7 +91,7 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
     told |= {name: nan_mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")}
     told |= {f"dice_by_{name}": rank_correlation(found, dice) for name, found in values.items() if name.startswith("doubt")}
     return {
-        **{name: None if math.isnan(value) else value for name, value in told.items()},
+        **nan_to_none(told),
         "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
         "risk": {
             "coverage": COVERAGES.tolist(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from cdal.errors import UserError, some
 from cdal.evaluation import CASES, SUMMARY
-from cdal.metrics import bootstrap_interval, nan_mean
+from cdal.metrics import bootstrap_interval, nan_mean, nan_to_none, sample_sd
 from cdal.scores import SCORES
 from cdal.significance import holm, paired_t, permutation, wilcoxon
 
@@ -190,13 +189,13 @@ class Comparison:
         if competitor.failure:
             return {"failure": competitor.failure}
         plain = {
-            kind: {score: _plain(vars(found)) for score, found in scores.items()}
+            kind: {score: nan_to_none(vars(found)) for score, found in scores.items()}
             for kind, scores in self.described[competitor.name].items()
         }
         mean = plain.pop(None)
         against = self.against.get(competitor.name)
         numbers = {"classes": plain, "mean": mean, "cost": competitor.cost()}
-        return numbers | ({"against_reference": _plain(vars(against))} if against else {})
+        return numbers | ({"against_reference": nan_to_none(vars(against))} if against else {})
 
 
 def compare(
@@ -373,25 +372,10 @@ def _against(reference: Competitor, others: Sequence[Competitor], score: str) ->
 
 def _describe(competitor: Competitor, score: str, kind: str | None) -> Description:
     values = competitor.values(score, kind)
-    over_folds, over_seeds = (_sd(means) for means in (competitor.by_fold(score, kind), competitor.by_seed(score, kind)))
+    over_folds, over_seeds = (sample_sd(means) for means in (competitor.by_fold(score, kind), competitor.by_seed(score, kind)))
     return Description(nan_mean(values), bootstrap_interval(values), over_folds, over_seeds, int(np.isnan(values).sum()))
-
-
-def _sd(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN as none, which JSON knows; tuples as lists."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return {name: plain(value) for name, value in values.items()}

@@ -31,7 +31,7 @@ from cdal.data.reading import read_case, read_channels
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.files import replacing
-from cdal.metrics import bootstrap_interval, case_scores, nan_mean
+from cdal.metrics import bootstrap_interval, case_scores, nan_mean, nan_to_none
 from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
 from cdal.protocols import PROTOCOLS, Protocol
@@ -108,13 +108,14 @@ class Evaluation:
             summary["also"] = {scoring: means(scoring) for scoring in others}
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
-            summary["annotators"] = {name: _number(nan_mean(np.array([row[name] for row in self.annotators]))) for name in names}
-        return summary
+            summary["annotators"] = {name: nan_mean(np.array([row[name] for row in self.annotators])) for name in names}
+        plain: dict[str, Any] = nan_to_none(summary)
+        return plain
 
     def _means(self, name: str | None, scoring: str) -> dict[str, Any]:
-        scores: dict[str, Any] = {score: _number(nan_mean(self.values(score, name, scoring))) for score in SCORES}
-        intervals = {score: bootstrap_interval(self.values(score, name, scoring)) for score in SCORES}
-        return scores | {"interval": {score: [_number(end) for end in ends] for score, ends in intervals.items()}}
+        values = {score: self.values(score, name, scoring) for score in SCORES}
+        intervals = {score: bootstrap_interval(of_cases) for score, of_cases in values.items()}
+        return {**{score: nan_mean(of_cases) for score, of_cases in values.items()}, "interval": intervals}
 
 
 def evaluate(
@@ -345,7 +346,3 @@ def _write(evaluation: Evaluation, out: Path) -> None:
         certainty_figure(summary["uncertainty"]).savefig(temporary, dpi=120, format="png")
     with replacing(out / SUMMARY) as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -6,8 +6,11 @@ empty, they are 0. Surface distances need both; otherwise they are NaN, and mean
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,6 +126,20 @@ def nan_mean(values: np.ndarray) -> float:
     """The mean of what is there; NaN where nothing is."""
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")
+
+
+def sample_sd(values: np.ndarray) -> float:
+    """The standard deviation of a sample; NaN of fewer than two."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def nan_to_none(values: Any) -> Any:
+    """Numbers in dictionaries, lists and tuples as JSON knows them: NaN as none."""
+    if isinstance(values, Mapping):
+        return {name: nan_to_none(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [nan_to_none(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -38,6 +38,7 @@ from cdal.model_file import save_model
 from cdal.model_header import ModelHeader
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
+from cdal.revision import revision
 from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
@@ -153,6 +154,7 @@ class _Run:
             raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
         self.log = Log(out, self.state.step)
         self.first = self.state.step
+        self.revision = revision()
         self.spent = dict.fromkeys(("batch", "networks", "step"), 0.0)
         """Seconds: of making batches, of forward and backward passes, and of the steps as a whole."""
         self.maker = ThreadPoolExecutor(1)
@@ -189,6 +191,7 @@ class _Run:
             "peak_memory": peak_memory(),
             "device": str(self.fabric.device),
             "threads": torch.get_num_threads(),
+            "cdal": self.revision,
             "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
             "share_of_networks": round(self.spent["networks"] / max(1e-9, self.spent["step"]), 4),
             "share_of_batches": round(self.spent["batch"] / max(1e-9, self.spent["step"]), 4),

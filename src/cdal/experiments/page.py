@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from cdal import __version__
 from cdal.bench.machine import about
 from cdal.comparison import Comparison, Competitor
 from cdal.comparison_report import COSTS, Rows, markdown, remarks, table
 from cdal.evaluation import SUMMARY
 from cdal.files import replacing
+from cdal.metrics import nan_to_none, sample_sd
 
 MEASURES = {
     "ece": "ECE",
@@ -63,10 +63,10 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """Every number, for JSON; NaN becomes none."""
         uncertainty = {
-            variant: {measure: {"mean": mean, "sd": None if math.isnan(sd) else sd} for measure, (mean, sd) in found.items()}
+            variant: {measure: {"mean": mean, "sd": sd} for measure, (mean, sd) in found.items()}
             for variant, found in self.uncertainty.items()
         }
-        return {**self.comparison.to_dict(), "uncertainty": uncertainty}
+        return {**self.comparison.to_dict(), "uncertainty": nan_to_none(uncertainty)}
 
 
 def findings(comparison: Comparison) -> Finding:
@@ -81,7 +81,7 @@ def _uncertainty(competitor: Competitor) -> dict[str, tuple[float, float]]:
     for measure in MEASURES:
         values = [one[measure] for one in told if one.get(measure) is not None]
         if len(values) == len(told):
-            found[measure] = (float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)
+            found[measure] = (float(np.mean(values)), sample_sd(np.array(values)))
     return found
 
 
@@ -97,14 +97,17 @@ def uncertainty_table(finding: Finding) -> Rows:
 def write_page(finding: Finding, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
     """`NAME.md`, `NAME.json` and `NAME.csv`; the device is `cpu`, `cuda` or `mps`."""
     comparison, here = finding.comparison, about(device)
-    rows, hours = table(comparison), _training_hours(comparison)
+    trainings = _trainings(comparison)
+    hours = sum(training.get("seconds", 0.0) for training in trainings) / 3600
+    versions = sorted({training.get("cdal", "of unknown version") for training in trainings})
+    rows = table(comparison)
     annotators = f" {_ANNOTATORS}" if any("ged" in found for found in finding.uncertainty.values()) else ""
     parts = [
         f"# {name}",
         f"**Question.** {question}",
         f"    {command}",
         f"**Protocol.** {protocol} {here['processor']}, {here['threads']} threads, {device}, PyTorch {here['torch']}, cDAL "
-        f"{__version__}; {hours:.1f} hours of training in all.",
+        f"{', '.join(versions)}; {hours:.1f} hours of training in all.",
         "## Accuracy",
         markdown([row[:-COSTS] for row in rows]).rstrip(),
         "\n".join(f"- {note}" for note in remarks(comparison)),
@@ -120,7 +123,7 @@ def write_page(finding: Finding, name: str, question: str, command: str, protoco
         "command": command,
         "how": protocol,
         "machine": here,
-        "version": __version__,
+        "versions": versions,
         "training_hours": hours,
         **finding.to_dict(),
     }
@@ -130,11 +133,10 @@ def write_page(finding: Finding, name: str, question: str, command: str, protoco
             temporary.write_text(text, encoding="utf-8")
 
 
-def _training_hours(comparison: Comparison) -> float:
-    """Of all trainings, each counted once however often it was sampled."""
+def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
+    """What every training took, each told once however often it was sampled."""
     results = [result for competitor in comparison.finished for result in competitor.results]
-    seconds = {result.path.parent: (result.cost.get("training") or {}).get("seconds", 0.0) for result in results}
-    return sum(seconds.values()) / 3600
+    return list({result.path.parent: result.cost.get("training") or {} for result in results}.values())
 
 
 def _every_case(competitors: Sequence[Competitor]) -> str:
