@@ -176,6 +176,8 @@ def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):
         export(small, "onnx", tmp_path)
     with pytest.raises(UserError, match="fixed at the export"):
         cdal.load(small, timesteps=1)
+    with pytest.raises(UserError, match="runs on the cpu here; the device is 'cuda'"):
+        cdal.load(small, device="cuda")
     (tmp_path / "alone.onnx").write_bytes(small.read_bytes())
     with pytest.raises(UserError, match="Keep the two together"):
         cdal.load(tmp_path / "alone.onnx")

@@ -204,14 +204,14 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
         model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph that `export` wrote (`.onnx`, `.xml`,
             `.pt2`).
         timesteps: T of sampling instead of the recipe's; it must divide the T of training, 0 is the deterministic twin.
-        device: `auto`, `cpu`, `cuda` or `mps`.
+        device: `auto`, `cpu`, `cuda` or `mps`; a graph runs on the CPU.
 
     Raises:
-        UserError: there is no such model, or it is damaged.
+        UserError: there is no such model, it is damaged, or it cannot run there.
     """
     path = find_model(model)
     if path.suffix in GRAPHS.values():
-        return _load_exported(path, timesteps)
+        return _load_exported(path, timesteps, device)
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
     from cdal.devices import find_device  # an exported model is loaded without PyTorch
     from cdal.engine import TorchEngine
@@ -234,7 +234,9 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
     return override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
 
 
-def _load_exported(path: Path, timesteps: int | None) -> Predictor:
+def _load_exported(path: Path, timesteps: int | None, device: str) -> Predictor:
+    if device not in ("auto", "cpu"):
+        raise UserError(f"{path}: an exported graph runs on the cpu here; the device is {device!r}. Take the .safetensors file.")
     engine, header = load_exported(path)
     steps = header.recipe.segmenter.diffusion_steps
     if timesteps not in (None, steps):
