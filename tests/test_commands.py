@@ -398,7 +398,7 @@ def test_names_of_the_package_are_what_they_say_in_any_order():
         (["info", "unheard-of"], "no model unheard-of"),
         (["train", "phantoms", "--device", "tpu", "--data", "x", "--out", "y"], "no device 'tpu'"),
         (["predict", "m", "x", "--out", "y", "--votes", "0"], "votes must be 1 or more"),
-        (["predict", "m", "x", "--out", "y", "--training.steps", "3"], "can be given to train and crossval only"),
+        (["predict", "m", "x", "--out", "y", "--training.steps", "3"], "can be given to train, crossval, experiment only"),
     ],
 )
 def test_wrong_words_exit_with_2_and_say_why(

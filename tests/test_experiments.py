@@ -53,6 +53,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
         str(tmp_path / "small.yaml"),
         {"cdal": Arm(), "image network alone": Arm("cdal-unet")},
         samplings={"three votes": ("--votes", "3")},
+        fields=("--segmenter.votes=4",),
         seeds=(0,),
         budget="2steps",
     )
@@ -61,7 +62,8 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     assert [one.name for one in finding.comparison.competitors] == ["cdal", "image network alone", "three votes"]
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
-    assert "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps\n" in page
+    command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps --segmenter.votes=4"
+    assert f"{command}\n" in page
     assert f"cDAL {revision()};" in page
     numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
     assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["uncertainty"]["cdal"])
@@ -105,6 +107,8 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
     assert "ingredients-hippocampus" in capsys.readouterr().out
     assert main(["experiment", "ingredient-hippocampus", "--data", "x", "--out", "y"]) == 2
     assert "Did you mean ingredients-hippocampus?" in capsys.readouterr().err
+    assert main(["experiment", "ingredients-hippocampus", "--data", "x", "--out", "y", "--data.foldz", "3"]) == 2
+    assert "data.folds" in capsys.readouterr().err
     assert main(["experiment", "ingredients-hippocampus"]) == 2
     assert "--data and --out" in capsys.readouterr().err
 
@@ -114,6 +118,7 @@ def test_phantoms_are_drawn_for_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.strip() == str(tmp_path / "p")
     folder = check_folder(tmp_path / "p").folder
     assert [len(case.labels) for case in folder.cases] == [6] * 8
-    recipe = find_experiment("ingredients-phantoms").recipes()["no diffusion"]
-    assert recipe.segmenter.votes == 16
+    recipes = find_experiment("ingredients-phantoms").recipes()
+    assert recipes["no recycling"].segmenter.votes == 16
+    assert recipes["no diffusion"].segmenter.votes == 1
     assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "0"]) == 2

@@ -122,6 +122,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.add_argument("--budget", type=str | None, help="of every training: 5min, 2h or 500steps; the experiment's if not given")
     verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    verb.epilog = _FIELDS
 
     verb = _verb(subcommands, "export", about)
     verb.add_argument("model", type=str, help="a .safetensors file, a run folder, or a shipped model's name")

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, fields = split_fields(words)
     options = make_parser(_VERBS).parse_args(words)
     if fields and options.verb not in _TAKE_FIELDS:
-        print(f"cdal: recipe fields ({fields[0]}) can be given to {' and '.join(_TAKE_FIELDS)} only.", file=sys.stderr)
+        print(f"cdal: recipe fields ({fields[0]}) can be given to {', '.join(_TAKE_FIELDS)} only.", file=sys.stderr)
         return BAD_INPUT
     for noisy in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cdal {options.verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        again = " The same command goes on from there." if options.verb in (*_TAKE_FIELDS, "experiment") else ""
+        again = " The same command goes on from there." if options.verb in _TAKE_FIELDS else ""
         print(f"cdal {options.verb}: stopped.{again}", file=sys.stderr)
         return INTERRUPTED
 
@@ -274,7 +274,7 @@ def crossval(options: Namespace, fields: Sequence[str]) -> int:
     return _show_comparison(comparison, options.json, comparison.to_dict())
 
 
-def experiment(options: Namespace) -> int:
+def experiment(options: Namespace, fields: Sequence[str]) -> int:
     """Run a shipped experiment, whatever of it is missing, and write its page."""
     from cdal.console import show_values
     from cdal.experiments import EXPERIMENTS, find_experiment
@@ -289,7 +289,8 @@ def experiment(options: Namespace) -> int:
         raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
     numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
     changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
-    chosen = replace(chosen, **changes, budget=options.budget or chosen.budget)
+    chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields=(*chosen.fields, *fields))
+    chosen.recipes()  # refuses unknown fields before the data are read
     finding = run_experiment(
         chosen,
         _checked(options.data),
@@ -391,7 +392,7 @@ _VERBS: dict[str, Any] = {
     "bench": bench,
     "info": info,
 }
-_TAKE_FIELDS = ("train", "crossval")
+_TAKE_FIELDS = ("train", "crossval", "experiment")
 
 
 if __name__ == "__main__":

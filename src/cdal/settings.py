@@ -52,6 +52,8 @@ class DataSettings:
         shift: largest random displacement in voxels (training).
         intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
         stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures with `range`).
+        collimation: share of the patches that are black beyond a random field that holds their foreground, as many X-rays are
+            (training; for images that are seen whole).
         foreground: share of the patches that are centred on a voxel of a class (training).
     """
 
@@ -77,6 +79,7 @@ class DataSettings:
     shift: float = 3.0
     intensity: float = 1.0
     stain: float = 0.0
+    collimation: float = 0.0
     foreground: float = 0.0
 
 
@@ -204,7 +207,8 @@ def check_data(data: DataSettings) -> None:
     need(data, "data.protocols", lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS), known)
     need(data, "data.overlap", lambda share: 0 <= share < 1, "at least 0 and below 1")
     need(data, "data.whole", lambda times: times >= 1, "1 or more")
-    need(data, "data.foreground", lambda share: 0 <= share <= 1, "between 0 and 1")
+    for name in ("foreground", "collimation"):
+        need(data, f"data.{name}", lambda share: 0 <= share <= 1, "between 0 and 1")
     colour = data.intensities == "range" and data.channels in (3, None)
     need(
         data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels"

@@ -1,4 +1,4 @@
-"""Random changes of a training patch, all drawn from one generator: place, rotation, size, mirror image, stain, intensity."""
+"""Random changes of a training patch, all drawn from one generator: place, rotation, size, mirror image, field, colours."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ def augment(
     seen = [image[move.with_channels] for image, move in zip(images, moves, strict=True)]
     blocks = torch.stack([_padded(block, shape, "replicate") for block in seen])
     moved = F.grid_sample(blocks, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    changed = [
-        _recolour(_restain(image, settings.stain, rng), settings.intensity, rng) for image, rng in zip(moved, rngs, strict=True)
-    ]
     classes = [_padded(label[move.block][None], shape, "constant") for label, move in zip(labels, moves, strict=True)]
-    return torch.stack(changed), _move_classes(torch.stack(classes), grid)
+    chosen = _move_classes(torch.stack(classes), grid)
+    changed = [
+        _recolour(_restain(_collimate(image, label, settings, rng), settings.stain, rng), settings.intensity, rng)
+        for image, label, rng in zip(moved, chosen, rngs, strict=True)
+    ]
+    return torch.stack(changed), chosen
 
 
 class _Move(NamedTuple):
@@ -139,6 +141,24 @@ def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list
         near = [v + _uniform(-0.25, 0.25, rng) * size for v, size in zip(voxel, settings.size, strict=True)]
         away = [min(max(n - (s - 1) / 2, -room), room) for n, s, room in zip(near, label.shape, rooms, strict=True)]
     return [(s - 1) / 2 + a for s, a in zip(label.shape, away, strict=True)]
+
+
+def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> Tensor:
+    """Black beyond a field that holds the foreground; then scaled as images are, to which borders belong."""
+    if settings.collimation == 0 or _uniform(0, 1, rng) >= settings.collimation:
+        return image
+    axes = tuple(range(1, image.dim()))
+    places = label.nonzero()
+    field = []
+    for axis, size in enumerate(label.shape):
+        first, last = (int(places[:, axis].min()), int(places[:, axis].max())) if len(places) else (size // 2, size // 2)
+        field.append(slice(int(_uniform(0, first, rng)), math.ceil(_uniform(last + 1, size, rng))))
+    seen = image.amin(dim=axes, keepdim=True).expand_as(image).clone()
+    seen[(slice(None), *field)] = image[(slice(None), *field)]
+    if settings.intensities == "range":
+        return seen
+    sd, mean = torch.std_mean(seen, dim=axes, keepdim=True)
+    return (seen - mean) / sd.clamp_min(1e-6)
 
 
 def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:

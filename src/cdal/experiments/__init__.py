@@ -9,13 +9,16 @@ from cdal.experiments.experiment import Experiment
 from cdal.experiments.ingredients import ingredients
 from cdal.experiments.systems import systems
 
+_SMALLER = ("--data.size=[128,128]", "--data.shift=8")
+"""Pictures at half the resolution and windows of half the side, so that two cores train many variants with several seeds."""
+
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         ingredients("phantoms", 250, "--segmenter.votes=16"),
-        ingredients("hippocampus", 600),
-        ingredients("monuseg", 600),
-        ingredients("cxr", 600),
+        ingredients("hippocampus", 300),
+        ingredients("monuseg", 600, "--data.resize=[512,512]", *_SMALLER, large=True),
+        ingredients("cxr", 400, "--data.resize=[128,128]", *_SMALLER, large=True),
         systems("hippocampus", "2h"),
         systems("monuseg", "2h"),
         systems("cxr", "2h"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from cdal.data.check import Check
 from cdal.devices import find_device
 from cdal.errors import UserError
 from cdal.experiments.page import Finding, findings, write_page
-from cdal.recipe import Recipe
+from cdal.recipe import Recipe, override
 from cdal.recipes import find_recipe
 
 
@@ -38,7 +39,7 @@ class Experiment:
         question: one or two sentences.
         recipe: name of the one that the variants change.
         arms: the variants by name; the first is the one that the others are held against.
-        fields: of the recipe, changed for every variant.
+        fields: of the recipe, changed before it is varied.
         samplings: further ways to sample the first variant's trained models, by name, as words for `cdal evaluate`.
         folds: of the recipe's partition.
         seeds: of the trainings.
@@ -56,11 +57,13 @@ class Experiment:
     budget: str | None = None
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipe of every variant."""
-        base = find_recipe(self.recipe)
-        return {
-            name: systems_of(base, [arm.segmenter], (*self.fields, *arm.fields))[arm.segmenter] for name, arm in self.arms.items()
-        }
+        """The recipe of every variant.
+
+        Raises:
+            UserError: a field is not known.
+        """
+        base = override(find_recipe(self.recipe), self.fields)
+        return {name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter] for name, arm in self.arms.items()}
 
     def jobs(self, data: Check, out: Path, arms: Sequence[str] = ()) -> list[Job]:
         """What there is to train and to score.
@@ -125,6 +128,7 @@ def _command(experiment: Experiment, arms: Sequence[str]) -> str:
     folds, seeds = (",".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
     words = ["cdal experiment", experiment.name, "--data DATA --out RUNS", f"--folds {folds}", f"--seeds {seeds}"]
     words += [f"--budget {experiment.budget}"] if experiment.budget else []
+    words += [shlex.quote(field) for field in experiment.fields]
     return " ".join([*words, *([f'--arms "{",".join(arms)}"'] if arms else [])])
 
 

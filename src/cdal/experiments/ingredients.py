@@ -7,16 +7,19 @@ from cdal.experiments.experiment import Arm, Experiment
 _NO_ENERGY = ("--segmenter.energy=0", "--segmenter.training_votes=1")
 _NO_ADVERSARY = ("--segmenter.adversarial=0",)
 _NO_RECYCLING = ("--segmenter.recycling=0",)
+_SIXTEENTH = ("--segmenter.attention_downsample=16", "--segmenter.discriminator_channels=[32,64,64]")
+"""The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
 _SQUARED_ALONE = ("--segmenter.dice=0", "--segmenter.cross_entropy=0")
 
 
-def ingredients(recipe: str, steps: int, *fields: str) -> Experiment:
+def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> Experiment:
     """Each ingredient left out or replaced by a control, and other ways to sample the same weights.
 
     Args:
         recipe: name of the one that is varied.
         steps: of every training.
-        fields: of the recipe, changed for every variant.
+        fields: of the recipe, changed before it is varied.
+        large: whether a sixteenth of the images' resolution still tells a map.
     """
     arms = {
         "cdal": Arm(),
@@ -26,7 +29,8 @@ def ingredients(recipe: str, steps: int, *fields: str) -> Experiment:
         "constant attention": Arm(fields=("--segmenter.attention=constant",)),
         "shuffled attention": Arm(fields=("--segmenter.attention=shuffled",)),
         "raw attention": Arm(fields=("--segmenter.attention=raw",)),
-        **_scales(recipe),
+        "attention at a quarter": Arm(fields=("--segmenter.attention_downsample=4",)),
+        **({"attention at a sixteenth": Arm(fields=_SIXTEENTH)} if large else {}),
         "no adversarial term": Arm(fields=_NO_ADVERSARY),
         "no adversarial term nor attention": Arm(fields=(*_NO_ADVERSARY, "--segmenter.attention=none")),
         "no energy score": Arm(fields=_NO_ENERGY),
@@ -61,14 +65,3 @@ def ingredients(recipe: str, steps: int, *fields: str) -> Experiment:
 
 def _sampled(timesteps: int, votes: int) -> tuple[str, ...]:
     return ("--timesteps", f"{timesteps}", "--votes", f"{votes}")
-
-
-def _scales(recipe: str) -> dict[str, Arm]:
-    """The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
-    deeper = "--segmenter.discriminator_channels=[32, 64, 64]"
-    if recipe in ("monuseg", "cxr"):  # 256 x 256, as in the paper's table
-        return {
-            "attention 64 x 64": Arm(fields=("--segmenter.attention_downsample=4",)),
-            "attention 16 x 16": Arm(fields=("--segmenter.attention_downsample=16", deeper)),
-        }
-    return {"attention at a quarter": Arm(fields=("--segmenter.attention_downsample=4",))}
