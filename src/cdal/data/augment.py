@@ -149,12 +149,12 @@ def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.
         return image
     axes = tuple(range(1, image.dim()))
     places = label.nonzero()
-    field = []
+    field = [slice(None)]
     for axis, size in enumerate(label.shape):
         first, last = (int(places[:, axis].min()), int(places[:, axis].max())) if len(places) else (size // 2, size // 2)
         field.append(slice(int(_uniform(0, first, rng)), math.ceil(_uniform(last + 1, size, rng))))
     seen = image.amin(dim=axes, keepdim=True).expand_as(image).clone()
-    seen[(slice(None), *field)] = image[(slice(None), *field)]
+    seen[tuple(field)] = image[tuple(field)]
     if settings.intensities == "range":
         return seen
     sd, mean = torch.std_mean(seen, dim=axes, keepdim=True)
