@@ -21,10 +21,12 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cdal.checkpoint import load_checkpoint
+from cdal.cli import main
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
+from cdal.evaluation import evaluate
 from cdal.files import sole_writer
 from cdal.model_file import load_model, save_model
 from cdal.model_header import ModelHeader, find_model, read_header
@@ -73,6 +75,24 @@ def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms
     assert header.data["validation"] == names[1::4]
     assert sorted(header.data["train"] + header.data["validation"]) == sorted(set(names) - set(names[0::4]))
     assert header.classes == ("background", "lesion")
+
+
+def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_are_kept(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    recipe = small_recipe(steps=3, validate_every=1)
+    recipe = replace(recipe, data=replace(recipe.data, validation=False))
+    out = tmp_path / "run"
+    header = read_header(train(recipe, phantoms, out, "cpu"))
+    names = [case.name for case in open_folder(phantoms).cases]
+    assert (header.step, header.scores, header.data["validation"]) == (3, {}, [])
+    assert sorted(header.data["train"]) == sorted(set(names) - set(names[0::4]))
+    assert not any("validation" in row for row in read_log(out))
+    assert evaluate(out, phantoms).summary()["cases"] == len(names[0::4])
+    with pytest.raises(UserError, match="trained on its validation cases too"):
+        evaluate(out, phantoms, split="validation")
+    assert main(["info", str(out)]) == 0
+    assert "validation: false" in capsys.readouterr().out
 
 
 def test_progress_is_told_after_each_step(phantoms: Path, tmp_path: Path):
@@ -239,6 +259,7 @@ from pathlib import Path
 from cdal.checkpoint import Checkpoint, save_checkpoint
 from cdal.data.phantoms import write_phantoms
 from cdal.errors import UserError
+from cdal.evaluation import evaluate
 from cdal.files import sole_writer
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 big = torch.nn.Linear(100, 100)

@@ -253,6 +253,8 @@ def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> 
     data, parts = predictor.header.recipe.data, predictor.header.data
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
+    elif split == "validation" and not data.validation:
+        raise UserError("the model was trained on its validation cases too (data.validation is false). Take --split test.")
     elif fold == data.fold and split in parts:  # the model knows which cases its own parts are
         cases = [case for case in folder.cases if case.name in set(parts[split])]
         if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):

@@ -15,7 +15,7 @@ from cdal.files import replacing
 from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
 
 MODEL = "model.safetensors"
-"""The model file of a run: the weights that were best on the validation cases."""
+"""The model file of a run."""
 
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"

@@ -41,6 +41,8 @@ class DataSettings:
         folds: parts of the data. If interleaved or stratified, part k is for the test and part k + 1 for validation; otherwise the
             cases that are not for the test are parted so, and one part is for validation unless the partition says which.
         fold: k.
+        validation: false trains on the validation cases too and keeps the weights of the last step, as nothing is left to choose
+            others: for a last training, of a length and with settings that an earlier one with validation has found.
         patient: regular expression that finds the patient in a case's name; cases of one patient stay in one part (stratified).
         overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
         whole: an image up to this many times `size` along each axis is segmented in one piece.
@@ -68,6 +70,7 @@ class DataSettings:
     partition: str = "interleaved"
     folds: int = 4
     fold: int = 0
+    validation: bool = True
     patient: str | None = None
     overlap: float = 0.5
     whole: float = 2.0

@@ -63,7 +63,7 @@ def train(
         on_loading: called after each case is read, with the number of all cases.
 
     Returns:
-        The model file: the weights that were best on the validation cases.
+        The model file: the weights that were best on the validation cases; the last ones where there are no such cases.
 
     Raises:
         UserError: the data, the folder, or the device cannot be used; a loss was not finite.
@@ -173,8 +173,10 @@ class _Run:
             loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
             self.log.add(state.step, terms)
             last = self._fraction() >= 1
-            if last or state.step % self.settings.validate_every == 0:
+            if self.validation and (last or state.step % self.settings.validate_every == 0):
                 self._validate()
+            elif last:
+                self._keep_weights()
             if last or state.step % self.settings.checkpoint_every == 0:
                 self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
@@ -282,9 +284,13 @@ class _Run:
         self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
         if mean > state.best:
             state.best = mean
-            weights = self.average.module.state_dict()
-            header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
-            save_model(self.out / MODEL, weights, header)
+            self._keep_weights()
+
+    def _keep_weights(self) -> None:
+        """The averaged weights become the model file."""
+        state = self.state
+        header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
+        save_model(self.out / MODEL, self.average.module.state_dict(), header)
 
     def _averaged(self) -> Segmenter:
         """A segmenter with the averaged weights, in evaluation mode."""

@@ -50,7 +50,7 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
 
     Args:
         folder: the cases.
-        settings: `partition`, `folds`, `fold` and `patient`.
+        settings: `partition`, `folds`, `fold`, `validation` and `patient`.
 
     Raises:
         UserError: there are too few cases, or the folder does not hold the partition.
@@ -75,7 +75,7 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
             "folds need at least as many (and as many patients)."
         )
     need_apart(folder, split.names(), settings.patient)
-    return split
+    return split if settings.validation else Split((*split.train, *split.validation), (), split.test)
 
 
 def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None) -> dict[str, str]:
