@@ -13,7 +13,7 @@ from matplotlib import image as pictures
 
 from cdal.cli import main
 from cdal.comparison import compare
-from cdal.comparison_report import remarks, table, write_comparison
+from cdal.comparison_report import remarks, table, uncertainty_table, write_comparison
 from cdal.errors import UserError
 from cdal.scores import SCORES
 from cdal.significance import holm, paired_t, permutation, wilcoxon
@@ -23,7 +23,13 @@ CLASSES = ("front", "back")
 
 
 def evaluation(
-    folder: Path, name: str, dice: np.ndarray, fold: int | None = 0, cases: tuple[str, ...] = CASES, **protocol: Any
+    folder: Path,
+    name: str,
+    dice: np.ndarray,
+    fold: int | None = 0,
+    cases: tuple[str, ...] = CASES,
+    more: dict[str, Any] | None = None,
+    **protocol: Any,
 ) -> Path:
     """An evaluation on disk; `dice` is `[cases, classes]`."""
     folder.mkdir(parents=True)
@@ -40,7 +46,7 @@ def evaluation(
     said |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
     training = {"seconds": 120.0, "steps": 50, "peak_memory": 1.5}
     cost = {"parameters": 2_000_000, "gigaflops": 3.5, "training": training}
-    summary = {"protocol": said | protocol, "seconds_per_case": 0.25, "cost": cost}
+    summary = {"protocol": said | protocol, "seconds_per_case": 0.25, "cost": cost, **(more or {})}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -136,6 +142,29 @@ def test_what_cannot_be_compared_exits_with_2(
     (damaged / "summary.json").write_text("{}")
     assert main(["compare", *[word.format(one=one, damaged=damaged) for word in words]]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_uncertainty_stands_beside_the_scores(tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]):
+    for name, folds in {
+        "one": [{"ece": 0.1, "auroc_spread": 0.9}, {"ece": 0.2, "auroc_spread": 0.7}],
+        "two": [{"ece": 0.3}] * 2,
+    }.items():
+        for fold, uncertainty in enumerate(folds):
+            cases = tuple(f"{case}{fold}" for case in CASES)
+            told = {"uncertainty": {**uncertainty, "nll": None, "reliability": {"voxels": []}}, "annotators": {"ged": 0.5}}
+            evaluation(tmp_path / f"{name}-{fold}", name, dice, fold, cases, more=told)
+    comparison = compare(sorted(tmp_path.iterdir()))
+    one, two = (comparison.to_dict()["systems"][name]["uncertainty"] for name in ("one", "two"))
+    assert one["auroc_spread"] == {"mean": pytest.approx(0.8), "sd": pytest.approx(np.std([0.7, 0.9], ddof=1))}
+    assert set(two) == {"ece", "ged"}
+    heads, *rows = uncertainty_table(comparison)
+    assert heads == ["system", "ECE", "AUROC of errors, spread", "GED"]
+    assert rows == [["one", "0.15 ± 0.07", "0.8 ± 0.1", "0.5 ± 0"], ["two", "0.3 ± 0", "", "0.5 ± 0"]]
+    write_comparison(comparison, tmp_path / "out")
+    for name in ("comparison.md", "comparison.html"):
+        assert "AUROC of errors" in (tmp_path / "out" / name).read_text()
+    assert main(["compare", *(str(tmp_path / f"{name}-{fold}") for name in ("one", "two") for fold in (0, 1))]) == 0
+    assert "AUROC of errors" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray):

@@ -58,16 +58,16 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
         budget="2steps",
     )
     data, said = check_folder(phantoms), []
-    finding = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
-    assert [one.name for one in finding.comparison.competitors] == ["cdal", "image network alone", "three votes"]
+    comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
+    assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "three votes"]
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
     command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps --segmenter.votes=4"
     assert f"{command}\n" in page
     assert f"cDAL {revision()};" in page
     numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
-    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["uncertainty"]["cdal"])
-    assert "auroc_spread" not in numbers["uncertainty"]["image network alone"]  # one vote has no spread
+    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["systems"]["cdal"]["uncertainty"])
+    assert "auroc_spread" not in numbers["systems"]["image network alone"]["uncertainty"]  # one vote has no spread
     with (tmp_path / "out" / "tried.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len({row["case"] for row in rows}) * 3
@@ -77,7 +77,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     # With another seed, only that is run; ways to sample can be left out, and unknown variants are refused.
     said.clear()
     more = replace(experiment, seeds=(0, 1))
-    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", said.append).comparison
+    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", said.append)
     assert sum("done already" in line for line in said) == 2
     assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
     means = [again.finished[0].results[seed].scores for seed in (0, 1)]

@@ -253,7 +253,7 @@ def compare(options: Namespace) -> int:
     comparison = compare(options.results, options.reference, options.score, scoring=options.scoring)
     if options.out is not None:
         write_comparison(comparison, Path(options.out))
-    return _show_comparison(comparison, options.json, comparison.to_dict())
+    return _show_comparison(comparison, options.json)
 
 
 def crossval(options: Namespace, fields: Sequence[str]) -> int:
@@ -271,7 +271,7 @@ def crossval(options: Namespace, fields: Sequence[str]) -> int:
         options.device,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    return _show_comparison(comparison, options.json, comparison.to_dict())
+    return _show_comparison(comparison, options.json)
 
 
 def experiment(options: Namespace, fields: Sequence[str]) -> int:
@@ -279,7 +279,6 @@ def experiment(options: Namespace, fields: Sequence[str]) -> int:
     from cdal.console import show_values
     from cdal.experiments import EXPERIMENTS, find_experiment
     from cdal.experiments.experiment import run_experiment
-    from cdal.experiments.page import uncertainty_table
 
     if options.name is None:
         show_values({name: one.question for name, one in EXPERIMENTS.items()})
@@ -291,7 +290,7 @@ def experiment(options: Namespace, fields: Sequence[str]) -> int:
     changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
     chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields=(*chosen.fields, *fields))
     chosen.recipes()  # refuses unknown fields before the data are read
-    finding = run_experiment(
+    comparison = run_experiment(
         chosen,
         _checked(options.data),
         options.out,
@@ -299,21 +298,20 @@ def experiment(options: Namespace, fields: Sequence[str]) -> int:
         options.device,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    return _show_comparison(finding.comparison, options.json, finding.to_dict(), [uncertainty_table(finding)])
+    return _show_comparison(comparison, options.json)
 
 
-def _show_comparison(
-    comparison: Comparison, as_json: bool, numbers: Mapping[str, Any], more: Sequence[Sequence[Sequence[str]]] = ()
-) -> int:
-    """Scores, further tables, costs; or the numbers as JSON. Returns the exit code."""
-    from cdal.comparison_report import COSTS, remarks, table
+def _show_comparison(comparison: Comparison, as_json: bool) -> int:
+    """Scores, uncertainty, costs; or the numbers as JSON. Returns the exit code."""
+    from cdal.comparison_report import COSTS, remarks, table, uncertainty_table
     from cdal.console import show_tables
 
     if as_json:
-        print(json.dumps(numbers))
+        print(json.dumps(comparison.to_dict()))
     else:
-        rows = table(comparison)
-        show_tables([[row[:-COSTS] for row in rows], *more, [row[:1] + row[-COSTS:] for row in rows]], remarks(comparison))
+        rows, sure = table(comparison), uncertainty_table(comparison)
+        scores, costs = [row[:-COSTS] for row in rows], [row[:1] + row[-COSTS:] for row in rows]
+        show_tables([part for part in (scores, sure, costs) if part], remarks(comparison))
     return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART
 
 

@@ -36,6 +36,7 @@ class Result:
         cost: see `Evaluation.cost`.
         classes: names without the background.
         scores: `{case: {score: [classes]}}`.
+        uncertainty: by measure (`cdal.calibration.summary_of`, `cdal.agreement`), means over the cases.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Result:
     cost: Mapping[str, Any]
     classes: tuple[str, ...]
     scores: Mapping[str, Mapping[str, np.ndarray]]
+    uncertainty: Mapping[str, float]
 
     @property
     def fold(self) -> int | None:
@@ -96,6 +98,13 @@ class Competitor:
     def _by(self, keys: Sequence[int | None], score: str, kind: str | None) -> np.ndarray:
         means = [nan_mean(_values(result, score, kind)) for result in self.results]
         return np.array([np.mean([mean for mean, of in zip(means, keys, strict=True) if of == key]) for key in dict.fromkeys(keys)])
+
+    def uncertainty(self) -> dict[str, tuple[float, float]]:
+        """By measure, the mean over the trainings and their standard deviation; measures that one of them lacks are left out."""
+        told = [result.uncertainty for result in self.results]
+        shared = [measure for measure in told[0] if all(measure in one for one in told)]
+        values = {measure: np.array([one[measure] for one in told]) for measure in shared}
+        return {measure: (float(of_trainings.mean()), sample_sd(of_trainings)) for measure, of_trainings in values.items()}
 
     def cost(self) -> dict[str, float | None]:
         """Parameters, gigaflops, seconds an image, minutes and steps of training, and GiB: medians over folds, none if unknown."""
@@ -194,7 +203,8 @@ class Comparison:
         }
         mean = plain.pop(None)
         against = self.against.get(competitor.name)
-        numbers = {"classes": plain, "mean": mean, "cost": competitor.cost()}
+        uncertainty = {measure: {"mean": value, "sd": sd} for measure, (value, sd) in competitor.uncertainty().items()}
+        numbers = {"classes": plain, "mean": mean, "uncertainty": nan_to_none(uncertainty), "cost": competitor.cost()}
         return numbers | ({"against_reference": nan_to_none(vars(against))} if against else {})
 
 
@@ -266,7 +276,10 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         if not scores:
             raise ValueError("no case")
         cost = summary.get("cost") or {}
-        return Result(folder, name or protocol["segmenter"], protocol, summary["seconds_per_case"], cost, classes, scores)
+        told = {**summary.get("uncertainty", {}), **summary.get("annotators", {})}
+        uncertainty = {measure: value for measure, value in told.items() if isinstance(value, float)}
+        seconds = summary["seconds_per_case"]
+        return Result(folder, name or protocol["segmenter"], protocol, seconds, cost, classes, scores, uncertainty)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES}, of cdal evaluate --out.") from error
 

@@ -22,6 +22,33 @@ _COLUMNS_OF_SLOPES = 4
 COSTS = 6
 """The last columns of the table."""
 
+MEASURES = {
+    "ece": "ECE",
+    "nll": "NLL",
+    "brier": "Brier",
+    "aurc": "AURC, entropy",
+    "aurc_spread": "AURC, spread",
+    "auroc": "AUROC of errors, entropy",
+    "auroc_spread": "AUROC of errors, spread",
+    "dice_by_doubt": "Dice by entropy",
+    "dice_by_doubt_spread": "Dice by spread",
+    "ged": "GED",
+    "matched_iou": "matched IoU",
+    "diversity_agreement": "diversity agreement",
+    "rank_correlation": "rank correlation with disagreement",
+}
+"""Measures of uncertainty and how they are headed, in their order."""
+
+_ABOUT = (
+    "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly segmented voxels) are taken in a box "
+    "around the true foreground; lower is better for all but AUROC. Uncertainty is the entropy of the mean probability, or the "
+    "spread of the votes. 'Dice by': Spearman's correlation, over cases, of the Dice with the summed uncertainty for each voxel of "
+    "the mask; -1 is perfect."
+)
+_ANNOTATORS = (
+    "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) compare the votes with all annotators."
+)
+
 Rows = list[list[str]]
 """Cells of a table, the heads first."""
 
@@ -33,8 +60,10 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         The files.
     """
     rows, notes = table(comparison), remarks(comparison)
+    sure, meant = uncertainty_table(comparison), uncertainty_remark(comparison)
+    parts = [(rows, notes), *([(sure, [meant])] if sure else [])]
     texts = {
-        "comparison.md": markdown(rows) + "\n" + "\n".join(f"- {note}" for note in notes) + "\n",
+        "comparison.md": "\n".join(markdown(part) + "\n" + "".join(f"- {note}\n" for note in said) for part, said in parts),
         "comparison.csv": numbers(comparison),
         "comparison.tex": latex(rows, notes),
         "comparison.json": json.dumps(comparison.to_dict(), indent=1) + "\n",
@@ -53,6 +82,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         written.append(out / name)
     sections = [
         Section("Scores and costs", " ".join(notes), rows),
+        *([Section("Uncertainty", meant, sure)] if sure else []),
         Section("Every case", "", (), [embed(figure) for figure in pictures.values()]),
     ]
     return [*written, write_report(out / "comparison.html", f"{SCORES[comparison.score]}, {len(rows) - 1} systems", sections)]
@@ -69,6 +99,23 @@ def table(comparison: Comparison) -> Rows:
     heads += ["parameters (M)", "GFLOP", "s an image", "training (min)", "steps", "memory (GiB)"]
     rows = [_row(comparison, competitor) for competitor in comparison.competitors]
     return [heads, *[row + [""] * (len(heads) - len(row)) for row in rows]]
+
+
+def uncertainty_table(comparison: Comparison) -> Rows:
+    """A row for each system that did not fail, without measures that no system has; nothing if they have none at all."""
+    by_name = {competitor.name: competitor.uncertainty() for competitor in comparison.finished}
+    shown = [measure for measure in MEASURES if any(measure in found for found in by_name.values())]
+    rows = [["system", *[MEASURES[measure] for measure in shown]]]
+    for name, found in by_name.items():
+        rows.append([name, *[_measured(*found[measure]) if measure in found else "" for measure in shown]])
+    return rows if shown else []
+
+
+def uncertainty_remark(comparison: Comparison) -> str:
+    """What the numbers of `uncertainty_table` are."""
+    spread = "After ±: standard deviation over trainings. " if len(comparison.finished[0].results) > 1 else ""
+    annotators = f" {_ANNOTATORS}" if any("ged" in competitor.uncertainty() for competitor in comparison.finished) else ""
+    return f"{spread}{_ABOUT}{annotators}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -228,6 +275,10 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
         "peak_memory_gib": lambda memory: f"{memory:.1f}",
     }
     return cells + ["" if value is None else shown[name](value) for name, value in competitor.cost().items()]
+
+
+def _measured(mean: float, sd: float) -> str:
+    return f"{mean:.3g}" if math.isnan(sd) else f"{mean:.3g} ± {sd:.1g}"
 
 
 def _interval(ends: tuple[float, float], scale: float, how: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cdal.comparison import compare
+from cdal.comparison import Comparison, compare
 from cdal.crossval import Job, plan, run_jobs, systems_of
 from cdal.data.check import Check
 from cdal.devices import find_device
 from cdal.errors import UserError
-from cdal.experiments.page import Finding, findings, write_page
+from cdal.experiments.page import write_page
 from cdal.recipe import Recipe, override
 from cdal.recipes import find_recipe
 
@@ -98,7 +98,7 @@ def run_experiment(
     arms: Sequence[str] = (),
     device: str = "auto",
     on_line: Callable[[str], object] = lambda _: None,
-) -> Finding:
+) -> Comparison:
     """Train and score what is missing, and write the page; what is there from an earlier call is kept.
 
     Args:
@@ -117,10 +117,9 @@ def run_experiment(
     jobs = experiment.jobs(data, out / experiment.name, arms)
     run_jobs(jobs, data, out / experiment.name, device, on_line)
     comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
-    finding = findings(comparison)
     command, protocol = _command(experiment, arms), _protocol(experiment, jobs)
-    write_page(finding, experiment.name, experiment.question, command, protocol, find_device(device).type, out)
-    return finding
+    write_page(comparison, experiment.name, experiment.question, command, protocol, find_device(device).type, out)
+    return comparison
 
 
 def _command(experiment: Experiment, arms: Sequence[str]) -> str:
