@@ -54,8 +54,8 @@ class DataSettings:
         shift: largest random displacement in voxels (training).
         intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
         stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures with `range`).
-        collimation: share of the patches that are black beyond a random field that holds their foreground, as many X-rays are
-            (training; for images that are seen whole).
+        collimation: share of the patches that are dark and flat beyond a random field that holds their foreground, as many X-rays
+            are (training; for images that are seen whole).
         foreground: share of the patches that are centred on a voxel of a class (training).
     """
 

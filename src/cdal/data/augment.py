@@ -144,7 +144,10 @@ def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list
 
 
 def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> Tensor:
-    """Black beyond a field that holds the foreground; then scaled as images are, to which borders belong."""
+    """One dark level beyond a field that holds the foreground; then scaled as images are, to which their borders belong.
+
+    The level lies between black and the foreground's mean, as the air beside a patient does.
+    """
     if settings.collimation == 0 or _uniform(0, 1, rng) >= settings.collimation:
         return image
     axes = tuple(range(1, image.dim()))
@@ -153,7 +156,9 @@ def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.
     for axis, size in enumerate(label.shape):
         first, last = (int(places[:, axis].min()), int(places[:, axis].max())) if len(places) else (size // 2, size // 2)
         field.append(slice(int(_uniform(0, first, rng)), math.ceil(_uniform(last + 1, size, rng))))
-    seen = image.amin(dim=axes, keepdim=True).expand_as(image).clone()
+    black = image.amin(dim=axes, keepdim=True)
+    inside = image[:, label > 0].mean(dim=1).reshape(black.shape) if len(places) else black
+    seen = (black + _uniform(0, 1, rng) * (inside - black)).expand_as(image).clone()
     seen[tuple(field)] = image[tuple(field)]
     if settings.intensities == "range":
         return seen
