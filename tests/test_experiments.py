@@ -51,7 +51,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
         "tried",
         "Does diffusion matter?",
         str(tmp_path / "small.yaml"),
-        {"cdal": Arm(), "image network alone": Arm("cdal-unet")},
+        {"cdal": Arm(), "image network alone": Arm("cdal-unet"), "no diffusion": Arm("cdal-deterministic")},
         samplings={"three votes": ("--votes", "3")},
         fields=("--segmenter.votes=4",),
         seeds=(0,),
@@ -59,7 +59,8 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     )
     data, said = check_folder(phantoms), []
     comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
-    assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "three votes"]
+    assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "no diffusion", "three votes"]
+    assert not any(one.failure for one in comparison.competitors)
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
     command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps --segmenter.votes=4"
@@ -70,7 +71,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     assert "auroc_spread" not in numbers["systems"]["image network alone"]["uncertainty"]  # one vote has no spread
     with (tmp_path / "out" / "tried.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len({row["case"] for row in rows}) * 3
+    assert len(rows) == len({row["case"] for row in rows}) * 4
     summary = json.loads((tmp_path / "out/tried/cdal/fold-0/evaluation-votes-3/summary.json").read_text())
     assert summary["protocol"]["votes"] == 3
 

@@ -285,9 +285,11 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
 
 
 def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> Predictor | None:
-    """The same weights without diffusion, where there are any."""
+    """The same weights without diffusion, where there is any to leave out."""
     settings = predictor.recipe.segmenter
-    if isinstance(model, Predictor) or not isinstance(settings, CDALSettings) or settings.generator != "fast":
+    if isinstance(model, Predictor) or not isinstance(settings, CDALSettings):
+        return None
+    if settings.generator != "fast" or not settings.stochastic:
         return None
     if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None
