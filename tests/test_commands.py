@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 
 import cdal
 from cdal.cli import main
@@ -30,7 +31,7 @@ from cdal.evaluation import evaluate, majority
 from cdal.factory import build_segmenter
 from cdal.metrics import count
 from cdal.model_file import save_model
-from cdal.model_header import ModelHeader
+from cdal.model_header import ModelHeader, read_header
 from cdal.prediction import predict
 from cdal.predictor import load
 from cdal.recipe import DataSettings, Recipe
@@ -251,6 +252,31 @@ def test_json_is_one_object_and_nothing_else(trained: Path, phantoms: Path, caps
     assert summary["protocol"]["fold"] == 0
     measures = {"ged", "ged_deterministic", "matched_iou", "diversity_agreement", "rank_correlation"}
     assert set(summary["annotators"]) == measures
+
+
+def test_mirror_images_are_seen_where_they_are_asked_for(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "4", "--mirror", "--json"]) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["protocol"]["flips"] == [0, 1]
+    predictor = load(trained)
+    predictor.recipe = replace(predictor.recipe, data=replace(predictor.recipe.data, mirror_votes=True))
+    by_recipe = evaluate(predictor, phantoms, votes=4)
+    assert (
+        asked["mean"]["dice"]
+        == by_recipe.summary()["mean"]["dice"]
+        != evaluate(trained, phantoms, votes=4).summary()["mean"]["dice"]
+    )
+    # Without chance there is one vote for each of the four images, and none to see where none is possible.
+    picture = next((phantoms / "images").iterdir())
+    assert load(trained, timesteps=0, mirror=True).predict(picture).count == 4
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path / "out"), "--votes", "2", "--mirror"]) == 0
+    header = read_header(trained / "model.safetensors")
+    recipe = replace(header.recipe, data=replace(header.recipe.data, flips=()))
+    save_model(tmp_path / "still.safetensors", load_file(trained / "model.safetensors"), replace(header, recipe=recipe))
+    with pytest.raises(UserError, match="no axis along which a mirror image is possible"):
+        load(tmp_path / "still.safetensors", mirror=True)
 
 
 def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):

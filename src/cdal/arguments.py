@@ -160,6 +160,7 @@ def _verb(subcommands: Any, name: str, about: Mapping[str, str]) -> ArgumentPars
 def _sampling(verb: ArgumentParser) -> None:
     verb.add_argument("--votes", type=int | None, help="segmentations drawn and averaged; the recipe's if not given")
     verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
+    verb.add_argument("--mirror", action="store_true", help="votes see the mirror images that the recipe allows; slower")
 
 
 def _common(verb: ArgumentParser) -> None:

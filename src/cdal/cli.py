@@ -207,6 +207,7 @@ def predict(options: Namespace) -> int:
             count,
             options.series,
             count.part,
+            options.mirror,
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
@@ -235,6 +236,7 @@ def evaluate(options: Namespace) -> int:
             options.device,
             count,
             options.scoring,
+            options.mirror,
         )
     if options.json:
         print(json.dumps(evaluation.summary()))

@@ -130,6 +130,7 @@ def evaluate(
     device: str = "auto",
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     scorings: Sequence[str] | None = None,
+    mirror: bool = False,
 ) -> Evaluation:
     """Segment the cases of one part of a data folder and score them against their labels.
 
@@ -147,11 +148,12 @@ def evaluate(
         device: `auto`, `cpu`, `cuda` or `mps`.
         on_progress: called after each case with its name and the number of all cases.
         scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
+        mirror: see `cdal.load`.
 
     Raises:
         UserError: the model or the data cannot be used; or test cases were seen in training.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device)
+    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror)
     folder = open_folder(Path(data))
     if folder.classes != predictor.header.classes:
         raise UserError(
@@ -293,7 +295,7 @@ def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> P
         return None
     if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None
-    return load(model, 0, device)
+    return load(model, 0, device, predictor.recipe.data.mirror_votes)
 
 
 def _agreement(

@@ -50,6 +50,7 @@ def predict(
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     series: str | None = None,
     on_part: Callable[[str, float], object] = lambda _name, _share: None,
+    mirror: bool = False,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -68,6 +69,7 @@ def predict(
         on_progress: called after each input with its name and the number of all inputs.
         series: number, description or UID of the DICOM series to take from a folder with several.
         on_part: called after each part of a large picture with its name and the share that is done.
+        mirror: see `load`.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -79,7 +81,7 @@ def predict(
     if votes is not None:
         need_votes(votes)
     results = {name for path in map(Path, inputs) for row in _read_record(path) for name in _results(row)}
-    predictor = load(model, timesteps, device)
+    predictor = load(model, timesteps, device, mirror)
     chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
     passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = _Record(out, failed)

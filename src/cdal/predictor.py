@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +197,7 @@ class Predictor:
         return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 
-def load(model: Path | str, timesteps: int | None = None, device: str = "auto") -> Predictor:
+def load(model: Path | str, timesteps: int | None = None, device: str = "auto", mirror: bool = False) -> Predictor:
     """A model, ready to predict.
 
     Args:
@@ -205,14 +205,17 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto") 
             `.pt2`).
         timesteps: T of sampling instead of the recipe's; it must divide the T of training, 0 is the deterministic twin.
         device: `auto`, `cpu`, `cuda` or `mps`; a graph runs on the CPU.
+        mirror: whether the votes see the mirror images in turn that the recipe allows (`data.flips`), each of which is encoded by
+            itself; the recipe's own `data.mirror_votes` holds otherwise.
 
     Raises:
         UserError: there is no such model, it is damaged, or it cannot run there.
     """
     path = find_model(model)
     if path.suffix in GRAPHS.values():
-        return _load_exported(path, timesteps, device)
+        return _load_exported(path, timesteps, device, mirror)
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
+    recipe = with_mirrors(recipe, path) if mirror else recipe
     from cdal.devices import find_device  # an exported model is loaded without PyTorch
     from cdal.engine import TorchEngine
     from cdal.model_file import load_model
@@ -234,14 +237,28 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
     return override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
 
 
-def _load_exported(path: Path, timesteps: int | None, device: str) -> Predictor:
+def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe whose votes see mirror images; without chance there is one vote for each.
+
+    Raises:
+        UserError: it has no axes along which mirror images are possible; the message names the model's file.
+    """
+    if not recipe.data.flips:
+        raise UserError(f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is empty).")
+    segmenter = recipe.segmenter
+    if not segmenter.stochastic:
+        segmenter = replace(segmenter, votes=2 ** len(recipe.data.flips))
+    return replace(recipe, data=replace(recipe.data, mirror_votes=True), segmenter=segmenter)
+
+
+def _load_exported(path: Path, timesteps: int | None, device: str, mirror: bool) -> Predictor:
     if device not in ("auto", "cpu"):
         raise UserError(f"{path}: an exported graph runs on the cpu here; the device is {device!r}. Take the .safetensors file.")
     engine, header = load_exported(path)
     steps = header.recipe.segmenter.diffusion_steps
     if timesteps not in (None, steps):
         raise UserError(f"{path}: the number of timesteps, {steps}, was fixed at the export. Export it again with --timesteps.")
-    return Predictor(engine, header, header.recipe)
+    return Predictor(engine, header, with_mirrors(header.recipe, path) if mirror else header.recipe)
 
 
 def need_votes(votes: int) -> int:
