@@ -209,7 +209,7 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto", 
             itself; the recipe's own `data.mirror_votes` holds otherwise.
 
     Raises:
-        UserError: there is no such model, it is damaged, or it cannot run there.
+        UserError: there is no such model, it is damaged, or it cannot run there; or no mirror image is possible.
     """
     path = find_model(model)
     if path.suffix in GRAPHS.values():

@@ -7,9 +7,10 @@ from cdal.experiments.experiment import Arm, Experiment
 _NO_ENERGY = ("--segmenter.energy=0", "--segmenter.training_votes=1")
 _NO_ADVERSARY = ("--segmenter.adversarial=0",)
 _NO_RECYCLING = ("--segmenter.recycling=0",)
+_SQUARED_ALONE = ("--segmenter.dice=0", "--segmenter.cross_entropy=0")
+_QUARTER = ("--segmenter.attention_downsample=4",)
 _SIXTEENTH = ("--segmenter.attention_downsample=16", "--segmenter.discriminator_channels=[32,64,64]")
 """The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
-_SQUARED_ALONE = ("--segmenter.dice=0", "--segmenter.cross_entropy=0")
 
 
 def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> Experiment:
@@ -29,7 +30,7 @@ def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> E
         "constant attention": Arm(fields=("--segmenter.attention=constant",)),
         "shuffled attention": Arm(fields=("--segmenter.attention=shuffled",)),
         "raw attention": Arm(fields=("--segmenter.attention=raw",)),
-        "attention at a quarter": Arm(fields=("--segmenter.attention_downsample=4",)),
+        "attention at a quarter": Arm(fields=_QUARTER),
         **({"attention at a sixteenth": Arm(fields=_SIXTEENTH)} if large else {}),
         "no adversarial term": Arm(fields=_NO_ADVERSARY),
         "no adversarial term nor attention": Arm(fields=(*_NO_ADVERSARY, "--segmenter.attention=none")),
