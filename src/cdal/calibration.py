@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cdal.metrics import nan_mean, nan_to_none, rank_correlation
+from cdal.metrics import nan_mean, rank_correlation
 
 BINS = 15
 """Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
@@ -83,7 +83,7 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
 
     Returns:
         The scores, `ece`, as `dice_by_doubt` the rank correlation of Dice and doubt, and what the curves are made of:
-        `reliability` and `risk`. A score that no case has is none.
+        `reliability` and `risk`. A score that no case has is NaN.
     """
     bins = np.sum([case.bins for case in cases], axis=0)
     values = {name: np.array([case.scores[name] for case in cases]) for name in cases[0].scores}
@@ -91,7 +91,7 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
     told |= {name: nan_mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")}
     told |= {f"dice_by_{name}": rank_correlation(found, dice) for name, found in values.items() if name.startswith("doubt")}
     return {
-        **nan_to_none(told),
+        **told,
         "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
         "risk": {
             "coverage": COVERAGES.tolist(),

@@ -291,7 +291,7 @@ def experiment(options: Namespace, fields: Sequence[str]) -> int:
     numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
     changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
     chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields=(*chosen.fields, *fields))
-    chosen.recipes()  # refuses unknown fields before the data are read
+    chosen.base()  # refuses unknown fields before the data are read
     comparison = run_experiment(
         chosen,
         _checked(options.data),

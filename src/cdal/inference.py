@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any, Protocol
 
@@ -84,19 +83,14 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
 
 def votes_by_mirror(engine: Engine, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
     """The axes of each mirror image that is segmented, none of them first, and how many votes are drawn of it."""
-    mirrors = _mirrors(recipe.data)
+    mirrors = recipe.data.mirrors
     votes = votes_drawn(engine, recipe, votes)
     return [(mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])]
 
 
 def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
     """How many votes V asked for give: without chance, one for each mirror image and no more, as further ones repeat them."""
-    return votes if engine.stochastic else min(votes, len(_mirrors(recipe.data)))
-
-
-def _mirrors(data: DataSettings) -> list[tuple[int, ...]]:
-    axes = data.flips if data.mirror_votes else ()
-    return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
+    return votes if engine.stochastic else min(votes, len(recipe.data.mirrors))
 
 
 def _in_windows(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:

@@ -245,10 +245,9 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
     """
     if not recipe.data.flips:
         raise UserError(f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is empty).")
-    segmenter = recipe.segmenter
-    if not segmenter.stochastic:
-        segmenter = replace(segmenter, votes=2 ** len(recipe.data.flips))
-    return replace(recipe, data=replace(recipe.data, mirror_votes=True), segmenter=segmenter)
+    data, segmenter = replace(recipe.data, mirror_votes=True), recipe.segmenter
+    votes = segmenter.votes if segmenter.stochastic else len(data.mirrors)
+    return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))
 
 
 def _load_exported(path: Path, timesteps: int | None, device: str, mirror: bool) -> Predictor:

@@ -5,6 +5,7 @@ The settings of each segmenter stand beside its network (`cdal.diffusion.setting
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ class DataSettings:
     stain: float = 0.0
     collimation: float = 0.0
     foreground: float = 0.0
+
+    @property
+    def mirrors(self) -> tuple[tuple[int, ...], ...]:
+        """The axes of each mirror image that the votes see in turn, the image itself first."""
+        axes = self.flips if self.mirror_votes else ()
+        return tuple(chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count))
 
 
 @dataclass(frozen=True)

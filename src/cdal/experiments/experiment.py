@@ -56,13 +56,17 @@ class Experiment:
     seeds: tuple[int, ...] = (0, 1, 2)
     budget: str | None = None
 
-    def recipes(self) -> dict[str, Recipe]:
-        """The recipe of every variant.
+    def base(self) -> Recipe:
+        """The recipe that is varied.
 
         Raises:
             UserError: a field is not known.
         """
-        base = override(find_recipe(self.recipe), self.fields)
+        return override(find_recipe(self.recipe), self.fields)
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipe of every variant; errors as `base`."""
+        base = self.base()
         return {name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter] for name, arm in self.arms.items()}
 
     def jobs(self, data: Check, out: Path, arms: Sequence[str] = ()) -> list[Job]:

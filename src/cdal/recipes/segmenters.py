@@ -35,7 +35,7 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
             raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
         recipe = _slice_by_slice(recipe, settings.neighbours)
     if recipe.data.mirror_votes and not settings.stochastic:
-        settings = replace(settings, votes=2 ** len(recipe.data.flips))
+        settings = replace(settings, votes=len(recipe.data.mirrors))
     votes = min(recipe.training.validation_votes, settings.votes)
     return replace(
         recipe,
