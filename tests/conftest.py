@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from cdal.data.phantoms import write_phantoms
+from cdal.factory import build_segmenter
+from cdal.model_file import save_model
+from cdal.model_header import ModelHeader
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
 from cdal.training import train
 
@@ -48,6 +51,18 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "small"
     train(small_recipe(), phantoms, out, "cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def volume_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 3D model with random weights: enough for everything but scores."""
+    recipe = replace(small_recipe(), data=DataSettings(spatial_dims=3, size=(16, 16, 16), spacing=(1.0, 1.0, 1.0), flips=(0,)))
+    torch.manual_seed(0)
+    segmenter = build_segmenter(recipe, 1, 3)
+    torch.nn.init.normal_(segmenter.generator.head.weight, std=0.2)
+    path = tmp_path_factory.mktemp("models") / "volume.safetensors"
+    save_model(path, segmenter.generator.state_dict(), ModelHeader(recipe, ("background", "a", "b"), 1))
+    return path
 
 
 @pytest.fixture

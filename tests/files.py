@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from cdal.data.check import check_folder
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -81,3 +84,52 @@ def ball(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
     world = voxels @ affine[:3, :3].T + affine[:3, 3]
     centre = (np.array(shape) * [0.45, 0.5, 0.55]) @ affine[:3, :3].T + affine[:3, 3]
     return np.linalg.norm(world - centre, axis=-1) < extent.min() / 3
+
+
+def picture(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(array).save(path)
+    return path
+
+
+def disc(size: int = 64, radius: float = 20, value: int = 1) -> np.ndarray:
+    y, x = np.ogrid[:size, :size]
+    return (((y - size / 2) ** 2 + (x - size / 2) ** 2 < radius**2) * value).astype(np.uint8)
+
+
+def disc_folder(root: Path, count: int = 6, size: int = 64, value: int = 1, radius: float = 20) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        noise = rng.integers(0, 60, size=(size, size))
+        picture(root / "images" / f"c{i}.png", (noise + 120 * disc(size, radius + i)).astype(np.uint8))
+        picture(root / "masks" / f"c{i}.png", disc(size, radius + i, value))
+    return root
+
+
+def kinds(root: Path, level: str) -> dict[str, str]:
+    """Kind and message of the findings of a level."""
+    found: dict[str, str] = {}
+    for finding in check_folder(root).findings:
+        if finding.level == level:
+            found[finding.kind] = found.get(finding.kind, "") + finding.message + "\n"
+    return found
+
+
+def change(root: Path, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    path = root / name
+    picture(path, function(np.asarray(Pillow.open(path))))
+
+
+SHAPE = (14, 19, 11)
+OBLIQUE = np.array([[0.1, -1.9, 0.2, 30.0], [1.2, 0.1, 0.1, -20.0], [0, 0.15, -2.4, 12.0], [0, 0, 0, 1]])
+
+
+def volume(path: Path, affine: np.ndarray = OBLIQUE, shape: tuple[int, ...] = SHAPE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(0).normal(100, 20, shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def numbers(shape: tuple[int, ...], kind: type = np.uint8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, size=shape).astype(kind)
