@@ -30,6 +30,11 @@ class Arm:
     fields: tuple[str, ...] = ()
 
 
+def sampled(timesteps: int, votes: int) -> tuple[str, ...]:
+    """A way to sample, see `Experiment.samplings`."""
+    return ("--timesteps", f"{timesteps}", "--votes", f"{votes}")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What is asked, and what is trained to answer it.

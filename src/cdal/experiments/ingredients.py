@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdal.experiments.experiment import Arm, Experiment
+from cdal.experiments.experiment import Arm, Experiment, sampled
 
 _NO_ENERGY = ("--segmenter.energy=0", "--segmenter.training_votes=1")
 _NO_ADVERSARY = ("--segmenter.adversarial=0",)
@@ -46,12 +46,12 @@ def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> E
         "image network alone": Arm("cdal-unet"),
     }
     samplings = {
-        "its coarse segmentation": _sampled(0, 1),
-        "1 vote of 1 step": _sampled(1, 1),
-        "5 votes of 1 step": _sampled(1, 5),
-        "1 vote of 2 steps": _sampled(2, 1),
-        "15 votes of 2 steps": _sampled(2, 15),
-        "5 votes of 4 steps": _sampled(4, 5),
+        "its coarse segmentation": sampled(0, 1),
+        "1 vote of 1 step": sampled(1, 1),
+        "5 votes of 1 step": sampled(1, 5),
+        "1 vote of 2 steps": sampled(2, 1),
+        "15 votes of 2 steps": sampled(2, 15),
+        "5 votes of 4 steps": sampled(4, 5),
     }
     return Experiment(
         f"ingredients-{recipe}",
@@ -62,7 +62,3 @@ def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> E
         samplings,
         budget=f"{steps}steps",
     )
-
-
-def _sampled(timesteps: int, votes: int) -> tuple[str, ...]:
-    return ("--timesteps", f"{timesteps}", "--votes", f"{votes}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdal.experiments.experiment import Arm, Experiment
+from cdal.experiments.experiment import Arm, Experiment, sampled
 from cdal.recipes import find_recipe
 from cdal.systems import SYSTEMS, default_settings
 
@@ -19,6 +19,7 @@ def systems(recipe: str, budget: str) -> Experiment:
         "What do the systems reach with the same time of training on the same data?",
         recipe,
         {name: Arm(name) for name in seen if name not in _TOO_SLOW},
+        samplings={"cdal with 15 votes": sampled(2, 15), "cdal's coarse segmentation": sampled(0, 1)},
         seeds=(0,),
         budget=budget,
     )
