@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from cdal.bench.inference import VOTES
 from cdal.bench.timing import Row, interleaved
 from cdal.diffusion.cdal import CDAL, Draws
 from cdal.engine import TorchEngine
@@ -61,7 +62,6 @@ def runtimes(model: str, rounds: int) -> list[Row]:
     plain = replace(recipe, training=replace(recipe.training, precision="32"))
     assert isinstance(segmenter, CDAL)
     values = np.random.default_rng(0).normal(size=(header.image_channels, *recipe.data.size)).astype(np.float32)
-    votes = recipe.segmenter.votes
     engines: dict[str, Any] = {"PyTorch": TorchEngine(segmenter, recipe), "PyTorch, float32": TorchEngine(segmenter, plain)}
     precision = {name: engine.about()["precision"] for name, engine in engines.items()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -79,8 +79,8 @@ def runtimes(model: str, rounds: int) -> list[Row]:
                 engines[name], precision[name] = engine, engine.about()["precision"]
                 if engine_for(graph.suffix) is kind:  # what cdal predict takes
                     models[name] = str(graph)
-        taken = interleaved({name: _call(engine, values, recipe, votes) for name, engine in engines.items()}, rounds)
-        draws = segmenter.draw(torch.from_numpy(values[None]), votes, torch.Generator().manual_seed(0))
+        taken = interleaved({name: _call(engine, values, recipe) for name, engine in engines.items()}, rounds)
+        draws = segmenter.draw(torch.from_numpy(values[None]), VOTES, torch.Generator().manual_seed(0))
         with torch.no_grad():
             truth = segmenter.segment(torch.from_numpy(values[None]), draws, segmenter.generator.noise_root())[:, 0].numpy()
         return [
@@ -96,8 +96,8 @@ def runtimes(model: str, rounds: int) -> list[Row]:
         ]
 
 
-def _call(engine: Any, values: np.ndarray, recipe: Any, votes: int) -> Any:
-    return lambda: draw_votes(engine, values, recipe, votes, engine.generator(0))
+def _call(engine: Any, values: np.ndarray, recipe: Any) -> Any:
+    return lambda: draw_votes(engine, values, recipe, VOTES, engine.generator(0))
 
 
 def _difference(engine: Any, values: np.ndarray, draws: Draws, truth: np.ndarray) -> float | None:
@@ -109,10 +109,10 @@ def _difference(engine: Any, values: np.ndarray, draws: Draws, truth: np.ndarray
 
 
 def _whole(model: str, folder: Path, rounds: int) -> float:
-    command = [sys.executable, "-m", "cdal", "predict", model, str(folder / "volume.nii.gz"), "--out", str(folder / "out")]
+    words = ["predict", model, str(folder / "volume.nii.gz"), "--votes", f"{VOTES}", "--out", str(folder / "out")]
     taken = []
     for _ in range(max(3, rounds // 3)):
         began = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-m", "cdal", *words], check=True, capture_output=True)
         taken.append(time.perf_counter() - began)
     return float(np.median(taken))

@@ -145,6 +145,6 @@ def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:
     budget = f"{training.steps} steps" if training.minutes is None else f"{training.minutes:g} minutes"
     folds, seeds = (", ".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
     return (
-        f"Recipe `{experiment.recipe}`, fold {folds}, seeds {seeds}; {budget} of training for every variant, weights chosen on "
+        f"Recipe `{experiment.recipe}`; folds: {folds}; seeds: {seeds}; {budget} of training for every variant, weights chosen on "
         "validation cases, scores on test cases."
     )

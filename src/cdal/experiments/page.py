@@ -26,7 +26,7 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         f"# {name}",
         f"**Question.** {question}",
         f"    {command}",
-        f"**Protocol.** {protocol} {here['processor']}, {here['threads']} threads, {device}, PyTorch {here['torch']}, cDAL "
+        f"**Protocol.** {protocol} {here['processor']}, threads: {here['threads']}, {device}, PyTorch {here['torch']}, cDAL "
         f"{', '.join(versions)}; {hours:.1f} hours of training in all.",
         "## Accuracy",
         markdown([row[:-COSTS] for row in rows]).rstrip(),

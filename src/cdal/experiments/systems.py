@@ -10,8 +10,8 @@ _TOO_SLOW = ("segdiff",)
 """Its published size takes 4 TFLOP for one mask of one slice; `segdiff-small` stands for it."""
 
 
-def systems(recipe: str, budget: str) -> Experiment:
-    """Every system that can see the recipe's data."""
+def systems(recipe: str, budget: str, *fields: str) -> Experiment:
+    """Every system that can see the recipe's data, with some of the recipe's fields changed."""
     dims = find_recipe(recipe).data.spatial_dims
     seen = [name for name in SYSTEMS if dims in default_settings(name).dims or (dims == 3 and 2 in default_settings(name).dims)]
     return Experiment(
@@ -19,6 +19,7 @@ def systems(recipe: str, budget: str) -> Experiment:
         "What do the systems reach with the same time of training on the same data?",
         recipe,
         {name: Arm(name) for name in seen if name not in _TOO_SLOW},
+        fields,
         samplings={"cdal with 15 votes": sampled(2, 15), "cdal's coarse segmentation": sampled(0, 1)},
         seeds=(0,),
         budget=budget,
