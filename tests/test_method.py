@@ -186,6 +186,21 @@ def test_the_gradient_penalty_is_lazy(rng: torch.Generator):
     assert with_penalty == [0, 4, 8]
 
 
+def test_the_discriminator_may_take_turns_seldom():
+    """Between its turns it is not there; at them its opinion weighs for all the steps since the last one."""
+    often, seldom = make(), make(discriminator_every=4, r1_every=2)
+    seldom.load_state_dict(often.state_dict())
+    turns = {
+        step: {turn.player: turn.terms for turn in seldom.turns(make_batch(), torch.Generator().manual_seed(step), step)}
+        for step in range(9)
+    }
+    assert [step for step, players in turns.items() if "discriminator" in players] == [0, 4, 8]
+    assert ["r1" in turns[step]["discriminator"] for step in (0, 4, 8)] == [True, False, True]
+    assert all(("adversarial" in players["generator"]) == ("discriminator" in players) for players in turns.values())
+    always = [turn.terms for turn in often.turns(make_batch(), torch.Generator().manual_seed(4), 4)][-1]
+    assert float(turns[4]["generator"]["adversarial"]) == pytest.approx(4 * float(always["adversarial"]))
+
+
 class LinearCritic(nn.Module):
     """D(x, x_t, t) = <w, x>, whose squared gradient is |w|^2 everywhere."""
 

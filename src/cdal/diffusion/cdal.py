@@ -72,10 +72,12 @@ class CDAL(Segmenter):
         t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
         features = generator.encode(batch.image)
         if not self.settings.diffusion:
-            yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng))
+            yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng, None))
             return
 
-        if self.discriminator is None:
+        number, rest = divmod(step, self.settings.discriminator_every)
+        discriminator = self.discriminator if rest == 0 else None
+        if discriminator is None:
             attended = x0
         else:
             # The real pair is a Markov pair (Sec. 2.2). Alg. 1 prints one noise for both, which would let D read the answer off.
@@ -85,11 +87,11 @@ class CDAL(Segmenter):
                 x0_hat = generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
                 x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0))
             pairs = torch.cat([x_previous, x_previous_hat]), torch.cat([x_t, x_t]), torch.cat([t, t]) / T
-            logits, map_features = self.discriminator(*pairs)
+            logits, map_features = discriminator(*pairs)
             (real, fake), map_features = logits.chunk(2), map_features.chunk(2)[1]
             terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
-            if self.settings.r1 and step % self.settings.r1_every == 0:
-                terms["r1"] = self.settings.r1 * self.settings.r1_every * self._r1(x_previous, x_t, t / T)
+            if self.settings.r1 and number % self.settings.r1_every == 0:
+                terms["r1"] = self.settings.r1 * self.settings.r1_every * _r1(discriminator, x_previous, x_t, t / T)
             yield turn("discriminator", terms)
             # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
             attention = attention_map(map_features, batch.image.shape[2:], self.settings.attention, rng)
@@ -97,7 +99,7 @@ class CDAL(Segmenter):
 
         source = self._recycled(attended, features, rng)
         x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
-        yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng))
+        yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng, discriminator))
 
     def _by_label(self, folded: Tensor, labels: int | None = None) -> Tensor:
         """Folded labels with an axis for the labels, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
@@ -149,9 +151,16 @@ class CDAL(Segmenter):
         return to_probabilities(generator.unfold(x0), generator.bounded).unflatten(0, (-1, batch))
 
     def _generator_terms(
-        self, x0: Tensor, truth: Tensor, x_t: Tensor, t: Tensor, features: Features, rng: torch.Generator
+        self,
+        x0: Tensor,
+        truth: Tensor,
+        x_t: Tensor,
+        t: Tensor,
+        features: Features,
+        rng: torch.Generator,
+        discriminator: Discriminator | None,
     ) -> dict[str, Tensor]:
-        """The weighted terms of the generator's loss.
+        """The weighted terms of the generator's loss, the adversarial one where there is a discriminator to judge.
 
         Terms of one prediction are taken of the mean of the votes: with one vote they are the paper's, with several they leave the
         votes freer to differ.
@@ -171,14 +180,14 @@ class CDAL(Segmenter):
         if settings.coarse and features.coarse is not None:
             coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
             terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
-        if settings.adversarial and self.discriminator is not None:
+        if settings.adversarial and discriminator is not None:
             # D judges votes one by one: one of each image is enough.
             x_t, t = x_t[: len(x0)], t[: len(x0)]
             x_previous_hat = sample_posterior(make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t))
-            self.discriminator.requires_grad_(False)
-            logits, _ = self.discriminator(x_previous_hat, x_t, t / T)
-            self.discriminator.requires_grad_(True)
-            terms["adversarial"] = settings.adversarial * F.softplus(-logits).mean()
+            discriminator.requires_grad_(False)
+            logits, _ = discriminator(x_previous_hat, x_t, t / T)
+            discriminator.requires_grad_(True)
+            terms["adversarial"] = settings.adversarial * settings.discriminator_every * F.softplus(-logits).mean()
         return terms
 
     def _recycled(self, attended: Tensor, features: Features, rng: torch.Generator) -> Tensor:
@@ -197,15 +206,6 @@ class CDAL(Segmenter):
             guess = self.generator.denoise_seen(noise, embedding, features.detach())
         return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
 
-    def _r1(self, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
-        """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
-        assert self.discriminator is not None
-        x_previous = x_previous.detach().requires_grad_(True)
-        with torch.autocast(x_previous.device.type, enabled=False):
-            logits, _ = self.discriminator(x_previous, x_t, level)
-            (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
-        return gradient.square().flatten(1).sum(dim=1).mean() / 2
-
     def _noise(self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:
         """`Draws.noise` of one vote on so many images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
@@ -221,6 +221,15 @@ class CDAL(Segmenter):
         if not self.settings.diffusion or not steps:
             return like.new_zeros(shape)
         return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
+
+
+def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
+    """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
+    x_previous = x_previous.detach().requires_grad_(True)
+    with torch.autocast(x_previous.device.type, enabled=False):
+        logits, _ = discriminator(x_previous, x_t, level)
+        (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean() / 2
 
 
 def label_count(classes: int) -> int:

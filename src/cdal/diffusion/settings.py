@@ -49,7 +49,9 @@ class CDALSettings(SegmenterSettings):
         training_votes: draws of z for one image in one generator step; the energy score needs at least 2.
         recycling: share of the training x_t that is made from the generator's own prediction.
         r1: weight of the gradient penalty on real pairs.
-        r1_every: steps from one penalty to the next ("lazy").
+        discriminator_every: steps from one turn of the discriminator to the next. At the others the label is not attended and
+            there is no adversarial term, which weighs so much more at its turns.
+        r1_every: turns of the discriminator from one penalty to the next ("lazy").
     """
 
     name: str = "cdal"
@@ -76,6 +78,7 @@ class CDALSettings(SegmenterSettings):
     training_votes: int = 2
     recycling: float = 0.5
     r1: float = 1.0
+    discriminator_every: int = 1
     r1_every: int = 16
 
     def multiple(self, data: DataSettings) -> int:
@@ -102,7 +105,15 @@ class CDALSettings(SegmenterSettings):
         super().check(data)
         fast, T = self.generator == "fast", self.timesteps
         need_channels(self, 3 if fast else 1)
-        for name in ("denoiser_channels", "denoiser_blocks", "embedding", "timesteps", "r1_every", "attention_downsample"):
+        for name in (
+            "denoiser_channels",
+            "denoiser_blocks",
+            "embedding",
+            "timesteps",
+            "discriminator_every",
+            "r1_every",
+            "attention_downsample",
+        ):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
         for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
             need(self, f"segmenter.{name}", lambda number: number >= 0, "0 or more")

@@ -34,6 +34,7 @@ def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> E
         **({"attention at a sixteenth": Arm(fields=_SIXTEENTH)} if large else {}),
         "no adversarial term": Arm(fields=_NO_ADVERSARY),
         "no adversarial term nor attention": Arm(fields=(*_NO_ADVERSARY, "--segmenter.attention=none")),
+        "discriminator at every fourth step": Arm(fields=("--segmenter.discriminator_every=4",)),
         "no energy score": Arm(fields=_NO_ENERGY),
         "no recycling": Arm(fields=_NO_RECYCLING),
         "squared error alone": Arm(fields=_SQUARED_ALONE),
