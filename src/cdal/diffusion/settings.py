@@ -49,8 +49,8 @@ class CDALSettings(SegmenterSettings):
         training_votes: draws of z for one image in one generator step; the energy score needs at least 2.
         recycling: share of the training x_t that is made from the generator's own prediction.
         r1: weight of the gradient penalty on real pairs.
-        discriminator_every: steps from one turn of the discriminator to the next. At the others the label is not attended and
-            there is no adversarial term, which weighs so much more at its turns.
+        discriminator_every: steps from one turn of the discriminator to the next (the paper: 1). At the others the label is not
+            attended and there is no adversarial term, which weighs so much more at its turns.
         r1_every: turns of the discriminator from one penalty to the next ("lazy").
     """
 
@@ -78,7 +78,7 @@ class CDALSettings(SegmenterSettings):
     training_votes: int = 2
     recycling: float = 0.5
     r1: float = 1.0
-    discriminator_every: int = 1
+    discriminator_every: int = 4
     r1_every: int = 16
 
     def multiple(self, data: DataSettings) -> int:
@@ -193,6 +193,7 @@ def paper() -> CDALSettings:
         adversarial=0.0,
         training_votes=1,
         recycling=0.0,
+        discriminator_every=1,
         r1_every=10,
     )
 
