@@ -36,7 +36,7 @@ def test_energy_distance_of_hand_computed_masks():
 
 
 @given(arrays(np.uint8, (3, 4, 4), elements=st.integers(0, 2)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_energy_distance_to_oneself_is_zero_and_never_negative(masks: np.ndarray):
     assert generalised_energy_distance(masks, masks, 3) == pytest.approx(0, abs=1e-12)
     assert generalised_energy_distance(masks[:1], masks, 3) >= -1e-12
@@ -76,7 +76,7 @@ def test_matched_iou_and_diversity_of_hand_computed_masks():
 
 
 @given(MASKS, MASKS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_match_is_the_best_of_all(votes: np.ndarray, raters: np.ndarray):
     iou = 1 - distances(votes, raters, 3)
     best = max(np.mean([iou[i, j] for i, j in enumerate(order)]) for order in itertools.permutations(range(3)))

@@ -230,7 +230,7 @@ def test_positions_are_stretched_to_other_lengths_than_in_training(length: int):
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_patches_joined_are_the_image_they_were_cut_from(batch: int, channels: int, height: int, width: int):
     image = normal(batch, channels, 4 * height, 4 * width)
     patches = _cut(image)

@@ -38,7 +38,6 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @given(NUMBERS)
-@settings(deadline=None)
 def test_squashing_keeps_the_direction_and_makes_lengths_from_zero_to_one(numbers: list[float]):
     s = torch.tensor(numbers, dtype=torch.float64)
     v = squash(s, dim=0)
@@ -104,7 +103,7 @@ def test_margin_loss_by_hand():
 
 
 @given(st.integers(2, 5), st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_shares_are_probabilities_in_the_order_of_the_scores(classes: int, seed: int):
     scores = torch.rand(2, classes, 3, 3, generator=torch.Generator().manual_seed(seed))
     p = shares(scores)
@@ -129,7 +128,7 @@ def capsules(dims: int, shared: bool, **options: object) -> ConvolutionalCapsule
 
 
 @given(st.permutations(range(4)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_input_types_that_share_weights_may_change_places(order: list[int]):
     x = normal(2, 4, 3, 6, 6).float()
     layer = capsules(2, shared=True)
@@ -274,7 +273,7 @@ def test_em_routing_is_procedure_1_at_each_position(iterations: int):
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4), st.integers(0, 100))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_em_routing_takes_over_what_all_inputs_say(inputs: int, outputs: int, iterations: int, seed: int):
     vote = normal(1, 1, outputs, 4, 3, seed=seed)
     activation = normal(1, inputs, 3, seed=seed + 1).sigmoid()

@@ -138,7 +138,7 @@ def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
 
 
 @given(affines(), st.tuples(*[st.integers(16, 24)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, shape: tuple[int, ...], spacing):
     truth = ball(shape, affine)
     image = Image(truth[None].astype(np.float32), affine)
@@ -158,14 +158,14 @@ def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, sh
 
 
 @given(affines())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.ndarray):
     grid = to_grid(Image(np.zeros((1, 6, 7, 8), np.float32), affine), DataSettings())
     assert nib.aff2axcodes(grid.affine) == ("R", "A", "S")
 
 
 @given(affines(), st.tuples(*[st.integers(6, 14)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 2.1)]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int, ...], spacing):
     values = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     image = Image(values, affine)

@@ -262,7 +262,7 @@ def test_stems_know_double_suffixes():
     kind=st.sampled_from([np.uint8, np.int16, np.float32]),
     suffix=st.sampled_from([".nii.gz", ".nii", ".nrrd", ".mha"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_mask_that_was_put_in_comes_out_where_it_was(affine, shape, spacing, kind, suffix, tmp_path_factory):
     folder = tmp_path_factory.mktemp("g")
     truth = ball(shape, affine)

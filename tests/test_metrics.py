@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_dice, compute_iou
@@ -27,7 +27,6 @@ MASKS = arrays(bool, (6, 7), elements=st.booleans())
 
 
 @given(MASKS, MASKS)
-@settings(deadline=None)
 def test_overlap_scores_are_those_of_scikit_learn_and_monai(prediction: np.ndarray, truth: np.ndarray):
     counts = count(prediction, truth)
     if not prediction.any() and not truth.any():

@@ -57,7 +57,7 @@ def test_space_to_depth_keeps_a_block_of_three_axes_together():
 
 
 @given(st.integers(2, 3), st.integers(1, 3), st.sampled_from([1, 2, 4]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_depth_to_space_undoes_space_to_depth(dims: int, channels: int, fold: int):
     x = torch.randn(2, channels, *[fold * (i + 1) for i in range(dims)])
     torch.testing.assert_close(depth_to_space(space_to_depth(x, fold), fold), x)

@@ -59,7 +59,7 @@ def rasterised(path: Path, shape: tuple[int, int], names: tuple[str, ...]) -> np
 
 
 @given(st.integers(0, 10_000), st.integers(8, 40), st.sampled_from([4, 9, 2048]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_polygons_give_the_mask_back(seed: int, size: int, band: int):
     rng = np.random.default_rng(seed)
     mask = (ndimage.gaussian_filter(rng.normal(size=(size, size + 3)), 1.2) > 0.02).astype(np.uint8)

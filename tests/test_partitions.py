@@ -25,7 +25,7 @@ from files import disc_folder
     folds=st.integers(3, 5),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_patient_is_in_two_parts(patients: list[int], strata: int, folds: int, seed: int):
     if len(set(patients)) < folds:
         patients = [*patients, *range(20, 20 + folds)]

@@ -141,6 +141,7 @@ def test_the_papers_recipes_are_as_large_as_the_papers(name: str, channels: int,
     assert (settings.attention, settings.energy, settings.adversarial, settings.squared_error) == ("raw", 0, 0, 1)
     assert settings.votes == 5
     assert settings.sampling_timesteps == (4 if name == "monuseg-paper" else 2)
+    assert settings.discriminator_every == 1  # Alg. 1
     if name != "hippocampus-paper":  # the paper's attention: 32 x 32 on MoNuSeg, 16 x 16 on chest X-rays
         assert recipe.data.size[0] // settings.attention_downsample == (32 if name == "monuseg-paper" else 16)
 

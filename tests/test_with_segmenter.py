@@ -109,7 +109,7 @@ def of_fours(size: tuple[int, int]) -> Recipe:
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.sampled_from(sorted(set(SYSTEMS) - {"dynunet", "segdiff", "segdiff-small"})),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_patches_grow_to_the_next_multiple_that_the_network_needs(fours: tuple[int, int], name: str):
     size = (4 * fours[0], 4 * fours[1])
     before = of_fours(size)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+from monai.metrics.utils import get_edge_surface_distance
 from scipy import stats
 
 
@@ -82,12 +82,11 @@ def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[
     prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
     if not prediction.any() or not truth.any():
         return float("nan"), float("nan")
-    p, y = (torch.from_numpy(mask)[None, None].float() for mask in (prediction, truth))
+    p, y = (torch.from_numpy(mask) for mask in (prediction, truth))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MONAI speaks of masks it does not find one-hot
-        hd95 = compute_hausdorff_distance(p, y, include_background=True, percentile=95, spacing=spacing)
-        assd = compute_average_surface_distance(p, y, include_background=True, symmetric=True, spacing=spacing)
-    return float(hd95), float(assd)
+        warnings.simplefilter("ignore")  # MONAI speaks of an argument that it gives itself
+        _, distances, _ = get_edge_surface_distance(p, y, spacing=spacing, symmetric=True)
+    return max(float(torch.quantile(one, 0.95)) for one in distances), float(torch.cat(distances).mean())
 
 
 def case_scores(
