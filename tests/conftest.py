@@ -6,9 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
-from hypothesis import settings
 
 from cdal.data.phantoms import write_phantoms
 from cdal.factory import build_segmenter
@@ -17,8 +17,8 @@ from cdal.model_header import ModelHeader
 from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
 from cdal.training import train
 
-settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
-settings.load_profile("untimed")
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(os.environ.get("CDAL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
