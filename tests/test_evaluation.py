@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from cdal.cli import main
 from cdal.data.folder import open_folder
+from cdal.data.grid import resized
 from cdal.data.phantoms import write_phantoms
 from cdal.data.reading import read_case
 from cdal.errors import UserError
@@ -27,6 +28,7 @@ from cdal.model_header import ModelHeader, read_header
 from cdal.prediction import predict
 from cdal.predictor import load
 from cdal.recipe import DataSettings
+from cdal.votes import decide
 from conftest import small_recipe
 from files import SHAPE, volume
 
@@ -80,6 +82,23 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
     save_model(tmp_path / "still.safetensors", load_file(trained / "model.safetensors"), replace(header, recipe=recipe))
     with pytest.raises(UserError, match="no axis along which a mirror image is possible"):
         load(tmp_path / "still.safetensors", mirror=True)
+
+
+def test_the_largest_components_are_kept_where_they_are_asked_for(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    picture = next((phantoms / "images").iterdir())
+    plain, kept = load(trained).predict(picture, votes=1), load(trained, components=1).predict(picture, votes=1)
+    np.testing.assert_array_equal(plain.probability, kept.probability)
+    np.testing.assert_array_equal(kept.mask, decide(plain.probability, 1))
+    np.testing.assert_array_equal(kept.mask_at((20, 20)), decide(resized(plain.on_grid, (20, 20)), 1))
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--votes", "1", "--components", "1"]) == 0
+    written = np.asarray(Pillow.open(next(tmp_path.glob("*_mask.*"))))
+    np.testing.assert_array_equal(written > 0, kept.mask > 0)
+    assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "1", "--components", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["protocol"]["components"] == 1
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--components", "-1"]) == 2
+    assert "data.components must be 0 or more" in capsys.readouterr().err
 
 
 def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):

@@ -214,6 +214,10 @@ def test_a_large_picture_gets_its_results_by_region(microscope: Path, tmp_path: 
     assert "by region, which gives no votes" in next(iter(refused.failed.values()))
     with pytest.raises(UserError, match="cannot segment a picture"):
         list(load(microscope).predict_by_region(InMemory(Image(np.zeros((3, 10, 10), np.float32))), "x"))
+    with pytest.raises(UserError, match="--components 0 keeps all"):
+        list(load(microscope, components=1).predict_by_region(InMemory(Image(np.zeros((3, 300, 290), np.float32))), "x"))
+    whole = predict(microscope, [tmp_path / "slide.tif"], tmp_path / "one", votes=2, components=1)
+    assert 0 < whole.done[0]["volume"]["nucleus"] < written.done[0]["volume"]["nucleus"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])

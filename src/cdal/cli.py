@@ -208,6 +208,7 @@ def predict(options: Namespace) -> int:
             options.series,
             count.part,
             options.mirror,
+            options.components,
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
@@ -237,6 +238,7 @@ def evaluate(options: Namespace) -> int:
             count,
             options.scoring,
             options.mirror,
+            options.components,
         )
     if options.json:
         print(json.dumps(evaluation.summary()))

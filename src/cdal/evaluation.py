@@ -131,6 +131,7 @@ def evaluate(
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     scorings: Sequence[str] | None = None,
     mirror: bool = False,
+    components: int | None = None,
 ) -> Evaluation:
     """Segment the cases of one part of a data folder and score them against their labels.
 
@@ -149,11 +150,12 @@ def evaluate(
         on_progress: called after each case with its name and the number of all cases.
         scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
         mirror: see `cdal.load`.
+        components: see `cdal.load`.
 
     Raises:
         UserError: the model or the data cannot be used; or test cases were seen in training.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror)
+    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror, components)
     folder = open_folder(Path(data))
     if folder.classes != predictor.header.classes:
         raise UserError(
@@ -295,7 +297,7 @@ def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> P
         return None
     if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None
-    return load(model, 0, device, predictor.recipe.data.mirror_votes)
+    return load(model, 0, device, predictor.recipe.data.mirror_votes, predictor.recipe.data.components)
 
 
 def _agreement(
@@ -329,6 +331,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
         "overlap": recipe.data.overlap,
         "timesteps": recipe.segmenter.diffusion_steps,
         "flips": list(recipe.data.flips) if recipe.data.mirror_votes else [],
+        "components": recipe.data.components or "all",
         "intervals": "95 %, bootstrap over cases, which are taken as independent",
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
         **predictor.engine.about(),

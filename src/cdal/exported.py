@@ -69,7 +69,12 @@ def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, vers
             f"pad by repetition, as much on either side, to {data.size} or a multiple; above {data.whole} times that, windows of "
             f"{data.size} that overlap by {data.overlap}, blended with a Gaussian",
         ],
-        "postprocessing": ["cut the padding off", "probabilities back to the image's own grid, linearly", "the largest class wins"],
+        "postprocessing": [
+            "cut the padding off",
+            "probabilities back to the image's own grid, linearly",
+            "the largest class wins",
+            *([f"of each class but the background the {data.components} largest components stay"] if data.components else []),
+        ],
         "header": json.loads(replace(header, recipe=recipe).to_json()),
     }
 

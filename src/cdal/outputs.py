@@ -15,6 +15,7 @@ from cdal.data.regions import Regions, RowStore, write_tiled
 from cdal.errors import UserError
 from cdal.files import replacing
 from cdal.predictor import Prediction, Predictor
+from cdal.votes import decide
 
 OUTPUTS = {
     "mask": "the classes, in the image's own format and geometry (DICOM: a DICOM-SEG)",
@@ -115,7 +116,7 @@ def write_by_region(
     counts = np.zeros(len(classes), np.int64)
     uncertain = 0.0
     for probability, uncertainty in predictor.predict_by_region(regions, str(one.path), votes, seed, one.name, on_part):
-        decided = probability.argmax(axis=0).astype(np.uint8)
+        decided = decide(probability)
         mask.append(decided)
         counts += np.bincount(decided.ravel(), minlength=len(classes))
         uncertain += float(uncertainty[decided > 0].sum())

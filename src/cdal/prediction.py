@@ -51,6 +51,7 @@ def predict(
     series: str | None = None,
     on_part: Callable[[str, float], object] = lambda _name, _share: None,
     mirror: bool = False,
+    components: int | None = None,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -70,6 +71,7 @@ def predict(
         series: number, description or UID of the DICOM series to take from a folder with several.
         on_part: called after each part of a large picture with its name and the share that is done.
         mirror: see `load`.
+        components: see `load`.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -81,7 +83,7 @@ def predict(
     if votes is not None:
         need_votes(votes)
     results = {name for path in map(Path, inputs) for row in _read_record(path) for name in _results(row)}
-    predictor = load(model, timesteps, device, mirror)
+    predictor = load(model, timesteps, device, mirror, components)
     chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
     passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = _Record(out, failed)

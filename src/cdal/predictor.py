@@ -19,7 +19,7 @@ from cdal.exported import GRAPHS, load_exported
 from cdal.inference import Engine, draw_votes, drawer, votes_drawn
 from cdal.model_header import ModelHeader, find_model, read_header
 from cdal.recipe import Recipe, override
-from cdal.votes import spread
+from cdal.votes import decide, spread
 from cdal.windows import blend
 
 _SAMPLE = 2**24
@@ -38,6 +38,7 @@ class Prediction:
         votes: `[V, K, *S]` float32 where they were asked for.
         image: what was segmented.
         on_grid: `[K, *grid]`, the probability on the network's grid.
+        components: that each class keeps, see `cdal.votes.decide`.
     """
 
     mask: np.ndarray
@@ -47,12 +48,13 @@ class Prediction:
     votes: np.ndarray | None = None
     image: Image | None = field(default=None, repr=False)
     on_grid: np.ndarray | None = field(default=None, repr=False)
+    components: int = 0
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
         """The classes of a picture decided at another size, `[*size]`; none is its own."""
         if size is None or self.on_grid is None:
             return self.mask
-        return resized(self.on_grid, size).argmax(axis=0).astype(np.uint8)
+        return decide(resized(self.on_grid, size), self.components)
 
 
 class Predictor:
@@ -106,8 +108,8 @@ class Predictor:
         probability = from_grid(on_grid, grid, image)
         uncertainty = from_grid(spread(drawn)[None], grid, image)[0]
         kept = np.stack([from_grid(vote, grid, image) for vote in drawn]) if keep_votes else None
-        mask = probability.argmax(axis=0).astype(np.uint8)
-        return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid)
+        mask = decide(probability, data.components)
+        return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid, data.components)
 
     def predict_by_region(
         self,
@@ -136,7 +138,8 @@ class Predictor:
         """
         data, channels = self.recipe.data, self.header.image_channels
         if not self.streams(regions.shape):
-            raise UserError(f"{name}: this model cannot segment a picture of {regions.shape} by region.")
+            hint = " To find the largest components takes the whole picture; --components 0 keeps all." if data.components else ""
+            raise UserError(f"{name}: this model cannot segment a picture of {regions.shape} by region.{hint}")
         votes = self._asked(votes)
 
         def match(rows: np.ndarray) -> np.ndarray:
@@ -158,10 +161,13 @@ class Predictor:
         return votes_drawn(self.engine, self.recipe, self._asked(votes))
 
     def streams(self, shape: tuple[int, ...]) -> bool:
-        """Whether a picture of this shape can be segmented by region: the network sees its own pixels, in windows."""
+        """Whether a picture of this shape can be segmented by region.
+
+        The network sees its own pixels, in windows, and all components of a class are kept.
+        """
         data = self.recipe.data
         windows = len(shape) == 2 and all(s >= size for s, size in zip(shape, data.size, strict=False))
-        return windows and data.spatial_dims == 2 and data.resize is None and data.neighbours == 0
+        return windows and data.spatial_dims == 2 and data.resize is None and data.neighbours == data.components == 0
 
     def _asked(self, votes: int | None) -> int:
         return need_votes(self.recipe.segmenter.votes if votes is None else votes)
@@ -197,7 +203,9 @@ class Predictor:
         return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 
-def load(model: Path | str, timesteps: int | None = None, device: str = "auto", mirror: bool = False) -> Predictor:
+def load(
+    model: Path | str, timesteps: int | None = None, device: str = "auto", mirror: bool = False, components: int | None = None
+) -> Predictor:
     """A model, ready to predict.
 
     Args:
@@ -207,15 +215,17 @@ def load(model: Path | str, timesteps: int | None = None, device: str = "auto", 
         device: `auto`, `cpu`, `cuda` or `mps`; a graph runs on the CPU.
         mirror: whether the votes see the mirror images in turn that the recipe allows (`data.flips`), each of which is encoded by
             itself; the recipe's own `data.mirror_votes` holds otherwise.
+        components: how many connected components a segmentation keeps of each class, the largest, instead of the recipe's number
+            (`data.components`); 0 keeps all. Probabilities and uncertainty are of all.
 
     Raises:
         UserError: there is no such model, it is damaged, or it cannot run there; or no mirror image is possible.
     """
     path = find_model(model)
     if path.suffix in GRAPHS.values():
-        return _load_exported(path, timesteps, device, mirror)
+        return _load_exported(path, timesteps, device, mirror, components)
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
-    recipe = with_mirrors(recipe, path) if mirror else recipe
+    recipe = _as_asked(recipe, path, mirror, components)
     from cdal.devices import find_device  # an exported model is loaded without PyTorch
     from cdal.engine import TorchEngine
     from cdal.model_file import load_model
@@ -250,14 +260,20 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
     return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))
 
 
-def _load_exported(path: Path, timesteps: int | None, device: str, mirror: bool) -> Predictor:
+def _as_asked(recipe: Recipe, path: Path, mirror: bool, components: int | None) -> Recipe:
+    """The recipe with what does not change the network's own work."""
+    recipe = with_mirrors(recipe, path) if mirror else recipe
+    return recipe if components is None else override(recipe, [f"--data.components={components}"])
+
+
+def _load_exported(path: Path, timesteps: int | None, device: str, mirror: bool, components: int | None) -> Predictor:
     if device not in ("auto", "cpu"):
         raise UserError(f"{path}: an exported graph runs on the cpu here; the device is {device!r}. Take the .safetensors file.")
     engine, header = load_exported(path)
     steps = header.recipe.segmenter.diffusion_steps
     if timesteps not in (None, steps):
         raise UserError(f"{path}: the number of timesteps, {steps}, was fixed at the export. Export it again with --timesteps.")
-    return Predictor(engine, header, with_mirrors(header.recipe, path) if mirror else header.recipe)
+    return Predictor(engine, header, _as_asked(header.recipe, path, mirror, components))
 
 
 def need_votes(votes: int) -> int:

@@ -50,6 +50,8 @@ class DataSettings:
         protocols: how scores are made, the first before any others; see `cdal.protocols`.
         flips: axes along which a mirror image is anatomically possible (training, and `mirror_votes`).
         mirror_votes: whether the votes see the mirror images in turn; each has to be encoded by itself.
+        components: how many connected components a segmentation keeps of each class, the largest; 0 keeps all, see
+            `cdal.votes.decide`.
         rotation: largest random rotation in degrees (training).
         scaling: largest random change of size, as a fraction (training).
         shift: largest random displacement in voxels (training).
@@ -78,6 +80,7 @@ class DataSettings:
     protocols: tuple[str, ...] = ("own-grid",)
     flips: tuple[int, ...] = ()
     mirror_votes: bool = False
+    components: int = 0
     rotation: float = 15.0
     scaling: float = 0.2
     shift: float = 3.0
@@ -207,7 +210,8 @@ def check_data(data: DataSettings) -> None:
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
     turned = data.partition in ("interleaved", "stratified")  # other partitions know their folds themselves
     need(data, "data.fold", lambda fold: 0 <= fold < (data.folds if turned else math.inf), f"0 to {data.folds - 1}")
-    need(data, "data.neighbours", lambda n: n >= 0, "0 or more")
+    for name in ("neighbours", "components"):
+        need(data, f"data.{name}", lambda number: number >= 0, "0 or more")
     need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
     need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
     need(data, "data.channels", lambda channels: channels is None or channels >= 1, "1 or more, or null")

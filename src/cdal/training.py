@@ -42,6 +42,7 @@ from cdal.revision import revision
 from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, keep_split, kept_split, learning_curve
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
+from cdal.votes import decide
 
 
 def train(
@@ -305,7 +306,7 @@ def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str
     for case in cases:
         rng = engine.generator(recipe.training.seed, case.name)
         votes = draw_votes(engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng)
-        mask = votes.mean(axis=0).argmax(axis=0)
+        mask = decide(votes.mean(axis=0), recipe.data.components)
         for k, name in enumerate(classes[1:], start=1):
             raters = [count(mask == k, label.numpy() == k).dice for label in case.labels]
             totals[name] += sum(raters) / len(raters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 
 def spread(votes: np.ndarray) -> np.ndarray:
@@ -12,3 +13,24 @@ def spread(votes: np.ndarray) -> np.ndarray:
     probability. It lies between 0 and 0.71 and is 0 for a single vote.
     """
     return np.sqrt(votes.var(axis=0).sum(axis=0) / 2)
+
+
+def decide(probability: np.ndarray, components: int = 0) -> np.ndarray:
+    """The class of each voxel, `[K, *S] -> [*S]` uint8: the most probable one.
+
+    Args:
+        probability: the mean over the votes.
+        components: how many connected components each class but the background keeps, the largest; voxels that touch by a face, an
+            edge or a corner are connected. The others become background. 0 keeps all.
+    """
+    mask = probability.argmax(axis=0).astype(np.uint8)
+    if components == 0:
+        return mask
+    touching = ndimage.generate_binary_structure(mask.ndim, mask.ndim)
+    for k in range(1, len(probability)):
+        numbered, count = ndimage.label(mask == k, touching)
+        if count > components:
+            sizes = np.bincount(numbered.ravel())
+            kept = 1 + np.argsort(-sizes[1:], kind="stable")[:components]
+            mask[(numbered > 0) & ~np.isin(numbered, kept)] = 0
+    return mask
