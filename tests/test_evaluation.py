@@ -95,6 +95,7 @@ def test_the_largest_components_are_kept_where_they_are_asked_for(
     assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--votes", "1", "--components", "1"]) == 0
     written = np.asarray(Pillow.open(next(tmp_path.glob("*_mask.*"))))
     np.testing.assert_array_equal(written > 0, kept.mask > 0)
+    assert json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]["components"] == 1
     assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "1", "--components", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["protocol"]["components"] == 1
     assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--components", "-1"]) == 2
