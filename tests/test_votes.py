@@ -13,7 +13,7 @@ from cdal.votes import decide
 @pytest.mark.parametrize("shape", [(40, 50), (12, 14, 16)])
 @pytest.mark.parametrize("components", [1, 2, 5])
 def test_the_largest_components_are_monais(shape: tuple[int, ...], components: int, rng: torch.Generator):
-    # Smooth noise, so that there are components of many sizes; blocks of two classes that touch.
+    # Noise in blocks, so that there are components of many sizes, and two classes that touch.
     noise = torch.nn.functional.interpolate(torch.rand(1, 3, *(s // 2 for s in shape), generator=rng), shape)[0]
     noise[0] += 0.4  # mostly background, so that nothing spans the image
     probability = noise.softmax(dim=0).numpy()

@@ -318,8 +318,7 @@ def _agreement(
 def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:
     recipe = predictor.recipe
     return {
-        "recipe": recipe.name,
-        "segmenter": recipe.segmenter.name,
+        **predictor.about(),
         "training_seed": recipe.training.seed,
         "data": folder.root.resolve().name,
         "partition": recipe.data.partition,
@@ -329,9 +328,6 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
         "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",
         "window": list(recipe.data.size),
         "overlap": recipe.data.overlap,
-        "timesteps": recipe.segmenter.diffusion_steps,
-        "flips": list(recipe.data.flips) if recipe.data.mirror_votes else [],
-        "components": recipe.data.components or "all",
         "intervals": "95 %, bootstrap over cases, which are taken as independent",
         "empty_masks": "both empty: 1; one empty: 0; distances left out",
         **predictor.engine.about(),

@@ -176,15 +176,10 @@ def _segment(
             assert image is not None  # one of the two
             prediction = predictor.predict(image, votes, seed, one.name, keep_votes="votes" in save, name=str(one.path))
             written = write_outputs(prediction, predictor, one, record.free, save)
-    data, settings = predictor.recipe.data, predictor.recipe.segmenter
     return {
         "input": str(one.path),
         **written,
-        "recipe": predictor.recipe.name,
-        "segmenter": settings.name,
-        "timesteps": settings.diffusion_steps,
-        "flips": list(data.flips) if data.mirror_votes else [],
-        "components": data.components or "all",
+        **predictor.about(),
         "seed": seed,
         "seconds": round(time.perf_counter() - began, 3),
     }

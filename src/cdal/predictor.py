@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,6 +157,17 @@ class Predictor:
             yield drawn.mean(axis=0), spread(drawn)
             on_band((top + drawn.shape[2]) / height)
 
+    def about(self) -> dict[str, Any]:
+        """How it segments, for records: `recipe`, `segmenter`, `timesteps`, `flips` that the votes see, `components` that stay."""
+        data, settings = self.recipe.data, self.recipe.segmenter
+        return {
+            "recipe": self.recipe.name,
+            "segmenter": settings.name,
+            "timesteps": settings.diffusion_steps,
+            "flips": list(data.flips) if data.mirror_votes else [],
+            "components": data.components or "all",
+        }
+
     def vote_count(self, votes: int | None) -> int:
         """The votes that are drawn where so many are asked for; of the recipe's number where none is given."""
         return votes_drawn(self.engine, self.recipe, self._asked(votes))
@@ -219,7 +231,8 @@ def load(
             (`data.components`); 0 keeps all. Probabilities and uncertainty are of all.
 
     Raises:
-        UserError: there is no such model, it is damaged, or it cannot run there; or no mirror image is possible.
+        UserError: there is no such model, it is damaged, or it cannot run there; no mirror image is possible; or `components` is
+            below 0.
     """
     path = find_model(model)
     if path.suffix in GRAPHS.values():
@@ -261,7 +274,7 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
 
 
 def _as_asked(recipe: Recipe, path: Path, mirror: bool, components: int | None) -> Recipe:
-    """The recipe with what does not change the network's own work."""
+    """The recipe with mirror images and components as asked for; errors as `with_mirrors` and `override`."""
     recipe = with_mirrors(recipe, path) if mirror else recipe
     return recipe if components is None else override(recipe, [f"--data.components={components}"])
 
