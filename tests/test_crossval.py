@@ -78,6 +78,13 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
     assert load_recipe(tmp_path / "out" / "cdal-unet" / "fold-1" / "recipe.yaml").training.batch == 2
     assert (tmp_path / "out" / "comparison.html").is_file()
 
+    # What there is to do is told without doing it.
+    assert main([*words, "--folds", "1,2", "--dry-run"]) == 0
+    states = json.loads(capsys.readouterr().out)
+    assert [states[f"{name}, fold 1"] for name in names] == ["failed", "failed", "scored"]
+    assert [states[f"{name}, fold 2"] for name in names] == ["missing"] * 3
+    assert not list((tmp_path / "out").rglob("fold-2"))
+
     # Once more: what is done is kept to the byte, what failed is tried again and succeeds with a network that was mended.
     model = tmp_path / "out" / "cdal-unet" / "fold-1" / "model.safetensors"
     before = model.stat().st_mtime_ns

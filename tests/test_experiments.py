@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from cdal.cli import main
 from cdal.crossval import Job
@@ -110,8 +111,17 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
     assert "Did you mean ingredients-hippocampus?" in capsys.readouterr().err
     assert main(["experiment", "ingredients-hippocampus", "--data", "x", "--out", "y", "--data.foldz", "3"]) == 2
     assert "data.folds" in capsys.readouterr().err
-    assert main(["experiment", "ingredients-hippocampus"]) == 2
+    assert main(["experiment", "ingredients-hippocampus", "--data", "x"]) == 2
     assert "--data and --out" in capsys.readouterr().err
+
+
+def test_by_itself_an_experiment_tells_its_variants(capsys: pytest.CaptureFixture[str]):
+    assert main(["experiment", "ingredients-monuseg", "--budget", "7steps"]) == 0
+    told, experiment = yaml.safe_load(capsys.readouterr().out), find_experiment("ingredients-monuseg")
+    assert list(told["variants"]) == list(experiment.arms)
+    assert list(told["samplings"]) == list(experiment.samplings)
+    assert told["budget"] == "7steps"
+    assert told["seeds"] == [0, 1, 2]
 
 
 def test_phantoms_are_drawn_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from cdal import __version__
 from cdal.errors import UserError
 
-_FIELDS = "Any field of the recipe (--dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
+_FIELDS = "Any field of the recipe (train --dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
 
 
 def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
@@ -108,18 +108,22 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
     verb.add_argument("--folds", type=str, default="all", help="all, or numbers with commas")
     verb.add_argument("--budget", type=str | None, help="of every training: 5min, 2h or 500steps; the recipe's if not given")
     verb.add_argument("--seeds", type=str | None, help="numbers with commas: a training with each; the recipe's if not given")
+    verb.add_argument("--dry-run", action="store_true", help="print what is done and what is missing, and do nothing")
     verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     verb.epilog = _FIELDS
 
     verb = _verb(subcommands, "experiment", about)
-    verb.add_argument("name", type=str | None, nargs="?", help="a shipped experiment; without one they are listed")
+    verb.add_argument(
+        "name", type=str | None, nargs="?", help="a shipped experiment, by itself to see its variants; without one all are listed"
+    )
     verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
     verb.add_argument("--out", type=str | None, help="folder for the runs and NAME.md, .json, .csv; what is there is gone on with")
     verb.add_argument("--arms", type=str, default="", help="only these variants, with commas, beside the first; all if not given")
     verb.add_argument("--folds", type=str | None, help="numbers with commas; the experiment's if not given")
     verb.add_argument("--seeds", type=str | None, help="numbers with commas; the experiment's if not given")
     verb.add_argument("--budget", type=str | None, help="of every training: 5min, 2h or 500steps; the experiment's if not given")
+    verb.add_argument("--dry-run", action="store_true", help="print what is done and what is missing, and do nothing")
     verb.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps")
     verb.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     verb.epilog = _FIELDS

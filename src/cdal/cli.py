@@ -25,6 +25,7 @@ from cdal.threads import respect_quota
 
 if TYPE_CHECKING:
     from cdal.comparison import Comparison
+    from cdal.crossval import Job
     from cdal.data.check import Check
     from cdal.recipe import Recipe
 
@@ -262,19 +263,16 @@ def compare(options: Namespace) -> int:
 
 def crossval(options: Namespace, fields: Sequence[str]) -> int:
     """Train and evaluate several systems on several folds, whatever is missing, and compare them."""
-    from cdal.crossval import crossval, systems_of
+    from cdal.crossval import crossval, plan, systems_of
 
     recipe, _, check = _recipe_of(options, fields)
-    comparison = crossval(
-        systems_of(recipe, split_list(options.segmenter), fields),
-        check or _checked(options.data),
-        options.out,
-        None if options.folds == "all" else read_numbers("--folds", options.folds),
-        options.budget,
-        None if options.seeds is None else read_numbers("--seeds", options.seeds),
-        options.device,
-        lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    data = check or _checked(options.data)
+    systems, out = systems_of(recipe, split_list(options.segmenter), fields), Path(options.out)
+    folds = None if options.folds == "all" else read_numbers("--folds", options.folds)
+    seeds = None if options.seeds is None else read_numbers("--seeds", options.seeds)
+    if options.dry_run:
+        return _show_jobs(plan(systems, data, out, folds, options.budget, seeds), options.json)
+    comparison = crossval(systems, data, out, folds, options.budget, seeds, options.device, _say)
     return _show_comparison(comparison, options.json)
 
 
@@ -288,21 +286,37 @@ def experiment(options: Namespace, fields: Sequence[str]) -> int:
         show_values({name: one.question for name, one in EXPERIMENTS.items()})
         return DONE
     chosen = find_experiment(options.name)
-    if options.data is None or options.out is None:
-        raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
     numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
     changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
     chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields=(*chosen.fields, *fields))
     chosen.base()  # refuses unknown fields before the data are read
-    comparison = run_experiment(
-        chosen,
-        _checked(options.data),
-        options.out,
-        split_list(options.arms),
-        options.device,
-        lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    return _show_comparison(comparison, options.json)
+    if options.data is None and options.out is None:
+        show_values(chosen.about())
+        return DONE
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
+    data, out, arms = _checked(options.data), Path(options.out), split_list(options.arms)
+    if options.dry_run:
+        return _show_jobs(chosen.jobs(data, out, arms), options.json)
+    return _show_comparison(run_experiment(chosen, data, out, arms, options.device, _say), options.json)
+
+
+def _say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
+    """What is done of each training and evaluation, and what is missing. Returns the exit code."""
+    from cdal.console import show_values
+
+    states = {job.name: job.state for job in jobs}
+    if as_json:
+        print(json.dumps(states))
+    else:
+        show_values(states)
+        _say(f"{sum(state != 'scored' for state in states.values())} of {len(states)} to run")
+    return DONE
 
 
 def _show_comparison(comparison: Comparison, as_json: bool) -> int:

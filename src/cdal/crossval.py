@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cdal.checkpoint import CHECKPOINT
 from cdal.comparison import FAILURE, Comparison, compare
 from cdal.comparison_report import write_comparison
 from cdal.data.check import Check
@@ -73,6 +74,17 @@ class Job:
     def done(self) -> bool:
         """Whether it is scored already."""
         return (self.evaluation / SUMMARY).is_file() and not self.failure.is_file()
+
+    @property
+    def state(self) -> str:
+        """`scored`; or what came last of what is still to do: `failed`, `trained`, `begun`, `missing`."""
+        states = {
+            "scored": self.done,
+            "failed": self.failure.is_file(),
+            "trained": self.trained,
+            "begun": (self.folder / CHECKPOINT).is_file(),
+        }
+        return next((state for state, holds in states.items() if holds), "missing")
 
     @property
     def failure(self) -> Path:

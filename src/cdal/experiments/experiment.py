@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cdal.comparison import Comparison, compare
 from cdal.crossval import Job, plan, run_jobs, systems_of
@@ -74,12 +75,25 @@ class Experiment:
         base = self.base()
         return {name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter] for name, arm in self.arms.items()}
 
+    def about(self) -> dict[str, Any]:
+        """What it asks and trains, for people to read: variants and ways to sample with what they change."""
+        variants = {name: " ".join([f"--segmenter {arm.segmenter}", *arm.fields]) for name, arm in self.arms.items()}
+        return {
+            "question": self.question,
+            "recipe": " ".join([self.recipe, *self.fields]),
+            "variants": variants,
+            "samplings": {name: " ".join(words) for name, words in self.samplings.items()},
+            "folds": list(self.folds),
+            "seeds": list(self.seeds),
+            "budget": self.budget or "the recipe's",
+        }
+
     def jobs(self, data: Check, out: Path, arms: Sequence[str] = ()) -> list[Job]:
         """What there is to train and to score.
 
         Args:
             data: the data folder, checked.
-            out: holds the runs.
+            out: holds the runs in `NAME/`.
             arms: only these variants and ways to sample, beside the first; all if none are given.
 
         Raises:
@@ -89,7 +103,7 @@ class Experiment:
             raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join([*self.arms, *self.samplings])}.")
         first, *_ = self.arms
         chosen = {name: recipe for name, recipe in self.recipes().items() if name == first or not arms or name in arms}
-        jobs = plan(chosen, data, out, self.folds, self.budget, self.seeds)
+        jobs = plan(chosen, data, out / self.name, self.folds, self.budget, self.seeds)
         again = [
             replace(job, system=name, sampling=words)
             for name, words in self.samplings.items()
@@ -123,7 +137,7 @@ def run_experiment(
         KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
     """
     out = Path(out)
-    jobs = experiment.jobs(data, out / experiment.name, arms)
+    jobs = experiment.jobs(data, out, arms)
     run_jobs(jobs, data, out / experiment.name, device, on_line)
     comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
     command, protocol = _command(experiment, arms), _protocol(experiment, jobs)
