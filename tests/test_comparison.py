@@ -13,6 +13,7 @@ from matplotlib import image as pictures
 
 from cdal.cli import main
 from cdal.comparison import compare
+from cdal.comparison_figures import differences
 from cdal.comparison_report import remarks, table, uncertainty_table, write_comparison
 from cdal.errors import UserError
 from cdal.scores import SCORES
@@ -172,7 +173,8 @@ def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray)
     other = evaluation(tmp_path / "other", "net_b", dice - 0.05)
     comparison = compare([one, other])
     written = {path.name: path for path in write_comparison(comparison, tmp_path / "out")}
-    assert set(written) == {f"comparison.{kind}" for kind in ("md", "csv", "tex", "html", "json")} | {"boxes.png", "slopes.png"}
+    figures = {"differences.png", "boxes.png", "slopes.png"}
+    assert set(written) == {f"comparison.{kind}" for kind in ("md", "csv", "tex", "html", "json")} | figures
     mean = f"{100 * (dice - 0.05).mean():.2f}"
     for kind in ("md", "tex", "html"):
         text = written[f"comparison.{kind}"].read_text()
@@ -193,8 +195,25 @@ def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray)
         "training_steps": 50.0,
         "peak_memory_gib": 1.5,
     }
-    for name in ("boxes.png", "slopes.png"):
+    for name in figures:
         assert np.ptp(pictures.imread(written[name])) > 0
+
+
+def test_the_picture_of_differences_shows_them_with_intervals_and_seeds(tmp_path: Path, dice: np.ndarray):
+    """What is drawn is what was tested, in points; where one is far away, the near ones can still be told apart."""
+    for seed, shift in enumerate((0.0, 0.01, 0.03)):
+        for name, less in (("ours", 0.0), ("near", 0.004), ("far", 0.3)):
+            evaluation(tmp_path / f"{name}-{seed}", name, dice - shift - less * (1 + dice), training_seed=seed)
+    comparison = compare(sorted(tmp_path.iterdir()), reference="ours")
+    (axis,) = differences(comparison).axes
+    (points, _, (bars,)) = axis.containers[0]
+    drawn = dict(zip([label.get_text() for label in axis.get_yticklabels()], points.get_xdata(), strict=True))
+    assert drawn == {name: pytest.approx(-100 * less * (1 + dice.mean())) for name, less in (("near", 0.004), ("far", 0.3))}
+    ends = {name: segment[:, 0] for name, segment in zip(drawn, bars.get_segments(), strict=True)}
+    assert ends["far"] == pytest.approx(100 * np.array(comparison.against["far"].interval))
+    band = axis.patches[0].get_extents().transformed(axis.transData.inverted())
+    assert band.x1 == pytest.approx(100 * np.std([0.0, 0.01, 0.03], ddof=1))
+    assert axis.get_xscale() == "symlog"
 
 
 def test_json_on_standard_output_is_all_there_is(tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]):

@@ -118,7 +118,7 @@ def make_parser(verbs: Mapping[str, Callable[..., int]]) -> ArgumentParser:
         "name", type=str | None, nargs="?", help="a shipped experiment, by itself to see its variants; without one all are listed"
     )
     verb.add_argument("--data", type=str | None, help="data folder: imagesTr and labelsTr, or images and labels")
-    verb.add_argument("--out", type=str | None, help="folder for the runs and NAME.md, .json, .csv; what is there is gone on with")
+    verb.add_argument("--out", type=str | None, help="folder for the runs and the page, NAME.md; what is there is gone on with")
     verb.add_argument("--arms", type=str, default="", help="only these variants, with commas, beside the first; all if not given")
     verb.add_argument("--folds", type=str | None, help="numbers with commas; the experiment's if not given")
     verb.add_argument("--seeds", type=str | None, help="numbers with commas; the experiment's if not given")

@@ -1,4 +1,4 @@
-"""A comparison as tables (Markdown, CSV, LaTeX, HTML), as JSON, and as pictures of every case."""
+"""A comparison as tables (Markdown, CSV, LaTeX, HTML) and as JSON; its pictures beside them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from cdal.comparison import Comparison, Competitor
+from cdal.comparison_figures import boxes, differences, slopes
 from cdal.files import replacing
 from cdal.report import Section, embed, write_report
 from cdal.scores import DISTANCES, SCORES
-
-_COLUMNS_OF_SLOPES = 4
 
 COSTS = 6
 """The last columns of the table."""
@@ -54,7 +50,7 @@ Rows = list[list[str]]
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write `comparison.md`, `.csv`, `.tex`, `.html`, `.json`, `boxes.png` and `slopes.png` into a folder.
+    """Write `comparison.md`, `.csv`, `.tex`, `.html`, `.json`; `boxes.png`; of several systems `differences.png` and `slopes.png`.
 
     Returns:
         The files.
@@ -74,8 +70,8 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
             temporary.write_text(text, encoding="utf-8")
         written.append(out / name)
     pictures = {"boxes.png": boxes(comparison)}
-    if len(comparison.finished) > 1:
-        pictures["slopes.png"] = slopes(comparison)
+    if comparison.against:
+        pictures = {"differences.png": differences(comparison), **pictures, "slopes.png": slopes(comparison)}
     for name, figure in pictures.items():
         with replacing(out / name) as temporary:
             figure.savefig(temporary, dpi=120, format="png")
@@ -83,7 +79,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     sections = [
         Section("Scores and costs", " ".join(notes), rows),
         *([Section("Uncertainty", meant, sure)] if sure else []),
-        Section("Every case", "", (), [embed(figure) for figure in pictures.values()]),
+        Section("Pictures", "", (), [embed(figure) for figure in pictures.values()]),
     ]
     return [*written, write_report(out / "comparison.html", f"{SCORES[comparison.score]}, {len(rows) - 1} systems", sections)]
 
@@ -201,47 +197,6 @@ def numbers(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def boxes(comparison: Comparison) -> Figure:
-    """A box for each system over its cases, with every case as a point, and the mean."""
-    finished = comparison.finished
-    figure = Figure(figsize=(7.5, 0.9 + 0.36 * len(finished)), layout="constrained")
-    axis = figure.subplots()
-    rng = np.random.default_rng(0)
-    values = [_clean(competitor.values(comparison.score)) for competitor in finished]
-    places = range(len(finished), 0, -1)
-    axis.boxplot(values, positions=list(places), orientation="horizontal", widths=0.6, showfliers=False, showmeans=True)
-    for place, one in zip(places, values, strict=True):
-        axis.plot(one, place + rng.uniform(-0.2, 0.2, len(one)), ".", color="#1f77b4", alpha=0.35, markersize=3)
-    axis.set_yticks(list(places), [_plain_text(competitor.name) for competitor in finished])
-    axis.set_xlabel(f"{SCORES[comparison.score]} of a case, mean of the classes")
-    axis.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def slopes(comparison: Comparison) -> Figure:
-    """Each case as a line from the reference to a system, green where the system is better, red where it is worse."""
-    reference = next(c for c in comparison.finished if c.name == comparison.reference)
-    others = [competitor for competitor in comparison.finished if competitor is not reference]
-    columns = min(_COLUMNS_OF_SLOPES, len(others))
-    count = math.ceil(len(others) / columns)
-    figure = Figure(figsize=(2.4 * columns + 0.4, 2.5 * count), layout="constrained")
-    axes = figure.subplots(count, columns, squeeze=False, sharey=True).ravel()
-    theirs, sign = reference.values(comparison.score), -1 if comparison.score in DISTANCES else 1
-    for axis, other in zip(axes, others, strict=False):
-        ours = other.values(comparison.score)
-        gain = sign * (ours - theirs)
-        for before, after, more in zip(theirs, ours, gain, strict=True):
-            colour = "#2a9d8f" if more > 0 else "#e76f51" if more < 0 else "#888888"
-            axis.plot([0, 1], [before, after], color=colour, alpha=0.4, linewidth=0.8)
-        axis.set_xticks([0, 1], [_plain_text(reference.name), _plain_text(other.name)], fontsize=7)
-        axis.set_xlim(-0.15, 1.15)
-        axis.set_title(f"{int((gain > 0).sum())} of {int((~np.isnan(gain)).sum())} better", fontsize=8)
-    for axis in axes[len(others) :]:
-        axis.set_axis_off()
-    figure.supylabel(f"{SCORES[comparison.score]} of a case, mean of the classes", fontsize=9)
-    return figure
-
-
 def _several_folds(comparison: Comparison) -> bool:
     return len({result.fold for result in comparison.finished[0].results}) > 1
 
@@ -291,16 +246,7 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _clean(values: np.ndarray) -> np.ndarray:
-    return values[~np.isnan(values)]
-
-
 def _escaped(cell: str) -> str:
     """For LaTeX."""
     special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "<": "$<$"}
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in cell)
-
-
-def _plain_text(name: str) -> str:
-    """For matplotlib, to which a dollar begins a formula."""
-    return name.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""What an experiment found, as a page, as JSON, and as CSV with the scores of every case."""
+"""What an experiment found, as a page with a picture, as JSON, and as CSV with the scores of every case."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 from cdal.bench.machine import about
 from cdal.comparison import Comparison, Competitor
+from cdal.comparison_figures import differences
 from cdal.comparison_report import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
 from cdal.files import replacing
 
 
 def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
-    """`NAME.md`, `NAME.json` and `NAME.csv`; the device is `cpu`, `cuda` or `mps`."""
+    """`NAME.md`, `NAME.json`, `NAME.csv` and, of several systems, `NAME.png`; the device is `cpu`, `cuda` or `mps`."""
     here = about(device)
     trainings = _trainings(comparison)
     hours = sum(training.get("seconds", 0.0) for training in trainings) / 3600
@@ -30,6 +31,7 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         f"{', '.join(versions)}; {hours:.1f} hours of training in all.",
         "## Accuracy",
         markdown([row[:-COSTS] for row in rows]).rstrip(),
+        *([f"![The differences, with their intervals]({name}.png)"] if comparison.against else []),
         "\n".join(f"- {note}" for note in remarks(comparison)),
         "## Uncertainty",
         markdown(uncertainty_table(comparison)).rstrip(),
@@ -51,6 +53,9 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
     for suffix, text in texts.items():
         with replacing(out / f"{name}.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
+    if comparison.against:
+        with replacing(out / f"{name}.png") as temporary:
+            differences(comparison).savefig(temporary, dpi=120, format="png")
 
 
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
