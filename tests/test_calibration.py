@@ -17,6 +17,7 @@ from cdal.calibration import (
     certainty,
     detection,
     entropy,
+    fit_temperature,
     region,
     reliability,
     risk_coverage,
@@ -62,6 +63,31 @@ def test_what_is_drawn_as_its_probability_says_is_calibrated():
     sure, right = np.maximum(p, 1 - p), (p > 0.5) == (truth == 1)
     assert calibration_error(reliability(sure, right)) < 0.01
     assert calibration_error(reliability(np.sqrt(sure), right)) > 0.05
+
+
+@pytest.mark.parametrize("raters", [1, 3])
+def test_the_temperature_that_was_taken_away_is_found_again(raters: int):
+    """Classes drawn by the softmax of logits; a segmenter twice as sure as that needs a temperature of 2."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(4):
+        logits = rng.normal(scale=1.5, size=(3, 60, 60))
+        classes = (rng.uniform(size=(raters, 1, 60, 60)) > softmax(logits).cumsum(axis=0)).sum(axis=1)
+        cases.append((softmax(2 * logits), classes))
+    assert fit_temperature(cases) == pytest.approx(2.0, abs=0.06)
+
+
+def test_the_fitted_temperature_has_the_least_likelihood_that_scikit_learn_knows():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(scale=3, size=(2, 30, 30))
+    probability, truth = softmax(logits), (rng.uniform(size=(1, 30, 30)) > softmax(logits / 3)[0]).astype(int)
+
+    def likelihood(temperature: float) -> float:
+        tempered = softmax(np.log(probability) / temperature)
+        return log_loss(truth.ravel(), tempered.reshape(2, -1).T, labels=[0, 1])
+
+    found = fit_temperature([(probability, truth)])
+    assert likelihood(found) <= min(likelihood(temperature) for temperature in np.linspace(0.25, 4, 151)) + 1e-6
 
 
 def test_risk_and_coverage_by_hand():

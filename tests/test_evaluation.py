@@ -102,6 +102,26 @@ def test_the_largest_components_are_kept_where_they_are_asked_for(
     assert "data.components must be 0 or more" in capsys.readouterr().err
 
 
+def test_the_temperature_is_the_models_or_the_one_asked_for(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = read_header(trained / "model.safetensors").temperature
+    picture = next((phantoms / "images").iterdir())
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--votes", "2"]) == 0
+    assert json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]["temperature"] == own
+    found = {}
+    for temperature in ("1", "3"):
+        words = ["evaluate", str(trained), "--data", str(phantoms), "--votes", "2", "--temperature", temperature, "--json"]
+        capsys.readouterr()
+        assert main(words) == 0
+        found[temperature] = json.loads(capsys.readouterr().out)
+    assert found["3"]["protocol"]["temperature"] == 3
+    assert found["1"]["mean"] == found["3"]["mean"]
+    assert found["1"]["uncertainty"]["nll"] != found["3"]["uncertainty"]["nll"]
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--temperature", "0"]) == 2
+    assert "temperature must be more than 0" in capsys.readouterr().err
+
+
 def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "1"]) == 0
     shown = capsys.readouterr().out

@@ -58,7 +58,8 @@ def make_plain_model(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     network = build_segmenter(recipe, 1, 3)
-    save_model(folder / "plain.safetensors", network.network.state_dict(), ModelHeader(recipe, ("background", "a", "b"), 1))
+    header = ModelHeader(recipe, ("background", "a", "b"), 1, temperature=1.5)
+    save_model(folder / "plain.safetensors", network.network.state_dict(), header)
     return folder / "plain.safetensors"
 
 

@@ -20,21 +20,25 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cdal.calibration import fit_temperature
 from cdal.checkpoint import load_checkpoint
 from cdal.cli import main
 from cdal.data.folder import open_folder
 from cdal.data.phantoms import write_phantoms
+from cdal.data.reading import read_case
 from cdal.diffusion.settings import ImageUNetSettings
 from cdal.errors import UserError
 from cdal.evaluation import evaluate
 from cdal.files import sole_writer
 from cdal.model_file import load_model, save_model
 from cdal.model_header import ModelHeader, find_model, read_header
+from cdal.predictor import load
 from cdal.progress import TrainingProgress
 from cdal.recipe import Recipe, load_recipe, to_yaml
 from cdal.run_folder import claim, read_log
 from cdal.segmenter import Supervised
 from cdal.training import train
+from cdal.votes import temper
 from conftest import small_recipe
 
 # The run folder
@@ -77,6 +81,27 @@ def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms
     assert header.classes == ("background", "lesion")
 
 
+def test_the_temperature_is_that_of_the_kept_weights_on_the_validation_cases(trained: Path, phantoms: Path, tmp_path: Path):
+    """Found again from predictions as they come; without it a model is the same to the last weight."""
+    model = trained / "model.safetensors"
+    header, folder, plain = read_header(model), open_folder(phantoms), load(trained, temperature=1)
+    cases = [read_case(case, folder) for case in folder.cases if case.name in header.data["validation"]]
+    found = [
+        (plain.predict(image, case=name).probability, np.stack([label.array[0] for label in labels]))
+        for name, (image, labels) in zip(header.data["validation"], cases, strict=True)
+    ]
+    assert header.temperature == pytest.approx(fit_temperature(found), abs=2e-3)
+    image = cases[0][0]
+    own = load(trained).predict(image)
+    np.testing.assert_allclose(own.probability, temper(plain.predict(image).probability, header.temperature), atol=1e-6)
+
+    without = train(small_recipe(calibrate=False), phantoms, tmp_path / "run", "cpu")
+    assert read_header(without).temperature is None
+    assert load(without).temperature == 1
+    weights, same = load_file(model), load_file(without)
+    assert all(weights[name].equal(same[name]) for name in weights)
+
+
 def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_are_kept(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -85,7 +110,7 @@ def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_ar
     out = tmp_path / "run"
     header = read_header(train(recipe, phantoms, out, "cpu"))
     names = [case.name for case in open_folder(phantoms).cases]
-    assert (header.step, header.scores, header.data["validation"]) == (3, {}, [])
+    assert (header.step, header.scores, header.data["validation"], header.temperature) == (3, {}, [], None)
     assert sorted(header.data["train"]) == sorted(set(names) - set(names[0::4]))
     assert not any("validation" in row for row in read_log(out))
     assert evaluate(out, phantoms).summary()["cases"] == len(names[0::4])
@@ -329,7 +354,7 @@ def test_too_few_cases_for_the_folds_are_refused(phantoms: Path, tmp_path: Path)
 
 def test_a_model_file_says_what_it_was_given(tmp_path: Path):
     recipe = small_recipe()
-    header = ModelHeader(recipe, ("background", "a"), 1, 7, {"a": 0.5}, {"train": ["x"]}, "free")
+    header = ModelHeader(recipe, ("background", "a"), 1, 7, {"a": 0.5}, {"train": ["x"]}, "free", 1.5)
     save_model(tmp_path / "m.safetensors", {"w": torch.arange(3.0)}, header)
     assert read_header(tmp_path / "m.safetensors") == header
 

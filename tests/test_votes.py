@@ -1,4 +1,4 @@
-"""From votes to a class: the largest components, against MONAI's."""
+"""From votes to a class: the largest components, against MONAI's; and how sure they are, against PyTorch's softmax."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.transforms import KeepLargestConnectedComponent
 
-from cdal.votes import decide
+from cdal.votes import decide, temper
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 14, 16)])
@@ -45,3 +45,19 @@ def test_components_touch_by_a_corner_and_each_class_has_its_own():
     expected[4] = 0
     np.testing.assert_array_equal(decide(probability, 1), expected)
     np.testing.assert_array_equal(decide(probability, 2), mask)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_a_temperature_divides_the_logits(temperature: float, rng: torch.Generator):
+    logits = 2 * torch.randn(4, 9, 11, generator=rng)
+    probability = logits.softmax(dim=0).numpy()
+    found = temper(probability, temperature)
+    np.testing.assert_allclose(found, (logits / temperature).softmax(dim=0).numpy(), atol=1e-4)
+    np.testing.assert_array_equal(found.argmax(axis=0), probability.argmax(axis=0))
+    assert found.dtype == np.float32
+
+
+def test_what_is_wholly_sure_stays_a_probability():
+    found = temper(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), 2.0)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)

@@ -166,6 +166,7 @@ def _sampling(verb: ArgumentParser) -> None:
     verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
     verb.add_argument("--mirror", action="store_true", help="votes see the mirror images that the recipe allows; slower")
     verb.add_argument("--components", type=int | None, help="connected components kept of each class, the largest; 0: all")
+    verb.add_argument("--temperature", type=float | None, help="of the probabilities; the model's own if not given")
 
 
 def _common(verb: ArgumentParser) -> None:

@@ -6,13 +6,16 @@ make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from cdal.metrics import nan_mean, rank_correlation
+from cdal.votes import LEAST
 
 BINS = 15
 """Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
@@ -21,8 +24,11 @@ COVERAGES = np.linspace(0.05, 1, 20)
 """Where the risk-coverage curve is told."""
 
 _MARGIN = 8
-_LEAST = 1e-6
-"""Probabilities below are taken as this, so that one voxel cannot make the likelihood infinite."""
+TEMPERATURES = (0.25, 4.0)
+"""Between which one is fitted."""
+
+_FITTED = 2**15
+"""Voxels of a case, at even distances, by which a temperature is fitted."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np
     wrong = p.argmax(axis=0) != y
     of_truth = np.take_along_axis(p, y[None].astype(int), axis=0)[0]
     scores = {
-        "nll": float(-np.log(np.maximum(of_truth, _LEAST)).mean()),
+        "nll": float(-np.log(np.maximum(of_truth, LEAST)).mean()),
         "brier": float(((p**2).sum(axis=0) - 2 * of_truth + 1).mean()),
     }
     foreground = max(1, int((probability.argmax(axis=0) > 0).sum()))
@@ -72,6 +78,30 @@ def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np
         scores[f"doubt{suffix}"] = float(doubt.sum(dtype=np.float64)) / foreground
         risks[name] = curve[np.maximum(0, np.round(COVERAGES * len(curve)).astype(int) - 1)]
     return Certainty(scores, reliability(p.max(axis=0), ~wrong), risks)
+
+
+def fit_temperature(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The temperature (`cdal.votes.temper`) of the least negative log-likelihood, mean over cases and annotators.
+
+    Args:
+        cases: of each the probabilities `[K, *S]` and the annotators' classes `[R, *S]`.
+    """
+    fitted = []
+    for probability, raters in cases:
+        inside = region(raters.max(axis=0))
+        p, y = (np.stack([one[inside].reshape(-1) for one in all_of]) for all_of in (probability, raters))
+        some = np.linspace(0, p.shape[1] - 1, min(p.shape[1], _FITTED)).astype(int)
+        fitted.append((np.log(np.maximum(p[:, some], LEAST)), y[:, some].astype(int)))
+
+    def likelihood(temperature: float) -> float:
+        return float(np.mean([_likelihood(logarithms / temperature, y) for logarithms, y in fitted]))
+
+    return float(minimize_scalar(likelihood, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-3}).x)
+
+
+def _likelihood(logits: np.ndarray, raters: np.ndarray) -> float:
+    """The mean negative log-likelihood of the classes `[R, N]` by `[K, N]`."""
+    return float((logsumexp(logits, axis=0) - np.take_along_axis(logits, raters, axis=0)).mean())
 
 
 def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
@@ -102,7 +132,7 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
 
 def entropy(probability: np.ndarray) -> np.ndarray:
     """Of the classes' probabilities, in nats, `[K, *S] -> [*S]`."""
-    return -(probability * np.log(np.maximum(probability, _LEAST))).sum(axis=0)
+    return -(probability * np.log(np.maximum(probability, LEAST))).sum(axis=0)
 
 
 def region(truth: np.ndarray) -> tuple[slice, ...]:

@@ -210,6 +210,7 @@ def predict(options: Namespace) -> int:
             count.part,
             options.mirror,
             options.components,
+            options.temperature,
         )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
@@ -240,6 +241,7 @@ def evaluate(options: Namespace) -> int:
             options.scoring,
             options.mirror,
             options.components,
+            options.temperature,
         )
     if options.json:
         print(json.dumps(evaluation.summary()))

@@ -132,6 +132,7 @@ def evaluate(
     scorings: Sequence[str] | None = None,
     mirror: bool = False,
     components: int | None = None,
+    temperature: float | None = None,
 ) -> Evaluation:
     """Segment the cases of one part of a data folder and score them against their labels.
 
@@ -151,11 +152,12 @@ def evaluate(
         scorings: names of scoring protocols (`cdal.protocols`); the recipe's where none are given.
         mirror: see `cdal.load`.
         components: see `cdal.load`.
+        temperature: see `cdal.load`.
 
     Raises:
         UserError: the model or the data cannot be used; or test cases were seen in training.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror, components)
+    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror, components, temperature)
     folder = open_folder(Path(data))
     if folder.classes != predictor.header.classes:
         raise UserError(

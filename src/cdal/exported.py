@@ -72,6 +72,7 @@ def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, vers
         "postprocessing": [
             "cut the padding off",
             "probabilities back to the image's own grid, linearly",
+            *([f"to the power 1 / {header.temperature}, and made to add up to 1 again"] if header.temperature else []),
             "the largest class wins",
             *([f"of each class but the background the {data.components} largest components stay"] if data.components else []),
         ],

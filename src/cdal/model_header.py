@@ -32,6 +32,7 @@ class ModelHeader:
         scores: Dice of each class on the validation cases at that step.
         data: name of the data folder, names of the cases of each part, fingerprint of the training cases, checksums of all images.
         licence: of the training data, as its folder declares it.
+        temperature: of the probabilities (`cdal.votes.temper`), fitted on the validation cases; none where it was not.
         version: of cDAL.
     """
 
@@ -42,6 +43,7 @@ class ModelHeader:
     scores: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
+    temperature: float | None = None
     version: str = cdal.__version__
 
     def to_json(self) -> str:

@@ -52,6 +52,7 @@ def predict(
     on_part: Callable[[str, float], object] = lambda _name, _share: None,
     mirror: bool = False,
     components: int | None = None,
+    temperature: float | None = None,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -72,6 +73,7 @@ def predict(
         on_part: called after each part of a large picture with its name and the share that is done.
         mirror: see `load`.
         components: see `load`.
+        temperature: see `load`.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -83,7 +85,7 @@ def predict(
     if votes is not None:
         need_votes(votes)
     results = {name for path in map(Path, inputs) for row in _read_record(path) for name in _results(row)}
-    predictor = load(model, timesteps, device, mirror, components)
+    predictor = load(model, timesteps, device, mirror, components, temperature)
     chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
     passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = _Record(out, failed)

@@ -20,7 +20,7 @@ from cdal.exported import GRAPHS, load_exported
 from cdal.inference import Engine, draw_votes, drawer, votes_drawn
 from cdal.model_header import ModelHeader, find_model, read_header
 from cdal.recipe import Recipe, override
-from cdal.votes import decide, spread
+from cdal.votes import decide, spread, temper
 from cdal.windows import blend
 
 _SAMPLE = 2**24
@@ -33,12 +33,12 @@ class Prediction:
 
     Attributes:
         mask: `[*S]` uint8, the class of each voxel.
-        probability: `[K, *S]` float32, the mean over the votes.
+        probability: `[K, *S]` float32, the mean over the votes, at the model's temperature (`cdal.votes.temper`).
         uncertainty: `[*S]` float32, the spread of the votes, see `cdal.votes.spread`.
         count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
         votes: `[V, K, *S]` float32 where they were asked for.
         image: what was segmented.
-        on_grid: `[K, *grid]`, the probability on the network's grid.
+        on_grid: `[K, *grid]`, the mean over the votes on the network's grid.
         components: that each class keeps, see `cdal.votes.decide`.
     """
 
@@ -65,10 +65,12 @@ class Predictor:
         engine: computes the segmenter.
         header: what the model file says of itself.
         recipe: the header's, with the sampling settings asked for.
+        temperature: the header's, 1 where it has none, or the one asked for.
     """
 
-    def __init__(self, engine: Engine, header: ModelHeader, recipe: Recipe) -> None:
+    def __init__(self, engine: Engine, header: ModelHeader, recipe: Recipe, temperature: float | None = None) -> None:
         self.engine, self.header, self.recipe = engine, header, recipe
+        self.temperature = next(one for one in (temperature, header.temperature, 1.0) if one is not None)
 
     def predict(
         self,
@@ -106,7 +108,7 @@ class Predictor:
         drawn = draw_votes(self.engine, values, self.recipe, votes, self.engine.generator(seed, case))
         # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
         on_grid = drawn.mean(axis=0)
-        probability = from_grid(on_grid, grid, image)
+        probability = temper(from_grid(on_grid, grid, image), self.temperature)
         uncertainty = from_grid(spread(drawn)[None], grid, image)[0]
         kept = np.stack([from_grid(vote, grid, image) for vote in drawn]) if keep_votes else None
         mask = decide(probability, data.components)
@@ -154,11 +156,14 @@ class Predictor:
         scale = Scale.of(sample, data.intensities, regions.stored, name)
         draw = drawer(self.engine, self.recipe, votes, self.engine.generator(seed, case))
         for top, drawn in blend(draw, lambda start, stop: scale.apply(match(regions.rows(start, stop))), regions.shape, data):
-            yield drawn.mean(axis=0), spread(drawn)
+            yield temper(drawn.mean(axis=0), self.temperature), spread(drawn)
             on_band((top + drawn.shape[2]) / height)
 
     def about(self) -> dict[str, Any]:
-        """How it segments, for records: `recipe`, `segmenter`, `timesteps`, `flips` that the votes see, `components` that stay."""
+        """How it segments, for records.
+
+        `recipe`, `segmenter`, `timesteps`, `flips` that the votes see, `components` that stay, `temperature` of the probabilities.
+        """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
             "recipe": self.recipe.name,
@@ -166,6 +171,7 @@ class Predictor:
             "timesteps": settings.diffusion_steps,
             "flips": list(data.flips) if data.mirror_votes else [],
             "components": data.components or "all",
+            "temperature": self.temperature,
         }
 
     def vote_count(self, votes: int | None) -> int:
@@ -216,7 +222,12 @@ class Predictor:
 
 
 def load(
-    model: Path | str, timesteps: int | None = None, device: str = "auto", mirror: bool = False, components: int | None = None
+    model: Path | str,
+    timesteps: int | None = None,
+    device: str = "auto",
+    mirror: bool = False,
+    components: int | None = None,
+    temperature: float | None = None,
 ) -> Predictor:
     """A model, ready to predict.
 
@@ -229,14 +240,18 @@ def load(
             itself; the recipe's own `data.mirror_votes` holds otherwise.
         components: how many connected components a segmentation keeps of each class, the largest, instead of the recipe's number
             (`data.components`); 0 keeps all. Probabilities and uncertainty are of all.
+        temperature: of the probabilities instead of the model's own; 1 leaves them as the votes have them.
 
     Raises:
-        UserError: there is no such model, it is damaged, or it cannot run there; no mirror image is possible; or `components` is
-            below 0.
+        UserError: there is no such model, it is damaged, or it cannot run there; no mirror image is possible; or a number is too
+            low.
     """
     path = find_model(model)
+    if temperature is not None and not temperature > 0:
+        raise UserError(f"temperature must be more than 0; it is {temperature}.")
     if path.suffix in GRAPHS.values():
-        return _load_exported(path, timesteps, device, mirror, components)
+        engine, exported = _load_exported(path, timesteps, device)
+        return Predictor(engine, exported, _as_asked(exported.recipe, path, mirror, components), temperature)
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
     recipe = _as_asked(recipe, path, mirror, components)
     from cdal.devices import find_device  # an exported model is loaded without PyTorch
@@ -244,7 +259,7 @@ def load(
     from cdal.model_file import load_model
 
     segmenter, header = load_model(path, recipe, str(find_device(device)))
-    return Predictor(TorchEngine(segmenter, recipe), header, recipe)
+    return Predictor(TorchEngine(segmenter, recipe), header, recipe, temperature)
 
 
 def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
@@ -279,14 +294,14 @@ def _as_asked(recipe: Recipe, path: Path, mirror: bool, components: int | None) 
     return recipe if components is None else override(recipe, [f"--data.components={components}"])
 
 
-def _load_exported(path: Path, timesteps: int | None, device: str, mirror: bool, components: int | None) -> Predictor:
+def _load_exported(path: Path, timesteps: int | None, device: str) -> tuple[Engine, ModelHeader]:
     if device not in ("auto", "cpu"):
         raise UserError(f"{path}: an exported graph runs on the cpu here; the device is {device!r}. Take the .safetensors file.")
     engine, header = load_exported(path)
     steps = header.recipe.segmenter.diffusion_steps
     if timesteps not in (None, steps):
         raise UserError(f"{path}: the number of timesteps, {steps}, was fixed at the export. Export it again with --timesteps.")
-    return Predictor(engine, header, _as_asked(header.recipe, path, mirror, components))
+    return engine, header
 
 
 def need_votes(votes: int) -> int:

@@ -174,6 +174,7 @@ class TrainingSettings:
         validate_every: steps from one validation to the next.
         validation_votes: votes a case at validation.
         validation_cases: cases at validation, evenly taken from the sorted names; none takes all.
+        calibrate: whether in the end a temperature of the probabilities is fitted on validation cases; no mask depends on it.
         checkpoint_every: steps from one checkpoint to the next.
         seed: of every random draw.
     """
@@ -192,6 +193,7 @@ class TrainingSettings:
     validate_every: int = 250
     validation_votes: int = 2
     validation_cases: int | None = None
+    calibrate: bool = True
     checkpoint_every: int = 250
     seed: int = 0
 

@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from cdal.calibration import fit_temperature
 from cdal.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.cost import peak_memory
 from cdal.data.batch import Batch
@@ -34,7 +37,7 @@ from cdal.factory import build_segmenter
 from cdal.files import sole_writer
 from cdal.inference import Engine, draw_votes
 from cdal.metrics import count
-from cdal.model_file import save_model
+from cdal.model_file import load_model, save_model
 from cdal.model_header import ModelHeader
 from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
@@ -43,6 +46,9 @@ from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, kee
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 from cdal.votes import decide
+
+_CALIBRATING = 32
+"""Validation cases, evenly taken, by which the temperature is fitted: it is one number."""
 
 
 def train(
@@ -185,6 +191,8 @@ class _Run:
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
         keep_cost(self.out, self._cost())
         self.log.close()
+        if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
+            self._calibrate()
 
     def _cost(self) -> dict[str, Any]:
         """What the training took; in no model file, so that the same training gives the same bytes."""
@@ -293,6 +301,15 @@ class _Run:
         header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 
+    def _calibrate(self) -> None:
+        """Fit the temperature of the weights that were kept; once, however often a finished run is called."""
+        model, header = load_model(self.out / MODEL, device=str(self.fabric.device))
+        if header.temperature is not None:
+            return
+        temperature = validation_temperature(TorchEngine(model, self.recipe), _some_of(self.validation, _CALIBRATING), self.recipe)
+        weights = model.players()[model.predictor].state_dict()
+        save_model(self.out / MODEL, weights, replace(header, temperature=temperature))
+
     def _averaged(self) -> Segmenter:
         """A segmenter with the averaged weights, in evaluation mode."""
         segmenter = build_segmenter(self.recipe, self.channels, len(self.classes)).to(self.fabric.device)
@@ -311,6 +328,16 @@ def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str
             raters = [count(mask == k, label.numpy() == k).dice for label in case.labels]
             totals[name] += sum(raters) / len(raters)
     return {name: total / len(cases) for name, total in totals.items()}
+
+
+def validation_temperature(engine: Engine, cases: Sequence[Case], recipe: Recipe) -> float:
+    """See `fit_temperature`; of the recipe's votes on the validation cases, on the network's grid. In thousandths."""
+
+    def segmented(case: Case) -> np.ndarray:
+        rng = engine.generator(recipe.training.seed, case.name)
+        return draw_votes(engine, case.image.numpy(), recipe, recipe.segmenter.votes, rng).mean(axis=0)
+
+    return round(fit_temperature((segmented(case), case.labels.numpy()) for case in cases), 3)
 
 
 def _some_of(cases: Sequence[Case], count: int | None) -> Sequence[Case]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+LEAST = 1e-6
+"""Probabilities below are taken as this, as nothing is as sure as 0."""
+
 
 def spread(votes: np.ndarray) -> np.ndarray:
     """The uncertainty image: how far the votes' probabilities lie apart, `[V, K, *S] -> [*S]`.
@@ -13,6 +16,17 @@ def spread(votes: np.ndarray) -> np.ndarray:
     probability. It lies between 0 and 0.71 and is 0 for a single vote.
     """
     return np.sqrt(votes.var(axis=0).sum(axis=0) / 2)
+
+
+def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities `[K, *S]` made less sure (a temperature above 1) or surer (below 1); which is the largest stays.
+
+    To the power 1 / temperature, and made to add up to 1: temperature scaling (Guo et al., ICML 2017) of the logarithms.
+    """
+    if temperature == 1:
+        return probability
+    powers: np.ndarray = np.maximum(probability, LEAST) ** np.float32(1 / temperature)
+    return powers / powers.sum(axis=0)
 
 
 def decide(probability: np.ndarray, components: int = 0) -> np.ndarray:

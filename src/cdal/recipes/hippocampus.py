@@ -33,4 +33,5 @@ def hippocampus_slices() -> Recipe:
 def hippocampus_paper() -> Recipe:
     """The paper's way: single slices of 32 x 32, the paper's network, raw attention, squared error alone."""
     paper = with_segmenter(hippocampus(), "cdal-paper")
-    return replace(paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)))
+    training = replace(paper.training, calibrate=False)
+    return replace(paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)), training=training)

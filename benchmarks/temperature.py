@@ -1,0 +1,57 @@
+"""Whether one number makes a single pass as well calibrated as the votes: temperatures fitted on the validation cases.
+
+    python benchmarks/temperature.py hippocampus --data DATA
+
+Each row has a temperature of its own, see `cdal.calibration.fit_temperature`; the scores are those of the test cases, before and
+after. Timesteps 0 is the same network without diffusion.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cdal.calibration import certainty, fit_temperature, summary_of
+from cdal.data.folder import open_folder
+from cdal.data.reading import read_case
+from cdal.predictor import Predictor, load
+from cdal.votes import temper
+
+GRID = ((0, 1), (2, 5), (2, 15))
+
+
+def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Probabilities `[K, *S]` and the annotators' classes `[R, *S]` of the model's own validation or test cases."""
+    folder = open_folder(data)
+    names = set(predictor.header.data[part])
+    for case in (case for case in folder.cases if case.name in names):
+        image, labels = read_case(case, folder)
+        raters = np.stack([label.array[0] for label in labels])
+        yield predictor.predict(image, votes, 0, case.name).probability, raters
+
+
+def main() -> None:
+    """Fit and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True, type=Path)
+    options = parser.parse_args()
+    heads = ("timesteps", "votes", "temperature", "ECE", "after", "NLL", "after", "Brier", "after")
+    print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
+    for timesteps, votes in GRID:
+        predictor = load(options.model, timesteps, temperature=1)
+        temperature = fit_temperature(segmented(predictor, options.data, "validation", votes))
+        test = list(segmented(predictor, options.data, "test", votes))
+        found = []
+        for one in (1.0, temperature):
+            scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
+            found.append(summary_of(scored, np.zeros(len(scored))))
+        cells = [f"{scores[name]:.4f}" for name in ("ece", "nll", "brier") for scores in found]
+        print("| " + " | ".join([str(timesteps), str(votes), f"{temperature:.2f}", *cells]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
