@@ -189,10 +189,11 @@ class _Run:
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
-        keep_cost(self.out, self._cost())
-        self.log.close()
+        cost = self._cost()
         if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
             self._calibrate()
+        keep_cost(self.out, cost)  # last, as it says that nothing is left to do
+        self.log.close()
 
     def _cost(self) -> dict[str, Any]:
         """What the training took; in no model file, so that the same training gives the same bytes."""
