@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cdal.comparison import Comparison, Competitor
 from cdal.comparison_figures import boxes, differences, slopes
-from cdal.files import replacing
+from cdal.files import write_figure, write_text
 from cdal.report import Section, embed, write_report
 from cdal.scores import DISTANCES, SCORES
 
@@ -66,15 +66,13 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
     }
     written = []
     for name, text in texts.items():
-        with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(out / name, text)
         written.append(out / name)
     pictures = {"boxes.png": boxes(comparison)}
     if comparison.against:
         pictures = {"differences.png": differences(comparison), **pictures, "slopes.png": slopes(comparison)}
     for name, figure in pictures.items():
-        with replacing(out / name) as temporary:
-            figure.savefig(temporary, dpi=120, format="png")
+        write_figure(out / name, figure)
         written.append(out / name)
     sections = [
         Section("Scores and costs", " ".join(notes), rows),

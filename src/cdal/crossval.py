@@ -6,7 +6,6 @@ one that fails, runs out of memory or is killed leaves the others alone; it beco
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -28,7 +27,7 @@ from cdal.data.partition import fold_count
 from cdal.devices import find_device
 from cdal.errors import UserError
 from cdal.evaluation import SUMMARY
-from cdal.files import replacing, sole_writer
+from cdal.files import sole_writer, write_json, write_text
 from cdal.recipe import Recipe, field_names, override, to_yaml
 from cdal.recipes import with_segmenter
 from cdal.run_folder import check_same_recipe, kept_cost
@@ -250,8 +249,7 @@ def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) ->
     """Train, where that is not done, and evaluate; where one fails, say so in the job's folder."""
     job.failure.unlink(missing_ok=True)
     asked = job.folder / "asked.yaml"
-    with replacing(asked) as temporary:
-        temporary.write_text(to_yaml(job.recipe), encoding="utf-8")
+    write_text(asked, to_yaml(job.recipe))
     where = ["--data", str(data), "--device", device]
     stages = {
         "training": ["train", str(asked), *where, "--out", str(job.folder)],
@@ -263,8 +261,7 @@ def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) ->
         message = _process(words, lambda line: on_line(f"[{job.name}] {line}"))
         if message:
             failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
-            with replacing(job.failure) as temporary:
-                temporary.write_text(json.dumps(failure, indent=1) + "\n", encoding="utf-8")
+            write_json(job.failure, failure)
             on_line(f"[{job.name}] failed in {stage}: {message}")
             return
 

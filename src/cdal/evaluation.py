@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import math
 import platform
 import time
@@ -30,7 +29,7 @@ from cdal.data.partition import fold_count, split_cases
 from cdal.data.reading import read_case, read_channels
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
-from cdal.files import replacing
+from cdal.files import write_figure, write_json, write_text
 from cdal.metrics import bootstrap_interval, case_scores, nan_mean, nan_to_none
 from cdal.model_header import find_model
 from cdal.predictor import Prediction, Predictor, load
@@ -346,10 +345,7 @@ def _write(evaluation: Evaluation, out: Path) -> None:
             writer = csv.DictWriter(text, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-            with replacing(out / name) as temporary:
-                temporary.write_text(text.getvalue(), encoding="utf-8")
+            write_text(out / name, text.getvalue())
     summary = evaluation.summary()
-    with replacing(out / PICTURE) as temporary:
-        certainty_figure(summary["uncertainty"]).savefig(temporary, dpi=120, format="png")
-    with replacing(out / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_figure(out / PICTURE, certainty_figure(summary["uncertainty"]))
+    write_json(out / SUMMARY, summary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import tempfile
@@ -20,7 +19,7 @@ from cdal.cost import parameters
 from cdal.diffusion.cdal import CDAL, Draws
 from cdal.errors import UserError
 from cdal.exported import GRAPHS, Sampling, description_of
-from cdal.files import replacing
+from cdal.files import replacing, write_json
 from cdal.model_file import load_model
 from cdal.model_header import ModelHeader, find_model, read_header
 from cdal.predictor import with_timesteps
@@ -90,8 +89,7 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
             raise UserError(f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}") from error
         _write(program, to, target, ["image", *Draws._fields][: len(example)])
     about = description_of(header, recipe, _sampling(segmenter), __version__)
-    with replacing(target.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_json(target.with_suffix(".json"), about)
     return target
 
 

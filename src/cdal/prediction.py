@@ -16,7 +16,7 @@ from cdal import __version__
 from cdal.data.inputs import Input, find_inputs
 from cdal.data.regions import LARGE, SLIDES, InMemory, open_regions
 from cdal.errors import UserError
-from cdal.files import replacing
+from cdal.files import write_json
 from cdal.outputs import OUTPUTS, write_by_region, write_outputs
 from cdal.predictor import Predictor, load, need_votes
 
@@ -138,8 +138,7 @@ class _Record:
     def write(self) -> None:
         """Bring the file up to date."""
         content = {"version": __version__, "predictions": [*self.earlier, *self.done], "failed": self.failed}
-        with replacing(self.out / _RECORD) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.out / _RECORD, content)
 
 
 def _read_record(folder: Path) -> list[dict[str, Any]]:

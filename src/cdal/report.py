@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from cdal.files import replacing
+from cdal.files import write_text
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -55,8 +55,7 @@ class Section:
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
     """Write the page, whole or not at all."""
     page = Environment(autoescape=True).from_string(_PAGE).render(title=title, sections=sections)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

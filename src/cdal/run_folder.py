@@ -11,7 +11,7 @@ from cdal.checkpoint import CHECKPOINT
 from cdal.data.folder import DataFolder
 from cdal.data.partition import Split
 from cdal.errors import UserError
-from cdal.files import replacing
+from cdal.files import write_figure, write_json, write_text
 from cdal.recipe import Recipe, load_recipe, to_dict, to_yaml
 
 MODEL = "model.safetensors"
@@ -47,14 +47,12 @@ def check_same_recipe(out: Path, recipe: Recipe) -> None:
 def claim(out: Path, recipe: Recipe) -> None:
     """Write the recipe into the run folder; errors as `check_same_recipe`."""
     check_same_recipe(out, recipe)
-    with replacing(out / _RECIPE) as temporary:
-        temporary.write_text(to_yaml(recipe), encoding="utf-8")
+    write_text(out / _RECIPE, to_yaml(recipe))
 
 
 def keep_split(out: Path, split: Split) -> None:
     """Write the names of the cases of each part beside the run, as a data folder would have them."""
-    with replacing(out / _SPLIT) as temporary:
-        temporary.write_text(json.dumps({_PARTITION: [split.names()]}, indent=1) + "\n", encoding="utf-8")
+    write_json(out / _SPLIT, {_PARTITION: [split.names()]})
 
 
 def kept_split(out: Path, folder: DataFolder) -> Split | None:
@@ -82,8 +80,7 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
 def keep_cost(out: Path, cost: Mapping[str, Any]) -> None:
     """Write what the training took: steps, seconds, peak memory in GiB, device, threads. What is there is kept."""
     if not (out / _COST).is_file():
-        with replacing(out / _COST) as temporary:
-            temporary.write_text(json.dumps(dict(cost), indent=1) + "\n", encoding="utf-8")
+        write_json(out / _COST, dict(cost))
 
 
 def kept_cost(out: Path) -> dict[str, Any]:
@@ -109,8 +106,7 @@ class Log:
         self.path = out / "metrics.jsonl"
         self.rows: list[dict[str, Any]] = []
         kept = [row for row in read_log(out) if row["step"] <= step]
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.board = TensorBoardLogger(out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -164,8 +160,7 @@ def learning_curve(out: Path) -> Path | None:
     if validations:
         right.legend(frameon=False)
     path = out / "learning_curve.png"
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    write_figure(path, figure)
     return path
 
 

@@ -17,7 +17,7 @@ from cdal.bench.timing import Row
 from cdal.bench.training import time_to_dice, training
 from cdal.devices import find_device
 from cdal.errors import UserError
-from cdal.files import replacing
+from cdal.files import write_text
 from cdal.systems import SYSTEMS
 
 PARTS = {
@@ -60,8 +60,7 @@ class Report:
     def write(self, out: Path) -> None:
         """`bench.json` and `bench.md`."""
         for name, text in (("bench.json", json.dumps(self.to_dict(), indent=1) + "\n"), ("bench.md", self.markdown())):
-            with replacing(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(out / name, text)
 
 
 def bench(

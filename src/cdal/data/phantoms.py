@@ -7,7 +7,6 @@ draws further out than the strict. So the disagreement to be predicted is known,
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from scipy import ndimage, special
 from cdal.data.formats import write_label
 from cdal.data.formats.picture import write_picture
 from cdal.data.image import Image
-from cdal.files import replacing
+from cdal.files import write_json
 
 CLASSES = ("background", "lesion")
 TRUTH = "truth"
@@ -87,8 +86,7 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
         for r, mask in enumerate(phantom.raters):
             write_label(target / "labels" / f"{name}_rater{r}", mask, like)
     declared = {"name": "phantoms", "labels": {str(k): name for k, name in enumerate(CLASSES)}}
-    with replacing(target / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(declared, indent=1) + "\n", encoding="utf-8")
+    write_json(target / "dataset.json", declared)
     return target
 
 

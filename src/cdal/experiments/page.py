@@ -13,7 +13,7 @@ from cdal.bench.machine import about
 from cdal.comparison import Comparison, Competitor
 from cdal.comparison_figures import differences
 from cdal.comparison_report import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
-from cdal.files import replacing
+from cdal.files import write_figure, write_text
 
 
 def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
@@ -51,11 +51,9 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
     }
     texts = {"md": "\n\n".join(parts) + "\n", "json": json.dumps(numbers, indent=1) + "\n", "csv": _every_case(comparison.finished)}
     for suffix, text in texts.items():
-        with replacing(out / f"{name}.{suffix}") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(out / f"{name}.{suffix}", text)
     if comparison.against:
-        with replacing(out / f"{name}.png") as temporary:
-            differences(comparison).savefig(temporary, dpi=120, format="png")
+        write_figure(out / f"{name}.png", differences(comparison))
 
 
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
