@@ -1,9 +1,9 @@
 """Whether one number makes a single pass as well calibrated as the votes: temperatures fitted on the validation cases.
 
-    python benchmarks/temperature.py hippocampus --data DATA
+    python benchmarks/temperature.py MODEL... --data DATA
 
 Each row has a temperature of its own, see `cdal.calibration.fit_temperature`; the scores are those of the test cases, before and
-after. Timesteps 0 is the same network without diffusion.
+after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cdal.data.reading import read_case
 from cdal.predictor import Predictor, load
 from cdal.votes import temper
 
-GRID = ((0, 1), (2, 5), (2, 15))
+SAMPLINGS = ((0, 1), (2, 5), (2, 15))
 
 
 def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -33,24 +33,31 @@ def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterat
         yield predictor.predict(image, votes, 0, case.name).probability, raters
 
 
+def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
+    """The line of one model, sampled in one way."""
+    predictor = load(model, timesteps, temperature=1)
+    temperature = fit_temperature(segmented(predictor, data, "validation", votes))
+    test = list(segmented(predictor, data, "test", votes))
+    found = []
+    for one in (1.0, temperature):
+        scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
+        found.append(summary_of(scored, np.zeros(len(scored))))
+    scores = [f"{found_at[name]:.4f}" for name in ("ece", "nll", "brier") for found_at in found]
+    return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), str(votes), f"{temperature:.2f}", *scores])
+
+
 def main() -> None:
     """Fit and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
+    parser.add_argument("models", nargs="+")
     parser.add_argument("--data", required=True, type=Path)
     options = parser.parse_args()
-    heads = ("timesteps", "votes", "temperature", "ECE", "after", "NLL", "after", "Brier", "after")
+    heads = ("model", "timesteps", "votes", "temperature", "ECE", "after", "NLL", "after", "Brier", "after")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
-    for timesteps, votes in GRID:
-        predictor = load(options.model, timesteps, temperature=1)
-        temperature = fit_temperature(segmented(predictor, options.data, "validation", votes))
-        test = list(segmented(predictor, options.data, "test", votes))
-        found = []
-        for one in (1.0, temperature):
-            scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
-            found.append(summary_of(scored, np.zeros(len(scored))))
-        cells = [f"{scores[name]:.4f}" for name in ("ece", "nll", "brier") for scores in found]
-        print("| " + " | ".join([str(timesteps), str(votes), f"{temperature:.2f}", *cells]) + " |", flush=True)
+    for model in options.models:
+        diffuses = load(model).recipe.segmenter.diffusion_steps is not None
+        for timesteps, votes in SAMPLINGS if diffuses else ((None, 1),):
+            print(f"| {row(model, options.data, timesteps, votes)} |", flush=True)
 
 
 if __name__ == "__main__":
