@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from cdal.bench.timing import Row
 from cdal.bench.training import time_to_dice, training
 from cdal.devices import find_device
 from cdal.errors import UserError
-from cdal.files import write_text
+from cdal.files import write_json, write_text
 from cdal.systems import SYSTEMS
 
 PARTS = {
@@ -59,8 +58,8 @@ class Report:
 
     def write(self, out: Path) -> None:
         """`bench.json` and `bench.md`."""
-        for name, text in (("bench.json", json.dumps(self.to_dict(), indent=1) + "\n"), ("bench.md", self.markdown())):
-            write_text(out / name, text)
+        write_json(out / "bench.json", self.to_dict())
+        write_text(out / "bench.md", self.markdown())
 
 
 def bench(

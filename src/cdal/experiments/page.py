@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from cdal.bench.machine import about
 from cdal.comparison import Comparison, Competitor
 from cdal.comparison_figures import differences
 from cdal.comparison_report import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
-from cdal.files import write_figure, write_text
+from cdal.files import write_figure, write_json, write_text
 
 
 def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
@@ -49,9 +48,9 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         "training_hours": hours,
         **comparison.to_dict(),
     }
-    texts = {"md": "\n\n".join(parts) + "\n", "json": json.dumps(numbers, indent=1) + "\n", "csv": _every_case(comparison.finished)}
-    for suffix, text in texts.items():
-        write_text(out / f"{name}.{suffix}", text)
+    write_text(out / f"{name}.md", "\n\n".join(parts) + "\n")
+    write_json(out / f"{name}.json", numbers)
+    write_text(out / f"{name}.csv", _every_case(comparison.finished))
     if comparison.against:
         write_figure(out / f"{name}.png", differences(comparison))
 
