@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--group", default="$^")
+    parser.add_argument("--group")
     options = parser.parse_args()
     folder = open_folder(options.data)
     found = defaultdict(list)
@@ -49,8 +49,9 @@ def main() -> None:
             assert votes is not None
             each = [dice(decide(vote, prediction.components), truth, votes.shape[1]) for vote in votes]
             scores = (dice(prediction.mask, truth, votes.shape[1]), float(np.mean(each)), max(each))
-            for group in ("all", "matching" if re.search(options.group, case.name) else "others"):
-                found[group].append(scores)
+            found["all"].append(scores)
+            if options.group:
+                found["matching" if re.search(options.group, case.name) else "others"].append(scores)
     heads = ("cases", "number", "mean of the votes", "one vote", "best vote")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for group, rows in found.items():

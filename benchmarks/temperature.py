@@ -17,6 +17,7 @@ import numpy as np
 from cdal.calibration import certainty, fit_temperature, summary_of
 from cdal.data.folder import open_folder
 from cdal.data.reading import read_case
+from cdal.model_header import find_model, read_header
 from cdal.predictor import Predictor, load
 from cdal.votes import temper
 
@@ -55,7 +56,7 @@ def main() -> None:
     heads = ("model", "timesteps", "votes", "temperature", "ECE", "after", "NLL", "after", "Brier", "after")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for model in options.models:
-        diffuses = load(model).recipe.segmenter.diffusion_steps is not None
+        diffuses = read_header(find_model(model)).recipe.segmenter.diffusion_steps is not None
         for timesteps, votes in SAMPLINGS if diffuses else ((None, 1),):
             print(f"| {row(model, options.data, timesteps, votes)} |", flush=True)
 
