@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -164,7 +165,11 @@ def _verb(subcommands: Any, name: str, about: Mapping[str, str]) -> ArgumentPars
 def _sampling(verb: ArgumentParser) -> None:
     verb.add_argument("--votes", type=int | None, help="segmentations drawn and averaged; the recipe's if not given")
     verb.add_argument("--timesteps", type=int | None, help="steps of sampling; the recipe's if not given, 0 for no diffusion")
-    verb.add_argument("--mirror", action="store_true", help="votes see the mirror images that the recipe allows; slower")
+    verb.add_argument(
+        "--mirror",
+        action=BooleanOptionalAction,
+        help="votes see the mirror images that the recipe allows, slower; as the recipe says if not given",
+    )
     verb.add_argument("--components", type=int | None, help="connected components kept of each class, the largest; 0: all")
     verb.add_argument("--temperature", type=float | None, help="of the probabilities; the model's own if not given")
 

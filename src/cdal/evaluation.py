@@ -129,7 +129,7 @@ def evaluate(
     device: str = "auto",
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     scorings: Sequence[str] | None = None,
-    mirror: bool = False,
+    mirror: bool | None = None,
     components: int | None = None,
     temperature: float | None = None,
 ) -> Evaluation:

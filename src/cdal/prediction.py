@@ -50,7 +50,7 @@ def predict(
     on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     series: str | None = None,
     on_part: Callable[[str, float], object] = lambda _name, _share: None,
-    mirror: bool = False,
+    mirror: bool | None = None,
     components: int | None = None,
     temperature: float | None = None,
 ) -> Written:

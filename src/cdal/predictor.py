@@ -225,7 +225,7 @@ def load(
     model: Path | str,
     timesteps: int | None = None,
     device: str = "auto",
-    mirror: bool = False,
+    mirror: bool | None = None,
     components: int | None = None,
     temperature: float | None = None,
 ) -> Predictor:
@@ -237,7 +237,7 @@ def load(
         timesteps: T of sampling instead of the recipe's; it must divide the T of training, 0 is the deterministic twin.
         device: `auto`, `cpu`, `cuda` or `mps`; a graph runs on the CPU.
         mirror: whether the votes see the mirror images in turn that the recipe allows (`data.flips`), each of which is encoded by
-            itself; the recipe's own `data.mirror_votes` holds otherwise.
+            itself, instead of what the recipe says (`data.mirror_votes`).
         components: how many connected components a segmentation keeps of each class, the largest, instead of the recipe's number
             (`data.components`); 0 keeps all. Probabilities and uncertainty are of all.
         temperature: of the probabilities instead of the model's own; 1 leaves them as the votes have them.
@@ -288,9 +288,10 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
     return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))
 
 
-def _as_asked(recipe: Recipe, path: Path, mirror: bool, components: int | None) -> Recipe:
+def _as_asked(recipe: Recipe, path: Path, mirror: bool | None, components: int | None) -> Recipe:
     """The recipe with mirror images and components as asked for; errors as `with_mirrors` and `override`."""
-    recipe = with_mirrors(recipe, path) if mirror else recipe
+    if mirror is not None:
+        recipe = with_mirrors(recipe, path) if mirror else replace(recipe, data=replace(recipe.data, mirror_votes=False))
     return recipe if components is None else override(recipe, [f"--data.components={components}"])
 
 

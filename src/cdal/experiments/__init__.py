@@ -15,8 +15,8 @@ _FIVE_VOTES = "--segmenter.votes=5"
 _EVERY_STEP = "--segmenter.discriminator_every=1"
 """As in the paper, so that what is said of attention and adversarial term is said of them at their strongest."""
 
-_AS_FOUND = ("--data.components=0", "--training.calibrate=false")
-"""Systems are compared by what they find and how sure they are of it by themselves, before anything is mended afterwards."""
+_AS_FOUND = ("--data.components=0", "--data.mirror_votes=false", "--training.calibrate=false")
+"""Systems are compared by what they find at one look, and how sure they are of it, before anything is mended afterwards."""
 
 _SMALLER = ("--data.size=[128,128]", "--data.shift=8")
 """Pictures at half the resolution and windows of half the side, so that two cores train many variants with several seeds."""

@@ -112,12 +112,13 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
         reasons["data.size"] = f"{whole}: the whole picture, for large objects"
     else:
         window = tuple(min(_SIDE, s) for s in _up((height, width)))
-        data = replace(data, size=window, overlap=0.25, flips=(0, 1), rotation=45.0, scaling=0.25, whole=1.0)
+        data = replace(data, size=window, overlap=0.25, flips=(0, 1), mirror_votes=True, rotation=45.0, scaling=0.25, whole=1.0)
         reasons["data.size"] = (
             f"{window}: a typical object spans {size:.1%} of a picture ({height} x {width} as a rule); such small objects are "
             "segmented at the picture's own resolution, in windows"
         )
         reasons["data.flips"] = "both: small objects look alike in a mirror"
+        reasons["data.mirror_votes"] = "true: the votes see the mirror images too, which costs little beside the votes themselves"
     return data, reasons
 
 

@@ -24,6 +24,7 @@ def monuseg() -> Recipe:
             whole=1.0,
             protocols=("own-grid", "monuseg-512"),
             flips=(0, 1),
+            mirror_votes=True,
             rotation=45.0,
             scaling=0.25,
             shift=16.0,
@@ -38,13 +39,19 @@ def monuseg() -> Recipe:
 def monuseg_paper() -> Recipe:
     """The paper's way: images at 512 x 512 in four tiles of 256, T = 4, five votes, the paper's network and squared error.
 
-    Its colour jitter is `intensity`. Its mirror images in training are left out, as the votes would then use them too.
+    Its colour jitter is `intensity`.
     """
     ours = monuseg()
     return Recipe(
         name="monuseg-paper",
         data=replace(
-            ours.data, resize=(512, 512), overlap=0.0, protocols=("monuseg-512", "own-grid"), rotation=22.0, flips=(), stain=0.0
+            ours.data,
+            resize=(512, 512),
+            overlap=0.0,
+            protocols=("monuseg-512", "own-grid"),
+            rotation=22.0,
+            mirror_votes=False,
+            stain=0.0,
         ),
         segmenter=replace(
             paper(), channels=(120, 120, 240, 240, 240), latent=100, timesteps=4, sampling_timesteps=4, attention_downsample=8
