@@ -3,7 +3,8 @@
     python benchmarks/temperature.py MODEL... --data DATA
 
 Each row has a temperature of its own, see `cdal.calibration.fit_temperature`; the scores are those of the test cases, before and
-after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row.
+after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance there is one vote,
+or one for each mirror image that the recipe's votes see.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cdal.model_header import find_model, read_header
 from cdal.predictor import Predictor, load
 from cdal.votes import temper
 
-SAMPLINGS = ((0, 1), (2, 5), (2, 15))
+SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 
 
 def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -44,7 +45,8 @@ def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
         scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
         found.append(summary_of(scored, np.zeros(len(scored))))
     scores = [f"{found_at[name]:.4f}" for name in ("ece", "nll", "brier") for found_at in found]
-    return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), str(votes), f"{temperature:.2f}", *scores])
+    drawn = str(predictor.vote_count(votes))
+    return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), drawn, f"{temperature:.2f}", *scores])
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def main() -> None:
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for model in options.models:
         diffuses = read_header(find_model(model)).recipe.segmenter.diffusion_steps is not None
-        for timesteps, votes in SAMPLINGS if diffuses else ((None, 1),):
+        for timesteps, votes in SAMPLINGS if diffuses else ((None, 15),):
             print(f"| {row(model, options.data, timesteps, votes)} |", flush=True)
 
 

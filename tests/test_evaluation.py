@@ -76,8 +76,17 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
     # Without chance there is one vote for each of the four images, and none to see where none is possible.
     picture = next((phantoms / "images").iterdir())
     assert load(trained, timesteps=0, mirror=True).predict(picture).count == 4
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path / "out"), "--votes", "2", "--mirror"]) == 0
+    # A recipe whose votes see them is asked not to.
     header = read_header(trained / "model.safetensors")
+    seeing = replace(header, recipe=replace(header.recipe, data=replace(header.recipe.data, mirror_votes=True)))
+    save_model(tmp_path / "seeing.safetensors", load_file(trained / "model.safetensors"), seeing)
+    for words, flips, dice in (([], [0, 1], by_recipe), (["--no-mirror"], [], without)):
+        assert (
+            main(["evaluate", str(tmp_path / "seeing.safetensors"), "--data", str(phantoms), "--votes", "4", *words, "--json"]) == 0
+        )
+        said = json.loads(capsys.readouterr().out)
+        assert (said["protocol"]["flips"], said["mean"]["dice"]) == (flips, dice)
+    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path / "out"), "--votes", "2", "--mirror"]) == 0
     recipe = replace(header.recipe, data=replace(header.recipe.data, flips=()))
     save_model(tmp_path / "still.safetensors", load_file(trained / "model.safetensors"), replace(header, recipe=recipe))
     with pytest.raises(UserError, match="no axis along which a mirror image is possible"):
