@@ -3,8 +3,8 @@
     python benchmarks/temperature.py MODEL... --data DATA
 
 Each row has a temperature of its own, see `cdal.calibration.fit_temperature`; the scores are those of the test cases, before and
-after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance there is one vote,
-or one for each mirror image that the recipe's votes see.
+after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance there is one
+vote, or one for each mirror image that the recipe's votes see.
 """
 
 from __future__ import annotations
