@@ -118,7 +118,7 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
             "segmented at the picture's own resolution, in windows"
         )
         reasons["data.flips"] = "both: small objects look alike in a mirror"
-        reasons["data.mirror_votes"] = "true: the votes see the mirror images too; better, in twice the time (--no-mirror spares it)"
+        reasons["data.mirror_votes"] = "true: the votes see the mirror images too; better, in twice the time (not with --no-mirror)"
     return data, reasons
 
 
