@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from cdal.errors import UserError
@@ -39,3 +41,13 @@ def native_bf16(device: torch.device) -> bool:
 def wants_bf16(precision: str, device: torch.device) -> bool:
     """Whether networks compute in bf16 on a device, for a recipe's `training.precision`."""
     return precision == "bf16" or (precision == "auto" and native_bf16(device))
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """While it lasts, a GPU's convolutions give the same bytes each time, and float32 is float32.
+
+    PyTorch would compute float32 in the 10 bits of TF32, and take whichever algorithm is the fastest, be its sums in the same order
+    each time or not. The settings before are restored.
+    """
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False)

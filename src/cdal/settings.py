@@ -174,6 +174,8 @@ class TrainingSettings:
         validate_every: steps from one validation to the next.
         validation_votes: votes a case at validation.
         validation_cases: cases at validation, evenly taken from the sorted names; none takes all.
+        watch_test: whether the log holds the Dice of the test cases too, at every validation. Nothing is chosen by it: it shows
+            what a choice by the test cases, as the paper's program makes it, would be worth.
         calibrate: whether in the end a temperature of the probabilities is fitted on validation cases; no mask depends on it.
         checkpoint_every: steps from one checkpoint to the next.
         seed: of every random draw.
@@ -193,6 +195,7 @@ class TrainingSettings:
     validate_every: int = 250
     validation_votes: int = 2
     validation_cases: int | None = None
+    watch_test: bool = False
     calibrate: bool = True
     checkpoint_every: int = 250
     seed: int = 0

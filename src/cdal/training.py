@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +30,7 @@ from cdal.data.cases import BatchSource, Case, fingerprint, load_cases
 from cdal.data.check import Check, check_folder
 from cdal.data.folder import DataFolder
 from cdal.data.partition import Split, split_cases
-from cdal.devices import find_device, wants_bf16
+from cdal.devices import exact_convolutions, find_device, wants_bf16
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
@@ -46,6 +46,9 @@ from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, kee
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 from cdal.votes import decide
+
+_MAKERS = 4
+"""Threads that make batches ahead for a GPU, which takes less time for a step than a thread for its batch."""
 
 _CALIBRATING = 32
 """Validation cases, evenly taken, by which the temperature is fitted: it is one number."""
@@ -83,10 +86,11 @@ def train(
     checked.need_no_errors()
     folder = checked.folder
     split = kept_split(out, folder) or split_cases(folder, recipe.data)
-    files = (*split.train, *split.validation)
+    watched = split.test if recipe.training.watch_test else ()
+    files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out), _asked_to_stop() as asked:
+    with sole_writer(out), exact_convolutions(), _asked_to_stop() as asked:
         claim(out, recipe)
         keep_split(out, split)
         run = _Run(recipe, folder, split, cases, digests, out, fabric)
@@ -137,8 +141,9 @@ class _Run:
         fabric: Fabric,
     ) -> None:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
-        train_cases = cases[: len(split.train)]
-        self.validation = _some_of(cases[len(split.train) :], self.settings.validation_cases)
+        first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
+        train_cases, self.test = cases[:first_validation], cases[first_test:]
+        self.validation = _some_of(cases[first_validation:first_test], self.settings.validation_cases)
         self.classes, self.licence = folder.classes, folder.licence
         self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
         self.data: dict[str, Any] = {
@@ -155,7 +160,7 @@ class _Run:
         # Buffers too: the statistics of batch normalisation belong to the weights they were measured with.
         predictor = self.players[self.segmenter.predictor]
         self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
-        fresh = Checkpoint(fingerprint=f"{fingerprint(cases)} {', '.join(self.classes)}")
+        fresh = Checkpoint(fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}")
         self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
         if self.state.fingerprint != fresh.fingerprint:
             raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
@@ -164,8 +169,9 @@ class _Run:
         self.revision = revision()
         self.spent = dict.fromkeys(("batch", "networks", "step"), 0.0)
         """Seconds: of making batches, of forward and backward passes, and of the steps as a whole."""
-        self.maker = ThreadPoolExecutor(1)
-        self.ahead: Future[Batch] | None = None
+        self.makers = ThreadPoolExecutor(_MAKERS)
+        self.ahead: dict[int, Future[Batch]] = {}
+        """Batches that are being made, by step."""
 
     def steps(self) -> Iterator[TrainingProgress]:
         """Train to the end of the budget."""
@@ -270,12 +276,13 @@ class _Run:
         return logged
 
     def _next_batch(self, step: int) -> Batch:
-        """The step's batch; where the networks leave the CPU alone, the next one is made meanwhile."""
+        """The step's batch; where the networks leave the CPU alone, the next ones are made meanwhile."""
         if self.fabric.device.type == "cpu":
             return self.source(step)
-        ahead = self.ahead if self.ahead is not None else self.maker.submit(self.source, step)
-        self.ahead = self.maker.submit(self.source, step + 1)
-        return ahead.result()
+        for later in range(step, step + _MAKERS + 1):
+            if later not in self.ahead:
+                self.ahead[later] = self.makers.submit(self.source, later)
+        return self.ahead.pop(step).result()
 
     def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
         kept = f"The last good checkpoint is kept in {self.out}. " if (self.out / CHECKPOINT).is_file() else ""
@@ -290,11 +297,18 @@ class _Run:
         state = self.state
         engine = TorchEngine(self._averaged(), self.recipe)
         state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
-        mean = sum(state.scores.values()) / len(state.scores)
-        self.log.add(state.step, {"validation": mean} | {f"validation/{k}": v for k, v in state.scores.items()})
+        mean = self._note("validation", state.scores)
+        if self.test:
+            self._note("test", validation_dice(engine, self.test, self.classes, self.recipe))
         if mean > state.best:
             state.best = mean
             self._keep_weights()
+
+    def _note(self, part: str, scores: Mapping[str, float]) -> float:
+        """Log the scores by class and their mean, which is returned."""
+        mean = sum(scores.values()) / len(scores)
+        self.log.add(self.state.step, {part: mean} | {f"{part}/{name}": value for name, value in scores.items()})
+        return mean
 
     def _keep_weights(self) -> None:
         """The averaged weights become the model file."""

@@ -13,7 +13,11 @@ from cdal.bench.timing import Row, interleaved
 from cdal.devices import native_bf16
 from cdal.diffusion.blocks import convolution
 
-_MATRIX = 2048
+_MATRIX = {"cpu": 2048, "cuda": 8192}
+_COPIED = {"cpu": 2**26, "cuda": 2**30}
+_LARGER = {"cpu": 1, "cuda": 16}
+"""How many times the batch of the convolutions: a GPU is not filled by what fills a CPU."""
+
 _CONVOLUTIONS = (
     (2, (8, 64, 64, 64)),
     (2, (8, 128, 64, 64)),
@@ -50,13 +54,15 @@ def dtypes(device: str) -> tuple[torch.dtype, ...]:
 def machine(rounds: int, device: str) -> list[Row]:
     """GFLOP/s of a matrix product, the best 3-wide convolution in 2D and in 3D, and GB/s of a copy, in each precision."""
     rows = []
+    side = _MATRIX[device]
+    convolutions = [(dims, (_LARGER[device] * batch, *shape)) for dims, (batch, *shape) in _CONVOLUTIONS]
     for dtype in dtypes(device):
-        a, b = (torch.randn(_MATRIX, _MATRIX, device=device, dtype=dtype) for _ in range(2))
-        large = torch.empty(2**26, device=device, dtype=dtype)
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        large = torch.empty(_COPIED[device], device=device, dtype=dtype)
         target = torch.empty_like(large)
         functions: dict[str, Any] = {"matrix": lambda a=a, b=b: a @ b, "copy": lambda x=large, y=target: y.copy_(x)}
-        work: dict[str, float] = {"matrix": 2 * _MATRIX**3, "copy": 2 * large.numel() * large.element_size()}
-        for dims, shape in _CONVOLUTIONS:
+        work: dict[str, float] = {"matrix": 2 * side**3, "copy": 2 * large.numel() * large.element_size()}
+        for dims, shape in convolutions:
             layer = convolution(dims, shape[1], shape[1], bias=False).to(device, dtype)
             x = torch.randn(shape, device=device, dtype=dtype)
             if dims == 2:
@@ -67,7 +73,7 @@ def machine(rounds: int, device: str) -> list[Row]:
         with torch.no_grad():
             taken = interleaved(functions, rounds, device=device)
         rate = {name: work[name] / taken[name] / 1e9 for name in functions}
-        best = {dims: max(rate[f"{dims}D {shape}"] for d, shape in _CONVOLUTIONS if d == dims) for dims in (2, 3)}
+        best = {dims: max(rate[f"{dims}D {shape}"] for d, shape in convolutions if d == dims) for dims in (2, 3)}
         rows.append(
             {
                 "precision": name_of(dtype),

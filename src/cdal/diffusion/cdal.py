@@ -139,13 +139,14 @@ class CDAL(Segmenter):
             assert features.coarse is not None  # the recipe allows 0 for generators that have one
             return to_probabilities(to_x0(generator.unfold(features.coarse)), bounded=True)[None]
         schedule, steps = make_schedule(T, image.device), range(T, 0, -1)
-        level = torch.tensor([[step / T] for step in steps], device=image.device).expand(draws.z.shape[:2])
+        # Made where it is used: a copy from the CPU would wait for a GPU's earlier work, and no CUDA graph can hold it.
+        level = (torch.arange(T, 0, -1, device=image.device)[:, None] / T).expand(draws.z.shape[:2])
         embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(0, draws.z.shape[:2])
         seen = seen_noise(draws.noise[0], noise_root)
         for i, step in enumerate(steps):
             x0 = generator.denoise_seen(seen, embeddings[i], features)
             if step > 1:
-                of_x_t, of_x0, variance = posterior_weights(schedule, torch.tensor(step, device=image.device))
+                of_x_t, of_x0, variance = posterior_weights(schedule, step)
                 noise = seen_noise(draws.noise[i + 1], noise_root)
                 seen = of_x_t * seen + of_x0 * generator.see(x0) + variance.sqrt() * noise
         return to_probabilities(generator.unfold(x0), generator.bounded).unflatten(0, (-1, batch))

@@ -79,8 +79,8 @@ def diffuse_one_step(schedule: Schedule, x_previous: Tensor, t: Tensor, noise: T
     return at(schedule.alpha, t, x_previous).sqrt() * x_previous + at(schedule.beta, t, x_previous).sqrt() * noise
 
 
-def posterior_weights(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What q(x_{t-1} | x_t, x_0) is made of, Sec. 2.1 and Alg. 2, in the shape of `t`.
+def posterior_weights(schedule: Schedule, t: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:
+    """What q(x_{t-1} | x_t, x_0) is made of, Sec. 2.1 and Alg. 2, in the shape of `t` (a scalar for a number).
 
     mean = sqrt(alpha_t)(1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) x_t + sqrt(alpha_bar_{t-1}) beta_t / (1 - alpha_bar_t) x_0 and
     variance = (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) beta_t. At t = 1 the mean is x_0 and the variance 0.

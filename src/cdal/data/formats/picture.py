@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
@@ -36,6 +35,8 @@ def read_picture(path: Path, as_label: bool) -> Image:
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
     if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
+        import imagecodecs  # large, and needed for this alone
+
         array = imagecodecs.png_decode(content)  # 16 bits a colour, of which Pillow keeps 8
     stored = array.dtype
     array = array[..., :-1] if alpha else array

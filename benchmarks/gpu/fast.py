@@ -1,0 +1,286 @@
+"""The step *fast*: what a segmentation and a training step cost on this device, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from record import Record
+from torch.profiler import ProfilerActivity, profile
+
+from cdal.bench.inference import segment
+from cdal.bench.run import bench
+from cdal.bench.timing import gigaflops, interleaved
+from cdal.data.batch import Batch
+from cdal.data.cases import BatchSource, Case
+from cdal.devices import exact_convolutions
+from cdal.diffusion.cdal import CDAL
+from cdal.engine import TorchEngine
+from cdal.factory import build_segmenter
+from cdal.recipe import Recipe
+from cdal.recipes import find_recipe
+from cdal.seeds import generator
+
+SYSTEMS = ("cdal", "cdal-paper", "cdal-deterministic", "cdal-unet", "unet", "unet-3d", "dynunet", "medt", "segdiff")
+
+SHAPES: dict[str, tuple[int, ...]] = {"hippocampus": (1, 40, 56, 40), "monuseg": (3, 256, 256)}
+
+STEPS = {
+    "hippocampus": ((1, 40, 56, 40), 3),
+    "monuseg": ((3, 256, 256), 2),
+    "cxr": ((1, 256, 256), 2),
+    "hippocampus-paper": ((1, 32, 32), 3),
+    "monuseg-paper": ((3, 256, 256), 2),
+    "cxr-paper": ((1, 256, 256), 2),
+}
+"""Recipes whose training steps are timed: the shape of a patch, and classes."""
+
+VOTES = 15
+
+
+def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> None:
+    """All parts, in the order of what they are worth."""
+    rounds = 1 if tiny else 5
+    batches = (1,) if tiny else (1, 4, 16)
+    shapes = {"hippocampus": (1, 16, 16, 16)} if tiny else SHAPES
+    steps = {"hippocampus": ((1, 16, 16, 16), 3)} if tiny else STEPS
+    for part, call in {
+        **{f"training step: {one}": lambda one=one: training_step(one, *steps[one], rounds, device, tiny) for one in steps},
+        **{
+            f"batches and graphs: {one}": lambda one=one: batches_and_graphs(one, shapes[one], batches, rounds, device)
+            for one in shapes
+        },
+        **{f"profile: {one}": lambda one=one: profiled(one, shapes[one], device) for one in shapes},
+        "batches made on the CPU": lambda: batch_making(rounds),
+        "prediction in exact convolutions": lambda: exactness(shapes, rounds, device),
+        "bench: training": lambda: bench(("training",), device=device, rounds=rounds).to_dict() if not tiny else {},
+        **{
+            f"bench: {task}": lambda task=task: benched(task, rounds, device, tiny)
+            for task in ("volume", "tile", "x-ray", "picture")
+        },
+        "torch.compile": lambda: compiled("hippocampus", shapes["hippocampus"], rounds, device) if not tiny else {},
+    }.items():
+        if time.monotonic() > deadline and not tiny:
+            print(f"[{part}] no time left", flush=True)
+            continue
+        record.part(part, call)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+    """`cdal bench` of one task; a rehearsal leaves it out, as the tests of `cdal bench` do the same."""
+    return {} if tiny else bench((task,), SYSTEMS, device=device, rounds=rounds).to_dict()
+
+
+def built(name: str, channels: int, classes: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
+    """A segmenter of a recipe with random weights."""
+    recipe = find_recipe(name)
+    torch.manual_seed(0)
+    return build_segmenter(recipe, channels, classes, training=training).to(device), recipe
+
+
+def training_step(name: str, shape: tuple[int, ...], classes: int, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+    """Seconds of the passes and optimiser steps of all players, with and without exact convolutions, in float32 and in bf16."""
+    segmenter, recipe = built(name, shape[0], classes, device, training=True)
+    batch = recipe.training.batch
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(batch, *shape)).astype(np.float32)).to(device)
+    label = torch.from_numpy(rng.integers(classes, size=(batch, *shape[1:])).astype(np.uint8)).to(device)
+    players = segmenter.train().players()
+    optimisers = {player: torch.optim.Adam(network.parameters(), 1e-4, fused=True) for player, network in players.items()}
+    random = generator(0, device=device)
+    every = getattr(recipe.segmenter, "discriminator_every", 1)
+
+    def steps(bf16: bool, exact: bool) -> Callable[[], None]:
+        def turns(step: int) -> None:
+            moves = segmenter.turns(Batch(image, label, ()), random, step)
+            while True:
+                with torch.autocast(device, torch.bfloat16, enabled=bf16):
+                    move = next(moves, None)
+                if move is None:
+                    return
+                optimisers[move.player].zero_grad(set_to_none=True)
+                move.loss.backward()
+                optimisers[move.player].step()
+
+        def some_steps() -> None:
+            with exact_convolutions() if exact else torch.backends.cudnn.flags(enabled=True):
+                for step in range(1, 1 + every):
+                    turns(step)
+
+        return some_steps
+
+    kinds = {
+        "float32": (False, True),
+        "float32, TF32 and any order": (False, False),
+        "bf16": (True, True),
+        "bf16, any order": (True, False),
+    }
+    if tiny:
+        kinds = {"float32": (False, True)}
+    taken = interleaved({kind: steps(*how) for kind, how in kinds.items()}, rounds, device=device)
+    return {
+        "batch": batch,
+        "parameters": sum(p.numel() for p in players[segmenter.predictor].parameters()),
+        "GFLOP a step": gigaflops(steps(False, True)) / every,
+        "ms a step": {kind: 1000 * value / every for kind, value in taken.items()},
+    }
+
+
+def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
+    """A call that draws noise and segments."""
+    random = generator(0, device=image.device)
+
+    def call() -> torch.Tensor:
+        with torch.no_grad(), exact_convolutions(), torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+            return segmenter.sample(image, votes, random)
+
+    return call
+
+
+def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
+    """The same as a CUDA graph: noise is drawn into its inputs, and all that follows is one launch."""
+    random = generator(0, device=image.device)
+    with torch.no_grad(), exact_convolutions(), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        draws, root = segmenter.draw(image, votes, random), segmenter.generator.noise_root()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                segmenter.segment(image, draws, root)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            found = segmenter.segment(image, draws, root)
+
+    def call() -> torch.Tensor:
+        draws.noise.normal_(generator=random)
+        draws.z.normal_(generator=random)
+        graph.replay()
+        return found
+
+    return call
+
+
+def batches_and_graphs(name: str, shape: tuple[int, ...], batches: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
+    """Milliseconds for a batch of images, 15 votes, on the device alone: in float32 and bf16, and as a CUDA graph."""
+    segmenter, recipe = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    segmenter = segmenter.eval()
+    rows = []
+    for batch in batches:
+        image = torch.randn(batch, *shape, device=device)
+        if len(shape) == 3:
+            segmenter = segmenter.to(memory_format=torch.channels_last)
+            image = image.contiguous(memory_format=torch.channels_last)
+        calls = {"float32": drawn(segmenter, recipe, image, VOTES, False), "bf16": drawn(segmenter, recipe, image, VOTES, True)}
+        if device == "cuda":
+            calls["bf16, CUDA graph"] = replayed(segmenter, image, VOTES, True)
+        taken = interleaved(calls, rounds, device=device)
+        rows.append({"batch": batch, **{f"{kind} ms": 1000 * value for kind, value in taken.items()}})
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            calls["bf16"]()
+            rows[-1]["GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    return {"votes": VOTES, "rows": rows}
+
+
+def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
+    """One image, 15 votes, in bf16: as it is, and compiled in two ways; the first call's seconds beside it."""
+    segmenter, _ = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    segmenter = segmenter.eval()
+    image = torch.randn(1, *shape, device=device)
+    random = generator(0, device=device)
+    rows = {}
+    with torch.no_grad(), exact_convolutions(), torch.autocast(device, torch.bfloat16):
+        draws, root = segmenter.draw(image, VOTES, random), segmenter.generator.noise_root()
+        calls = {"as it is": segmenter.segment}
+        for mode in ("default", "reduce-overhead"):
+            calls[f"torch.compile, {mode}"] = torch.compile(segmenter.segment, mode=mode, dynamic=False)
+        for kind, function in calls.items():
+            began = time.monotonic()
+            function(image, draws, root)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            first = time.monotonic() - began
+            taken = interleaved({kind: lambda function=function: function(image, draws, root)}, rounds, device=device)
+            rows[kind] = {"ms": 1000 * taken[kind], "first call s": first}
+    return rows
+
+
+def profiled(name: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
+    """Where a segmentation's time goes: the operations, and how much of the time the device worked at all."""
+    segmenter, recipe = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    engine = TorchEngine(segmenter.eval(), recipe)
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for _ in range(3):
+        segment(engine, image, recipe, VOTES)
+    repeats = 5
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    began = time.perf_counter()
+    with profile(activities=kinds) as found:
+        for _ in range(repeats):
+            segment(engine, image, recipe, VOTES)
+    wall = (time.perf_counter() - began) / repeats
+    began = time.perf_counter()
+    for _ in range(repeats):
+        segment(engine, image, recipe, VOTES)
+    plain = (time.perf_counter() - began) / repeats
+    events = found.key_averages()
+    own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    ordered = sorted(events, key=lambda event: getattr(event, own), reverse=True)
+    kernels = [event for event in events if str(event.device_type).endswith("CUDA")]
+    return {
+        "wall ms": 1000 * plain,
+        "wall ms under the profiler": 1000 * wall,
+        "device ms": sum(event.self_device_time_total for event in kernels) / 1000 / repeats,
+        "kernels": sum(event.count for event in kernels) / repeats,
+        "operations": [
+            {"name": event.key[:80], "ms": getattr(event, own) / 1000 / repeats, "calls": event.count / repeats}
+            for event in ordered[:15]
+        ],
+    }
+
+
+def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str) -> dict[str, Any]:
+    """What convolutions in a fixed order and in true float32 cost a prediction: ms of the network alone."""
+    rows = {}
+    for name, shape in shapes.items():
+        segmenter, _ = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+        segmenter, image, random = segmenter.eval(), torch.randn(4, *shape, device=device), generator(0, device=device)
+
+        def call(
+            exact: bool, bf16: bool, segmenter: Any = segmenter, image: Any = image, random: Any = random
+        ) -> Callable[[], Any]:
+            def inner() -> torch.Tensor:
+                setting = exact_convolutions() if exact else torch.backends.cudnn.flags(enabled=True)
+                with torch.no_grad(), setting, torch.autocast(device, torch.bfloat16, enabled=bf16):
+                    return segmenter.sample(image, VOTES, random)
+
+            return inner
+
+        calls = {"float32": call(True, False), "TF32, any order": call(False, False)}
+        calls |= {"bf16": call(True, True), "bf16, any order": call(False, True)}
+        rows[name] = {kind: 1000 * value for kind, value in interleaved(calls, rounds, device=device).items()}
+    return rows
+
+
+def batch_making(rounds: int) -> dict[str, Any]:
+    """Milliseconds of the CPU for one training batch, in one thread of its own."""
+    rows = {}
+    for name, (shape, classes) in {
+        "hippocampus": ((1, 42, 58, 42), 3),
+        "cxr": ((1, 256, 256), 2),
+        "monuseg": ((3, 512, 512), 2),
+    }.items():
+        recipe = find_recipe(name)
+        rng = np.random.default_rng(0)
+        image = torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+        label = torch.from_numpy(rng.integers(classes, size=(1, *shape[1:])).astype(np.uint8))
+        source = BatchSource([Case("case", image, label)], recipe.data, recipe.training.batch, 0)
+        numbers = iter(range(10**6))
+        rows[name] = 1000 * interleaved({name: lambda source=source, numbers=numbers: source(next(numbers))}, rounds)[name]
+    return rows

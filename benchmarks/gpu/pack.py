@@ -1,0 +1,130 @@
+"""Pack what the GPU machine lacks into `benchmarks/gpu/packed`: wheels, data at the size of the steps, and which code this is.
+
+    python benchmarks/gpu/pack.py --data ../shared/data
+
+DATA holds the owners' files in `hippocampus`, `monuseg` and `cxr`. Prints the size of what travels for each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from plan import LIMIT, PACKED, ROOT, STEPS, carried, command
+
+from cdal.data.folder import open_folder
+from cdal.data.formats import write_label
+from cdal.data.grid import label_to_grid, to_grid
+from cdal.data.image import Image
+from cdal.data.public import prepare
+from cdal.data.reading import read_case
+from cdal.files import replacing
+from cdal.revision import revision
+from cdal.settings import DataSettings
+
+WHEELS = ("monai", "nibabel", "jsonargparse", "lightning-fabric", "rich", "markdown-it-py", "mdurl", "pygments")
+"""All are pure Python, so that the rehearsal can use the very same files. The other machine has the rest."""
+
+PYTHON = "3.12"
+
+SIDES = {"monuseg": 512, "cxr": 256}
+"""Rows and columns to which pictures are brought, as the paper's protocols have them."""
+
+EVERY = {"hippocampus": 20, "monuseg": 5, "cxr": 16}
+"""For a rehearsal, every so many of the cases alone."""
+
+
+def pack_wheels(folder: Path) -> None:
+    """Fetch the wheels and note which code this is."""
+    folder.mkdir(parents=True)
+    asked = ["--no-deps", "--python-version", PYTHON, "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
+    subprocess.run([sys.executable, "-m", "pip", "download", "-qq", *asked, "--dest", str(folder), *WHEELS], check=True)
+    strange = [path.name for path in folder.glob("*.whl") if not path.name.endswith("-none-any.whl")]
+    if strange:
+        raise SystemExit(f"expected wheels of pure Python; {', '.join(strange)} is for one platform.")
+    (folder / "revision.txt").write_text(revision() + "\n", encoding="utf-8")
+
+
+def pack_data(name: str, source: Path, target: Path, tiny: bool) -> None:
+    """Turn the owners' files into a data folder, pictures at the size of `SIDES`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        chosen = some_of(source, Path(scratch) / "some", EVERY[name]) if tiny else source
+        prepared = Path(scratch) / "prepared"
+        prepare(name, str(chosen), prepared)
+        if name in SIDES:
+            shrink(prepared, SIDES[name])
+        shutil.copytree(prepared, target)
+
+
+def some_of(source: Path, target: Path, every: int) -> Path:
+    """Links to every so many of the files in each folder; images and labels have equal names in equal order."""
+    for folder in sorted({path.parent for path in source.rglob("*.*") if path.suffix in (".png", ".gz")}):
+        (target / folder.relative_to(source)).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[::every]:
+            (target / path.relative_to(source)).symlink_to(path.resolve())
+    return target
+
+
+def shrink(folder: Path, side: int) -> None:
+    """Bring the images and labels of a data folder to `side` x `side`; labels as probabilities, of which the largest wins."""
+    settings = DataSettings(spatial_dims=2, size=(side, side), resize=(side, side))
+    opened = open_folder(folder)
+    for case in opened.cases:
+        image, labels = read_case(case, opened)
+        small = np.round(to_grid(image, settings).array).clip(0, 255).astype(np.uint8)
+        write_png(case.image, small)
+        label = label_to_grid(labels[0], len(opened.classes), settings)
+        write_label(folder / "labels" / case.name, label, Image(small[:1].astype(np.float32), suffix=".png"))
+    shutil.rmtree(folder / "instances", ignore_errors=True)  # of the full size, and not used
+
+
+def write_png(path: Path, array: np.ndarray) -> None:
+    """A picture `[C, H, W]`, as small as PNG has it."""
+    from PIL import Image as Pillow
+
+    picture = Pillow.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def tree_size() -> int:
+    """Bytes of the files that git knows or does not ignore."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
+
+
+def main() -> None:
+    """Pack, and print sizes and commands."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the owners' files: hippocampus, monuseg, cxr")
+    parser.add_argument("--tiny", action="store_true", help="some cases alone, for a rehearsal")
+    options = parser.parse_args()
+    shutil.rmtree(PACKED, ignore_errors=True)
+    pack_wheels(PACKED / "wheels")
+    for name in EVERY:
+        pack_data(name, options.data / name, PACKED / name, options.tiny)
+    tree = tree_size()
+    sizes = {path.name: size_of(path) for path in sorted(PACKED.iterdir())}
+    print(f"working tree: {tree / 2**20:.1f} MiB", *(f"{name}: {size / 2**20:.1f} MiB" for name, size in sizes.items()), sep="\n")
+    for step in STEPS:
+        folders = carried([step])
+        total = tree + sum(sizes[folder.name] for folder in folders)
+        if total > LIMIT:
+            raise SystemExit(f"{step}: {total / 2**20:.1f} MiB travel; at most {LIMIT / 2**20:.0f} may.")
+        names = " ".join(str(folder.relative_to(ROOT)) for folder in folders)
+        print(f"{step}: {total / 2**20:.1f} MiB with the tree; carry {names}; run {command([step])}")
+
+
+if __name__ == "__main__":
+    main()

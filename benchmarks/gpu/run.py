@@ -1,0 +1,110 @@
+"""Run steps of the plan on the GPU machine, which needs nothing but what was carried.
+
+    python3 benchmarks/gpu/run.py next --out $OUT
+
+A step is a process of its own with a time limit. It leaves STEP.json and STEP.log in the output folder, and STEP.safetensors where
+there is a model small enough. `next` is the first step without a finished record; `--together` runs several at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from plan import PACKED, RESULTS, ROOT, STEPS
+
+_GRACE = 20.0
+"""Seconds that a step has to end by itself when its time is up."""
+
+
+def install() -> Path:
+    """The carried wheels in a folder of their own, for this process's children."""
+    site = Path(tempfile.gettempdir()) / "cdal-gpu-site"
+    wheels = sorted(map(str, (PACKED / "wheels").glob("*.whl")))
+    if not wheels:
+        raise SystemExit(f"{PACKED / 'wheels'} holds no wheels: run pack.py first, and carry what it names.")
+    asked = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *asked, *wheels], check=True)
+    return site
+
+
+def next_step() -> str:
+    """The first step whose record, if there is one, does not say that it is done."""
+    for name in STEPS:
+        path = RESULTS / f"{name}.json"
+        if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["state"] != "done":
+            return name
+    raise SystemExit("all steps are done.")
+
+
+def start(step: str, options: argparse.Namespace, seconds: float) -> subprocess.Popen[bytes]:
+    """The step as a process, its words in its log."""
+    words = [sys.executable, __file__, step, "--inside", "--seconds", str(seconds)]
+    words += ["--out", str(options.out), "--device", options.device, *(["--tiny"] if options.tiny else [])]
+    with (options.out / f"{step}.log").open("wb") as log:
+        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+
+
+def wait(processes: dict[str, subprocess.Popen[bytes]], seconds: float, out: Path) -> bool:
+    """Wait for the processes, end those whose time is up, and show the end of their logs. Returns whether all ended well."""
+    until = time.monotonic() + seconds
+    for signalled in (None, signal.SIGTERM, signal.SIGKILL):
+        for process in processes.values():
+            if signalled is not None and process.poll() is None:
+                process.send_signal(signalled)
+        while any(process.poll() is None for process in processes.values()) and time.monotonic() < until:
+            time.sleep(0.2)
+        until = time.monotonic() + _GRACE
+    for step, process in processes.items():
+        lines = (out / f"{step}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        print(f"== {step}: exit code {process.returncode}", *lines[-60:], sep="\n", flush=True)
+    return not any(process.returncode for process in processes.values())
+
+
+def inside(options: argparse.Namespace) -> None:
+    """The step itself, in a process that finds cDAL and the wheels."""
+    deadline = time.monotonic() + options.seconds
+    from record import Record
+
+    (step,) = options.steps
+    record = Record(step, options.out, options.device, options.tiny)
+    importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, deadline)
+    record.done()
+
+
+def main() -> int:
+    """Parse, install, run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("steps", nargs="+", choices=[*STEPS, "next", "all"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, help="the time limit of each step; the plan's own if not given")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal: a little of everything")
+    parser.add_argument("--together", action="store_true", help="all at the same time, on one GPU")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.out = options.out.resolve()
+    if options.inside:
+        inside(options)
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    steps = list(STEPS) if options.steps == ["all"] else [next_step() if step == "next" else step for step in options.steps]
+    paths = [str(ROOT / "src"), str(install()), str(Path(__file__).parent)]
+    os.environ.update(PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED="1")
+    well = True
+    for group in [steps] if options.together else [[step] for step in steps]:
+        seconds = options.seconds or max(STEPS[step].seconds for step in group)
+        well &= wait({step: start(step, options, seconds) for step in group}, seconds, options.out)
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
