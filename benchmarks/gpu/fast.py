@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from record import Record
 from torch.profiler import ProfilerActivity, profile
 
@@ -23,6 +24,7 @@ from cdal.factory import build_segmenter
 from cdal.recipe import Recipe
 from cdal.recipes import find_recipe
 from cdal.seeds import generator
+from cdal.steps import RecordedSteps, Steps
 
 SYSTEMS = ("cdal", "cdal-paper", "cdal-deterministic", "cdal-unet", "unet", "unet-3d", "dynunet", "medt", "segdiff")
 
@@ -43,7 +45,7 @@ VOTES = 15
 
 def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> None:
     """All parts, in the order of what they are worth."""
-    rounds = 1 if tiny else 5
+    rounds = 1 if tiny else 3
     batches = (1,) if tiny else (1, 4, 16)
     shapes = {"hippocampus": (1, 16, 16, 16)} if tiny else SHAPES
     steps = {"hippocampus": ((1, 16, 16, 16), 3)} if tiny else STEPS
@@ -84,49 +86,44 @@ def built(name: str, channels: int, classes: int, device: str, training: bool = 
 
 
 def training_step(name: str, shape: tuple[int, ...], classes: int, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """Seconds of the passes and optimiser steps of all players, with and without exact convolutions, in float32 and in bf16."""
+    """Milliseconds of a step of all players: one operation at a time, and recorded as a CUDA graph."""
     segmenter, recipe = built(name, shape[0], classes, device, training=True)
     batch = recipe.training.batch
     rng = np.random.default_rng(0)
     image = torch.from_numpy(rng.normal(size=(batch, *shape)).astype(np.float32)).to(device)
     label = torch.from_numpy(rng.integers(classes, size=(batch, *shape[1:])).astype(np.uint8)).to(device)
-    players = segmenter.train().players()
-    optimisers = {player: torch.optim.Adam(network.parameters(), 1e-4, fused=True) for player, network in players.items()}
-    random = generator(0, device=device)
+    seen = Batch(image, label, ())
+    players = segmenter.players()
     every = getattr(recipe.segmenter, "discriminator_every", 1)
 
-    def steps(bf16: bool, exact: bool) -> Callable[[], None]:
-        def turns(step: int) -> None:
-            moves = segmenter.turns(Batch(image, label, ()), random, step)
-            while True:
-                with torch.autocast(device, torch.bfloat16, enabled=bf16):
-                    move = next(moves, None)
-                if move is None:
-                    return
-                optimisers[move.player].zero_grad(set_to_none=True)
-                move.loss.backward()
-                optimisers[move.player].step()
+    def some_steps(precision: Any, recorded: bool, exact: bool) -> Callable[[], None]:
+        rate = torch.tensor(1e-4, device=device)
+        optimisers: dict[str, torch.optim.Optimizer] = {
+            player: torch.optim.Adam(network.parameters(), rate, fused=True, capturable=device == "cuda")
+            for player, network in players.items()
+        }
+        fabric = Fabric(accelerator=device, devices=1, precision=precision)
+        steps = (RecordedSteps if recorded else Steps)(segmenter, optimisers, 1.0, fabric)
 
-        def some_steps() -> None:
+        def call() -> None:
             with exact_convolutions() if exact else torch.backends.cudnn.flags(enabled=True):
                 for step in range(1, 1 + every):
-                    turns(step)
+                    steps(seen, (0, "turns", step), step)
 
-        return some_steps
+        for _ in range(5 if recorded else 0):  # after which every kind of step is recorded
+            call()
+        return call
 
-    kinds = {
-        "float32": (False, True),
-        "float32, TF32 and any order": (False, False),
-        "bf16": (True, True),
-        "bf16, any order": (True, False),
-    }
-    if tiny:
-        kinds = {"float32": (False, True)}
-    taken = interleaved({kind: steps(*how) for kind, how in kinds.items()}, rounds, device=device)
+    kinds = {"bf16": ("bf16-mixed", False, True)}
+    if not tiny:
+        kinds |= {"bf16, recorded": ("bf16-mixed", True, True), "float32, recorded": ("32-true", True, True)}
+        kinds |= {"TF32, recorded, any order": ("32-true", True, False)}
+    calls = {kind: some_steps(*how) for kind, how in kinds.items()}
+    taken = interleaved(calls, rounds, device=device)
     return {
         "batch": batch,
         "parameters": sum(p.numel() for p in players[segmenter.predictor].parameters()),
-        "GFLOP a step": gigaflops(steps(False, True)) / every,
+        "GFLOP a step": gigaflops(calls["bf16"]) / every,
         "ms a step": {kind: 1000 * value / every for kind, value in taken.items()},
     }
 

@@ -41,8 +41,8 @@ class Step(NamedTuple):
 
 
 STEPS = {
-    "correct": Step("the tests on a GPU; the same probabilities as on the CPU; the same bytes twice", "correct", 120),
-    "fast": Step("`cdal bench`, where the time goes, batch sizes, `torch.compile`, CUDA graphs", "fast", 120),
+    "correct": Step("the tests on a GPU; the same probabilities as on the CPU; the same bytes twice", "correct", 150),
+    "fast": Step("`cdal bench`, where the time goes, batch sizes, `torch.compile`, CUDA graphs", "fast", 160),
     "paper-monuseg": Step("the paper's network on MoNuSeg", "trainings", 480, ("monuseg",)),
     "paper-cxr": Step("the paper's network on X-rays", "trainings", 480, ("cxr",)),
     "paper-hippocampus": Step("the paper's network on the hippocampus", "trainings", 480, ("hippocampus",)),

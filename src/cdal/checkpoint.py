@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -76,8 +77,16 @@ def load_checkpoint(
         content = torch.load(path, map_location=device, weights_only=True)
         for name, player in players.items():
             player.load_state_dict(content["players"][name])
-            optimisers[name].load_state_dict(content["optimisers"][name])
+            _load_optimiser(optimisers[name], content["optimisers"][name])
         average.load_state_dict(content["average"])
         return Checkpoint(**content["state"])
     except Exception as error:  # torch names damaged files in many ways
         raise UserError(f"{path} cannot be resumed from: {error}. Take it away to begin anew, or give another --out.") from error
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The state, but for what belongs to the device, which may be another one now."""
+    own = [{key: group[key] for key in ("lr", "capturable")} for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, kept in zip(optimiser.param_groups, own, strict=True):
+        group.update(kept)

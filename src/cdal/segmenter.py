@@ -7,7 +7,7 @@ of space.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -55,6 +55,14 @@ class Segmenter(nn.Module, ABC):
             rng: the source of every random draw.
             step: counted from 0, for terms that are computed now and then.
         """
+
+    def kind(self, step: int) -> Hashable:
+        """Steps of the same kind do the same operations, whatever the batch holds: a GPU's training records each kind once.
+
+        Args:
+            step: see `turns`.
+        """
+        return None
 
     @abstractmethod
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cdal.calibration import fit_temperature
@@ -43,8 +43,8 @@ from cdal.progress import TrainingProgress
 from cdal.recipe import CDALSettings, Recipe
 from cdal.revision import revision
 from cdal.run_folder import MODEL, Log, check_same_recipe, claim, keep_cost, keep_split, kept_split, learning_curve
-from cdal.seeds import generator
 from cdal.segmenter import Segmenter
+from cdal.steps import Move, RecordedSteps, Steps
 from cdal.votes import decide
 
 _MAKERS = 4
@@ -159,6 +159,8 @@ class _Run:
         self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
         # Buffers too: the statistics of batch normalisation belong to the weights they were measured with.
         predictor = self.players[self.segmenter.predictor]
+        steps = RecordedSteps if fabric.device.type == "cuda" else Steps
+        self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
         self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
         fresh = Checkpoint(fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}")
         self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
@@ -168,7 +170,7 @@ class _Run:
         self.first = self.state.step
         self.revision = revision()
         self.spent = dict.fromkeys(("batch", "networks", "step"), 0.0)
-        """Seconds: of making batches, of forward and backward passes, and of the steps as a whole."""
+        """Seconds: of making batches, of the players' turns, and of the steps as a whole."""
         self.makers = ThreadPoolExecutor(_MAKERS)
         self.ahead: dict[int, Future[Batch]] = {}
         """Batches that are being made, by step."""
@@ -242,7 +244,10 @@ class _Run:
             factor = 0.01 + 0.99 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(group["peak"] * factor)
+                else:
+                    group["lr"] = group["peak"] * factor
 
     def _step(self) -> dict[str, float]:
         """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
@@ -250,30 +255,26 @@ class _Run:
         began = time.perf_counter()
         batch = self._next_batch(step)
         batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
-        rng = generator(self.settings.seed, "turns", step, fabric.global_rank, device=fabric.device)
-        logged: dict[str, float] = {}
-        self.spent["batch"] += time.perf_counter() - began
-        turns = self.segmenter.train().turns(batch, rng, step)
-        while True:
-            networks = time.perf_counter()
-            with fabric.autocast():
-                turn = next(turns, None)
-            if turn is None:
-                break
-            player, optimiser = self.players[turn.player], self.optimisers[turn.player]
-            optimiser.zero_grad(set_to_none=True)
-            fabric.backward(turn.loss)
-            loss = float(turn.loss.detach())  # which waits for a GPU
-            self.spent["networks"] += time.perf_counter() - networks
-            norm = nn.utils.clip_grad_norm_(player.parameters(), self.settings.clip)
-            if not math.isfinite(loss) or not math.isfinite(float(norm)):
-                raise UserError(self._not_finite(turn.player, loss, batch))
-            optimiser.step()
-            logged[turn.player] = loss
-            logged |= {f"{turn.player}/{name}": float(value) for name, value in turn.terms.items()}
+        taken = time.perf_counter()
+        self.spent["batch"] += taken - began
+        moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)
+        logged = self._logged(moves, batch)  # which waits for a GPU
+        self.spent["networks"] += time.perf_counter() - taken
         self.average.update_parameters(self.players[self.segmenter.predictor])
         self.spent["step"] += time.perf_counter() - began
         return logged
+
+    def _logged(self, moves: Sequence[Move], batch: Batch) -> dict[str, float]:
+        """The losses and their terms, brought from the device at once; refused where one, or a gradient, is not finite."""
+        named = {f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()}
+        values = [*(move.loss for move in moves), *(move.norm for move in moves), *named.values()]
+        numbers = torch.stack([value.float().reshape(()) for value in values]).tolist()
+        losses, norms = numbers[: len(moves)], numbers[len(moves) : 2 * len(moves)]
+        for move, loss, norm in zip(moves, losses, norms, strict=True):
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise UserError(self._not_finite(move.player, loss, batch))
+        by_player = {move.player: loss for move, loss in zip(moves, losses, strict=True)}
+        return by_player | dict(zip(named, numbers[2 * len(moves) :], strict=True))
 
     def _next_batch(self, step: int) -> Batch:
         """The step's batch; where the networks leave the CPU alone, the next ones are made meanwhile."""
@@ -363,16 +364,23 @@ def _some_of(cases: Sequence[Case], count: int | None) -> Sequence[Case]:
 
 
 def _optimiser(name: str, player: nn.Module, run: _Run) -> torch.optim.Optimizer:
-    """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent."""
-    settings = run.settings
-    if name == run.segmenter.predictor:
+    """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent.
+
+    On a GPU the learning rate is a tensor there, which a recorded step reads.
+    """
+    settings, predicts = run.settings, name == run.segmenter.predictor
+    peak = settings.learning_rate if predicts else settings.discriminator_learning_rate
+    on_gpu = run.fabric.device.type == "cuda"
+    rate = torch.tensor(peak, device=run.fabric.device) if on_gpu else peak
+    how = {"fused": True, "capturable": on_gpu}
+    if predicts:
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            player.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=True
+            player.parameters(), rate, settings.betas, weight_decay=settings.weight_decay, **how
         )
     else:
-        optimiser = torch.optim.Adam(player.parameters(), settings.discriminator_learning_rate, betas=(0.5, 0.9), fused=True)
+        optimiser = torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.9), **how)
     for group in optimiser.param_groups:
-        group["peak"] = group["lr"]
+        group["peak"] = peak
     return optimiser
 
 

@@ -63,6 +63,12 @@ class CDAL(Segmenter):
         """Whenever there is a diffusion at all."""
         return self.settings.stochastic
 
+    def kind(self, step: int) -> tuple[bool, bool]:
+        """Whether D has a turn, and whether its gradient is penalised in it; see `Segmenter.kind`."""
+        number, rest = divmod(step, self.settings.discriminator_every)
+        judged = self.discriminator is not None and rest == 0
+        return judged, judged and self.settings.r1 > 0 and number % self.settings.r1_every == 0
+
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """Algorithm 1: D on a real and a fake pair, then G on the attended label. All labels are folded, see `Generator`."""
         T, generator = self.settings.timesteps, self.generator
@@ -75,8 +81,8 @@ class CDAL(Segmenter):
             yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng, None))
             return
 
-        number, rest = divmod(step, self.settings.discriminator_every)
-        discriminator = self.discriminator if rest == 0 else None
+        judged, penalised = self.kind(step)
+        discriminator = self.discriminator if judged else None
         if discriminator is None:
             attended = x0
         else:
@@ -90,7 +96,7 @@ class CDAL(Segmenter):
             logits, map_features = discriminator(*pairs)
             (real, fake), map_features = logits.chunk(2), map_features.chunk(2)[1]
             terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
-            if self.settings.r1 and number % self.settings.r1_every == 0:
+            if penalised:
                 terms["r1"] = self.settings.r1 * self.settings.r1_every * _r1(discriminator, x_previous, x_t, t / T)
             yield turn("discriminator", terms)
             # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
