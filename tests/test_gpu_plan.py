@@ -105,6 +105,12 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
         assert trained["best on the test cases"]["test"] == max(row["test"] for row in trained["curve"] if "test" in row)
         assert {row["case"] for row in trained["cases"]}
     assert set(records["systems-cxr"]["parts"]) == {"cdal", "cdal-unet"}
+    assert all((out / f"{step}.log").read_text() for step in records)
 
-    again = run(python, plan / "run.py", "paper-cxr", "--out", tmp_path / "again", "--device", "cpu", "--tiny", cwd=checkout)
-    assert "[the paper's network] done already" in again
+    run(sys.executable, plan / "results.py", out, "--into", tmp_path / "results", cwd=checkout)
+    page = (tmp_path / "results.md").read_text()
+    for step, record in records.items():
+        assert f"| {step} | " in page
+        dice = [part["summary"]["mean"]["dice"] for part in record["parts"].values() if "summary" in part]
+        assert all(f"{value:.4f}" in page for value in dice)
+    assert "not run" not in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +18,11 @@ from cdal.bench.run import bench
 from cdal.bench.timing import gigaflops, interleaved
 from cdal.data.batch import Batch
 from cdal.data.cases import BatchSource, Case
-from cdal.devices import exact_convolutions
+from cdal.devices import repeatable
 from cdal.diffusion.cdal import CDAL
 from cdal.engine import TorchEngine
 from cdal.factory import build_segmenter
-from cdal.recipe import Recipe
+from cdal.recipe import Recipe, override
 from cdal.recipes import find_recipe
 from cdal.seeds import generator
 from cdal.steps import RecordedSteps, Steps
@@ -30,15 +31,18 @@ SYSTEMS = ("cdal", "cdal-paper", "cdal-deterministic", "cdal-unet", "unet", "une
 
 SHAPES: dict[str, tuple[int, ...]] = {"hippocampus": (1, 40, 56, 40), "monuseg": (3, 256, 256)}
 
-STEPS = {
-    "hippocampus": ((1, 40, 56, 40), 3),
-    "monuseg": ((3, 256, 256), 2),
-    "cxr": ((1, 256, 256), 2),
-    "hippocampus-paper": ((1, 32, 32), 3),
-    "monuseg-paper": ((3, 256, 256), 2),
-    "cxr-paper": ((1, 256, 256), 2),
+STEPS: dict[str, tuple[int, ...]] = {
+    "hippocampus": (1, 40, 56, 40),
+    "monuseg": (3, 256, 256),
+    "cxr": (1, 256, 256),
+    "hippocampus-paper": (1, 32, 32),
+    "monuseg-paper": (3, 256, 256),
+    "cxr-paper": (1, 256, 256),
 }
-"""Recipes whose training steps are timed: the shape of a patch, and classes."""
+"""Recipes whose training steps are timed, and the shape of a patch."""
+
+CLASSES = {2: 2, 3: 3}
+"""By the axes of space."""
 
 VOTES = 15
 
@@ -48,16 +52,16 @@ def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> 
     rounds = 1 if tiny else 3
     batches = (1,) if tiny else (1, 4, 16)
     shapes = {"hippocampus": (1, 16, 16, 16)} if tiny else SHAPES
-    steps = {"hippocampus": ((1, 16, 16, 16), 3)} if tiny else STEPS
+    steps = shapes if tiny else STEPS
     for part, call in {
-        **{f"training step: {one}": lambda one=one: training_step(one, *steps[one], rounds, device, tiny) for one in steps},
+        **{f"training step: {one}": lambda one=one: training_step(one, steps[one], rounds, device, tiny) for one in steps},
         **{
-            f"batches and graphs: {one}": lambda one=one: batches_and_graphs(one, shapes[one], batches, rounds, device)
+            f"batches and graphs: {one}": lambda one=one: batches_and_graphs(one, shapes[one], batches, rounds, device, tiny)
             for one in shapes
         },
-        **{f"profile: {one}": lambda one=one: profiled(one, shapes[one], device) for one in shapes},
+        **{f"profile: {one}": lambda one=one: profiled(one, shapes[one], device, tiny) for one in shapes},
         "batches made on the CPU": lambda: batch_making(rounds),
-        "prediction in exact convolutions": lambda: exactness(shapes, rounds, device),
+        "prediction that repeats itself": lambda: exactness(shapes, rounds, device, tiny),
         "bench: training": lambda: bench(("training",), device=device, rounds=rounds).to_dict() if not tiny else {},
         **{
             f"bench: {task}": lambda task=task: benched(task, rounds, device, tiny)
@@ -69,8 +73,7 @@ def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> 
             print(f"[{part}] no time left", flush=True)
             continue
         record.part(part, call)
-        if device == "cuda":
-            torch.cuda.empty_cache()
+        free(device)
 
 
 def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
@@ -78,17 +81,17 @@ def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
     return {} if tiny else bench((task,), SYSTEMS, device=device, rounds=rounds).to_dict()
 
 
-def built(name: str, channels: int, classes: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
-    """A segmenter of a recipe with random weights."""
+def built(name: str, channels: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
+    """A segmenter of a recipe with random weights, for three classes of a volume or two of a picture."""
     recipe = find_recipe(name)
     torch.manual_seed(0)
-    return build_segmenter(recipe, channels, classes, training=training).to(device), recipe
+    return build_segmenter(recipe, channels, CLASSES[recipe.data.spatial_dims], training=training).to(device), recipe
 
 
-def training_step(name: str, shape: tuple[int, ...], classes: int, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
     """Milliseconds of a step of all players: one operation at a time, and recorded as a CUDA graph."""
-    segmenter, recipe = built(name, shape[0], classes, device, training=True)
-    batch = recipe.training.batch
+    segmenter, recipe = built(name, shape[0], device, training=True)
+    batch, classes = recipe.training.batch, CLASSES[recipe.data.spatial_dims]
     rng = np.random.default_rng(0)
     image = torch.from_numpy(rng.normal(size=(batch, *shape)).astype(np.float32)).to(device)
     label = torch.from_numpy(rng.integers(classes, size=(batch, *shape[1:])).astype(np.uint8)).to(device)
@@ -106,7 +109,7 @@ def training_step(name: str, shape: tuple[int, ...], classes: int, rounds: int, 
         steps = (RecordedSteps if recorded else Steps)(segmenter, optimisers, 1.0, fabric)
 
         def call() -> None:
-            with exact_convolutions() if exact else torch.backends.cudnn.flags(enabled=True):
+            with repeatable(torch.device(device)) if exact else torch.backends.cudnn.flags(enabled=True):
                 for step in range(1, 1 + every):
                     steps(seen, (0, "turns", step), step)
 
@@ -114,18 +117,30 @@ def training_step(name: str, shape: tuple[int, ...], classes: int, rounds: int, 
             call()
         return call
 
-    kinds = {"bf16": ("bf16-mixed", False, True)}
+    kinds: dict[str, tuple[Any, bool, bool]] = {"float32": ("32-true", False, True)}
     if not tiny:
-        kinds |= {"bf16, recorded": ("bf16-mixed", True, True), "float32, recorded": ("32-true", True, True)}
-        kinds |= {"TF32, recorded, any order": ("32-true", True, False)}
-    calls = {kind: some_steps(*how) for kind, how in kinds.items()}
-    taken = interleaved(calls, rounds, device=device)
+        kinds = {"bf16": ("bf16-mixed", False, True), "bf16, recorded": ("bf16-mixed", True, True)}
+        kinds |= {"float32, recorded": ("32-true", True, True), "TF32, recorded, any order": ("32-true", True, False)}
+    taken, operations = {}, 0.0
+    for kind, how in kinds.items():  # one after the other, as a recording keeps the memory of its step
+        call = some_steps(*how)
+        taken |= interleaved({kind: call}, rounds, device=device)
+        operations = operations or gigaflops(call)
+        del call
+        free(device)
     return {
         "batch": batch,
         "parameters": sum(p.numel() for p in players[segmenter.predictor].parameters()),
-        "GFLOP a step": gigaflops(calls["bf16"]) / every,
+        "GFLOP a step": operations / every,
         "ms a step": {kind: 1000 * value / every for kind, value in taken.items()},
     }
+
+
+def free(device: str) -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
@@ -133,7 +148,7 @@ def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16
     random = generator(0, device=image.device)
 
     def call() -> torch.Tensor:
-        with torch.no_grad(), exact_convolutions(), torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), repeatable(image.device), torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
             return segmenter.sample(image, votes, random)
 
     return call
@@ -142,7 +157,7 @@ def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16
 def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
     """The same as a CUDA graph: noise is drawn into its inputs, and all that follows is one launch."""
     random = generator(0, device=image.device)
-    with torch.no_grad(), exact_convolutions(), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+    with torch.no_grad(), repeatable(image.device), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
         draws, root = segmenter.draw(image, votes, random), segmenter.generator.noise_root()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -163,9 +178,11 @@ def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Ca
     return call
 
 
-def batches_and_graphs(name: str, shape: tuple[int, ...], batches: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
+def batches_and_graphs(
+    name: str, shape: tuple[int, ...], batches: tuple[int, ...], rounds: int, device: str, tiny: bool
+) -> dict[str, Any]:
     """Milliseconds for a batch of images, 15 votes, on the device alone: in float32 and bf16, and as a CUDA graph."""
-    segmenter, recipe = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    segmenter, recipe = built(name, shape[0], device)
     segmenter = segmenter.eval()
     rows = []
     for batch in batches:
@@ -173,7 +190,9 @@ def batches_and_graphs(name: str, shape: tuple[int, ...], batches: tuple[int, ..
         if len(shape) == 3:
             segmenter = segmenter.to(memory_format=torch.channels_last)
             image = image.contiguous(memory_format=torch.channels_last)
-        calls = {"float32": drawn(segmenter, recipe, image, VOTES, False), "bf16": drawn(segmenter, recipe, image, VOTES, True)}
+        calls = {"float32": drawn(segmenter, recipe, image, VOTES, False)}
+        if not tiny:
+            calls["bf16"] = drawn(segmenter, recipe, image, VOTES, True)
         if device == "cuda":
             calls["bf16, CUDA graph"] = replayed(segmenter, image, VOTES, True)
         taken = interleaved(calls, rounds, device=device)
@@ -187,12 +206,12 @@ def batches_and_graphs(name: str, shape: tuple[int, ...], batches: tuple[int, ..
 
 def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
     """One image, 15 votes, in bf16: as it is, and compiled in two ways; the first call's seconds beside it."""
-    segmenter, _ = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    segmenter, _ = built(name, shape[0], device)
     segmenter = segmenter.eval()
     image = torch.randn(1, *shape, device=device)
     random = generator(0, device=device)
     rows = {}
-    with torch.no_grad(), exact_convolutions(), torch.autocast(device, torch.bfloat16):
+    with torch.no_grad(), repeatable(image.device), torch.autocast(device, torch.bfloat16):
         draws, root = segmenter.draw(image, VOTES, random), segmenter.generator.noise_root()
         calls = {"as it is": segmenter.segment}
         for mode in ("default", "reduce-overhead"):
@@ -208,9 +227,11 @@ def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dic
     return rows
 
 
-def profiled(name: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
+def profiled(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> dict[str, Any]:
     """Where a segmentation's time goes: the operations, and how much of the time the device worked at all."""
-    segmenter, recipe = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+    segmenter, recipe = built(name, shape[0], device)
+    if tiny:
+        recipe = override(recipe, ["--training.precision=32"])
     engine = TorchEngine(segmenter.eval(), recipe)
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for _ in range(3):
@@ -242,25 +263,26 @@ def profiled(name: str, shape: tuple[int, ...], device: str) -> dict[str, Any]:
     }
 
 
-def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str) -> dict[str, Any]:
-    """What convolutions in a fixed order and in true float32 cost a prediction: ms of the network alone."""
+def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+    """What a fixed order and true float32 cost a prediction: ms of the network alone."""
     rows = {}
     for name, shape in shapes.items():
-        segmenter, _ = built(name, shape[0], 3 if len(shape) == 4 else 2, device)
+        segmenter, _ = built(name, shape[0], device)
         segmenter, image, random = segmenter.eval(), torch.randn(4, *shape, device=device), generator(0, device=device)
 
         def call(
             exact: bool, bf16: bool, segmenter: Any = segmenter, image: Any = image, random: Any = random
         ) -> Callable[[], Any]:
             def inner() -> torch.Tensor:
-                setting = exact_convolutions() if exact else torch.backends.cudnn.flags(enabled=True)
+                setting = repeatable(torch.device(device)) if exact else torch.backends.cudnn.flags(enabled=True)
                 with torch.no_grad(), setting, torch.autocast(device, torch.bfloat16, enabled=bf16):
                     return segmenter.sample(image, VOTES, random)
 
             return inner
 
         calls = {"float32": call(True, False), "TF32, any order": call(False, False)}
-        calls |= {"bf16": call(True, True), "bf16, any order": call(False, True)}
+        if not tiny:
+            calls |= {"bf16": call(True, True), "bf16, any order": call(False, True)}
         rows[name] = {kind: 1000 * value for kind, value in interleaved(calls, rounds, device=device).items()}
     return rows
 

@@ -35,7 +35,7 @@ PYTHON = "3.12"
 SIDES = {"monuseg": 512, "cxr": 256}
 """Rows and columns to which pictures are brought, as the paper's protocols have them."""
 
-EVERY = {"hippocampus": 20, "monuseg": 5, "cxr": 16}
+EVERY = {"hippocampus": 40, "monuseg": 5, "cxr": 16}
 """For a rehearsal, every so many of the cases alone."""
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from plan import PACKED, RESULTS, ROOT, STEPS
@@ -45,39 +46,50 @@ def next_step() -> str:
     raise SystemExit("all steps are done.")
 
 
-def start(step: str, options: argparse.Namespace, seconds: float) -> subprocess.Popen[bytes]:
-    """The step as a process, its words in its log."""
-    words = [sys.executable, __file__, step, "--inside", "--seconds", str(seconds)]
+def start(steps: Sequence[str], options: argparse.Namespace, seconds: float) -> subprocess.Popen[bytes]:
+    """A process that takes these steps one after the other."""
+    words = [sys.executable, __file__, *steps, "--inside", "--seconds", str(seconds)]
     words += ["--out", str(options.out), "--device", options.device, *(["--tiny"] if options.tiny else [])]
-    with (options.out / f"{step}.log").open("wb") as log:
-        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+    return subprocess.Popen(words, cwd=ROOT)
 
 
-def wait(processes: dict[str, subprocess.Popen[bytes]], seconds: float, out: Path) -> bool:
-    """Wait for the processes, end those whose time is up, and show the end of their logs. Returns whether all ended well."""
+def wait(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> bool:
+    """Wait for the processes and end those whose time is up. Returns whether all ended well."""
     until = time.monotonic() + seconds
     for signalled in (None, signal.SIGTERM, signal.SIGKILL):
-        for process in processes.values():
+        for process in processes:
             if signalled is not None and process.poll() is None:
                 process.send_signal(signalled)
-        while any(process.poll() is None for process in processes.values()) and time.monotonic() < until:
+        while any(process.poll() is None for process in processes) and time.monotonic() < until:
             time.sleep(0.2)
         until = time.monotonic() + _GRACE
-    for step, process in processes.items():
-        lines = (out / f"{step}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        print(f"== {step}: exit code {process.returncode}", *lines[-60:], sep="\n", flush=True)
-    return not any(process.returncode for process in processes.values())
+    return not any(process.returncode for process in processes)
 
 
 def inside(options: argparse.Namespace) -> None:
-    """The step itself, in a process that finds cDAL and the wheels."""
-    deadline = time.monotonic() + options.seconds
-    from record import Record
+    """The steps themselves, in a process that finds cDAL and the wheels; what each says goes into its log."""
+    for step in options.steps:
+        deadline = time.monotonic() + options.seconds
+        with (options.out / f"{step}.log").open("wb") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+        from record import Record
 
-    (step,) = options.steps
-    record = Record(step, options.out, options.device, options.tiny)
-    importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, deadline)
-    record.done()
+        record = Record(step, options.out, options.device, options.tiny)
+        importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, deadline)
+        record.done()
+        sys.stdout.flush()
+
+
+def show(step: str, out: Path) -> None:
+    """The end of a step's log, and how far it came."""
+    for path in (out / f"{step}.log", out / f"{step}.json"):
+        if not path.is_file():
+            print(f"== {step}: it did not begin", flush=True)
+            return
+    lines = (out / f"{step}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    state = json.loads((out / f"{step}.json").read_text(encoding="utf-8"))["state"]
+    print(*lines[-40:], f"== {step}: {state}", sep="\n", flush=True)
 
 
 def main() -> int:
@@ -100,9 +112,13 @@ def main() -> int:
     paths = [str(ROOT / "src"), str(install()), str(Path(__file__).parent)]
     os.environ.update(PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED="1")
     well = True
-    for group in [steps] if options.together else [[step] for step in steps]:
+    # A rehearsal is one process, as nine would import everything nine times.
+    for group in [steps] if options.together or options.tiny else [[step] for step in steps]:
         seconds = options.seconds or max(STEPS[step].seconds for step in group)
-        well &= wait({step: start(step, options, seconds) for step in group}, seconds, options.out)
+        alone = [group] if options.tiny else [[step] for step in group]
+        well &= wait([start(some, options, seconds) for some in alone], seconds)
+        for step in group:
+            show(step, options.out)
     return 0 if well else 1
 
 

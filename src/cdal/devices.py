@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cdal.errors import UserError
 
@@ -43,11 +45,17 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and native_bf16(device))
 
 
-def exact_convolutions() -> AbstractContextManager[None]:
-    """While it lasts, a GPU's convolutions give the same bytes each time, and float32 is float32.
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """While it lasts, a GPU gives the same bytes each time, and float32 is float32; on other devices it is so anyway.
 
-    PyTorch would compute float32 in the 10 bits of TF32, and take whichever algorithm is the fastest, be its sums in the same order
-    each time or not. The settings before are restored.
+    By itself PyTorch computes float32 convolutions in the 10 bits of TF32, and takes the fastest algorithms for convolutions and
+    attention, whether they add up in the same order each time or not. The settings before are restored.
     """
+    if device.type != "cuda":
+        yield
+        return
     cudnn = torch.backends.cudnn
-    return cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False)
+    convolutions = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False)
+    with convolutions, sdpa_kernel(SDPBackend.MATH):
+        yield

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cdal.cost import parameters
-from cdal.devices import exact_convolutions, wants_bf16
+from cdal.devices import repeatable, wants_bf16
 from cdal.recipe import Recipe
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
@@ -43,6 +43,6 @@ class TorchEngine:
     def sample(self, image: np.ndarray, votes: int, rng: torch.Generator) -> np.ndarray:
         """See `Engine.sample`."""
         seen = torch.from_numpy(np.ascontiguousarray(image)).to(self.device, memory_format=self.memory_format)
-        with exact_convolutions(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with repeatable(self.device), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             drawn = self.segmenter.sample(seen, votes, rng)
         return drawn.float().cpu().numpy()

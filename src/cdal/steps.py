@@ -18,6 +18,9 @@ from cdal.data.batch import Batch
 from cdal.seeds import generator
 from cdal.segmenter import Segmenter
 
+_SHARE = 0.4
+"""Of a GPU's memory. A recording keeps what its step needs, beside what other steps and the validation need."""
+
 _EAGER = 3
 """Steps of each kind that are taken one operation at a time, before one is recorded: libraries choose their algorithms in them."""
 
@@ -52,6 +55,11 @@ class Steps:
         self.segmenter, self.optimisers, self.clip, self.fabric = segmenter, optimisers, clip, fabric
         self.players = segmenter.players()
 
+    @property
+    def recorded(self) -> bool:
+        """Whether some of the steps are recorded."""
+        return False
+
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
         """All turns of a step.
 
@@ -81,8 +89,7 @@ class Steps:
 class RecordedSteps(Steps):
     """The same on a GPU, by CUDA graphs: one for each kind of step (`Segmenter.kind`) and shape of a batch.
 
-    A segmenter whose turns cannot be recorded, since they look at numbers on the GPU to decide what to do, takes them one operation
-    at a time.
+    Nothing is recorded where the GPU's memory is short, or where turns look at numbers on the GPU to decide what to do.
     """
 
     def __init__(self, segmenter: Segmenter, optimisers: Mapping[str, torch.optim.Optimizer], clip: float, fabric: Fabric) -> None:
@@ -92,6 +99,11 @@ class RecordedSteps(Steps):
         self.taken: Counter[Hashable] = Counter()
         self.recordings: dict[Hashable, _Recording] = {}
         self.recordable = True
+
+    @property
+    def recorded(self) -> bool:
+        """See `Steps.recorded`."""
+        return bool(self.recordings)
 
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
         """See `Steps.__call__`. The moves are overwritten by the next step of the same kind."""
@@ -109,8 +121,12 @@ class RecordedSteps(Steps):
         return moves
 
     def _record(self, kind: Hashable, batch: Batch, step: int) -> None:
+        device = self.fabric.device
+        if torch.cuda.max_memory_allocated(device) > _SHARE * torch.cuda.mem_get_info(device)[1]:
+            self.recordable = False
+            return
         seen = Batch(batch.image.clone(), batch.label.clone(), batch.cases)
-        rng = generator(0, device=self.fabric.device)
+        rng = generator(0, device=device)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(rng)
         try:

@@ -30,7 +30,7 @@ from cdal.data.cases import BatchSource, Case, fingerprint, load_cases
 from cdal.data.check import Check, check_folder
 from cdal.data.folder import DataFolder
 from cdal.data.partition import Split, split_cases
-from cdal.devices import exact_convolutions, find_device, wants_bf16
+from cdal.devices import find_device, repeatable, wants_bf16
 from cdal.engine import TorchEngine
 from cdal.errors import UserError
 from cdal.factory import build_segmenter
@@ -90,7 +90,7 @@ def train(
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out), exact_convolutions(), _asked_to_stop() as asked:
+    with sole_writer(out), repeatable(fabric.device), _asked_to_stop() as asked:
         claim(out, recipe)
         keep_split(out, split)
         run = _Run(recipe, folder, split, cases, digests, out, fabric)
@@ -211,6 +211,7 @@ class _Run:
             "peak_memory": peak_memory(),
             "device": str(self.fabric.device),
             "threads": torch.get_num_threads(),
+            "recorded": self.turns.recorded,
             "cdal": self.revision,
             "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
             "share_of_networks": round(self.spent["networks"] / max(1e-9, self.spent["step"]), 4),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from cdal.data.folder import CaseFiles, DataFolder
 from cdal.errors import UserError
@@ -149,6 +148,8 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
     pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
     by_group = [groups[case.name] for case in cases]
     alone = len(set(by_group)) == len(cases)  # then parts of equal size are possible
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # two seconds, for those who ask for it
+
     kind = StratifiedKFold if alone else StratifiedGroupKFold
     splitter = kind(settings.folds, shuffle=True, random_state=_SEED)
     with warnings.catch_warnings():

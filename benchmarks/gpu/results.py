@@ -1,0 +1,226 @@
+"""Keep the records that came back in `docs/results/gpu`, and write the page `docs/results/gpu.md` of all that are there.
+
+    python benchmarks/gpu/results.py [FOLDER]
+
+Parts of an earlier record that the new one lacks, or in which the new one failed, are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plan import RESULTS, ROOT, STEPS, carried, command
+
+Parts = Mapping[str, dict[str, Any]]
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Merge the records of a folder into those that are kept."""
+    for step in STEPS:
+        path, target = folder / f"{step}.json", kept / f"{step}.json"
+        if not path.is_file():
+            continue
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if target.is_file() and step != "correct":
+            earlier = json.loads(target.read_text(encoding="utf-8"))["parts"]
+            good = {name: part for name, part in earlier.items() if "error" not in part}
+            record["parts"] = (
+                earlier | record["parts"] | {name: good[name] for name in good if "error" in record["parts"].get(name, {})}
+            )
+        kept.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def page(kept: Path) -> str:
+    """The page, as Markdown."""
+    records = {step: json.loads(path.read_text(encoding="utf-8")) for step in STEPS if (path := kept / f"{step}.json").is_file()}
+    lines = [
+        "# On a GPU",
+        "",
+        "Written by `python benchmarks/gpu/results.py` from the records in [gpu/](gpu/), which `benchmarks/gpu` makes "
+        "([the plan](../../benchmarks/gpu/README.md)). What the figures say about speed stands in [speed](../speed.md#on-a-gpu).",
+        "",
+        *table(["step", "question", "run", "card", "found"], [step_row(step, records.get(step)) for step in STEPS]),
+    ]
+    for step, record in records.items():
+        lines += ["", f"## {step}", "", *about(record), *section(step, record["parts"])]
+    return "\n".join(lines) + "\n"
+
+
+def step_row(step: str, record: Mapping[str, Any] | None) -> list[str]:
+    """A step's line in the table."""
+    if record is None:
+        return [step, STEPS[step].about, "not run", "", ""]
+    state = record["state"] if record["state"] == "done" else "in part"
+    return [
+        step,
+        STEPS[step].about,
+        f"{record['machine']['date']}, {state}",
+        record["machine"]["name"],
+        found(step, record["parts"]),
+    ]
+
+
+def found(step: str, parts: Parts) -> str:
+    """What a step found, in a line."""
+    if step == "correct":
+        return ", ".join(f"{sum(p['outcome'] == kind for p in parts.values())} {kind}" for kind in ("passed", "failed", "skipped"))
+    failed = [name for name, part in parts.items() if "error" in part]
+    words = [f"{len(parts) - len(failed)} parts", *(f"failed: {name}" for name in failed)]
+    if step != "fast":
+        good = {name: part["summary"] for name, part in parts.items() if "summary" in part}
+        words = [f"{name}: Dice {summary['mean']['dice']:.4f}" for name, summary in good.items()]
+    return "; ".join(words)
+
+
+def about(record: Mapping[str, Any]) -> list[str]:
+    """The machine and the code."""
+    return [", ".join(f"{key} {value}" for key, value in record["machine"].items()), ""]
+
+
+def section(step: str, parts: Parts) -> list[str]:
+    """The tables of a step."""
+    good = {name: part for name, part in parts.items() if "error" not in part or step == "correct"}
+    if step == "correct":
+        return correct(good)
+    return fast(good) if step == "fast" else trainings(good)
+
+
+_NOT_MEASURED = ("outcome", "test_seconds", "error", "part_seconds", "on", "date")
+
+
+def correct(parts: Parts) -> list[str]:
+    """The differences from the CPU; then the tests with another outcome than passed, and what the others measured."""
+    rows, others, passed = [], [], []
+    for name, part in parts.items():
+        title = name.split("::")[-1].removeprefix("test_").replace("_", " ")
+        measured = {key: value for key, value in part.items() if key not in _NOT_MEASURED}
+        if "probabilities of the cpu" in title:
+            rows.append({"of": title.split("[")[1].removesuffix("]"), "outcome": part["outcome"], **measured})
+        elif part["outcome"] == "passed":
+            passed.append(title)
+        else:
+            told = "; ".join(f"{key}: {number(value)}" for key, value in measured.items())
+            others.append([title, part["outcome"], told])
+    lines = ["Probabilities on the GPU, less those on the CPU in float32:", "", *of_mappings(rows), ""]
+    lines += ["The other tests that did not pass:", "", *table(["test", "outcome", "measured"], others), ""]
+    return [*lines, f"Passed: {'; '.join(passed)}."]
+
+
+def fast(parts: Parts) -> list[str]:
+    """Training steps, batches and graphs, profiles, and the tables of `cdal bench`."""
+    lines = []
+    steps = {name.split(": ")[1]: part for name, part in parts.items() if name.startswith("training step: ")}
+    kinds = unique(kind for part in steps.values() for kind in part["ms a step"])
+    rows = [
+        [name, part["batch"], part["parameters"] / 1e6, part["GFLOP a step"], *(part["ms a step"].get(kind) for kind in kinds)]
+        for name, part in steps.items()
+    ]
+    heads = ["recipe", "batch", "M parameters", "GFLOP a step", *(f"ms a step, {kind}" for kind in kinds)]
+    lines += ["A training step of all players:", "", *table(heads, rows), ""]
+    for name, part in parts.items():
+        if name.startswith("batches and graphs"):
+            lines += [f"{name}, {part['votes']} votes:", "", *of_mappings(part["rows"]), ""]
+        elif name.startswith("profile"):
+            facts = ", ".join(f"{key} {number(part[key])}" for key in ("wall ms", "device ms", "kernels"))
+            lines += [
+                f"{name} ({facts}), the operations that take the most of the device:",
+                "",
+                *of_mappings(part["operations"][:8]),
+                "",
+            ]
+        elif name in ("batches made on the CPU", "prediction that repeats itself", "torch.compile"):
+            told = {key: value for key, value in part.items() if key not in _NOT_MEASURED}
+            nested = [{"of": key, **(value if isinstance(value, dict) else {"ms": value})} for key, value in told.items()]
+            lines += [f"{name}, ms:", "", *of_mappings(nested), ""]
+    benched = {name: part for name, part in parts.items() if name.startswith("bench: ")}
+    for position, (name, part) in enumerate(benched.items()):
+        tables = {key: rows for key, rows in part.items() if isinstance(rows, list) and (key != "machine" or position == 0)}
+        for key, rows in tables.items():
+            lines += [f"`cdal bench {name.split(': ')[1]}`, {key}:", "", *of_mappings(rows), ""]
+    return lines[:-1]
+
+
+def trainings(parts: Parts) -> list[str]:
+    """Each training: how long, its scores, and what the test cases' own choice would have reported."""
+    rows = []
+    for name, part in parts.items():
+        summary, best = part["summary"], part.get("best on the test cases")
+        low, high = summary["mean"]["interval"]["dice"]
+        validations = [row["validation"] for row in part["curve"] if "validation" in row]
+        rows.append(
+            {
+                "system": name,
+                "steps": part["training"]["steps"],
+                "minutes": part["training"]["seconds"] / 60,
+                "best validation Dice": max(validations, default=None),
+                "test cases": summary["cases"],
+                "votes": summary["protocol"]["votes"],
+                "scoring": summary["protocol"]["scoring"],
+                "Dice": f"{summary['mean']['dice']:.4f} ({low:.4f} - {high:.4f})",
+                **{score: f"{summary['mean'][score]:.4f}" for score in ("iou", "precision", "recall")},
+                **{f"Dice {k}": f"{scores['dice']:.4f}" for k, scores in summary["classes"].items() if len(summary["classes"]) > 1},
+                "best Dice of the test cases at a validation": f"{best['test']:.4f}, step {best['step']}" if best else "",
+                "s a case": summary["seconds_per_case"],
+            }
+        )
+    return of_mappings(rows)
+
+
+def of_mappings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table whose heads are the keys."""
+    heads = unique(key for row in rows for key in row)
+    return table(heads, [[row.get(head) for head in heads] for row in rows])
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Markdown."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(number(value).replace("|", "/") for value in row) + " |" for row in rows]
+
+
+def number(value: Any) -> str:
+    """Three digits, or the whole number."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(names))
+
+
+def commands() -> str:
+    """The command of each step, for the plan's page."""
+    rows = [[f"`{step}`", f"`{command([step])}`", ", ".join(f"`{p.relative_to(ROOT)}`" for p in carried([step]))] for step in STEPS]
+    return "\n".join(table(["step", "command there", "carry"], rows))
+
+
+def main() -> None:
+    """Keep and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="with the records that came back; without it the page alone is written"
+    )
+    parser.add_argument("--into", type=Path, default=RESULTS, help="where records are kept; the page lies beside this folder")
+    parser.add_argument("--commands", action="store_true", help="print the command of each step, and do nothing else")
+    options = parser.parse_args()
+    if options.commands:
+        print(commands())
+        return
+    if options.folder is not None:
+        keep(options.folder, options.into)
+    target = options.into.with_suffix(".md")
+    target.write_text(page(options.into), encoding="utf-8")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
