@@ -110,7 +110,7 @@ def test_what_would_take_hours_is_measured_in_part_and_multiplied():
 def test_the_training_loop_says_where_its_time_goes():
     (row,) = training(4, "cpu", ("cdal-unet",))
     assert row["samples/s"] > 0
-    assert 0.3 < row["of networks"] < 1
+    assert 0.3 < row["of turns"] < 1
     assert 0 < row["of batches"] < 0.5
 
 

@@ -59,7 +59,8 @@ def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> 
             f"batches and graphs: {one}": lambda one=one: batches_and_graphs(one, shapes[one], batches, rounds, device, tiny)
             for one in shapes
         },
-        **{f"profile: {one}": lambda one=one: profiled(one, shapes[one], device, tiny) for one in shapes},
+        **{f"profile: {one}": lambda one=one: profiled(segmenting(one, shapes[one], device, tiny), device) for one in shapes},
+        "profile: training, hippocampus": lambda: profiled(training_of("hippocampus", shapes, device, tiny), device),
         "batches made on the CPU": lambda: batch_making(rounds),
         "prediction that repeats itself": lambda: exactness(shapes, rounds, device, tiny),
         "bench: training": lambda: bench(("training",), device=device, rounds=rounds).to_dict() if not tiny else {},
@@ -88,51 +89,65 @@ def built(name: str, channels: int, device: str, training: bool = False) -> tupl
     return build_segmenter(recipe, channels, CLASSES[recipe.data.spatial_dims], training=training).to(device), recipe
 
 
-def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """Milliseconds of a step of all players: one operation at a time, and recorded as a CUDA graph."""
-    segmenter, recipe = built(name, shape[0], device, training=True)
-    batch, classes = recipe.training.batch, CLASSES[recipe.data.spatial_dims]
-    rng = np.random.default_rng(0)
-    image = torch.from_numpy(rng.normal(size=(batch, *shape)).astype(np.float32)).to(device)
-    label = torch.from_numpy(rng.integers(classes, size=(batch, *shape[1:])).astype(np.uint8)).to(device)
-    seen = Batch(image, label, ())
-    players = segmenter.players()
-    every = getattr(recipe.segmenter, "discriminator_every", 1)
+class Training:
+    """Training steps of a recipe on a batch of noise.
 
-    def some_steps(precision: Any, recorded: bool, exact: bool) -> Callable[[], None]:
-        rate = torch.tensor(1e-4, device=device)
+    Args:
+        name: of the recipe.
+        shape: of a patch, `[C, *S]`.
+        device: `cuda` or `cpu`.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...], device: str) -> None:
+        self.segmenter, recipe = built(name, shape[0], device, training=True)
+        self.device, self.size, classes = device, recipe.training.batch, CLASSES[recipe.data.spatial_dims]
+        rng = np.random.default_rng(0)
+        image = torch.from_numpy(rng.normal(size=(self.size, *shape)).astype(np.float32)).to(device)
+        label = torch.from_numpy(rng.integers(classes, size=(self.size, *shape[1:])).astype(np.uint8)).to(device)
+        self.batch = Batch(image, label, ())
+        self.every = getattr(recipe.segmenter, "discriminator_every", 1)
+        """Steps in a round, in which each player has its turn."""
+
+    def rounds(self, precision: Any, recorded: bool, exact: bool) -> Callable[[], None]:
+        """A call that takes the steps of one round."""
+        rate = torch.tensor(1e-4, device=self.device)
         optimisers: dict[str, torch.optim.Optimizer] = {
-            player: torch.optim.Adam(network.parameters(), rate, fused=True, capturable=device == "cuda")
-            for player, network in players.items()
+            player: torch.optim.Adam(network.parameters(), rate, fused=True, capturable=self.device == "cuda")
+            for player, network in self.segmenter.players().items()
         }
-        fabric = Fabric(accelerator=device, devices=1, precision=precision)
-        steps = (RecordedSteps if recorded else Steps)(segmenter, optimisers, 1.0, fabric)
+        fabric = Fabric(accelerator=self.device, devices=1, precision=precision)
+        steps = (RecordedSteps if recorded else Steps)(self.segmenter, optimisers, 1.0, fabric)
 
         def call() -> None:
-            with repeatable(torch.device(device)) if exact else torch.backends.cudnn.flags(enabled=True):
-                for step in range(1, 1 + every):
-                    steps(seen, (0, "turns", step), step)
+            with repeatable(torch.device(self.device)) if exact else torch.backends.cudnn.flags(enabled=True):
+                for step in range(1, 1 + self.every):
+                    steps(self.batch, (0, "turns", step), step)
 
         for _ in range(5 if recorded else 0):  # after which every kind of step is recorded
             call()
         return call
 
+
+def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+    """Milliseconds of a step of all players: one operation at a time, and recorded as a CUDA graph."""
+    training = Training(name, shape, device)
     kinds: dict[str, tuple[Any, bool, bool]] = {"float32": ("32-true", False, True)}
     if not tiny:
         kinds = {"bf16": ("bf16-mixed", False, True), "bf16, recorded": ("bf16-mixed", True, True)}
         kinds |= {"float32, recorded": ("32-true", True, True), "TF32, recorded, any order": ("32-true", True, False)}
     taken, operations = {}, 0.0
     for kind, how in kinds.items():  # one after the other, as a recording keeps the memory of its step
-        call = some_steps(*how)
+        call = training.rounds(*how)
         taken |= interleaved({kind: call}, rounds, device=device)
         operations = operations or gigaflops(call)
         del call
         free(device)
+    players = training.segmenter.players()
     return {
-        "batch": batch,
-        "parameters": sum(p.numel() for p in players[segmenter.predictor].parameters()),
-        "GFLOP a step": operations / every,
-        "ms a step": {kind: 1000 * value / every for kind, value in taken.items()},
+        "batch": training.size,
+        "parameters": sum(p.numel() for p in players[training.segmenter.predictor].parameters()),
+        "GFLOP a step": operations / training.every,
+        "ms a step": {kind: 1000 * value / training.every for kind, value in taken.items()},
     }
 
 
@@ -227,33 +242,39 @@ def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dic
     return rows
 
 
-def profiled(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> dict[str, Any]:
-    """Where a segmentation's time goes: the operations, and how much of the time the device worked at all."""
+def training_of(name: str, shapes: dict[str, tuple[int, ...]], device: str, tiny: bool) -> Callable[[], object]:
+    """A call that takes one round of training steps, one operation at a time."""
+    return Training(name, shapes[name], device).rounds("32-true" if tiny else "bf16-mixed", False, True)
+
+
+def segmenting(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> Callable[[], object]:
+    """A call that segments one image, as a prediction does."""
     segmenter, recipe = built(name, shape[0], device)
     if tiny:
         recipe = override(recipe, ["--training.precision=32"])
     engine = TorchEngine(segmenter.eval(), recipe)
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    for _ in range(3):
-        segment(engine, image, recipe, VOTES)
-    repeats = 5
-    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
-    began = time.perf_counter()
-    with profile(activities=kinds) as found:
-        for _ in range(repeats):
-            segment(engine, image, recipe, VOTES)
-    wall = (time.perf_counter() - began) / repeats
+    return lambda: segment(engine, image, recipe, VOTES)
+
+
+def profiled(call: Callable[[], object], device: str) -> dict[str, Any]:
+    """Where a call's time goes: the operations, and how much of the time the device worked at all."""
+    repeats = 5 if device == "cuda" else 1
+    for _ in range(min(3, repeats)):
+        call()
     began = time.perf_counter()
     for _ in range(repeats):
-        segment(engine, image, recipe, VOTES)
-    plain = (time.perf_counter() - began) / repeats
+        call()
+    wall = (time.perf_counter() - began) / repeats
+    with profile(activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])) as found:
+        for _ in range(repeats):
+            call()
     events = found.key_averages()
     own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
     ordered = sorted(events, key=lambda event: getattr(event, own), reverse=True)
     kernels = [event for event in events if str(event.device_type).endswith("CUDA")]
     return {
-        "wall ms": 1000 * plain,
-        "wall ms under the profiler": 1000 * wall,
+        "wall ms": 1000 * wall,
         "device ms": sum(event.self_device_time_total for event in kernels) / 1000 / repeats,
         "kernels": sum(event.count for event in kernels) / repeats,
         "operations": [

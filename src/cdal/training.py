@@ -169,7 +169,7 @@ class _Run:
         self.log = Log(out, self.state.step)
         self.first = self.state.step
         self.revision = revision()
-        self.spent = dict.fromkeys(("batch", "networks", "step"), 0.0)
+        self.spent = dict.fromkeys(("batch", "turns", "step"), 0.0)
         """Seconds: of making batches, of the players' turns, and of the steps as a whole."""
         self.makers = ThreadPoolExecutor(_MAKERS)
         self.ahead: dict[int, Future[Batch]] = {}
@@ -214,7 +214,7 @@ class _Run:
             "recorded": self.turns.recorded,
             "cdal": self.revision,
             "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
-            "share_of_networks": round(self.spent["networks"] / max(1e-9, self.spent["step"]), 4),
+            "share_of_turns": round(self.spent["turns"] / max(1e-9, self.spent["step"]), 4),
             "share_of_batches": round(self.spent["batch"] / max(1e-9, self.spent["step"]), 4),
         }
 
@@ -260,7 +260,7 @@ class _Run:
         self.spent["batch"] += taken - began
         moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)
         logged = self._logged(moves, batch)  # which waits for a GPU
-        self.spent["networks"] += time.perf_counter() - taken
+        self.spent["turns"] += time.perf_counter() - taken
         self.average.update_parameters(self.players[self.segmenter.predictor])
         self.spent["step"] += time.perf_counter() - began
         return logged

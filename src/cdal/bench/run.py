@@ -24,7 +24,7 @@ PARTS = {
     "encoder": "the image network's speed, as a share of the best convolution of this machine",
     "growth": "cost against votes, steps, size, threads and processes",
     "runtimes": "a shipped model in PyTorch and as exported graphs",
-    "training": "samples a second, and the share of the networks' passes",
+    "training": "samples a second, and the share of the players' turns and of making batches",
     "dice": "time to a mean validation Dice on the hippocampus (needs --data)",
 }
 """What can be measured. The machine itself is measured always."""

@@ -21,7 +21,7 @@ SYSTEMS = ("cdal", "cdal-deterministic", "cdal-unet", "unet-3d", "dynunet")
 
 
 def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> list[Row]:
-    """Samples a second with the hippocampus recipe, and the share of a step that the networks' passes take.
+    """Samples a second with the hippocampus recipe, and the share of a step that the players' turns take (passes, clipping, optimisers).
 
     The volumes are made up, of the hippocampus's size: neither changes the cost. The first steps are not counted.
     """
@@ -42,7 +42,7 @@ def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> lis
                     "system": name,
                     "batch": recipe.training.batch,
                     "samples/s": cost["samples_a_second"],
-                    "of networks": cost["share_of_networks"],
+                    "of turns": cost["share_of_turns"],
                     "of batches": cost["share_of_batches"],
                     "GiB": cost["peak_memory"],
                 }
