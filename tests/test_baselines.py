@@ -415,3 +415,22 @@ def test_a_model_of_every_system_is_read_again(data: str, system: str, tmp_path:
     image = random_batch(recipe, len(classes)).image
     votes = [one.sample(image, 2, torch.Generator().manual_seed(0)) for one in (segmenter, loaded)]
     assert torch.equal(*votes)
+
+
+def test_steps_whose_loss_depends_on_the_step_are_no_kind():
+    """A recorded step would repeat the margin of EM-SegCaps that it was recorded with; one's own network may do anything."""
+    recipe = small("phantoms", "em-segcaps")
+    segmenter = build_segmenter(recipe, 1, 2, training=True)
+    batch = random_batch(recipe, 2)
+
+    def loss(step: int) -> float:
+        torch.manual_seed(0)
+        (turn,) = segmenter.turns(batch, torch.Generator().manual_seed(0), step)
+        return float(turn.loss)
+
+    with torch.no_grad():
+        assert loss(3) != loss(4)
+        assert loss(1000) == loss(2000)
+    assert [segmenter.kind(step) for step in (0, 3, 999)] == [None] * 3
+    assert segmenter.kind(1000) == segmenter.kind(2000) is not None
+    assert Supervised(torch.nn.Identity(), 2, alike=False).kind(0) is None

@@ -65,7 +65,7 @@ def test_players_move_in_turn_each_by_its_own_optimiser(clip: float):
     assert segmenter.first.weight.item() == pytest.approx(now, abs=1e-4)
     assert segmenter.second.weight.item() == pytest.approx(then, abs=1e-4)
     assert moves[1].terms["step"] == 3
-    assert not steps.recorded
+    assert steps.about() == "one operation at a time"
 
 
 def test_the_kind_of_a_step_says_which_turns_it_has():

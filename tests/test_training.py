@@ -233,6 +233,24 @@ def test_other_settings_train_too(phantoms: Path, tmp_path: Path):
     assert train(bf16, phantoms, tmp_path / "bf16", "cpu").is_file()
 
 
+@pytest.mark.parametrize("validation", [True, False])
+def test_the_test_cases_can_be_watched_and_choose_nothing(validation: bool, tmp_path: Path):
+    """The log's Dice is that of `evaluate`; the weights are those of a training that does not look."""
+    data = write_phantoms(tmp_path / "data", 16, seed=1, size=32, raters=1)
+    recipe = small_recipe(calibrate=False)
+    recipe = replace(recipe, data=replace(recipe.data, validation=validation))
+    watching = replace(recipe, training=replace(recipe.training, watch_test=True))
+    plain, watched = (train(one, data, tmp_path / name, "cpu") for name, one in (("plain", recipe), ("watched", watching)))
+    weights = [load_model(path)[0].state_dict() for path in (plain, watched)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert not any("test" in row for row in read_log(tmp_path / "plain"))
+    curve = {row["step"]: row["test"] for row in read_log(tmp_path / "watched") if "test" in row}
+    assert list(curve) == [10, 20]
+    _, header = load_model(watched)
+    scored = evaluate(watched, data, votes=recipe.training.validation_votes).summary()
+    assert curve[header.step] == pytest.approx(scored["mean"]["dice"], abs=1e-6)
+
+
 def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(trained: Path, phantoms: Path, tmp_path: Path):
     """The signal comes in the eighth step, between two checkpoints; the same command then ends in the same bytes."""
 

@@ -1,9 +1,12 @@
-"""The plan: its steps, what each needs, and where things lie. Imports nothing, so that a bare machine can read it."""
+"""The plan: its steps, what each needs, and where things lie. A bare machine can read it."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -29,7 +32,7 @@ class Step(NamedTuple):
 
     Attributes:
         about: what it answers.
-        module: what runs it, `module.run(record, name, device, tiny, deadline)`.
+        module: what runs it, `module.run(record, name, device, tiny, seconds)`.
         seconds: its time limit, if no other is asked for.
         data: the packed sets that it needs.
     """
@@ -62,3 +65,25 @@ def carried(steps: list[str]) -> list[Path]:
 def command(steps: list[str]) -> str:
     """The one command that runs these steps on the GPU machine."""
     return f"python3 {HERE.relative_to(ROOT)}/run.py {' '.join(steps)} --out $OUT"
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record; `None` where there is none, or a damaged one, which is set aside."""
+    if not path.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"step", "tiny", "state", "machine", "parts"} <= set(record):
+            raise ValueError("it is no record of a step")
+    except ValueError as error:
+        aside = path.with_suffix(".damaged")
+        path.replace(aside)
+        print(f"{path} is damaged ({error}) and was renamed {aside.name}.", file=sys.stderr)
+        return None
+    return record
+
+
+def missing(content: Mapping[str, Any]) -> list[str]:
+    """The parts that a record lacks, or in which it failed."""
+    parts = content["parts"]
+    return [name for name in content.get("expected", parts) if "error" in parts.get(name, {"error": ""})]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from plan import KEPT, PACKED, RESULTS
+from plan import KEPT, PACKED, RESULTS, missing, read_record
 
 
 class Record:
@@ -31,9 +32,14 @@ class Record:
     def __init__(self, step: str, out: Path, device: str, tiny: bool) -> None:
         self.path, self.kept = out / f"{step}.json", KEPT / f"{step}{'-tiny' if tiny else ''}.json"
         self.content: dict[str, Any] = {"step": step, "tiny": tiny, "state": "begun", "machine": about(device), "parts": {}}
-        for earlier in (RESULTS / f"{step}.json", self.kept):
-            if earlier.is_file() and (read := json.loads(earlier.read_text(encoding="utf-8")))["tiny"] == tiny:
-                self.content["parts"] |= {name: part for name, part in read["parts"].items() if "error" not in part}
+        for earlier in (read_record(RESULTS / f"{step}.json"), read_record(self.kept)):
+            if earlier is not None and earlier["tiny"] == tiny:
+                self.content["parts"] |= {name: part for name, part in earlier["parts"].items() if "error" not in part}
+        self.write()
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Say which parts the step has, so that a record tells what it lacks."""
+        self.content["expected"] = list(names)
         self.write()
 
     def part(self, name: str, run: Callable[[], dict[str, Any]]) -> None:
@@ -49,15 +55,16 @@ class Record:
             traceback.print_exc()
             found = {"error": f"{type(error).__name__}: {error}"}
         machine = self.content["machine"]
-        found |= {"part_seconds": round(time.monotonic() - began, 1), "on": machine["name"], "date": machine["date"]}
+        found |= {"part_seconds": round(time.monotonic() - began, 1)}
+        found |= {"on": machine["name"], "date": machine["date"], "code": machine["code"]}
         self.content["parts"][name] = found
         self.write()
         print(f"[{name}] {found['part_seconds']} s", flush=True)
 
     def done(self) -> None:
-        """Nothing is left to do."""
-        failed = [name for name, part in self.content["parts"].items() if "error" in part]
-        self.content["state"] = f"failed in {', '.join(failed)}" if failed else "done"
+        """The step came to its end."""
+        left = missing(self.content)
+        self.content["state"] = f"without {', '.join(left)}" if left else "done"
         self.write()
 
     def write(self) -> None:
@@ -87,7 +94,7 @@ def about(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         asked = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
-        driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(asked[0]) else ""
         facts |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
         facts |= {"driver, memory": driver}
     return facts

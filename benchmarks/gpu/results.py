@@ -13,31 +13,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plan import RESULTS, ROOT, STEPS, carried, command
+from plan import RESULTS, STEPS, missing, read_record
 
 Parts = Mapping[str, dict[str, Any]]
 
 
 def keep(folder: Path, kept: Path) -> None:
-    """Merge the records of a folder into those that are kept."""
-    for step in STEPS:
-        path, target = folder / f"{step}.json", kept / f"{step}.json"
-        if not path.is_file():
-            continue
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if target.is_file() and step != "correct":
-            earlier = json.loads(target.read_text(encoding="utf-8"))["parts"]
-            good = {name: part for name, part in earlier.items() if "error" not in part}
-            record["parts"] = (
-                earlier | record["parts"] | {name: good[name] for name in good if "error" in record["parts"].get(name, {})}
-            )
-        kept.mkdir(parents=True, exist_ok=True)
+    """Merge the records of a folder into those that are kept.
+
+    Raises:
+        SystemExit: the folder holds no record; or they are a rehearsal's, which are kept in a folder of their own alone.
+    """
+    found = {step: record for step in STEPS if (record := read_record(folder / f"{step}.json")) is not None}
+    if not found:
+        raise SystemExit(f"{folder} holds no record of a step: {', '.join(f'{step}.json' for step in STEPS)}.")
+    if kept == RESULTS and any(record["tiny"] for record in found.values()):
+        raise SystemExit(f"{folder} holds a rehearsal. Give --into a folder of its own.")
+    kept.mkdir(parents=True, exist_ok=True)
+    for step, record in found.items():
+        target = kept / f"{step}.json"
+        earlier = read_record(target)
+        if earlier is not None and step == "correct" and record["state"] == "begun":
+            continue  # its parts belong together
+        if earlier is not None and step != "correct":
+            good = {name: part for name, part in earlier["parts"].items() if "error" not in part}
+            new = {name: part for name, part in record["parts"].items() if "error" not in part or name not in good}
+            record["parts"] = good | new
+            if "expected" in record and not missing(record):
+                record["state"] = "done"
         target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def page(kept: Path) -> str:
     """The page, as Markdown."""
-    records = {step: json.loads(path.read_text(encoding="utf-8")) for step in STEPS if (path := kept / f"{step}.json").is_file()}
+    records = {step: record for step in STEPS if (record := read_record(kept / f"{step}.json")) is not None}
     lines = [
         "# On a GPU",
         "",
@@ -55,7 +64,8 @@ def step_row(step: str, record: Mapping[str, Any] | None) -> list[str]:
     """A step's line in the table."""
     if record is None:
         return [step, STEPS[step].about, "not run", "", ""]
-    state = record["state"] if record["state"] == "done" else "in part"
+    left = missing(record)
+    state = f"without {', '.join(left)}" if left else "done" if record["state"] == "done" else "in part"
     return [
         step,
         STEPS[step].about,
@@ -69,12 +79,10 @@ def found(step: str, parts: Parts) -> str:
     """What a step found, in a line."""
     if step == "correct":
         return ", ".join(f"{sum(p['outcome'] == kind for p in parts.values())} {kind}" for kind in ("passed", "failed", "skipped"))
-    failed = [name for name, part in parts.items() if "error" in part]
-    words = [f"{len(parts) - len(failed)} parts", *(f"failed: {name}" for name in failed)]
-    if step != "fast":
-        good = {name: part["summary"] for name, part in parts.items() if "summary" in part}
-        words = [f"{name}: Dice {summary['mean']['dice']:.4f}" for name, summary in good.items()]
-    return "; ".join(words)
+    if step == "fast":
+        return f"{sum('error' not in part for part in parts.values())} parts"
+    good = {name: part["summary"] for name, part in parts.items() if "summary" in part}
+    return "; ".join(f"{name}: Dice {summary['mean']['dice']:.4f}" for name, summary in good.items())
 
 
 def about(record: Mapping[str, Any]) -> list[str]:
@@ -90,7 +98,7 @@ def section(step: str, parts: Parts) -> list[str]:
     return fast(good) if step == "fast" else trainings(good)
 
 
-_NOT_MEASURED = ("outcome", "test_seconds", "error", "part_seconds", "on", "date")
+_NOT_MEASURED = ("outcome", "test_seconds", "failure", "error", "part_seconds", "on", "date", "code")
 
 
 def correct(parts: Parts) -> list[str]:
@@ -197,12 +205,6 @@ def unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def commands() -> str:
-    """The command of each step, for the plan's page."""
-    rows = [[f"`{step}`", f"`{command([step])}`", ", ".join(f"`{p.relative_to(ROOT)}`" for p in carried([step]))] for step in STEPS]
-    return "\n".join(table(["step", "command there", "carry"], rows))
-
-
 def main() -> None:
     """Keep and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,11 +212,7 @@ def main() -> None:
         "folder", nargs="?", type=Path, help="with the records that came back; without it the page alone is written"
     )
     parser.add_argument("--into", type=Path, default=RESULTS, help="where records are kept; the page lies beside this folder")
-    parser.add_argument("--commands", action="store_true", help="print the command of each step, and do nothing else")
     options = parser.parse_args()
-    if options.commands:
-        print(commands())
-        return
     if options.folder is not None:
         keep(options.folder, options.into)
     target = options.into.with_suffix(".md")

@@ -9,39 +9,45 @@ there is a model small enough. `next` is the first step without a finished recor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from plan import PACKED, RESULTS, ROOT, STEPS
+from plan import KEPT, PACKED, RESULTS, ROOT, STEPS, read_record
 
 _GRACE = 20.0
 """Seconds that a step has to end by itself when its time is up."""
 
 
 def install() -> Path:
-    """The carried wheels in a folder of their own, for this process's children."""
-    site = Path(tempfile.gettempdir()) / "cdal-gpu-site"
-    wheels = sorted(map(str, (PACKED / "wheels").glob("*.whl")))
+    """The carried wheels in a folder of their own, for this process's children; made once for each set of wheels."""
+    wheels = sorted((PACKED / "wheels").glob("*.whl"))
     if not wheels:
         raise SystemExit(f"{PACKED / 'wheels'} holds no wheels: run pack.py first, and carry what it names.")
-    asked = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target", str(site)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *asked, *wheels], check=True)
+    site = KEPT / f"site-{zlib.crc32(' '.join(wheel.name for wheel in wheels).encode()):08x}"
+    if not site.is_dir():
+        site.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=site.parent) as scratch:
+            asked = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--target", f"{scratch}/site"]
+            subprocess.run([sys.executable, "-m", "pip", "install", *asked, *map(str, wheels)], check=True)
+            with contextlib.suppress(OSError):  # another process was quicker
+                Path(scratch, "site").rename(site)
     return site
 
 
-def next_step() -> str:
-    """The first step whose record, if there is one, does not say that it is done."""
+def next_step(chosen: Sequence[str]) -> str:
+    """The first step that is not chosen already and whose record, if there is one, does not say that it is done."""
     for name in STEPS:
-        path = RESULTS / f"{name}.json"
-        if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["state"] != "done":
+        records = [read_record(folder / f"{name}.json") for folder in (RESULTS, KEPT)]
+        if name not in chosen and not any(record is not None and record["state"] == "done" for record in records):
             return name
     raise SystemExit("all steps are done.")
 
@@ -69,27 +75,26 @@ def wait(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> bool:
 def inside(options: argparse.Namespace) -> None:
     """The steps themselves, in a process that finds cDAL and the wheels; what each says goes into its log."""
     for step in options.steps:
-        deadline = time.monotonic() + options.seconds
         with (options.out / f"{step}.log").open("wb") as log:
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
+        import torch
         from record import Record
 
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("PyTorch finds no CUDA device here. Take --device cpu --tiny to rehearse.")
         record = Record(step, options.out, options.device, options.tiny)
-        importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, deadline)
+        importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, options.seconds)
         record.done()
         sys.stdout.flush()
 
 
 def show(step: str, out: Path) -> None:
     """The end of a step's log, and how far it came."""
-    for path in (out / f"{step}.log", out / f"{step}.json"):
-        if not path.is_file():
-            print(f"== {step}: it did not begin", flush=True)
-            return
-    lines = (out / f"{step}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    state = json.loads((out / f"{step}.json").read_text(encoding="utf-8"))["state"]
-    print(*lines[-40:], f"== {step}: {state}", sep="\n", flush=True)
+    log = out / f"{step}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    record = read_record(out / f"{step}.json")
+    print(*lines[-40:], f"== {step}: {record['state'] if record else 'it did not begin'}", sep="\n", flush=True)
 
 
 def main() -> int:
@@ -107,8 +112,13 @@ def main() -> int:
     if options.inside:
         inside(options)
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    steps = list(STEPS) if options.steps == ["all"] else [next_step() if step == "next" else step for step in options.steps]
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{options.out} cannot be written: {error}") from error
+    steps: list[str] = []
+    for step in list(STEPS) if options.steps == ["all"] else options.steps:
+        steps.append(next_step(steps) if step == "next" else step)
     paths = [str(ROOT / "src"), str(install()), str(Path(__file__).parent)]
     os.environ.update(PYTHONPATH=os.pathsep.join(paths), PYTHONUNBUFFERED="1")
     well = True
@@ -116,7 +126,8 @@ def main() -> int:
     for group in [steps] if options.together or options.tiny else [[step] for step in steps]:
         seconds = options.seconds or max(STEPS[step].seconds for step in group)
         alone = [group] if options.tiny else [[step] for step in group]
-        well &= wait([start(some, options, seconds) for some in alone], seconds)
+        limit = seconds * len(group) if options.tiny else seconds
+        well &= wait([start(some, options, seconds) for some in alone], limit)
         for step in group:
             show(step, options.out)
     return 0 if well else 1

@@ -19,7 +19,7 @@ from cdal.data.check import Check, check_folder
 from cdal.evaluation import evaluate
 from cdal.experiments import EXPERIMENTS
 from cdal.experiments.experiment import Arm
-from cdal.recipe import Recipe, override
+from cdal.recipe import Recipe, load_recipe, override
 from cdal.recipes import find_recipe
 from cdal.run_folder import kept_cost, read_log
 from cdal.training import train
@@ -27,18 +27,14 @@ from cdal.training import train
 _SCORING = {"paper": 60.0, "systems": 20.0, "default": 20.0}
 """Seconds that are kept for the test cases after a training."""
 
-_LONGER = {
-    "as it is": (),
-    "three times as long": ("--training.steps=18000",),
-    "twice as wide": ("--segmenter.channels=[32,64,128,256]", "--segmenter.denoiser_channels=64"),
-    "twice as wide, three times as long": (
-        "--segmenter.channels=[32,64,128,256]",
-        "--segmenter.denoiser_channels=64",
-        "--training.steps=18000",
-    ),
-    "twice as wide, batch of 8": ("--segmenter.channels=[32,64,128,256]", "--segmenter.denoiser_channels=64", "--training.batch=8"),
+_WIDE = ("--segmenter.channels=[32,64,128,256]", "--segmenter.denoiser_channels=64")
+_LONGER: dict[str, tuple[float, tuple[str, ...]]] = {
+    "2 minutes": (2.0, ()),
+    "2 minutes, twice as wide": (2.0, _WIDE),
+    "6 minutes": (6.0, ()),
+    "6 minutes, twice as wide": (6.0, _WIDE),
 }
-"""What is changed of the default recipe. Each is trained to its end, or not begun: half a schedule says nothing."""
+"""Minutes of training, and what is changed of the default recipe. None is begun that cannot be ended."""
 
 _SYSTEM_SECONDS = 60.0
 """Of training for each system."""
@@ -48,6 +44,7 @@ _TINY = (
     "--training.minutes=null",
     "--training.validate_every=1",
     "--training.precision=32",
+    "--segmenter.votes=2",
     "--segmenter.channels=[8,8,8]",
 )
 
@@ -60,24 +57,24 @@ def small(recipe: Recipe, *fields: str) -> Recipe:
     return override(recipe, [*_TINY, *pictures, *fields])
 
 
-def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> None:
+def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> None:
     """Run a step by its name, `KIND-SET`."""
+    deadline = time.monotonic() + seconds
     kind, _, data = name.partition("-")
-    folder = PACKED / (data if data in EVERY_SET else "hippocampus")
-    began = time.monotonic()
-    checked = check_folder(folder)
-    print(f"data checked in {time.monotonic() - began:.0f} s", flush=True)
+    checked = check_folder(PACKED / (data if data in EVERY_SET else "hippocampus"))
+    runs = KEPT / "runs" / (f"{name}-tiny" if tiny else name)
     if kind == "paper":
-        paper(record, f"{data}-paper", checked, device, tiny, deadline)
+        paper(record, f"{data}-paper", checked, runs, device, tiny, seconds)
         return
     recipes = longer(tiny) if kind == "default" else systems(data, tiny)
+    record.expect(recipes)
     for system, recipe in recipes.items():
-        needed = _SYSTEM_SECONDS if recipe.training.minutes else 0.0
-        if system not in record.content["parts"] and time.monotonic() + needed + _SCORING[kind] > deadline and not tiny:
+        needed = 60 * (recipe.training.minutes or 0.0) + _SCORING[kind]
+        if system not in record.content["parts"] and time.monotonic() + needed > deadline and not tiny:
             print(f"[{system}] no time left", flush=True)
             continue
-        run_folder = KEPT / "runs" / name / system.replace(" ", "-")
-        record.part(system, lambda recipe=recipe, out=run_folder: train_and_score(recipe, checked, out, device))
+        out = runs / system.replace(" ", "-").replace(",", "")
+        record.part(system, lambda recipe=recipe, out=out: train_and_score(recipe, checked, out, device))
         if device == "cuda":
             torch.cuda.empty_cache()
 
@@ -85,19 +82,26 @@ def run(record: Record, name: str, device: str, tiny: bool, deadline: float) -> 
 EVERY_SET = ("hippocampus", "cxr", "monuseg")
 
 
-def paper(record: Record, recipe_name: str, data: Check, device: str, tiny: bool, deadline: float) -> None:
+def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str, tiny: bool, seconds: float) -> None:
     """Train the paper's network for the seconds there are; score the weights that were best on the validation cases.
 
     The log holds the Dice of the test cases at every validation: the best of these is what the paper's selection would report.
+    A training that was stopped goes on with the budget that it began with.
     """
-    minutes = (deadline - time.monotonic() - _SCORING["paper"]) / 60
+    name = "the paper's network"
+    record.expect([name])
     recipe = override(find_recipe(recipe_name), ["--training.watch_test=true", "--training.checkpoint_every=2000"])
-    settings = replace(recipe.training, steps=None, minutes=minutes, validate_every=500)
-    recipe = replace(recipe, training=settings)
+    kept = out / "recipe.yaml"
     if tiny:
         recipe = small(recipe, "--segmenter.discriminator_channels=[8,8]", "--segmenter.embedding=16")
-    out = KEPT / "runs" / recipe_name
-    record.part("the paper's network", lambda: train_and_score(recipe, data, out, device))
+    elif kept.is_file():
+        recipe = load_recipe(kept)
+    elif seconds <= 2 * _SCORING["paper"]:
+        raise SystemExit(f"{seconds:.0f} seconds are too few: {_SCORING['paper']:.0f} are kept for the scores.")
+    else:
+        minutes = round((seconds - _SCORING["paper"]) / 60, 2)
+        recipe = replace(recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=500))
+    record.part(name, lambda: train_and_score(recipe, data, out, device))
     model = out / "model.safetensors"
     if model.is_file() and model.stat().st_size <= LARGEST_RESULT:
         shutil.copyfile(model, record.path.with_suffix(".safetensors"))
@@ -120,8 +124,11 @@ def longer(tiny: bool) -> Mapping[str, Recipe]:
     """The default recipe of the hippocampus with more of everything."""
     recipe = find_recipe("hippocampus")
     if tiny:
-        return {"as it is": small(recipe)}
-    return {name: override(recipe, fields) for name, fields in _LONGER.items()}
+        return {"2 minutes": small(recipe)}
+    changed = {name: (override(recipe, fields), minutes) for name, (minutes, fields) in _LONGER.items()}
+    return {
+        name: replace(one, training=replace(one.training, steps=None, minutes=minutes)) for name, (one, minutes) in changed.items()
+    }
 
 
 def train_and_score(recipe: Recipe, data: Check, out: Path, device: str) -> dict[str, Any]:

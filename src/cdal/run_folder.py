@@ -143,7 +143,7 @@ def learning_curve(out: Path) -> Path | None:
 
     rows = read_log(out)
     validations = [row for row in rows if "validation" in row]
-    players = sorted({name for row in rows for name in row if "/" not in name} - {"step", "validation"})
+    players = sorted({name for row in rows for name in row if "/" not in name} - {"step", "validation", "test"})
     if not players:
         return None
     figure = Figure(figsize=(9, 3.2), layout="constrained")

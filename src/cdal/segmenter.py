@@ -57,7 +57,9 @@ class Segmenter(nn.Module, ABC):
         """
 
     def kind(self, step: int) -> Hashable:
-        """Steps of the same kind do the same operations, whatever the batch holds: a GPU's training records each kind once.
+        """Steps of the same kind do the same operations with the same numbers, but for the batch and the random draws.
+
+        A GPU's training records each kind once and replays it. `None` is no kind: the step is never recorded.
 
         Args:
             step: see `turns`.
@@ -121,11 +123,23 @@ class Supervised(Deterministic):
         classes: K.
         loss: Dice and cross-entropy if not given.
         decay: weight of each further output in units of the one before it; the weights add up to 1.
+        alike: whether every step does the same operations, see `Segmenter.kind`.
     """
 
-    def __init__(self, network: nn.Module, classes: int, loss: Loss = dice_and_cross_entropy_of_logits, decay: float = 1.0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        classes: int,
+        loss: Loss = dice_and_cross_entropy_of_logits,
+        decay: float = 1.0,
+        alike: bool = True,
+    ) -> None:
         super().__init__()
-        self.network, self.classes, self.loss, self.decay = network, classes, loss, decay
+        self.network, self.classes, self.loss, self.decay, self.alike = network, classes, loss, decay, alike
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`: one for all steps."""
+        return "alike" if self.alike else None
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """The loss of every output; see `Segmenter.turns`."""

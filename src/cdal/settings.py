@@ -175,7 +175,7 @@ class TrainingSettings:
         validation_votes: votes a case at validation.
         validation_cases: cases at validation, evenly taken from the sorted names; none takes all.
         watch_test: whether the log holds the Dice of the test cases too, at every validation. Nothing is chosen by it: it shows
-            what a choice by the test cases, as the paper's program makes it, would be worth.
+            what a choice by the test cases, as the paper's program makes it, would be worth. It takes time of a budget in minutes.
         calibrate: whether in the end a temperature of the probabilities is fitted on validation cases; no mask depends on it.
         checkpoint_every: steps from one checkpoint to the next.
         seed: of every random draw.

@@ -55,10 +55,9 @@ class Steps:
         self.segmenter, self.optimisers, self.clip, self.fabric = segmenter, optimisers, clip, fabric
         self.players = segmenter.players()
 
-    @property
-    def recorded(self) -> bool:
-        """Whether some of the steps are recorded."""
-        return False
+    def about(self) -> str:
+        """How steps are taken, for the record of what a training cost."""
+        return "one operation at a time"
 
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
         """All turns of a step.
@@ -98,21 +97,24 @@ class RecordedSteps(Steps):
         self.pool: Any = torch.cuda.graph_pool_handle()
         self.taken: Counter[Hashable] = Counter()
         self.recordings: dict[Hashable, _Recording] = {}
-        self.recordable = True
+        self.obstacle = ""
+        """Why nothing more is recorded."""
+        torch.cuda.reset_peak_memory_stats(fabric.device)  # so that the peak is that of these steps
 
-    @property
-    def recorded(self) -> bool:
-        """See `Steps.recorded`."""
-        return bool(self.recordings)
+    def about(self) -> str:
+        """See `Steps.about`."""
+        told = f"{len(self.recordings)} kinds recorded" if self.recordings else super().about()
+        return f"{told}: {self.obstacle}" if self.obstacle else told
 
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
         """See `Steps.__call__`. The moves are overwritten by the next step of the same kind."""
-        kind = (self.segmenter.kind(step), batch.image.shape)
-        self.taken[kind] += 1
-        if self.recordable and self.taken[kind] > _EAGER and kind not in self.recordings:
-            self._record(kind, batch, step)
-        if kind in self.recordings:
-            return self.recordings[kind].replay(batch, keys)
+        kind = self.segmenter.kind(step)
+        key = (kind, batch.image.shape)
+        self.taken[key] += kind is not None
+        if self.taken[key] > _EAGER and key not in self.recordings and not self.obstacle:
+            self.obstacle = self._short_of_memory() or self._record(key, batch, step)
+        if key in self.recordings:
+            return self.recordings[key].replay(batch, keys)
         # On the stream on which it will be recorded: a gradient belongs to the stream that it was first computed on.
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -120,23 +122,29 @@ class RecordedSteps(Steps):
         torch.cuda.current_stream().wait_stream(self.stream)
         return moves
 
-    def _record(self, kind: Hashable, batch: Batch, step: int) -> None:
+    def _short_of_memory(self) -> str:
+        """Says so, where a recording, which keeps what its step needs, would leave too little for all else."""
         device = self.fabric.device
-        if torch.cuda.max_memory_allocated(device) > _SHARE * torch.cuda.mem_get_info(device)[1]:
-            self.recordable = False
-            return
+        needed, free = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[0]
+        ours = torch.cuda.memory_reserved(device)
+        if needed <= _SHARE * (free + ours):
+            return ""
+        return f"a step needs {needed / 2**30:.1f} GiB, and the GPU has {(free + ours) / 2**30:.1f}"
+
+    def _record(self, key: Hashable, batch: Batch, step: int) -> str:
+        """Record a step without taking it; returns why that was not possible."""
         seen = Batch(batch.image.clone(), batch.label.clone(), batch.cases)
-        rng = generator(0, device=device)
+        rng = generator(0, device=self.fabric.device)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(rng)
         try:
             # Other threads, which make batches, do not concern it.
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 moves = self._turns(seen, rng, step)
-        except RuntimeError:
-            self.recordable = False
-        else:
-            self.recordings[kind] = _Recording(graph, seen, rng, moves)
+        except RuntimeError as error:
+            return str(error).strip().splitlines()[0]
+        self.recordings[key] = _Recording(graph, seen, rng, moves)
+        return ""
 
 
 class _Recording(NamedTuple):

@@ -94,11 +94,14 @@ def train(
         claim(out, recipe)
         keep_split(out, split)
         run = _Run(recipe, folder, split, cases, digests, out, fabric)
-        for progress in run.steps():
-            on_progress(progress)
-            if asked() and progress.fraction < 1:
-                run.checkpoint()
-                raise KeyboardInterrupt
+        try:
+            for progress in run.steps():
+                on_progress(progress)
+                if asked() and progress.fraction < 1:
+                    run.checkpoint()
+                    raise KeyboardInterrupt
+        finally:
+            run.makers.shutdown(wait=False, cancel_futures=True)
     model = out / MODEL
     if not model.is_file():
         raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Take {out} away to train again.")
@@ -188,10 +191,8 @@ class _Run:
             loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
             self.log.add(state.step, terms)
             last = self._fraction() >= 1
-            if self.validation and (last or state.step % self.settings.validate_every == 0):
-                self._validate()
-            elif last:
-                self._keep_weights()
+            if last or (state.step % self.settings.validate_every == 0 and (self.validation or self.test)):
+                self._look(last)
             if last or state.step % self.settings.checkpoint_every == 0:
                 self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
@@ -211,7 +212,7 @@ class _Run:
             "peak_memory": peak_memory(),
             "device": str(self.fabric.device),
             "threads": torch.get_num_threads(),
-            "recorded": self.turns.recorded,
+            "taken": self.turns.about(),
             "cdal": self.revision,
             "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
             "share_of_turns": round(self.spent["turns"] / max(1e-9, self.spent["step"]), 4),
@@ -294,14 +295,18 @@ class _Run:
             "--training.learning_rate, into another --out."
         )
 
-    def _validate(self) -> None:
-        """Dice of the averaged weights on the validation cases; the best so far becomes the model file."""
-        state = self.state
+    def _look(self, last: bool) -> None:
+        """Dice of the averaged weights; the best so far on the validation cases become the model file."""
         engine = TorchEngine(self._averaged(), self.recipe)
-        state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
-        mean = self._note("validation", state.scores)
         if self.test:
             self._note("test", validation_dice(engine, self.test, self.classes, self.recipe))
+        if not self.validation:
+            if last:
+                self._keep_weights()
+            return
+        state = self.state
+        state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
+        mean = self._note("validation", state.scores)
         if mean > state.best:
             state.best = mean
             self._keep_weights()

@@ -13,7 +13,7 @@ rises from 0.2 to 0.9 over the first thousand steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +77,10 @@ class EMSegCaps(Deterministic):
     def __init__(self, network: MatrixSegCaps, classes: int) -> None:
         super().__init__()
         self.network, self.classes = network, classes
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`: none while the margin grows, one for all steps after it."""
+        return None if step < _RAMP else "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

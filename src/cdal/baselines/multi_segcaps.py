@@ -11,7 +11,7 @@ voxels inside the classes, weighs 0.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,10 @@ class MultiSegCaps(Deterministic):
     def __init__(self, network: SegCaps, classes: int, reconstruction: float) -> None:
         super().__init__()
         self.network, self.classes, self.reconstruction = network, classes, reconstruction
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`: one for all steps."""
+        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

@@ -76,7 +76,8 @@ class OwnSettings(SegmenterSettings):
             ) from error
         if not any(weights.requires_grad for weights in network.parameters()):
             raise UserError(f"{self.name} has no weights that could be trained.")
-        return network if isinstance(network, Segmenter) else Supervised(network, classes)
+        # Nobody knows what it does: a network that draws numbers by itself, say, is not alike in any two steps.
+        return network if isinstance(network, Segmenter) else Supervised(network, classes, alike=False)
 
 
 def find_class(name: str) -> type[nn.Module]:

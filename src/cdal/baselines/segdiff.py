@@ -13,7 +13,7 @@ encoded once for all steps and masks. Ours besides: fewer steps at sampling, whe
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -133,6 +133,10 @@ class SegDiff(Segmenter):
     def stochastic(self) -> bool:
         """Always."""
         return True
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`: one for all steps."""
+        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """The squared error of the noise (the paper's Eq. 7); see `Segmenter.turns`."""

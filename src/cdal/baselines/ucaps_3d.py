@@ -11,7 +11,7 @@ Dice beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,10 @@ class UCaps3D(Deterministic):
     def __init__(self, network: CapsuleUNet3D, classes: int, settings: UCaps3DSettings) -> None:
         super().__init__()
         self.network, self.classes, self.settings = network, classes, settings
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`: one for all steps."""
+        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

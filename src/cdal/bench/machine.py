@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -13,11 +14,10 @@ from cdal.bench.timing import Row, interleaved
 from cdal.devices import native_bf16
 from cdal.diffusion.blocks import convolution
 
-_MATRIX = {"cpu": 2048, "cuda": 8192}
-_COPIED = {"cpu": 2**26, "cuda": 2**30}
-_LARGER = {"cpu": 1, "cuda": 16}
-"""How many times the batch of the convolutions: a GPU is not filled by what fills a CPU."""
+_LARGER = 16
+"""How many times the numbers of a CPU's measurements are a GPU's, which is not filled by less."""
 
+_MATRIX, _COPIED = 2048, 2**26
 _CONVOLUTIONS = (
     (2, (8, 64, 64, 64)),
     (2, (8, 128, 64, 64)),
@@ -54,11 +54,12 @@ def dtypes(device: str) -> tuple[torch.dtype, ...]:
 def machine(rounds: int, device: str) -> list[Row]:
     """GFLOP/s of a matrix product, the best 3-wide convolution in 2D and in 3D, and GB/s of a copy, in each precision."""
     rows = []
-    side = _MATRIX[device]
-    convolutions = [(dims, (_LARGER[device] * batch, *shape)) for dims, (batch, *shape) in _CONVOLUTIONS]
+    larger = _LARGER if device == "cuda" else 1
+    side = _MATRIX * math.isqrt(larger)
+    convolutions = [(dims, (larger * batch, *shape)) for dims, (batch, *shape) in _CONVOLUTIONS]
     for dtype in dtypes(device):
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        large = torch.empty(_COPIED[device], device=device, dtype=dtype)
+        large = torch.empty(_COPIED * math.isqrt(larger), device=device, dtype=dtype)
         target = torch.empty_like(large)
         functions: dict[str, Any] = {"matrix": lambda a=a, b=b: a @ b, "copy": lambda x=large, y=target: y.copy_(x)}
         work: dict[str, float] = {"matrix": 2 * side**3, "copy": 2 * large.numel() * large.element_size()}

@@ -21,9 +21,10 @@ SYSTEMS = ("cdal", "cdal-deterministic", "cdal-unet", "unet-3d", "dynunet")
 
 
 def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> list[Row]:
-    """Samples a second with the hippocampus recipe, and the share of a step that the players' turns take (passes, clipping, optimisers).
+    """Samples a second with the hippocampus recipe, and the share of a step that the players' turns take.
 
-    The volumes are made up, of the hippocampus's size: neither changes the cost. The first steps are not counted.
+    The volumes are made up, of the hippocampus's size: neither changes the cost. The first steps are not counted. A turn is
+    its passes, the clipping and the optimiser's step.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
