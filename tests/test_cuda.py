@@ -125,7 +125,7 @@ def test_recorded_steps_are_those_taken_one_by_one(system: str, precision: Any, 
             for name, player in segmenter.players().items()
         }
         steps = how(segmenter, optimisers, 1.0, fabric)
-        with repeatable(torch.device("cuda")):
+        with repeatable(torch.device("cuda"), gradients=True):
             losses.append([float(move.loss) for step in range(32) for move in steps(batch, (0, "turns", step), step)])
         ended.append([value.clone() for value in segmenter.state_dict().values()])
     assert isinstance(steps, RecordedSteps)
@@ -242,7 +242,7 @@ def test_operations_without_a_fixed_order_are_told(system: str, record_property:
     steps = Steps(segmenter, optimisers, 1.0, Fabric(accelerator="cuda", devices=1, precision="bf16-mixed"))
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with warnings.catch_warnings(record=True) as caught, repeatable(torch.device("cuda")):
+        with warnings.catch_warnings(record=True) as caught, repeatable(torch.device("cuda"), gradients=True):
             warnings.simplefilter("always")
             for step in range(2):
                 steps(batch, (0, "turns", step), step)

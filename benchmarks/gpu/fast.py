@@ -122,7 +122,7 @@ class Training:
         steps = (RecordedSteps if recorded else Steps)(self.segmenter, optimisers, 1.0, fabric)
 
         def call() -> None:
-            with repeatable(torch.device(self.device)) if exact else torch.backends.cudnn.flags(enabled=True):
+            with repeatable(torch.device(self.device), gradients=True) if exact else torch.backends.cudnn.flags(enabled=True):
                 for step in range(1, 1 + self.every):
                     steps(self.batch, (0, "turns", step), step)
 

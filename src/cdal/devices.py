@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -46,16 +46,20 @@ def wants_bf16(precision: str, device: torch.device) -> bool:
 
 
 @contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device, gradients: bool = False) -> Iterator[None]:
     """While it lasts, a GPU gives the same bytes each time, and float32 is float32; on other devices it is so anyway.
 
     By itself PyTorch computes float32 convolutions in the 10 bits of TF32, and takes the fastest algorithms for convolutions and
-    attention, whether they add up in the same order each time or not. The settings before are restored.
+    for the gradient of attention, whether they add up in the same order each time or not. The settings before are restored.
+
+    Args:
+        device: on which is computed.
+        gradients: whether gradients are, which takes attention more memory.
     """
     if device.type != "cuda":
         yield
         return
     cudnn = torch.backends.cudnn
     convolutions = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False)
-    with convolutions, sdpa_kernel(SDPBackend.MATH):
+    with convolutions, sdpa_kernel(SDPBackend.MATH) if gradients else nullcontext():
         yield

@@ -142,7 +142,7 @@ class RecordedSteps(Steps):
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
                 moves = self._turns(seen, rng, step)
         except RuntimeError as error:
-            return str(error).strip().splitlines()[0]
+            return (str(error).strip() or type(error).__name__).splitlines()[0]
         self.recordings[key] = _Recording(graph, seen, rng, moves)
         return ""
 

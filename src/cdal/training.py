@@ -90,7 +90,7 @@ def train(
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out), repeatable(fabric.device), _asked_to_stop() as asked:
+    with sole_writer(out), repeatable(fabric.device, gradients=True), _asked_to_stop() as asked:
         claim(out, recipe)
         keep_split(out, split)
         run = _Run(recipe, folder, split, cases, digests, out, fabric)
