@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from cdal.bench.inference import segment
 from cdal.bench.run import bench
 from cdal.bench.timing import gigaflops, interleaved
+from cdal.cost import parameters
 from cdal.data.batch import Batch
 from cdal.data.cases import BatchSource, Case
 from cdal.devices import repeatable
@@ -40,9 +41,6 @@ STEPS: dict[str, tuple[int, ...]] = {
     "cxr-paper": (1, 256, 256),
 }
 """Recipes whose training steps are timed, and the shape of a patch."""
-
-CLASSES = {2: 2, 3: 3}
-"""By the axes of space."""
 
 VOTES = 15
 
@@ -85,11 +83,16 @@ def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
     return {} if tiny else bench((task,), SYSTEMS, device=device, rounds=rounds).to_dict()
 
 
+def classes_of(name: str) -> int:
+    """K of a recipe's own data: the hippocampus has two parts, whether it is seen as volumes or as slices."""
+    return 3 if name.startswith("hippocampus") else 2
+
+
 def built(name: str, channels: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
-    """A segmenter of a recipe with random weights, for three classes of a volume or two of a picture."""
+    """A segmenter of a recipe with random weights."""
     recipe = find_recipe(name)
     torch.manual_seed(0)
-    return build_segmenter(recipe, channels, CLASSES[recipe.data.spatial_dims], training=training).to(device), recipe
+    return build_segmenter(recipe, channels, classes_of(name), training=training).to(device), recipe
 
 
 class Training:
@@ -103,10 +106,10 @@ class Training:
 
     def __init__(self, name: str, shape: tuple[int, ...], device: str) -> None:
         self.segmenter, recipe = built(name, shape[0], device, training=True)
-        self.device, self.size, classes = device, recipe.training.batch, CLASSES[recipe.data.spatial_dims]
+        self.device, self.size = device, recipe.training.batch
         rng = np.random.default_rng(0)
         image = torch.from_numpy(rng.normal(size=(self.size, *shape)).astype(np.float32)).to(device)
-        label = torch.from_numpy(rng.integers(classes, size=(self.size, *shape[1:])).astype(np.uint8)).to(device)
+        label = torch.from_numpy(rng.integers(classes_of(name), size=(self.size, *shape[1:])).astype(np.uint8)).to(device)
         self.batch = Batch(image, label, ())
         self.every = getattr(recipe.segmenter, "discriminator_every", 1)
         """Steps in a round, in which each player has its turn."""
@@ -145,10 +148,9 @@ def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, t
         operations = operations or gigaflops(call)
         del call
         free(device)
-    players = training.segmenter.players()
     return {
         "batch": training.size,
-        "parameters": sum(p.numel() for p in players[training.segmenter.predictor].parameters()),
+        "parameters": parameters(training.segmenter),
         "GFLOP a step": operations / training.every,
         "ms a step": {kind: 1000 * value / training.every for kind, value in taken.items()},
     }

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image as Pillow
 from plan import LIMIT, PACKED, ROOT, STEPS, carried, command
 
 from cdal.data.folder import open_folder
@@ -85,8 +86,6 @@ def shrink(folder: Path, side: int) -> None:
 
 def write_png(path: Path, array: np.ndarray) -> None:
     """A picture `[C, H, W]`, as small as PNG has it."""
-    from PIL import Image as Pillow
-
     picture = Pillow.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)

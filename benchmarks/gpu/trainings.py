@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan import KEPT, LARGEST_RESULT, PACKED
+from plan import KEPT, LARGEST_RESULT, PACKED, STEPS
 from record import Record
 
 from cdal.data.check import Check, check_folder
@@ -61,7 +61,7 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     """Run a step by its name, `KIND-SET`."""
     deadline = time.monotonic() + seconds
     kind, _, data = name.partition("-")
-    checked = check_folder(PACKED / (data if data in EVERY_SET else "hippocampus"))
+    checked = check_folder(PACKED / STEPS[name].data[0])
     runs = KEPT / "runs" / (f"{name}-tiny" if tiny else name)
     if kind == "paper":
         paper(record, f"{data}-paper", checked, runs, device, tiny, seconds)
@@ -77,9 +77,6 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
         record.part(system, lambda recipe=recipe, out=out: train_and_score(recipe, checked, out, device))
         if device == "cuda":
             torch.cuda.empty_cache()
-
-
-EVERY_SET = ("hippocampus", "cxr", "monuseg")
 
 
 def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str, tiny: bool, seconds: float) -> None:
