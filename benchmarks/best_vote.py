@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.data.folder import open_folder
-from cdal.data.reading import read_case
-from cdal.metrics import count, nan_mean
-from cdal.predictor import load
-from cdal.votes import decide
+from cdal.datasets.folder import open_folder
+from cdal.datasets.reading import read_case
+from cdal.evaluation.metrics import count, nan_mean
+from cdal.inference.decision import decide
+from cdal.inference.load import load
 
 VOTES = 15
 

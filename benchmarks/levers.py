@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdal.bench.timing import interleaved
-from cdal.diffusion.fast import ImageUNet
-from cdal.memory import keep_freed_memory
+from cdal.experiments.speed.timing import interleaved
+from cdal.runtime.memory import keep_freed_memory
+from cdal.segmenters.diffusion.fast import ImageUNet
 
 PICTURES, VOLUME = (2, (8, 3, 256, 256)), (3, (2, 1, 40, 56, 40))
 FORMATS = {

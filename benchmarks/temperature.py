@@ -2,9 +2,9 @@
 
     python benchmarks/temperature.py MODEL... --data DATA
 
-Each row has a temperature of its own, see `cdal.calibration.fit_temperature`; the scores are those of the test cases, before and
-after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance there is one
-vote, or one for each mirror image that the recipe's votes see.
+Each row has a temperature of its own, see `cdal.evaluation.calibration.fit_temperature`; the scores are those of the test cases,
+before and after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance
+there is one vote, or one for each mirror image that the recipe's votes see.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.calibration import certainty, fit_temperature, summary_of
-from cdal.data.folder import open_folder
-from cdal.data.reading import read_case
-from cdal.model_header import find_model, read_header
-from cdal.predictor import Predictor, load
-from cdal.votes import temper
+from cdal.datasets.folder import open_folder
+from cdal.datasets.reading import read_case
+from cdal.evaluation.calibration import certainty, fit_temperature, summary_of
+from cdal.inference.decision import temper
+from cdal.inference.load import load
+from cdal.inference.predictor import Predictor
+from cdal.segmenters.model_header import find_model, read_header
 
 SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 

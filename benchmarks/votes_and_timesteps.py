@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from cdal.evaluation import evaluate
-from cdal.predictor import load
+from cdal.evaluation.evaluate import evaluate
+from cdal.inference.load import load
 
 GRID = ((0, 15), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5), (4, 15))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,37 +9,17 @@ import hypothesis
 import pytest
 import torch
 
-from cdal.data.phantoms import write_phantoms
-from cdal.factory import build_segmenter
-from cdal.model_file import save_model
-from cdal.model_header import ModelHeader
-from cdal.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.training import train
+from cdal.datasets.phantoms import write_phantoms
+from cdal.recipes.recipe import DataSettings
+from cdal.segmenters.build import build_segmenter
+from cdal.segmenters.model_file import save_model
+from cdal.segmenters.model_header import ModelHeader
+from cdal.training.train import train
+from helpers.data import SHARED
+from helpers.recipes import small_recipe
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
 hypothesis.settings.load_profile("untimed")
-
-SHARED = Path(os.environ.get("CDAL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-def small_recipe(**training: object) -> Recipe:
-    """Everything that the default has, with few channels and few steps, on phantoms of 32 x 32."""
-    settings = TrainingSettings(
-        steps=20, batch=4, ema=0.9, learning_rate=2e-3, precision="32", validate_every=10, checkpoint_every=5
-    )
-    return Recipe(
-        name="small",
-        data=DataSettings(spatial_dims=2, size=(32, 32), flips=(0, 1), shift=1.0),
-        segmenter=CDALSettings(
-            channels=(8, 12, 16),
-            denoiser_channels=16,
-            embedding=16,
-            latent=4,
-            discriminator_channels=(8, 12),
-            r1_every=4,
-        ),
-        training=replace(settings, **training),
-    )
 
 
 @pytest.fixture(scope="session")

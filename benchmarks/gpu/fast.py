@@ -13,20 +13,20 @@ from lightning_fabric import Fabric
 from record import Record
 from torch.profiler import ProfilerActivity, profile
 
-from cdal.bench.inference import segment
-from cdal.bench.run import bench
-from cdal.bench.timing import gigaflops, interleaved
-from cdal.cost import parameters
-from cdal.data.batch import Batch
-from cdal.data.cases import BatchSource, Case
-from cdal.devices import repeatable
-from cdal.diffusion.cdal import CDAL
-from cdal.engine import TorchEngine
-from cdal.factory import build_segmenter
-from cdal.recipe import Recipe, override
+from cdal.datasets.batch import Batch
+from cdal.datasets.cases import BatchSource, Case
+from cdal.experiments.speed.inference import segment
+from cdal.experiments.speed.run import bench
+from cdal.experiments.speed.timing import gigaflops, interleaved
+from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes import find_recipe
-from cdal.seeds import generator
-from cdal.steps import RecordedSteps, Steps
+from cdal.recipes.recipe import Recipe, override
+from cdal.runtime.devices import repeatable
+from cdal.runtime.seeds import generator
+from cdal.segmenters.build import build_segmenter
+from cdal.segmenters.diffusion.cdal import CDAL
+from cdal.segmenters.segmenter import parameters
+from cdal.training.steps import RecordedSteps, Steps
 
 SYSTEMS = ("cdal", "cdal-paper", "cdal-deterministic", "cdal-unet", "unet", "unet-3d", "dynunet", "medt", "segdiff")
 

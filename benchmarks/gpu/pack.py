@@ -18,15 +18,15 @@ import numpy as np
 from PIL import Image as Pillow
 from plan import LIMIT, PACKED, ROOT, STEPS, carried, command
 
-from cdal.data.folder import open_folder
-from cdal.data.formats import write_label
-from cdal.data.grid import label_to_grid, to_grid
-from cdal.data.image import Image
-from cdal.data.public import prepare
-from cdal.data.reading import read_case
-from cdal.files import replacing
-from cdal.revision import revision
-from cdal.settings import DataSettings
+from cdal.datasets.folder import open_folder
+from cdal.datasets.public import prepare
+from cdal.datasets.reading import read_case
+from cdal.imaging.formats import write_label
+from cdal.imaging.grid import label_to_grid, to_grid
+from cdal.imaging.image import Image
+from cdal.recipes.settings import DataSettings
+from cdal.runtime.files import replacing
+from cdal.runtime.version import revision
 
 WHEELS = ("monai", "nibabel", "jsonargparse", "lightning-fabric", "rich", "markdown-it-py", "mdurl", "pygments")
 """All are pure Python, so that the rehearsal can use the very same files. The other machine has the rest."""

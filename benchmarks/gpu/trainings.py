@@ -15,14 +15,15 @@ import torch
 from plan import KEPT, LARGEST_RESULT, PACKED, STEPS
 from record import Record
 
-from cdal.data.check import Check, check_folder
-from cdal.evaluation import evaluate
+from cdal.datasets.check import Check, check_folder
+from cdal.evaluation.evaluate import evaluate
 from cdal.experiments import EXPERIMENTS
 from cdal.experiments.experiment import Arm
-from cdal.recipe import Recipe, load_recipe, override
 from cdal.recipes import find_recipe
-from cdal.run_folder import kept_cost, read_log
-from cdal.training import train
+from cdal.recipes.recipe import Recipe, load_recipe, override
+from cdal.runtime.cost import kept_cost
+from cdal.training.log import read_log
+from cdal.training.train import train
 
 _SCORING = {"paper": 60.0, "systems": 20.0, "default": 20.0}
 """Seconds that are kept for the test cases after a training."""

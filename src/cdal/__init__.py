@@ -12,27 +12,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cdal.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from cdal.data.check import check_folder as check
-    from cdal.errors import UserError
-    from cdal.evaluation import evaluate
-    from cdal.prediction import predict
-    from cdal.predictor import Prediction, Predictor, load
-    from cdal.recipe import Recipe
-    from cdal.training import train
+    from cdal.datasets.check import check_folder as check
+    from cdal.evaluation.evaluate import evaluate
+    from cdal.inference.load import load
+    from cdal.inference.predict import predict
+    from cdal.inference.predictor import Prediction, Predictor
+    from cdal.recipes.recipe import Recipe
+    from cdal.runtime.errors import UserError
+    from cdal.training.train import train
 
 _HOME = {
-    "check": "cdal.data.check:check_folder",
-    "Prediction": "cdal.predictor",
-    "Predictor": "cdal.predictor",
-    "Recipe": "cdal.recipe",
-    "UserError": "cdal.errors",
-    "evaluate": "cdal.evaluation",
-    "load": "cdal.predictor",
-    "predict": "cdal.prediction",
-    "train": "cdal.training",
+    "check": "cdal.datasets.check:check_folder",
+    "Prediction": "cdal.inference.predictor",
+    "Predictor": "cdal.inference.predictor",
+    "Recipe": "cdal.recipes.recipe",
+    "UserError": "cdal.runtime.errors",
+    "evaluate": "cdal.evaluation.evaluate",
+    "load": "cdal.inference.load",
+    "predict": "cdal.inference.predict",
+    "train": "cdal.training.train",
 }
 
 __all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "check", "evaluate", "load", "predict", "train"]

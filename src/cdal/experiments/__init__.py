@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import difflib
 
-from cdal.errors import UserError
 from cdal.experiments.experiment import Experiment
 from cdal.experiments.ingredients import ingredients
 from cdal.experiments.systems import systems
+from cdal.runtime.errors import UserError
 
 _FIVE_VOTES = "--segmenter.votes=5"
 """The paper's number of votes; 15, the default here, are among the ways to sample."""
 
+
 _EVERY_STEP = "--segmenter.discriminator_every=1"
 """As in the paper, so that what is said of attention and adversarial term is said of them at their strongest."""
+
 
 _AS_FOUND = ("--data.components=0", "--data.mirror_votes=false", "--training.calibrate=false")
 """Systems are compared by what they find at one look, and how sure they are of it, before anything is mended afterwards."""
 
+
 _SMALLER = ("--data.size=[128,128]", "--data.shift=8")
 """Pictures at half the resolution and windows of half the side, so that two cores train many variants with several seeds."""
+
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment

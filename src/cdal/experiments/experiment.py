@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cdal.comparison import Comparison, compare
-from cdal.crossval import Job, plan, run_jobs, systems_of
-from cdal.data.check import Check
-from cdal.devices import find_device
-from cdal.errors import UserError
+from cdal.datasets.check import Check
+from cdal.evaluation.comparison import Comparison, compare
+from cdal.experiments.crossval import run_jobs
+from cdal.experiments.jobs import Job, plan, systems_of
 from cdal.experiments.page import write_page
-from cdal.recipe import Recipe, override
 from cdal.recipes import find_recipe
+from cdal.recipes.recipe import Recipe, override
+from cdal.runtime.devices import find_device
+from cdal.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Experiment:
             arms: only these variants and ways to sample, beside the first; all if none are given.
 
         Raises:
-            UserError: a variant is not known; or as `cdal.crossval.plan`.
+            UserError: a variant is not known; or as `cdal.experiments.jobs.plan`.
         """
         if unknown := [name for name in arms if name not in (*self.arms, *self.samplings)]:
             raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join([*self.arms, *self.samplings])}.")

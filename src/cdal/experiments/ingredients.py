@@ -5,10 +5,20 @@ from __future__ import annotations
 from cdal.experiments.experiment import Arm, Experiment, sampled
 
 _NO_ENERGY = ("--segmenter.energy=0", "--segmenter.training_votes=1")
+
+
 _NO_ADVERSARY = ("--segmenter.adversarial=0",)
+
+
 _NO_RECYCLING = ("--segmenter.recycling=0",)
+
+
 _SQUARED_ALONE = ("--segmenter.dice=0", "--segmenter.cross_entropy=0")
+
+
 _QUARTER = ("--segmenter.attention_downsample=4",)
+
+
 _SIXTEENTH = ("--segmenter.attention_downsample=16", "--segmenter.discriminator_channels=[32,64,64]")
 """The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdal.bench.machine import about
-from cdal.comparison import Comparison, Competitor
-from cdal.comparison_figures import differences
-from cdal.comparison_report import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
-from cdal.files import write_figure, write_json, write_text
+from cdal.evaluation.comparison import Comparison, Competitor
+from cdal.evaluation.figures import differences
+from cdal.evaluation.tables import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
+from cdal.runtime.files import write_figure, write_json, write_text
+from cdal.runtime.machine import about
 
 
 def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:

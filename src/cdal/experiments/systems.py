@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdal.experiments.experiment import Arm, Experiment, sampled
 from cdal.recipes import find_recipe
-from cdal.systems import SYSTEMS, default_settings
+from cdal.recipes.systems import SYSTEMS, default_settings
 
 _TOO_SLOW = ("segdiff",)
 """Its published size takes 4 TFLOP for one mask of one slice; `segdiff-small` stands for it."""

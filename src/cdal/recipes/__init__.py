@@ -6,15 +6,16 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from cdal.errors import UserError
-from cdal.recipe import Recipe, load_recipe
-from cdal.recipes.cxr import cxr, cxr_paper
-from cdal.recipes.hippocampus import hippocampus, hippocampus_paper, hippocampus_slices
-from cdal.recipes.monuseg import monuseg, monuseg_paper
-from cdal.recipes.phantoms import phantoms
-from cdal.recipes.segmenters import with_segmenter
+from cdal.recipes.recipe import Recipe, load_recipe
+from cdal.recipes.shipped.cxr import cxr, cxr_paper
+from cdal.recipes.shipped.hippocampus import hippocampus, hippocampus_paper, hippocampus_slices
+from cdal.recipes.shipped.monuseg import monuseg, monuseg_paper
+from cdal.recipes.shipped.phantoms import phantoms
+from cdal.recipes.variants import with_segmenter
+from cdal.runtime.errors import UserError
 
 __all__ = ["DERIVED", "RECIPES", "find_recipe", "with_segmenter"]
+
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "hippocampus": hippocampus,
@@ -27,7 +28,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "phantoms": phantoms,
 }
 
-DERIVED = {"folder": "Derived from the images of a data folder of one's own (cdal.recipes.folder)."}
+
+DERIVED = {"folder": "Derived from the images of a data folder of one's own (cdal.datasets.derive)."}
 """Recipes that need the data to be made."""
 
 

@@ -1,1 +1,0 @@
-"""Speed and cost, measured: `cdal bench`. Nothing else of the package leans on this room."""

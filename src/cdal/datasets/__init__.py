@@ -1,0 +1,1 @@
+"""The data folder: layout, labels, check, partition, cases; the public sets."""

@@ -1,0 +1,118 @@
+"""What is wrong with one case by itself, and what is known of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from cdal.datasets.findings import CaseFacts, Finding, Level
+from cdal.datasets.labels import MOST_CLASSES, grid_fault, too_many
+from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.imaging.channels import read_channels
+from cdal.imaging.formats import read_any, read_label
+from cdal.imaging.image import Image, image_digest
+from cdal.imaging.intensities import is_gray
+from cdal.runtime.errors import UserError
+
+_NEARLY_ALL = 0.95
+"""A mask that covers more of the image than this may be inverted."""
+
+
+def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
+    """Facts of a case, none where it cannot be used, and findings."""
+    try:
+        image = read_channels(case, read_any)
+        labels = [[read_label(path) for path in annotation.paths] for annotation in case.labels]
+    except UserError as error:
+        return None, [Finding("error", "unreadable", case.name, str(error))]
+    findings = []
+    if bad := image.array.size - int(np.isfinite(image.array).sum()):
+        message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
+        return None, [Finding("error", "not-finite", case.name, message)]
+    for annotation, read in zip(case.labels, labels, strict=True):
+        for path, label in zip(annotation.paths, read, strict=True):
+            if fault := grid_fault(path, label, image):
+                return None, [Finding("error", fault[0], case.name, fault[1])]
+            count = len(np.unique(label.array))
+            if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
+                message = f"{path}: JPEG changed the mask's values; it holds {count}. Cut it at one half and save it as PNG."
+                findings.append(Finding("error", "values", case.name, message))
+    flat = image.array.reshape(len(image.array), -1)
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    if (low == high).any():
+        message = (
+            f"{case.image}: expected an image with some contrast; every voxel is {low[low == high][0]:g}. Is it the right file?"
+        )
+        findings.append(Finding("error", "constant", case.name, message))
+    if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
+        bits = 8 * image.stored.itemsize
+        message = f"{case.image}: {bits} bits a number hold values to {high.max():g} only. Other programs show it black."
+        findings.append(Finding("note", "type", case.name, message))
+    counts = [_count(annotation, read, folder) for annotation, read in zip(case.labels, labels, strict=True)]
+    findings += _mask_findings(case, counts)
+    inside = np.zeros(image.shape, bool)
+    for label in labels[0]:
+        inside |= label.array[0] > 0
+    axes = _axes(image)
+    fact = CaseFacts(
+        case.name,
+        tuple(image.shape[axis] for axis in axes),
+        len(image.array),
+        is_gray(image),
+        str(image.stored),
+        None if image.affine is None else tuple(image.spacing[axis] for axis in axes),
+        float(low.min()),
+        float(high.max()),
+        dict(sum(map(Counter, counts), Counter())),
+        tuple(tuple(sorted(value for value in count if value)) for count in counts),
+        _object_size(inside),
+        image_digest(image),
+    )
+    return fact, findings
+
+
+def _axes(image: Image) -> list[int]:
+    """The stored axes in the order right, anterior, superior."""
+    if image.affine is None:
+        return list(range(len(image.shape)))
+    return [int(axis) for axis in np.argsort(nib.io_orientation(image.affine)[:, 0])]
+
+
+def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) -> dict[int, int]:
+    """Voxels of each value; of masks by class, of each class's place in the names."""
+    if not annotation.files[0][0]:
+        values, counts = np.unique(labels[0].array, return_counts=True)
+        return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    sizes = {
+        folder.classes.index(name): int((label.array > 0).sum())
+        for (name, _), label in zip(annotation.files, labels, strict=True)
+        if name in folder.classes
+    }
+    return {0: max(0, labels[0].array.size - sum(sizes.values())), **sizes}
+
+
+def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterator[Finding]:
+    for annotation, count in zip(case.labels, counts, strict=True):
+        path, background, everything = annotation.paths[0], count.get(0, 0), sum(count.values())
+        if len(count) > MOST_CLASSES:
+            yield Finding("error", "values", case.name, too_many(annotation, count))
+        elif background == everything:
+            level: Level = "warning" if len(case.labels) == 1 else "note"  # an annotator may well have seen nothing
+            yield Finding(level, "empty", case.name, f"{path}: the mask is empty. If something is to be seen, draw it.")
+        elif background < (1 - _NEARLY_ALL) * everything:
+            share = 1 - background / everything
+            yield Finding("warning", "values", case.name, f"{path}: the mask covers {share:.0%} of the image. Is it inverted?")
+
+
+def _object_size(inside: np.ndarray) -> float:
+    """Extent of an object as a share of the image's longer side: the mean over the connected objects, weighted by their area."""
+    if inside.ndim != 2 or not inside.any():
+        return 0.0
+    numbered, count = ndimage.label(inside)
+    areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+    extents = [max(part.stop - part.start for part in box) for box in ndimage.find_objects(numbered)]
+    return float(np.average(extents, weights=areas) / max(inside.shape))

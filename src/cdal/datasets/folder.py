@@ -1,0 +1,228 @@
+"""The data folder: a Decathlon folder, or `images` beside `labels` (or `masks`) with equal names.
+
+    images/NAME.ext           one file an image; or NAME_0000.ext, NAME_0001.ext, ... for its channels (as nnU-Net has them)
+    labels/NAME.ext           a label image; NAME_mask.ext, NAME_seg.ext and the like will do
+    labels/NAME_rater0.ext    ... one for each annotator
+    labels/NAME_CLASS.ext     one mask for each class; or labels/CLASS/NAME.ext
+    dataset.json              names of the classes and the values they are stored as: {"labels": {"background": 0, "lung": 255}}
+    cases.csv                 what is known of the cases: case, patient, stratum, split (train or test)
+    splits.json               partitions by name: {"five-fold": [{"test": [NAME, ...], "validation": [...]}, ...]}
+
+Only images and labels are needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdal.datasets.labels import with_values
+from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.imaging.channels import CHANNEL
+from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
+from cdal.runtime.errors import UserError, some
+
+_LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
+
+
+_RATER = re.compile(r"^rater\d+$")
+
+
+_MOST_DECLARED = 256
+"""Classes that a mask of 8 bits can hold."""
+
+
+_MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
+
+
+def open_folder(root: Path) -> DataFolder:
+    """List a data folder's cases; no image is opened, but for the labels of a folder that does not declare its classes.
+
+    Raises:
+        UserError: the folder is missing, empty, or of another form; an image has no label or a label no image.
+    """
+    folder = list_folder(root)
+    if folder.problems:
+        raise UserError("\n".join(folder.problems))
+    return with_values(folder)
+
+
+def list_folder(root: Path) -> DataFolder:
+    """As `open_folder`, but what does not fit together is listed in `problems`, and undeclared classes stay unknown."""
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or images and labels.")
+    layout = next(((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None)
+    if layout is None:
+        expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
+        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+        raise UserError(f"{root}: expected {expected}; it holds {found}.")
+    problems: list[str] = []
+    label_files = _by_stem(root / layout[1], problems)
+    images = _images(_by_stem(root / layout[0], problems), set(label_files), problems)
+    labels, lonely = _labels(root / layout[1], label_files, set(images), problems)
+    if not images:
+        problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
+    else:
+        _note_partners(problems, sorted(set(images) - set(labels)), "image without a label", root / layout[1])
+    _note_partners(problems, sorted(lonely), "label without an image", root / layout[0])
+    cases = tuple(CaseFiles(name, images[name], labels[name]) for name in sorted(set(images) & set(labels)))
+    declared = _json(root / "dataset.json")
+    classes, values = _declared_classes(declared, root / "dataset.json")
+    licence = str(declared.get("licence", declared.get("license", "")))
+    about, partitions = _about(root / "cases.csv"), _partitions(root / "splits.json")
+    return DataFolder(root, cases, classes, values, licence, about, partitions, tuple(problems))
+
+
+def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not suffix_of(path) or path.name.startswith(".") or not path.is_file():
+            continue
+        stem = stem_of(path)
+        if stem in files:
+            problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
+        else:
+            files[stem] = path
+    return files
+
+
+def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str]) -> dict[str, tuple[Path, ...]]:
+    """Files by case; where images are `NAME_0000`, `NAME_0001`, ... and labels `NAME`, those of one name are one case."""
+    matches = {stem: match for stem in files if (match := CHANNEL.match(stem))}
+    labelled = sum(match["name"] in label_stems for match in matches.values())
+    if len(matches) < len(files) or 2 * labelled < len(files) or set(files) & label_stems:
+        return {stem: (path,) for stem, path in files.items()}
+    grouped: dict[str, dict[str, Path]] = {}
+    for stem, match in matches.items():
+        grouped.setdefault(match["name"], {})[match["channel"]] = files[stem]
+    channels = sorted({channel for case in grouped.values() for channel in case})
+    for name, case in grouped.items():
+        if lacking := [channel for channel in channels if channel not in case]:
+            problems.append(
+                f"{name} has no channel {', '.join(lacking)}, which other images have. Add its file, or take {name} away."
+            )
+    return {name: tuple(case[channel] for channel in sorted(case)) for name, case in grouped.items()}
+
+
+def _labels(
+    folder: Path, files: Mapping[str, Path], names: set[str], problems: list[str]
+) -> tuple[dict[str, tuple[Annotation, ...]], list[str]]:
+    """The annotations of each case, and the labels that belong to none."""
+    plain: dict[str, list[Path]] = {}
+    raters: dict[str, list[Path]] = {}
+    masks: dict[str, list[tuple[str, Path]]] = {}
+    lonely = []
+    for stem, path in files.items():
+        name, rest = _owner(stem, names)
+        if name is None:
+            lonely.append(stem)
+        elif not rest or rest.lower() in _MASK_WORDS:
+            plain.setdefault(name, []).append(path)
+        elif _RATER.match(rest):
+            raters.setdefault(name, []).append(path)
+        else:
+            masks.setdefault(name, []).append((rest, path))
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for stem, path in _by_stem(sub, problems).items():
+            name, rest = _owner(stem, names)
+            if name is None or (rest and rest.lower() not in _MASK_WORDS):
+                lonely.append(f"{sub.name}/{stem}")
+            else:
+                masks.setdefault(name, []).append((sub.name, path))
+    labels: dict[str, tuple[Annotation, ...]] = {}
+    for name in names & {*plain, *raters, *masks}:
+        kinds = [kind for kind in (plain, raters, masks) if name in kind]
+        if len(kinds) > 1 or len(plain.get(name, ())) > 1:
+            found = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
+            problems.append(
+                f"{name} has labels of several kinds: {', '.join(p.name for p in found[:4])}. Keep one label image, or one for "
+                "each annotator, or one mask for each class."
+            )
+        one_each = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
+        labels[name] = tuple(one_each) or (Annotation(tuple(sorted(masks[name]))),)
+    return labels, lonely
+
+
+def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
+    """The image that a label's name begins with, the longest first, and what follows the underscore."""
+    if stem in names:
+        return stem, ""
+    cuts = [i for i, character in enumerate(stem) if character in "_-"]
+    name = next((stem[:cut] for cut in reversed(cuts) if stem[:cut] in names), None)
+    return name, stem[len(name) + 1 :] if name else ""
+
+
+def _note_partners(problems: list[str], names: list[str], what: str, folder: Path) -> None:
+    if names:
+        problems.append(f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or take these away.")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        declared = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(declared, dict):
+        raise UserError(f"{path}: expected a JSON object; it holds a {type(declared).__name__}.")
+    return declared
+
+
+def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and values, of `{"0": "background", ...}` or `{"background": 0, ...}`."""
+    labels = declared.get("labels")
+    if labels is None:
+        return (), ()
+    try:
+        by_name = all(isinstance(value, int) for value in labels.values())
+        numbered = {value: key for key, value in labels.items()} if by_name else {int(k): v for k, v in labels.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f'{path}: expected "labels": {{"background": 0, "name": 1, ...}}; it holds {labels!r}.') from error
+    names = {str(name) for name in numbered.values()}
+    if len(numbered) < 2 or len(names) < len(labels) or len(numbered) < len(labels) or 0 not in numbered or min(numbered) < 0:
+        raise UserError(
+            f"{path}: expected two or more labels of different names and values, 0 for the background; it declares {labels!r}."
+        )
+    if len(numbered) > _MOST_DECLARED:
+        raise UserError(f"{path}: expected at most {_MOST_DECLARED} labels; it declares {len(numbered)}.")
+    values = tuple(sorted(numbered))
+    return tuple(str(numbered[value]) for value in values), values
+
+
+def _partitions(path: Path) -> dict[str, list[dict[str, list[str]]]]:
+    partitions = _json(path)
+    for name, folds in partitions.items():
+        rows = folds if isinstance(folds, list) and folds else [None]
+        for fold in rows:
+            lists = fold.values() if isinstance(fold, dict) and "test" in fold else [None]
+            if not all(isinstance(names, list) and all(isinstance(case, str) for case in names) for names in lists):
+                raise UserError(
+                    f'{path}: expected {{"{name}": [{{"test": [names], "train": [names], "validation": [names]}}, ...]}}, of '
+                    f"which test is needed; it holds {folds!r:.80}."
+                )
+    return partitions
+
+
+def _about(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}.") from error
+    rows = [{key.strip(): value.strip() for key, value in row.items() if key and value} for row in rows]
+    if any("case" not in row for row in rows):
+        named = ", ".join(rows[0])
+        raise UserError(
+            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum or split; it has {named}."
+        )
+    about = {row["case"]: row for row in rows}
+    if len(about) < len(rows):
+        twice = next(row["case"] for i, row in enumerate(rows) if any(other["case"] == row["case"] for other in rows[:i]))
+        raise UserError(f"{path}: expected one row for each case; {twice} has several.")
+    return about

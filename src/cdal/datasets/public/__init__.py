@@ -1,0 +1,88 @@
+"""The public sets of the paper: where they are, their licences, and how their owners' files become a data folder."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cdal.datasets.public import cxr, hippocampus, monuseg
+from cdal.datasets.public.base import Prepared, PublicSet, download
+from cdal.runtime.errors import UserError
+
+__all__ = ["PUBLIC_SETS", "Prepared", "PublicSet", "find_set", "prepare"]
+
+
+PUBLIC_SETS: dict[str, PublicSet] = {public.name: public for public in (hippocampus.SET, monuseg.SET, cxr.SET)}
+
+
+def find_set(name: str) -> PublicSet:
+    """The public set of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in PUBLIC_SETS:
+        close = difflib.get_close_matches(name, PUBLIC_SETS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise UserError(f"no public set {name!r}.{hint} There are: {', '.join(PUBLIC_SETS)}.")
+    return PUBLIC_SETS[name]
+
+
+def prepare(
+    name: str,
+    source: Path | str,
+    target: Path | str,
+    on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+) -> Prepared:
+    """Turn the files of a public set, as their owners distribute them, into a data folder.
+
+    Args:
+        name: of the set.
+        source: the folder or archive with the owners' files; or the word `download`, where the set has a stable address.
+        target: the data folder, which must not be there yet; it appears whole or not at all.
+        on_progress: called after each case with its name and the number of all cases.
+
+    Raises:
+        UserError: the source holds no such files, or the target is there or cannot be written.
+    """
+    public, target = find_set(name), Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} is there and is not empty; nothing was changed. Give another target, or take it away.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
+            files = download(public, Path(scratch)) if str(source) == "download" else _unpacked(Path(source), Path(scratch))
+            folder = Path(scratch) / "data"
+            folder.mkdir()
+            prepared = public.prepare(files, folder, on_progress)
+            if target.is_dir():
+                target.rmdir()
+            folder.chmod(0o755)
+            folder.rename(target)
+    except OSError as error:
+        raise UserError(
+            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose another folder."
+        ) from error
+    return prepared
+
+
+def _unpacked(source: Path, scratch: Path) -> Path:
+    """The folder itself, or what an archive holds."""
+    if source.is_dir():
+        return source
+    if not source.is_file():
+        raise UserError(f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`.")
+    tar = source.name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+    options: Any = {"filter": "data"} if tar else {}  # nothing may be unpacked outside of the folder
+    try:
+        shutil.unpack_archive(source, scratch / "source", **options)
+    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise UserError(f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz archive.") from error
+    return scratch / "source"

@@ -1,0 +1,21 @@
+"""A case's files as images on their own grid."""
+
+from __future__ import annotations
+
+from cdal.datasets.labels import need_on_grid, read_annotation
+from cdal.datasets.layout import CaseFiles, DataFolder
+from cdal.imaging.channels import read_channels
+from cdal.imaging.image import Image
+
+
+def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]:
+    """A case's image and its annotators' classes, on its own grid.
+
+    Raises:
+        UserError: a file is damaged, a label lies on another grid than its image, or holds classes that were not declared.
+    """
+    image = read_channels(files)
+    labels = [read_annotation(annotation, folder) for annotation in files.labels]
+    for annotation, label in zip(files.labels, labels, strict=True):
+        need_on_grid(annotation.paths[0], label, image)
+    return image, labels

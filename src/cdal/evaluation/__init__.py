@@ -1,0 +1,1 @@
+"""Scores of one model, several compared, and pages."""

@@ -1,0 +1,244 @@
+"""Scores of a model on the cases of a data folder: a table by case, means with intervals, and the protocol they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.flop_counter import FlopCounterMode
+
+from cdal.datasets.check import check_folder
+from cdal.datasets.folder import open_folder
+from cdal.datasets.layout import CaseFiles, DataFolder
+from cdal.datasets.partition import fold_count, split_cases
+from cdal.datasets.reading import read_case
+from cdal.evaluation.agreement import agreement, disagreement_correlation, generalised_energy_distance, majority
+from cdal.evaluation.calibration import certainty
+from cdal.evaluation.metrics import DISTANCES, case_scores
+from cdal.evaluation.result import Evaluation, write_result
+from cdal.imaging.channels import read_channels
+from cdal.imaging.grid import resized
+from cdal.imaging.image import Image, image_digest
+from cdal.inference.load import load
+from cdal.inference.predictor import Prediction, Predictor
+from cdal.inference.torch_engine import TorchEngine
+from cdal.recipes.protocols import Protocol, find_protocol
+from cdal.recipes.recipe import CDALSettings
+from cdal.runtime.cost import kept_cost, peak_memory
+from cdal.runtime.errors import UserError
+from cdal.runtime.version import __version__
+from cdal.segmenters.model_header import find_model
+
+Part = Literal["train", "validation", "test", "all"]
+
+
+def evaluate(
+    model: Path | str | Predictor,
+    data: Path | str,
+    fold: int | None = None,
+    split: Part = "test",
+    votes: int | None = None,
+    timesteps: int | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    device: str = "auto",
+    on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+    scorings: Sequence[str] | None = None,
+    mirror: bool | None = None,
+    components: int | None = None,
+    temperature: float | None = None,
+) -> Evaluation:
+    """Segment the cases of one part of a data folder and score them against their labels.
+
+    With several annotators the truth is the class that most of them chose; beside it the votes are compared with all of them.
+
+    Args:
+        model: see `cdal.load`.
+        data: the data folder.
+        fold: k; the model's own where none is given.
+        split: which cases of the fold; `all` for a data set that the model has not seen.
+        votes: V; the recipe's number where none is given.
+        timesteps: T of sampling; the recipe's where none is given.
+        seed: of every random draw.
+        out: a folder for `cases.csv`, `uncertainty.csv`, `annotators.csv`, `uncertainty.png` and `summary.json`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        on_progress: called after each case with its name and the number of all cases.
+        scorings: names of scoring protocols (`cdal.recipes.protocols`); the recipe's where none are given.
+        mirror: see `cdal.load`.
+        components: see `cdal.load`.
+        temperature: see `cdal.load`.
+
+    Raises:
+        UserError: the model or the data cannot be used; or test cases were seen in training.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror, components, temperature)
+    folder = open_folder(Path(data))
+    if folder.classes != predictor.header.classes:
+        raise UserError(
+            f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in training; "
+            f"it declares {', '.join(folder.classes)}."
+        )
+    protocols = [find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)]
+    fold = predictor.header.recipe.data.fold if fold is None else fold
+    cases = _cases(folder, predictor, fold, split)
+    twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
+    evaluation = Evaluation([], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {}, {})
+    truths = hashlib.sha256()
+    for case in cases:
+        try:
+            image, labels = read_case(case, folder)
+            began = time.perf_counter()
+            with nullcontext() if evaluation.rows else FlopCounterMode(display=False) as operations:
+                prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
+            seconds = time.perf_counter() - began
+            if operations is not None and isinstance(predictor.engine, TorchEngine):  # no other engine's can be counted
+                evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
+        except UserError as error:
+            evaluation.failed[case.name] = str(error)
+        else:
+            raters = np.stack([label.array[0] for label in labels])
+            truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
+            evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
+            several = prediction.count > 1
+            evaluation.certainties[case.name] = certainty(
+                prediction.probability, prediction.uncertainty if several else None, majority(raters, len(folder.classes))
+            )
+            if len(labels) > 1:
+                evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
+            evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
+        on_progress(case.name, len(cases))
+    if not evaluation.rows:
+        raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
+    evaluation.protocol["truth"] = truths.hexdigest()[:16]
+    evaluation.cost.update(
+        parameters=predictor.engine.parameters,
+        peak_memory=peak_memory(),
+        training={} if isinstance(model, Predictor) else kept_cost(find_model(model).parent),
+    )
+    if out is not None:
+        write_result(evaluation, Path(out))
+    return evaluation
+
+
+def _rows(
+    prediction: Prediction,
+    raters: np.ndarray,
+    protocols: Sequence[Protocol],
+    classes: tuple[str, ...],
+    image: Image,
+    case: str,
+    seconds: float,
+) -> Iterator[dict[str, Any]]:
+    """A row for each scoring protocol and class, against the annotators' majority."""
+    truth = majority(raters, len(classes))
+    for protocol in protocols:
+        scores = _scores(prediction, truth, protocol, classes, image)
+        yield from (
+            {"scoring": protocol.name, "case": case, "class": name, **values, "seconds": seconds} for name, values in scores.items()
+        )
+
+
+def _scores(
+    prediction: Prediction, truth: np.ndarray, protocol: Protocol, classes: tuple[str, ...], image: Image
+) -> dict[str, dict[str, float]]:
+    if protocol.size is None:
+        return case_scores(prediction.mask, truth, classes, image.spacing)
+    if truth.ndim != 2:
+        raise UserError(f"the scoring protocol {protocol.name} is for pictures; {classes} are of a volume. Take own-grid.")
+    one_hot = np.stack([truth == k for k in range(len(classes))]).astype(np.float32)
+    label = resized(one_hot, protocol.size).argmax(axis=0)
+    scores = case_scores(prediction.mask_at(protocol.size), label, classes, (1.0, 1.0))
+    # A stretched grid has no unit that distances could be told in.
+    return {name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()}
+
+
+def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> Sequence[CaseFiles]:
+    """The cases to score; none that the model saw in training, unless these are asked for."""
+    data, parts = predictor.header.recipe.data, predictor.header.data
+    if split == "all":
+        cases: Sequence[CaseFiles] = folder.cases
+    elif split == "validation" and not data.validation:
+        raise UserError("the model was trained on its validation cases too (data.validation is false). Take --split test.")
+    elif fold == data.fold and split in parts:  # the model knows which cases its own parts are
+        cases = [case for case in folder.cases if case.name in set(parts[split])]
+        if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):
+            raise UserError(
+                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some are not there, or are other "
+                "images. Give the data folder it was trained with, or --split all for other data."
+            )
+        return cases
+    else:
+        cases = getattr(split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split)
+    seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
+    known = [case.name for case in cases if case.name in seen and not _is_another(case, parts)]
+    if known and split in ("test", "all"):
+        raise UserError(
+            f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
+            f"say nothing. The model was trained on fold {data.fold}: leave --fold away; or ask for --split train."
+        )
+    return cases
+
+
+def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
+    """Whether a case is another image than that of the same name which the model knows; never for models that kept no checksums."""
+    known = parts.get("images", {}).get(case.name)
+    try:
+        return known is not None and image_digest(read_channels(case)) != known
+    except UserError:
+        return False  # it cannot be read, which is told when it is scored
+
+
+def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> Predictor | None:
+    """The same weights without diffusion, where there is any to leave out."""
+    settings = predictor.recipe.segmenter
+    if isinstance(model, Predictor) or not isinstance(settings, CDALSettings):
+        return None
+    if settings.generator != "fast" or not settings.stochastic:
+        return None
+    if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
+        return None
+    return load(model, 0, device, predictor.recipe.data.mirror_votes, predictor.recipe.data.components)
+
+
+def _agreement(
+    prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str, seed: int
+) -> dict[str, float]:
+    classes = len(prediction.probability)
+    assert prediction.votes is not None  # asked for
+    agreed = {
+        **agreement(prediction.votes.argmax(axis=1), raters, classes),
+        "rank_correlation": disagreement_correlation(prediction.uncertainty, raters, classes),
+    }
+    if twin is not None:
+        alone = twin.predict(image, 1, seed, case).mask[None]
+        agreed["ged_deterministic"] = generalised_energy_distance(alone, raters, classes)
+    return agreed
+
+
+def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:
+    recipe = predictor.recipe
+    return {
+        **predictor.about(),
+        "training_seed": recipe.training.seed,
+        "data": folder.root.resolve().name,
+        "partition": recipe.data.partition,
+        "folds": fold_count(folder, recipe.data),
+        "fold": None if split == "all" else fold,
+        "split": split,
+        "network_grid": list(recipe.data.resize or recipe.data.spacing or ()) or "own",
+        "window": list(recipe.data.size),
+        "overlap": recipe.data.overlap,
+        "intervals": "95 %, bootstrap over cases, which are taken as independent",
+        "empty_masks": "both empty: 1; one empty: 0; distances left out",
+        **predictor.engine.about(),
+        "processor": platform.machine(),
+        "version": __version__,
+    }

@@ -1,0 +1,182 @@
+"""What a segmentation costs, for every system: on a tile, a large picture, an X-ray and a volume.
+
+Weights are random and images are noise, as neither changes the cost. What would take hours is measured in part and multiplied:
+`of` says what was measured.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from cdal.experiments.speed.machine import best_convolution, dtypes, name_of
+from cdal.experiments.speed.timing import Row, gigaflops, interleaved, peak
+from cdal.inference.decision import spread
+from cdal.inference.torch_engine import TorchEngine
+from cdal.inference.voting import draw_votes
+from cdal.recipes import find_recipe, with_segmenter
+from cdal.recipes.cdal import CDALSettings
+from cdal.recipes.recipe import Recipe
+from cdal.recipes.settings import Precision
+from cdal.recipes.systems import default_settings
+from cdal.segmenters.build import build_segmenter
+
+VOTES = 5
+
+
+_SLOW = ("segdiff", "cdal-paper")
+
+
+_SLICES = 4
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to segment.
+
+    Attributes:
+        about: in words.
+        recipe: of the data.
+        paper: the recipe with the paper's network at the paper's size for it.
+        shape: of the image on the network's grid, `[C, *S]`.
+        classes: K.
+        part: the shape that stands for the whole where a system is slow, and how many times it goes into it.
+    """
+
+    about: str
+    recipe: str
+    paper: str
+    shape: tuple[int, ...]
+    classes: int
+    part: tuple[tuple[int, ...], int] | None = None
+
+
+TASKS = {
+    "tile": Task("a 256 x 256 tile of colours", "monuseg", "monuseg-paper", (3, 256, 256), 2),
+    "picture": Task("a 1000 x 1000 MoNuSeg picture", "monuseg", "monuseg-paper", (3, 1000, 1000), 2, ((3, 256, 256), 25)),
+    "x-ray": Task("a 512 x 512 chest X-ray", "cxr", "cxr-paper", (1, 512, 512), 2),
+    "volume": Task("a hippocampus volume of 40 x 56 x 40", "hippocampus", "hippocampus-paper", (1, 40, 56, 40), 3),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A system at work on a task.
+
+    Attributes:
+        name: of the system, with what is particular.
+        run: segments once.
+        times: how often `run` goes into the whole.
+        note: what was measured, where that is not the whole.
+        facts: precision, V, T (0 without diffusion), and axes of space.
+        parameters: that were learned.
+    """
+
+    name: str
+    run: Callable[[], object]
+    times: float
+    note: str
+    facts: dict[str, Any]
+    parameters: int
+
+
+def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str) -> list[Row]:
+    """A row for each system: seconds, GFLOP, GFLOP/s and their share of the best convolution, memory, parameters.
+
+    Systems that cannot see the task are left out. `cdal` comes with 1, 5 and 15 votes and, where bf16 is native, with 5 in float32.
+    """
+    entries = [entry for name in systems if _sees(TASKS[task], name) for entry in _entries(TASKS[task], name, device)]
+    with torch.no_grad():
+        taken = interleaved({entry.name: entry.run for entry in entries}, rounds, device=device)
+        return [_row(entry, taken[entry.name], machine, device) for entry in entries]
+
+
+def _row(entry: Entry, taken: float, machine: list[Row], device: str) -> Row:
+    operations = gigaflops(entry.run)
+    rate = operations / taken
+    return {
+        "system": entry.name,
+        **{key: value for key, value in entry.facts.items() if key != "axes"},
+        "seconds": taken * entry.times,
+        "GFLOP": operations * entry.times,
+        "GFLOP/s": rate,
+        "of best convolution": rate / best_convolution(machine, entry.facts["precision"], entry.facts["axes"]),
+        "GiB": peak(entry.run, device),
+        "M parameters": entry.parameters / 1e6,
+        "of": entry.note,
+    }
+
+
+def _sees(task: Task, name: str) -> bool:
+    """Whether the system can: volumes can be seen slice by slice, pictures not as volumes."""
+    return len(task.shape) == 4 or 2 in default_settings(name).dims
+
+
+def _entries(task: Task, name: str, device: str) -> list[Entry]:
+    recipe = find_recipe(task.recipe)
+    if recipe.data.resize is not None:  # to another size than here
+        recipe = replace(recipe, data=replace(recipe.data, resize=None, size=task.shape[1:]))
+    recipe = with_segmenter(recipe, name)
+    if name == "cdal-paper":
+        paper = find_recipe(task.paper).segmenter
+        assert isinstance(paper, CDALSettings)
+        recipe = replace(recipe, segmenter=replace(paper, sampling_timesteps=2))  # as many as ours takes
+    if name == "cdal":
+        both: list[tuple[Precision, int]] = [("auto", votes) for votes in (1, VOTES, 15)]
+        both += [("32", VOTES)] if len(dtypes(device)) > 1 else []
+        return [_entry(task, recipe, votes, device, precision) for precision, votes in both]
+    return [_entry(task, recipe, VOTES, device)]
+
+
+def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto") -> Entry:
+    recipe = replace(recipe, training=replace(recipe.training, precision=precision))
+    settings = recipe.segmenter
+    facts = {"V": votes if settings.stochastic else 1, "T": settings.diffusion_steps or 0, "axes": recipe.data.spatial_dims}
+    name = settings.name
+    if name == "cdal":
+        name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (", float32" if precision == "32" else "")
+    part = _part(task, recipe, votes) if name in _SLOW else _Part(recipe, task.shape, votes)
+    torch.manual_seed(0)
+    segmenter = build_segmenter(part.recipe, part.shape[0], task.classes).to(device).eval()
+    engine = TorchEngine(segmenter, part.recipe)
+    image = np.random.default_rng(0).normal(size=part.shape).astype(np.float32)
+    run = functools.partial(segment, engine, image, part.recipe, part.votes)
+    dtype = torch.bfloat16 if engine.bf16 else torch.float32
+    return Entry(name, run, part.times, ", ".join(part.notes), {"precision": name_of(dtype), **facts}, engine.parameters)
+
+
+class _Part(NamedTuple):
+    """What of a segmentation is measured: a recipe, an image's shape, votes; how often it goes into the whole; in words."""
+
+    recipe: Recipe
+    shape: tuple[int, ...]
+    votes: int
+    times: float = 1.0
+    notes: tuple[str, ...] = ()
+
+
+def _part(task: Task, recipe: Recipe, votes: int) -> _Part:
+    """What stands for a system that would take minutes: one vote, one step of SegDiff's hundred, one window, some slices."""
+    part = _Part(recipe, task.shape, 1, votes, ("one vote",))
+    if recipe.segmenter.name == "segdiff":
+        one_step = replace(recipe.segmenter, sampling_timesteps=1)  # type: ignore[call-arg]
+        steps = recipe.segmenter.diffusion_steps or 1
+        part = part._replace(recipe=replace(recipe, segmenter=one_step), times=part.times * steps, notes=(*part.notes, "one step"))
+    if task.part is not None:
+        shape, count = task.part
+        part = part._replace(shape=shape, times=part.times * count, notes=(*part.notes, "one window"))
+    if recipe.data.spatial_dims < len(part.shape) - 1:
+        share = part.shape[-1] / _SLICES
+        part = part._replace(shape=(*part.shape[:-1], _SLICES), times=part.times * share, notes=(*part.notes, f"{_SLICES} slices"))
+    return part
+
+
+def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a prediction computes of an image on the network's grid: the votes, their mean and their spread."""
+    drawn = draw_votes(engine, image, recipe, votes, engine.generator(0))
+    return drawn.mean(axis=0), spread(drawn)

@@ -1,0 +1,140 @@
+"""The benchmark as a whole: which parts there are, and their report as JSON and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cdal.experiments.speed.growth import encoder, growth, model_of_cost
+from cdal.experiments.speed.inference import TASKS, inference
+from cdal.experiments.speed.machine import machine
+from cdal.experiments.speed.runtimes import runtimes
+from cdal.experiments.speed.timing import Row
+from cdal.experiments.speed.training import time_to_dice, training
+from cdal.recipes.systems import SYSTEMS
+from cdal.runtime.devices import find_device
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import write_json, write_text
+from cdal.runtime.machine import about
+from cdal.runtime.version import __version__
+
+PARTS = {
+    **{name: f"every system on {task.about}" for name, task in TASKS.items()},
+    "encoder": "the image network's speed, as a share of the best convolution of this machine",
+    "growth": "cost against votes, steps, size, threads and processes",
+    "runtimes": "a shipped model in PyTorch and as exported graphs",
+    "training": "samples a second, and the share of the players' turns and of making batches",
+    "dice": "time to a mean validation Dice on the hippocampus (needs --data)",
+}
+"""What can be measured. The machine itself is measured always."""
+
+
+_ALWAYS = {"machine": "what this machine can do", "model of the cost": "seconds = encoder + V T denoiser, fitted to the volumes"}
+
+
+_TRAINING_STEPS = (40, 320)
+"""On a GPU so many that their recording hardly counts."""
+
+
+@dataclass
+class Report:
+    """What was measured.
+
+    Attributes:
+        about: machine, versions, rounds.
+        parts: rows by part; a row is a mapping from a column's heading to a number or a text.
+    """
+
+    about: dict[str, Any]
+    parts: dict[str, list[Row]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {"about": self.about, **self.parts}
+
+    def markdown(self) -> str:
+        """A table for each part."""
+        told = ", ".join(f"{key} {value}" for key, value in self.about.items())
+        tables = [f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}" for name, rows in self.parts.items()]
+        return "\n\n".join([told, *tables]) + "\n"
+
+    def write(self, out: Path) -> None:
+        """`bench.json` and `bench.md`."""
+        write_json(out / "bench.json", self.to_dict())
+        write_text(out / "bench.md", self.markdown())
+
+
+def bench(
+    names: Sequence[str] = (),
+    systems: Sequence[str] = (),
+    data: Path | str | None = None,
+    model: str = "hippocampus",
+    rounds: int = 7,
+    device: str = "auto",
+    target: float = 0.87,
+    out: Path | None = None,
+    on_part: Callable[[str], object] = lambda _: None,
+) -> Report:
+    """Measure.
+
+    Args:
+        names: of parts, see `PARTS`; all but `dice` if none are given, and that too with `data`.
+        systems: for the parts of inference; all if none are given.
+        data: the hippocampus data folder.
+        model: for `runtimes`.
+        rounds: how often each thing is measured; medians are told.
+        device: `auto`, `cpu` or `cuda`.
+        target: for `dice`.
+        out: a folder for `bench.json` and `bench.md`, written anew after each part.
+        on_part: called before each part with its name.
+
+    Raises:
+        UserError: a part or a system does not exist, or the data are missing.
+    """
+    unknown = [name for name in names if name not in PARTS] + [name for name in systems if name not in SYSTEMS]
+    if unknown:
+        raise UserError(f"no {', '.join(unknown)} to measure. Parts: {', '.join(PARTS)}. Systems: {', '.join(SYSTEMS)}.")
+    chosen = list(names) or [name for name in PARTS if name != "dice" or data is not None]
+    if "dice" in chosen and data is None:
+        raise UserError("dice needs --data: the hippocampus data folder.")
+    if rounds < 1:
+        raise UserError(f"--rounds must be 1 or more; it is {rounds}.")
+    place = find_device(device).type
+    on_part("machine")
+    report = Report({"version": __version__, "rounds": rounds, **about(place)}, {"machine": machine(rounds, place)})
+    for name in chosen:
+        on_part(name)
+        if name in TASKS:
+            report.parts[name] = inference(name, systems or tuple(SYSTEMS), report.parts["machine"], rounds, place)
+        elif name == "encoder":
+            report.parts[name] = encoder(report.parts["machine"], rounds, place)
+        elif name == "growth":
+            report.parts[name] = growth(rounds, place)
+            report.parts["model of the cost"] = [model_of_cost(report.parts[name])]
+        elif name == "runtimes":
+            report.parts[name] = runtimes(model, rounds)
+        elif name == "training":
+            report.parts[name] = training(_TRAINING_STEPS[place == "cuda"], place)
+        else:
+            assert data is not None  # asked for above
+            report.parts[name] = [time_to_dice(Path(data), target, 12, place)]
+        if out is not None:
+            report.write(out)
+    return report
+
+
+def _table(rows: list[Row]) -> str:
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(_cell(row.get(head)) for head in heads) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""Images with their place in space: formats, annotations, grids, intensities, augmentation."""

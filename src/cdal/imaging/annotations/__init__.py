@@ -1,0 +1,1 @@
+"""Annotations that have no raster of their own, read and written."""

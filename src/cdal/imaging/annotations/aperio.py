@@ -1,0 +1,52 @@
+"""Outlines of Aperio ImageScope (XML) as numbered objects."""
+
+from __future__ import annotations
+
+import gzip
+import xml.etree.ElementTree as ElementTree  # the parser resolves no external entities
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw
+
+from cdal.runtime.errors import UserError
+
+
+def rasterise(outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Numbered objects `[H, W]` (int32) of outlines: each is its filled polygon, outline pixels included; a later one lies on top.
+
+    Args:
+        outlines: `[N, 2]` each, x (column) and y (row) in pixels; fractions are cut off.
+        shape: rows and columns.
+    """
+    picture = Pillow.new("I", (shape[1], shape[0]))
+    draw = ImageDraw.Draw(picture)
+    for number, outline in enumerate(outlines, start=1):
+        points = [(float(x), float(y)) for x, y in np.floor(outline)]
+        if len(points) > 2:
+            draw.polygon(points, fill=number, outline=number)
+    return np.asarray(picture, np.int32)
+
+
+def read_outlines(path: Path) -> list[np.ndarray]:
+    """The polygons of an Aperio ImageScope XML file (`.xml`, `.xml.gz`), `[N, 2]` of x and y in pixels.
+
+    Raises:
+        UserError: the file is damaged, or holds no outline.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        root = ElementTree.fromstring(content)
+        outlines = [
+            np.array([(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")])
+            for region in root.iter("Region")
+        ]
+    except (OSError, EOFError, zlib.error, ElementTree.ParseError, LookupError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio ImageScope.") from error
+    outlines = [outline for outline in outlines if len(outline)]
+    if not outlines:
+        raise UserError(f"{path}: expected outlines (Region elements with Vertex elements); it holds none.")
+    return outlines

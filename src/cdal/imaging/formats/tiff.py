@@ -1,0 +1,219 @@
+"""TIFF pictures and stacks, by tifffile: 8 and 16 bit, tiled or not, several pages as a volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cdal.imaging.formats.picture import channels_first
+from cdal.imaging.image import Image, need_size
+from cdal.imaging.palette import PALETTE
+from cdal.imaging.rows import LARGE, Regions, RowStore
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import replacing
+
+_PAGES = "ZIQTR"
+"""Names that tifffile gives to an axis of pages."""
+
+
+_RESOLUTION = ("XResolution", "YResolution", "ResolutionUnit")
+
+_TILE = 256
+_LARGEST_STRIP = 2**26
+
+MOST_PIXELS = 1e12
+"""More than any slide scanner gives: the sign of a damaged header."""
+
+
+def read_tiff(path: Path, as_label: bool) -> Image:
+    """A picture `[C, H, W]`; or, of several pages, a volume `[C, H, W, pages]`, which has no place in millimetres."""
+    with tifffile.TiffFile(path) as file:
+        series = largest_series(file)
+        need_size(path, series.shape)
+        first: Any = series.keyframe
+        array = series.asarray()
+        axes = series.axes
+        if first.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_label:
+            colours = np.moveaxis(np.asarray(first.colormap), 0, -1)[array]  # 16 bits a colour
+            array, axes = (colours >> 8).astype(np.uint8), axes + "S"
+        if first.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB):
+            raise UserError(f"{path}: expected gray or red, green and blue; its colours are {first.photometric.name}. Convert it.")
+        if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            array = upside_down(array, first.bitspersample)
+        alpha, header = has_alpha(first), resolution_tags(first)
+    stored = array.dtype
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{path}: expected whole or floating-point numbers; it holds {array.dtype}. Convert it first.")
+    keep = [i for i, (axis, length) in enumerate(zip(axes, array.shape, strict=True)) if length > 1 or axis in "YX"]
+    array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
+    pages = [axis for axis in axes if axis in _PAGES]
+    channels = [axis for axis in axes if axis in "SC"]
+    if len(pages) > 1 or len(channels) > 1 or len(pages) + len(channels) + 2 != len(axes):
+        raise UserError(
+            f"{path}: expected a picture or a stack of pages, with channels if any; its axes are {axes}, {array.shape}."
+        )
+    order = ["Y", "X", *pages, *channels]
+    array = array.transpose([axes.index(axis) for axis in order])
+    array = array[..., :-1] if alpha and "S" in channels else array
+    array = channels_first(array) if channels else array[None].astype(np.float32)
+    return Image(array, None, path.suffix.lower(), header, stored)
+
+
+def write_tiff(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+    """Pages are a volume's slices, or the N pictures of `[N, H, W]`; `[N, H, W, pages]` has N times as many pages."""
+    if len(like.shape) == 3:
+        array = np.moveaxis(array, -1, -3)
+        array = array.reshape(-1, *array.shape[-2:])
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, array, **appearance(like.header, labels and array.dtype == np.uint8))
+
+
+def largest_series(file: tifffile.TiffFile) -> Any:
+    """The pages that make the image; a thumbnail and a pyramid's further levels are left out."""
+    if not file.series:
+        raise ValueError("it holds no page")
+    return max(file.series, key=lambda series: math.prod(series.shape))
+
+
+def upside_down(array: np.ndarray, bits: Any) -> np.ndarray:
+    """Numbers of which 0 is white, turned so that 0 is black."""
+    if array.dtype.kind != "u":
+        return -array
+    top = 2 ** (bits if isinstance(bits, int) else 8 * array.dtype.itemsize) - 1
+    return (top - array).astype(array.dtype)
+
+
+def has_alpha(page: Any) -> bool:
+    """Whether the last sample of a page's pixels is their opacity."""
+    return any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in page.extrasamples)
+
+
+def resolution_tags(page: Any) -> dict[str, Any]:
+    """What a page says of its pixels' size."""
+    return {name: page.tags[name].value for name in _RESOLUTION if name in page.tags}
+
+
+def appearance(header: Any, coloured: bool) -> dict[str, Any]:
+    """Tifffile's options for a result: compressed, with a palette if it is to be coloured, its pixels as large as the input's."""
+    options: dict[str, Any] = {"compression": "zlib", "metadata": None, "photometric": "minisblack"}
+    if coloured:
+        options |= {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
+    if not isinstance(header, dict) or not {"XResolution", "YResolution"} <= set(header):
+        return options
+    return options | {
+        "resolution": (header["XResolution"], header["YResolution"]),
+        "resolutionunit": int(header.get("ResolutionUnit", 1)),
+    }
+
+
+@contextmanager
+def open_tiff(path: Path) -> Iterator[tifffile.TiffFile | None]:
+    """The file; none where it is no TIFF at all, which its reader says better."""
+    try:
+        file = tifffile.TiffFile(path)
+    except Exception:
+        yield None
+        return
+    with file:
+        yield file
+
+
+def tiff_regions(path: Path, file: tifffile.TiffFile, scratch: Path) -> Regions | None:
+    """An open file as a large picture; none where it is small, or has to be decoded in one piece; errors as `open_regions`."""
+    try:
+        series = largest_series(file)
+        page = series.keyframe
+        picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
+        plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+        plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
+        if not picture or not plain or series.shape[0] * series.shape[1] < LARGE:
+            return None
+        if series.shape[0] * series.shape[1] > MOST_PIXELS:
+            raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
+        return _Tiff(path, page, scratch)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file raises a dozen kinds
+        raise UserError(f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?") from error
+
+
+class _Tiff:
+    """A page of tiles or strips, of which those that are asked for are decoded."""
+
+    def __init__(self, path: Path, page: Any, scratch: Path) -> None:
+        self.page, self.shape, self.stored = page, (int(page.shape[0]), int(page.shape[1])), np.dtype(page.dtype)
+        samples = page.shape[2] if len(page.shape) == 3 else 1
+        self.samples, self.channels = samples, samples - 1 if has_alpha(page) and samples in (2, 4) else samples
+        self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), resolution_tags(page), self.stored)
+        self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        self.decoded: RowStore | None = None
+        if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > _LARGEST_STRIP:
+            # One strip for the whole picture: plain numbers can be read in part, compressed ones are decoded once.
+            if page.compression == 1 and page.is_contiguous and page.parent.byteorder == "<":
+                self.decoded = RowStore(path, self.shape[1] * samples, self.stored, int(page.dataoffsets[0]))
+            else:
+                self.decoded = RowStore(scratch / "decoded", self.shape[1] * samples, self.stored)
+                self.decoded.append(page.asarray().reshape(self.shape[0], -1))
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """See `Regions.rows`."""
+        try:
+            whole = self.decoded
+            found = self._decode(start, stop) if whole is None else whole.rows(start, stop).reshape(stop - start, -1, self.samples)
+        except Exception as error:  # a damaged tile raises a dozen kinds
+            raise UserError(f"{self.path} cannot be read as TIFF: {error}. Is the file complete?") from error
+        found = upside_down(found, self.page.bitspersample) if self.invert else found
+        return np.moveaxis(found[..., : self.channels], -1, 0).astype(np.float32)
+
+    def _decode(self, start: int, stop: int) -> np.ndarray:
+        page = self.page
+        height = page.tilelength if page.is_tiled else page.rowsperstrip
+        width = page.tilewidth if page.is_tiled else self.shape[1]
+        across = math.ceil(self.shape[1] / width)
+        first, last = start // height, (stop - 1) // height
+        indices = list(range(first * across, (last + 1) * across))
+        found = np.zeros((stop - start, self.shape[1], self.samples), self.stored)
+        offsets, lengths = [page.dataoffsets[i] for i in indices], [page.databytecounts[i] for i in indices]
+        for data, place in page.parent.filehandle.read_segments(offsets, lengths, indices=indices):
+            tile, _, shape = page.decode(data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
+            if tile is None:  # a sparse file leaves empty tiles out
+                continue
+            tile = tile.reshape(tile.shape[-3:])[: shape[-3], : shape[-2]]
+            top, left = (place // across) * height, (place % across) * width
+            low, high = max(start, top), min(stop, top + len(tile))
+            if low < high:
+                found[low - start : high - start, left : left + tile.shape[1]] = tile[
+                    low - top : high - top, : self.shape[1] - left
+                ]
+        return found
+
+
+def write_tiled(path: Path, store: RowStore, height: int, like: Image, labels: bool) -> None:
+    """Write the rows of a store as a tiled, compressed TIFF (BigTIFF where it has to be), some rows in memory at a time."""
+
+    def tiles() -> Iterator[np.ndarray]:
+        for top in range(0, height, _TILE):
+            band = store.rows(top, min(height, top + _TILE))
+            for left in range(0, store.width, _TILE):
+                tile = np.zeros((_TILE, _TILE), store.kind)
+                part = band[:, left : left + _TILE]
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
+
+    big = height * store.width * store.kind.itemsize > 2**31
+    with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=big) as writer:
+        writer.write(
+            tiles(),
+            shape=(height, store.width),
+            dtype=store.kind,
+            tile=(_TILE, _TILE),
+            **appearance(like.header, labels and store.kind == np.uint8),
+        )

@@ -1,0 +1,1 @@
+"""From an image to a segmentation: engines, windows, votes, files in and out."""

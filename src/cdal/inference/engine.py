@@ -1,0 +1,31 @@
+"""What inference asks of whatever computes a segmenter."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Engine(Protocol):
+    """What computes a segmenter: PyTorch, or the runtime of an exported graph.
+
+    Attributes:
+        stochastic: whether two votes on one image can differ.
+        parameters: numbers that were learned, of the network that predicts.
+    """
+
+    stochastic: bool
+    parameters: int
+
+    def about(self) -> dict[str, Any]:
+        """On what it computes: `device`, `precision`, `threads`."""
+        ...
+
+    def generator(self, *keys: int | str) -> Any:
+        """The source of random draws that belongs to the keys, such as (seed, case)."""
+        ...
+
+    def sample(self, image: np.ndarray, votes: int, rng: Any) -> np.ndarray:
+        """Draw votes, `[B, C, *S] -> [V, B, K, *S]`; see `cdal.segmenters.segmenter.Segmenter.sample`."""
+        ...

@@ -1,0 +1,173 @@
+"""A trained segmenter as one graph for other runtimes: encoder, all steps of sampling, and what the votes say together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cdal.inference.graph_engine import GRAPHS, Sampling, description_of
+from cdal.recipes.recipe import Recipe
+from cdal.recipes.variants import with_timesteps
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import replacing, write_json
+from cdal.runtime.version import __version__
+from cdal.segmenters.diffusion.cdal import CDAL, Draws
+from cdal.segmenters.model_file import load_model
+from cdal.segmenters.model_header import ModelHeader, find_model, read_header
+from cdal.segmenters.segmenter import Deterministic, Segmenter, parameters
+
+Target = Literal["onnx", "openvino", "torch"]
+
+
+_LARGEST = 4096
+"""Times the network's multiple that an image's axis may be long."""
+
+
+class Graph(nn.Module):
+    """What is exported, for one image: `[1, C, *S]` in; the votes `[V, K, *S]`, their mean `[K, *S]` and spread `[*S]` out.
+
+    The noise `[T, V, N, *S / f]` and z `[T, V, latent]` are inputs, as chance is the caller's; a segmenter without chance has none.
+    """
+
+    root: Tensor | None
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        root = segmenter.generator.noise_root() if isinstance(segmenter, CDAL) else None
+        self.register_buffer("root", root)
+
+    def forward(self, image: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        if draws:
+            assert isinstance(self.segmenter, CDAL)
+            votes = self.segmenter.segment(image, Draws(*draws), self.root)[:, 0]
+        else:
+            votes = self.segmenter.sample(image, 1, torch.Generator())[:, 0]
+        spread = (votes.var(dim=0, correction=0).sum(dim=0) / 2).sqrt()
+        return votes, votes.mean(dim=0), spread
+
+
+def export(model: Path | str, to: Target, out: Path | str | None = None, timesteps: int | None = None) -> Path:
+    """Write a model as a graph, and beside it a JSON file with all that has to happen before and after.
+
+    Args:
+        model: a `.safetensors` file, a run folder, or the name of a shipped model.
+        to: `onnx` (ONNX Runtime and others), `openvino` (its own format) or `torch` (a program of `torch.export`).
+        out: a folder; the current one if not given. The files carry the model's name.
+        timesteps: T of sampling instead of the recipe's.
+
+    Returns:
+        The graph's file, which `cdal.load` takes.
+
+    Raises:
+        UserError: there is no such model; it cannot be a graph; or an extra is not installed.
+    """
+    if to not in get_args(Target):
+        raise UserError(f"--to must be one of {', '.join(get_args(Target))}; it is {to!r}.")
+    path = find_model(model)
+    if path.suffix in GRAPHS.values():
+        raise UserError(f"{path} is an exported graph already. Give the .safetensors file that it was made of.")
+    recipe = with_timesteps(read_header(path).recipe, timesteps, path)
+    segmenter, header = load_model(path, recipe)
+    graph, example, shapes = _graph(segmenter, recipe, header)
+    name = path.parent.resolve().name if path.stem == "model" else path.stem
+    target = Path(out or ".") / f"{name}{GRAPHS[to]}"
+    with _quiet():
+        try:
+            program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # whatever of a network cannot be traced
+            raise UserError(f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}") from error
+        _write(program, to, target, ["image", *Draws._fields][: len(example)])
+    about = description_of(header, recipe, _sampling(segmenter), __version__)
+    write_json(target.with_suffix(".json"), about)
+    return target
+
+
+def _graph(segmenter: Segmenter, recipe: Recipe, header: ModelHeader) -> tuple[Graph, tuple[Tensor, ...], Any]:
+    """The graph, inputs to trace it with, and which of their axes may have other lengths."""
+    if not isinstance(segmenter, (CDAL, Deterministic)):
+        raise UserError(
+            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal and plain networks can."
+        )
+    data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
+    image = torch.zeros(1, header.image_channels * (2 * data.neighbours + 1), *data.size)
+    sizes = [torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)]
+    shapes: list[dict[int, Any]] = [{2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}]
+    draws: tuple[Tensor, ...] = ()
+    if isinstance(segmenter, CDAL) and segmenter.stochastic:
+        draws = segmenter.draw(image, 2, torch.Generator().manual_seed(0))
+        votes, step = torch.export.Dim("votes", min=1, max=_LARGEST), multiple // segmenter.generator.folding
+        folded = {3 + axis: step * size if step > 1 else size for axis, size in enumerate(sizes)}
+        shapes += [{1: votes, **folded}, {1: votes}]
+    graph = Graph(segmenter).eval()
+    with torch.no_grad():
+        graph(image, *draws)  # tables that are made once are made now, not inside the graph
+    return graph, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
+
+
+def _sampling(segmenter: Segmenter) -> Sampling:
+    if not isinstance(segmenter, CDAL) or not segmenter.stochastic:
+        return Sampling(parameters=parameters(segmenter))
+    generator, settings = segmenter.generator, segmenter.settings
+    return Sampling(
+        parameters=parameters(segmenter),
+        timesteps=settings.sampling_timesteps,
+        noise_channels=generator.noise_channels,
+        folding=generator.folding,
+        latent=settings.latent,
+        z=settings.z,
+    )
+
+
+def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]) -> None:
+    outputs = ["votes", "probability", "uncertainty"]
+    if to == "torch":
+        with replacing(target) as temporary:
+            torch.export.save(program, temporary)
+        return
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (what torch.onnx needs)
+    except ImportError as error:
+        raise UserError(f"exporting to {to} needs further packages: pip install 'cdal[{to}]'.") from error
+    # From PyTorch to ONNX and from there to OpenVINO, so that both compute the same graph.
+    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False)
+    assert exported is not None  # as no file was named
+    if to == "onnx":
+        with replacing(target) as temporary:
+            onnx.save(exported.model_proto, temporary)
+        return
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError("exporting to openvino needs further packages: pip install 'cdal[openvino]'.") from error
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(exported.model_proto, Path(folder) / "graph.onnx")
+        converted = openvino.convert_model(Path(folder) / "graph.onnx")
+        openvino.save_model(converted, Path(folder) / "graph.xml", compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            with replacing(target.with_suffix(suffix)) as temporary:
+                temporary.write_bytes((Path(folder) / f"graph{suffix}").read_bytes())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters tell about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

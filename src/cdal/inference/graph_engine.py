@@ -1,0 +1,221 @@
+"""Exported graphs, computed without PyTorch: ONNX Runtime and OpenVINO behind `cdal.inference.engine.Engine`."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdal.recipes.recipe import Recipe
+from cdal.runtime.errors import UserError
+from cdal.runtime.seeds import seed_sequence
+from cdal.runtime.threads import thread_count
+from cdal.segmenters.model_header import ModelHeader, header_of
+
+GRAPHS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+"""Suffixes of exported graphs."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The random inputs of a graph.
+
+    Attributes:
+        parameters: numbers that were learned.
+        timesteps: T; 0 where chance has no part and the graph has the image as its one input.
+        noise_channels: N.
+        folding: f: the noise is `[T, V, N, *S / f]`, standard normal.
+        latent: z is `[T, V, latent]`.
+        z: `drawn`: standard normal; `constant`: ones.
+    """
+
+    parameters: int
+    timesteps: int = 0
+    noise_channels: int = 0
+    folding: int = 1
+    latent: int = 0
+    z: str = "drawn"
+
+
+def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, version: str) -> dict[str, Any]:
+    """What stands beside a graph: for programs all numbers, for people what to do with them."""
+    data = recipe.data
+    volumes = data.spatial_dims == 3 or data.neighbours > 0
+    return {
+        "cdal": version,
+        "inputs": {
+            "image": f"[1, {header.image_channels * (2 * data.neighbours + 1)}, *S] float32; each axis of S a multiple of "
+            f"{recipe.segmenter.multiple(data)}",
+            **(_RANDOM if sampling.timesteps else {}),
+        },
+        "outputs": {
+            "votes": "[V, K, *S] probabilities",
+            "probability": "[K, *S], the mean over the votes",
+            "uncertainty": "[*S], root of half the votes' variance, summed over classes",
+        },
+        "sampling": asdict(sampling),
+        "preprocessing": [
+            *(["axes to right, anterior, superior (RAS)"] if volumes else []),
+            *([f"resample linearly to {data.spacing} mm"] if volumes and data.spacing else []),
+            *([f"resize to {data.resize}, bilinear, smoothed where it shrinks"] if data.resize else []),
+            _INTENSITIES[data.intensities],
+            *([f"slices across axis {data.slice_axis}, each with {data.neighbours} on either side"] if data.neighbours else []),
+            f"pad by repetition, as much on either side, to {data.size} or a multiple; above {data.whole} times that, windows of "
+            f"{data.size} that overlap by {data.overlap}, blended with a Gaussian",
+        ],
+        "postprocessing": [
+            "cut the padding off",
+            "probabilities back to the image's own grid, linearly",
+            *([f"to the power 1 / {header.temperature}, and made to add up to 1 again"] if header.temperature else []),
+            "the largest class wins",
+            *([f"of each class but the background the {data.components} largest components stay"] if data.components else []),
+        ],
+        "header": json.loads(replace(header, recipe=recipe).to_json()),
+    }
+
+
+_RANDOM = {
+    "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under sampling, V as many votes as are wanted",
+    "z": "[T, V, latent] float32, standard normal, or ones where sampling says constant",
+}
+
+
+_INTENSITIES = {
+    "image": "each channel: clip to its percentiles 0.5 and 99.5, then mean 0 and standard deviation 1",
+    "range": "each channel: the range of its type (0 to 255 for 8 bits) to -2 to 2",
+}
+
+
+class GraphEngine(ABC):
+    """A graph behind `cdal.inference.engine.Engine`.
+
+    Args:
+        sampling: its random inputs.
+        name: of the runtime.
+    """
+
+    def __init__(self, sampling: Sampling, name: str) -> None:
+        self.sampling, self.name = sampling, name
+        self.stochastic, self.parameters = sampling.timesteps > 0, sampling.parameters
+
+    @abstractmethod
+    def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The graph's votes, `[V, K, *S]`."""
+
+    def about(self) -> dict[str, Any]:
+        """See `Engine.about`."""
+        return {"device": self.name, "precision": "float32", "threads": thread_count()}
+
+    def generator(self, *keys: int | str) -> np.random.Generator:
+        """See `Engine.generator`. The draws are not those of PyTorch."""
+        return np.random.default_rng(seed_sequence(*keys))
+
+    def sample(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> np.ndarray:
+        """See `Engine.sample`; image by image, as the graph is made for one."""
+        return np.stack([self.votes({"image": one[None], **self._draws(one, votes, rng)}) for one in image], axis=1)
+
+    def _draws(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        sampling = self.sampling
+        if not self.stochastic:
+            return {}
+        shape = (sampling.timesteps, sampling.noise_channels, *(size // sampling.folding for size in image.shape[1:]))
+        noise, z = [], []
+        for _ in range(votes):  # so that a vote does not depend on how many there are
+            noise.append(rng.standard_normal(shape, np.float32))
+            drawn = rng.standard_normal((sampling.timesteps, sampling.latent), np.float32)
+            z.append(drawn if sampling.z == "drawn" else np.ones_like(drawn))
+        return {"noise": np.stack(noise, axis=1), "z": np.stack(z, axis=1)}
+
+
+class OnnxEngine(GraphEngine):
+    """ONNX Runtime."""
+
+    def __init__(self, path: Path, sampling: Sampling) -> None:
+        import onnxruntime
+
+        super().__init__(sampling, "onnxruntime, cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count()
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See `GraphEngine.votes`."""
+        return self.session.run(["votes"], {name: np.ascontiguousarray(value) for name, value in inputs.items()})[0]
+
+
+class OpenVinoEngine(GraphEngine):
+    """OpenVINO, in float32; it reads ONNX as well."""
+
+    def __init__(self, path: Path, sampling: Sampling) -> None:
+        import openvino
+
+        super().__init__(sampling, "openvino, cpu")
+        settings = {"INFERENCE_NUM_THREADS": thread_count(), "INFERENCE_PRECISION_HINT": "f32"}
+        self.graph = openvino.Core().compile_model(path, "CPU", settings)
+
+    def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See `GraphEngine.votes`."""
+        return self.graph({name: np.ascontiguousarray(value) for name, value in inputs.items()})["votes"]
+
+
+class ProgramEngine(GraphEngine):
+    """A program of `torch.export`; the only one that needs PyTorch."""
+
+    def __init__(self, path: Path, sampling: Sampling) -> None:
+        import torch
+
+        super().__init__(sampling, "torch.export, cpu")
+        self.program = torch.export.load(path).module()
+
+    def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See `GraphEngine.votes`."""
+        import torch
+
+        with torch.no_grad():
+            return self.program(*(torch.from_numpy(np.ascontiguousarray(value)) for value in inputs.values()))[0].numpy()
+
+
+_ENGINES: dict[str, Callable[[Path, Sampling], GraphEngine]] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": ProgramEngine}
+
+
+def engine_for(suffix: str) -> Callable[[Path, Sampling], GraphEngine]:
+    """What computes graphs of this suffix: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
+    return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
+
+
+def read_description(path: Path) -> tuple[Sampling, ModelHeader]:
+    """What the JSON file beside a graph says.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+        return Sampling(**about["sampling"]), header_of(json.dumps(about["header"]), beside)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read ({error}). Keep the two together."
+        ) from error
+
+
+def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
+    """A graph that `cdal export` wrote, and what the model says of itself.
+
+    Raises:
+        UserError: the JSON file beside it is gone or damaged, the runtime is not installed, or the graph cannot be read.
+    """
+    sampling, header = read_description(path)
+    try:
+        return engine_for(path.suffix)(path, sampling), header
+    except ImportError as error:
+        extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
+        raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error
+    except Exception as error:  # each runtime has its own
+        raise UserError(f"{path} cannot be read: {error}. Export it again.") from error

@@ -1,0 +1,123 @@
+"""What a user asks to have segmented: files, folders of files, DICOM series."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdal.datasets.layout import CaseFiles
+from cdal.imaging.channels import CHANNEL, read_channels
+from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
+from cdal.imaging.formats.slide import SLIDES
+from cdal.imaging.image import Image, result_suffix
+from cdal.runtime.errors import UserError
+
+_DICOM = ".dcm"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to segment.
+
+    Attributes:
+        path: a file, or the folder of a DICOM series.
+        name: for the results.
+        suffix: of the mask.
+        series: the files of a DICOM series.
+        channels: the files of an image whose channels have one each.
+    """
+
+    path: Path
+    name: str
+    suffix: str
+    series: tuple[Path, ...] = ()
+    channels: tuple[Path, ...] = ()
+
+    def read(self) -> Image:
+        """The image; errors as `read_channels` and `read_series`."""
+        if self.series:
+            from cdal.imaging.formats.dicom import read_series
+
+            return read_series(self.series)
+        return read_channels(CaseFiles(self.name, self.channels or (self.path,), ()))
+
+
+def find_inputs(
+    paths: Iterable[Path | str], passed: Collection[str] = (), series: str | None = None, channels: int = 1
+) -> tuple[list[Input], dict[str, str]]:
+    """The images meant by files and folders.
+
+    A folder of DICOM slices is one image; where it holds several series, one has to be chosen. Radiographs are one image each.
+
+    Args:
+        paths: files and folders.
+        passed: names of files in folders that are to be left out.
+        series: number, description or UID of a DICOM series.
+        channels: C, of the model; with several, `NAME_0000`, `NAME_0001`, ... are the channels of one image if there are just C.
+
+    Returns:
+        The images, and a message for each path that means none.
+
+    Raises:
+        UserError: two images would share a result.
+    """
+    inputs: list[Input] = []
+    failed: dict[str, str] = {}
+    for path in map(Path, paths):
+        try:
+            inputs += _in_folder(path, passed, series) if path.is_dir() else [_of_file(path)]
+        except UserError as error:  # noqa: PERF203 (one bad input must not stop the others)
+            failed[str(path)] = str(error)
+    inputs = _with_channels(inputs, channels) if channels > 1 else inputs
+    by_result: dict[str, Path] = {}
+    for one in inputs:
+        if (key := one.name + one.suffix) in by_result:
+            raise UserError(
+                f"{by_result[key]} and {one.path} would share the result {one.name}_mask. Predict them into two folders."
+            )
+        by_result[key] = one.path
+    return inputs, failed
+
+
+def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
+    """Files of channels put together."""
+    grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
+    for one in inputs:
+        if match := CHANNEL.match(one.name):
+            grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[int(match["channel"])] = one
+    whole = {key: files for key, files in grouped.items() if sorted(files) == list(range(channels))}
+    used = {one.path for files in whole.values() for one in files.values()}
+    together = [
+        Input(files[0].path, name, suffix, channels=tuple(files[c].path for c in range(channels)))
+        for (_, name, suffix), files in whole.items()
+    ]
+    return [one for one in inputs if one.path not in used] + together
+
+
+def _of_file(path: Path) -> Input:
+    suffix = suffix_of(path)
+    if suffix is None and path.suffix.lower() in SLIDES:
+        return Input(path, path.stem, ".tif")
+    if suffix is None and path.is_file():
+        from cdal.imaging.formats.dicom import is_dicom
+
+        if is_dicom(path):
+            return Input(path, path.stem if path.suffix else path.name, _DICOM, (path,))
+    return Input(path, stem_of(path), result_suffix(suffix or path.suffix))
+
+
+def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> list[Input]:
+    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in passed)
+    images = [_of_file(p) for p in found if suffix_of(p) or p.suffix.lower() in SLIDES]
+    from cdal.imaging.formats.dicom import choose_series, find_series
+
+    there = find_series(folder) if len(images) < len(found) or not images else []
+    there = [one for one in there if not all(path.name in passed for path in one.files)]
+    if not there and not images:
+        raise UserError(f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM series.")
+    radiographs = [_of_file(path) for one in there if one.planar and series in (None, one.uid) for path in one.files]
+    volumes = [one for one in there if not one.planar]
+    if volumes:
+        radiographs.append(Input(folder, folder.resolve().name, _DICOM, choose_series(folder, volumes, series).files))
+    return [*images, *radiographs]

@@ -1,0 +1,66 @@
+"""`predictions.json`: what the results of a folder were made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdal.inference.outputs import OUTPUTS
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import write_json
+from cdal.runtime.version import __version__
+
+_RECORD = "predictions.json"
+
+
+class Record:
+    """`predictions.json`: what the folder's results were made of and with, those of earlier calls included while they are there."""
+
+    def __init__(self, out: Path, failed: dict[str, str]) -> None:
+        self.out, self.failed = out, failed
+        self.done: list[dict[str, Any]] = []
+        self.earlier = [row for row in read_record(out) if all((out / name).is_file() for name in results_of(row))]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One more input is done."""
+        mine = set(results_of(row))
+        self.earlier = [earlier for earlier in self.earlier if not mine & set(results_of(earlier))]
+        self.done.append(row)
+
+    def free(self, name: str) -> Path:
+        """The path of a result.
+
+        Raises:
+            UserError: a file of that name is there that no prediction wrote.
+        """
+        path = self.out / name
+        if any(name in results_of(row) for row in self.done):
+            raise UserError(f"{path} is the result of another input of this call. Predict them into two folders.")
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}. Give the input a shorter name.") from error
+        if there and not any(path.name in results_of(row) for row in self.earlier):
+            raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
+        return path
+
+    def write(self) -> None:
+        """Bring the file up to date."""
+        content = {"version": __version__, "predictions": [*self.earlier, *self.done], "failed": self.failed}
+        write_json(self.out / _RECORD, content)
+
+
+def read_record(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder's `predictions.json`; none where there is none, or it is not ours."""
+    try:
+        rows = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["predictions"]
+        return [row for row in rows if isinstance(row, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def results_of(row: Mapping[str, Any]) -> list[str]:
+    """The names of the files that a row lists."""
+    return [str(row[kind]) for kind in OUTPUTS if kind in row]

@@ -1,0 +1,72 @@
+"""Overlapping windows, blended with a Gaussian, a band at a time: memory grows with a band, not with the image."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from cdal.recipes.settings import DataSettings
+
+VOXELS_AT_ONCE = 2**17
+"""Windows are segmented as many at once as hold this many voxels, but at least one."""
+
+
+Draw = Callable[[np.ndarray], np.ndarray]
+"""Votes for what the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]` float32."""
+
+
+Band = tuple[int, np.ndarray]
+"""The first row, and the votes of some rows, `[V, K, h, *rest]`."""
+
+
+def blend(draw: Draw, read: Callable[[int, int], np.ndarray], shape: tuple[int, ...], data: DataSettings) -> Iterator[Band]:
+    """Votes for an image in windows, a band after the other along the first axis.
+
+    Args:
+        draw: the network.
+        read: rows `start` to `stop` of the image as the network sees it, `[C, stop - start, *rest]`.
+        shape: of the image, at least that of a window.
+        data: `size` of a window, and `overlap`; without overlap windows lie side by side and weigh the same everywhere.
+    """
+    size = data.size
+    importance = _gaussian(size) if data.overlap else np.ones(size, np.float32)
+    tops, *others = (_starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True))
+    places = list(itertools.product(*others))
+    at_once = max(1, VOXELS_AT_ONCE // math.prod(size))
+    total: np.ndarray | None = None
+    weight = np.zeros((size[0], *shape[1:]), np.float32)
+    for top, following in zip(tops, [*tops[1:], shape[0]], strict=True):
+        band = read(top, top + size[0])
+        for some in [places[i : i + at_once] for i in range(0, len(places), at_once)]:
+            parts: list[Any] = [(..., *map(slice, place, np.add(place, size[1:]))) for place in some]
+            drawn = draw(np.stack([band[part] for part in parts]))
+            if total is None:
+                total = np.zeros((len(drawn), drawn.shape[2], *weight.shape), np.float32)
+            for i, part in enumerate(parts):
+                total[part] += drawn[:, i] * importance
+                weight[part] += importance
+        assert total is not None  # there is a window at least
+        finished = following - top
+        yield top, total[:, :, :finished] / weight[:finished]
+        for kept in (total.swapaxes(0, 2), weight):  # rows first
+            kept[: size[0] - finished] = kept[finished:].copy()
+            kept[size[0] - finished :] = 0
+
+
+def _starts(length: int, size: int, overlap: float) -> list[int]:
+    """Where windows begin: at even distances, the last one flush with the end."""
+    step = max(1, int(size * (1 - overlap)))
+    return [*range(0, length - size, step), length - size]
+
+
+def _gaussian(size: tuple[int, ...]) -> np.ndarray:
+    """The weight of a window's voxels: a Gaussian whose deviation is an eighth of the size, nowhere below a thousandth."""
+    importance = np.ones(size)
+    for axis, extent in enumerate(size):
+        x = np.arange(extent) - (extent - 1) / 2
+        importance *= np.exp(-(x**2) / (2 * (0.125 * extent) ** 2)).reshape([-1 if i == axis else 1 for i in range(len(size))])
+    return np.maximum(importance, 1e-3).astype(np.float32)

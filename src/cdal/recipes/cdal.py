@@ -1,0 +1,222 @@
+"""The settings of cDAL and of its image network alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
+
+MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
+if MYPY:
+    from cdal.segmenters.segmenter import Segmenter
+
+
+FOLD = 4
+"""Pixels along each axis of a label that the fast generator, and D beside it, see as channels of one position."""
+
+
+Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
+
+
+@dataclass(frozen=True)
+class CDALSettings(SegmenterSettings):
+    """The diffusion segmenter (Hejrati et al., MICCAI 2024), and our changes to it, each of which is one field.
+
+    Attributes:
+        name: of the segmenter (`cdal.recipes.systems`).
+        votes: segmentations that are drawn and averaged for one image. The paper has 5 (Sec. 3.2), whose mean is still noisy, 0.1
+            to 0.2 points of Dice below that of 15.
+        generator: `fast` (encode once, denoise at a quarter of the resolution) or `paper` (the paper's network).
+        channels: features of the network at each level, from full resolution downwards.
+        denoiser_channels: features of the fast denoiser.
+        denoiser_blocks: residual blocks of the fast denoiser.
+        latent: length L of the random latent z (Sec. 2.3).
+        embedding: length of the embedding of z and t.
+        timesteps: T of training, the number of noise levels.
+        sampling_timesteps: T of sampling; it must divide `timesteps`, so that every noise level met was trained. 0 takes the fast
+            generator's coarse segmentation and no diffusion: the deterministic twin.
+        diffusion: false takes x_t and z as zero in one step: the identical network, deterministic, as a control.
+        z: `drawn` is the paper's; `constant` is the same z always, as a control.
+        discriminator_channels: features of the discriminator, each further level at half the resolution.
+        attention: `raw` is the paper's A_D; `normalised` has mean 1 and is not negative; `none`, `constant` (the mean of the raw
+            map) and `shuffled` are controls.
+        attention_downsample: the discriminator's features are taken at this fraction of the resolution.
+        squared_error: weight of Eq. 4.
+        energy: weight of the energy score of the training votes, which rewards votes spread as the truth is.
+        dice: weight of the soft Dice loss of the mean of the training votes.
+        cross_entropy: weight of the cross-entropy of the mean of the training votes.
+        coarse: weight of Dice and cross-entropy of the fast generator's coarse segmentation (deep supervision).
+        adversarial: weight of the discriminator's opinion in the generator's loss (the paper: 0).
+        training_votes: draws of z for one image in one generator step; the energy score needs at least 2.
+        recycling: share of the training x_t that is made from the generator's own prediction.
+        r1: weight of the gradient penalty on real pairs.
+        discriminator_every: steps from one turn of the discriminator to the next (the paper: 1). At the others the label is not
+            attended and there is no adversarial term, which weighs so much more at its turns.
+        r1_every: turns of the discriminator from one penalty to the next ("lazy").
+    """
+
+    name: str = "cdal"
+    votes: int = 15
+    generator: Literal["fast", "paper"] = "fast"
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    denoiser_channels: int = 32
+    denoiser_blocks: int = 1
+    latent: int = 32
+    embedding: int = 128
+    timesteps: int = 4
+    sampling_timesteps: int = 2
+    diffusion: bool = True
+    z: Literal["drawn", "constant"] = "drawn"
+    discriminator_channels: tuple[int, ...] = (32, 64)
+    attention: Attention = "normalised"
+    attention_downsample: int = 8
+    squared_error: float = 1.0
+    energy: float = 1.0
+    dice: float = 1.0
+    cross_entropy: float = 1.0
+    coarse: float = 1.0
+    adversarial: float = 0.1
+    training_votes: int = 2
+    recycling: float = 0.5
+    r1: float = 1.0
+    discriminator_every: int = 4
+    r1_every: int = 16
+
+    def multiple(self, data: DataSettings) -> int:
+        """Each level after the first halves the resolution."""
+        return 2 ** (len(self.channels) - 1)
+
+    @property
+    def folding(self) -> int:
+        """Pixels along each axis of a label that are folded into channels; 1 is none."""
+        return FOLD if self.generator == "fast" else 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Whenever there is a diffusion at all."""
+        return self.diffusion and self.sampling_timesteps > 0
+
+    @property
+    def diffusion_steps(self) -> int | None:
+        """T of sampling."""
+        return self.sampling_timesteps if self.diffusion else None
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        fast, T = self.generator == "fast", self.timesteps
+        need_channels(self, 3 if fast else 1)
+        for name in (
+            "denoiser_channels",
+            "denoiser_blocks",
+            "embedding",
+            "timesteps",
+            "discriminator_every",
+            "r1_every",
+            "attention_downsample",
+        ):
+            need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
+        for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
+            need(self, f"segmenter.{name}", lambda number: number >= 0, "0 or more")
+        need(
+            self,
+            "segmenter.sampling_timesteps",
+            lambda steps: T % steps == 0 if steps >= 1 else steps == 0 and fast,
+            f"a divisor of segmenter.timesteps ({T}), or 0 with the fast generator",
+        )
+        need(self, "segmenter.recycling", lambda share: 0 <= share <= 1, "between 0 and 1")
+        least = 2 if self.energy else 1
+        reason = " (the energy score compares votes)" if self.energy else ""
+        need(self, "segmenter.training_votes", lambda votes: votes >= least, f"{least} or more{reason}")
+        need(self, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "some numbers of 1 or more")
+        if not self.diffusion:
+            need(self, "segmenter.timesteps", lambda steps: steps == 1, "1 without diffusion")
+            for name in ("energy", "adversarial", "recycling"):
+                need(self, f"segmenter.{name}", lambda weight: weight == 0, "0 without diffusion")
+            need(self, "segmenter.attention", lambda kind: kind == "none", "none without diffusion")
+
+    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+        """See `SegmenterSettings.build`; the discriminator is made for training only."""
+        from cdal.segmenters.diffusion.cdal import build_cdal
+
+        return build_cdal(self, data.spatial_dims, image_channels, classes, training)
+
+
+@dataclass(frozen=True)
+class ImageUNetSettings(SegmenterSettings):
+    """The fast generator's image network and nothing else, trained with Dice and cross-entropy.
+
+    Attributes:
+        name: of the segmenter (`cdal.recipes.systems`).
+        votes: passes that are averaged for one image, see `SegmenterSettings`.
+        channels: features at each level, from full resolution downwards.
+    """
+
+    name: str = "cdal-unet"
+    votes: int = 1
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Each level after the first halves the resolution."""
+        return 2 ** (len(self.channels) - 1)
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need_channels(self)
+
+    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+        """See `SegmenterSettings.build`."""
+        from cdal.segmenters.diffusion.fast import ImageUNet
+        from cdal.segmenters.segmenter import Supervised
+
+        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels), classes)
+
+
+def paper() -> CDALSettings:
+    """The method to the letter: the raw attention map and the squared error alone. For the hippocampus as large as the authors'."""
+    return CDALSettings(
+        name="cdal-paper",
+        votes=5,
+        generator="paper",
+        channels=(36, 72, 72),
+        latent=50,
+        embedding=256,
+        timesteps=2,
+        sampling_timesteps=2,
+        discriminator_channels=(64, 128, 128),
+        attention="raw",
+        attention_downsample=4,
+        energy=0.0,
+        dice=0.0,
+        cross_entropy=0.0,
+        coarse=0.0,
+        adversarial=0.0,
+        training_votes=1,
+        recycling=0.0,
+        discriminator_every=1,
+        r1_every=10,
+    )
+
+
+def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
+    """The same network without diffusion: x_t and z are zero, and nothing is drawn."""
+    return replace(
+        settings or CDALSettings(),
+        name="cdal-deterministic",
+        diffusion=False,
+        timesteps=1,
+        sampling_timesteps=1,
+        votes=1,
+        attention="none",
+        energy=0.0,
+        adversarial=0.0,
+        training_votes=1,
+        recycling=0.0,
+    )
+
+
+def constant_z(settings: CDALSettings | None = None) -> CDALSettings:
+    """The same method whose z is always the same; votes differ by the noise alone."""
+    return replace(settings or CDALSettings(), name="cdal-constant-z", z="constant")

@@ -1,0 +1,185 @@
+"""A recipe: everything that decides what an experiment does, as one frozen tree of dataclasses.
+
+Shipped recipes are functions in `cdal.recipes` that return a `Recipe`; a variant is `dataclasses.replace` away. The resolved
+recipe is written as YAML into the run folder and as JSON into the model file. A field that does not exist, or holds a value
+of the wrong type, is refused with the names that exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cdal.recipes.cdal import CDALSettings
+from cdal.recipes.settings import DataSettings, SegmenterSettings, TrainingSettings, check_data, check_training, need
+from cdal.recipes.systems import default_settings
+from cdal.runtime.errors import UserError
+
+__all__ = [
+    "CDALSettings",
+    "DataSettings",
+    "Recipe",
+    "SegmenterSettings",
+    "TrainingSettings",
+    "check",
+    "field_names",
+    "from_dict",
+    "load_recipe",
+    "override",
+    "to_dict",
+    "to_yaml",
+]
+
+
+_PARTS = ("data", "segmenter", "training")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        name: of the recipe it began as.
+        data: how cases become network inputs.
+        segmenter: what is trained; its `name` says which settings these are.
+        training: how.
+    """
+
+    name: str
+    data: DataSettings = field(default_factory=DataSettings)
+    segmenter: SegmenterSettings = field(default_factory=CDALSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse values that no run could use.
+
+    Raises:
+        UserError: names the field, what was expected and what came.
+    """
+    check_data(recipe.data)
+    check_training(recipe.training)
+    recipe.segmenter.check(recipe.data)
+    divisor = max(4, recipe.segmenter.multiple(recipe.data))
+    need(recipe.data, "data.size", lambda size: all(s % divisor == 0 for s in size), f"multiples of {divisor}")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain numbers, strings, lists and dictionaries: what YAML and JSON hold."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(recipe))
+
+
+def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
+    """The recipe that `to_dict` gave, or that a person wrote; fields left out have their defaults.
+
+    Args:
+        values: nested dictionaries.
+        origin: what to call the source in an error.
+
+    Raises:
+        UserError: a field does not exist or has the wrong type; the message lists the names that exist.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{origin} must be a mapping with data, segmenter and training; it is {type(values).__name__}.")
+    given = {name: value for name, value in values.items() if value is not None}  # an empty part is one left out
+    unknown = [str(name) for name in given if name not in ("name", *_PARTS)]
+    if unknown:
+        raise UserError(f"{origin}: no part is called {', '.join(unknown)}. The parts are: name, {', '.join(_PARTS)}.")
+    wrong = [name for name in _PARTS if not isinstance(given.get(name, {}), Mapping)]
+    if wrong:
+        raise UserError(f"{origin}: {wrong[0]} must be a mapping of fields; it is {given[wrong[0]]!r}.")
+    kind = given.get("segmenter", {}).get("name", "cdal")
+    try:
+        settings = default_settings(str(kind))
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+    parts = {"name": "", "data": DataSettings(), "segmenter": settings, "training": TrainingSettings()}
+    return _parse(parts, lambda parser: parser.parse_object(given), origin)
+
+
+def override(recipe: Recipe, options: Sequence[str]) -> Recipe:
+    """The recipe with some fields changed.
+
+    Args:
+        recipe: to start from.
+        options: as on the command line, `["--training.batch", "4"]` or `["--training.batch=4"]`.
+
+    Raises:
+        UserError: as `from_dict`.
+    """
+    if not options:
+        return recipe
+    changed = _parse(vars(recipe), lambda parser: parser.parse_args(list(options)), "the command line")
+    if changed.segmenter.name != recipe.segmenter.name:
+        raise UserError(f"segmenter.name cannot become {changed.segmenter.name!r} by itself. Use --segmenter.")
+    return changed
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from YAML.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or is not a recipe.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as a YAML recipe: {error}") from error
+    return from_dict(values, str(path))
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe as a person reads it."""
+    return yaml.safe_dump(to_dict(recipe), sort_keys=False, default_flow_style=None, width=120)
+
+
+def field_names(recipe: Recipe) -> list[str]:
+    """Every field as it is written on the command line, `training.batch`."""
+    return _field_names(vars(recipe))
+
+
+def _field_names(parts: Mapping[str, Any]) -> list[str]:
+    return [f"{part}.{item.name}" for part in _PARTS for item in dataclasses.fields(parts[part])]
+
+
+def _parse(base: Mapping[str, Any], parse: Any, origin: str) -> Recipe:
+    """The recipe that the parser makes of its input; `base` has the name and the parts that hold where the input says nothing."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--name", type=str, default=base["name"])
+    for part in _PARTS:
+        parser.add_argument(f"--{part}", type=type(base[part]), default=base[part])
+    try:
+        parts = parser.instantiate(parse(parser))
+    except ArgumentError as error:
+        raise UserError(f"{origin}: {_explain(str(error), _field_names(base))}") from error
+    return Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
+
+
+def _explain(message: str, names: Sequence[str]) -> str:
+    """The parser's message, with the field most like the one it did not know, and all of them."""
+    unknown = re.search(r"unrecognized arguments: --([\w.]+)|option '([\w.]+)'", message)
+    if unknown is None:
+        return message.strip()
+    wrong = unknown[1] or unknown[2]
+    by_last_part = {name.split(".")[1]: name for name in names}
+    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
+    close = close or [by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)]
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"{message.strip()}{hint}\nThe fields are: {', '.join(names)}."

@@ -1,0 +1,275 @@
+"""The parts of a recipe: plain frozen dataclasses, which know no network and need no torch.
+
+The settings of each segmenter stand beside its network (`cdal.recipes.cdal`, `cdal.segmenters.baselines`); here is what all have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from cdal.recipes.protocols import PROTOCOLS
+from cdal.runtime.errors import UserError
+
+MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
+if MYPY:
+    from cdal.segmenters.segmenter import Segmenter
+
+
+Precision = Literal["auto", "32", "bf16"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How cases become network inputs.
+
+    Attributes:
+        spatial_dims: axes of space that the network sees. 2 with volumes as cases means slice by slice.
+        size: voxels of one training patch along each of these axes; also the sliding window at prediction.
+        channels: of every image: gray pictures are repeated to 3, gray ones saved as colours are reduced to 1; none takes those of
+            the first case.
+        spacing: millimetres per voxel to which volumes are resampled; none keeps the case's own.
+        resize: rows and columns to which pictures are resampled; none keeps the picture's own.
+        intensities: `image` scales each image to mean 0 and standard deviation 1, clipped to its percentiles 0.5 and 99.5; `range`
+            maps the range of the stored type (0 to 255 for 8 bits) to [-2, 2], the same for every image.
+        neighbours: slices on each side that are given as extra channels when volumes are cut into slices ("2.5D").
+        slice_axis: axis (0 right, 1 anterior, 2 superior) across which volumes are cut into slices.
+        partition: how cases are parted: `interleaved` by the sorted names, `stratified` by what is known of them, `given` by the
+            column `split` of cases.csv, or the name of a partition in splits.json; see `cdal.datasets.partition`.
+        folds: parts of the data. If interleaved or stratified, part k is for the test and part k + 1 for validation; otherwise the
+            cases that are not for the test are parted so, and one part is for validation unless the partition says which.
+        fold: k.
+        validation: false trains on the validation cases too and keeps the weights of the last step, as nothing is left to choose
+            others: for a last training, of a length and with settings that an earlier one with validation has found.
+        patient: regular expression that finds the patient in a case's name; cases of one patient stay in one part (stratified).
+        overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
+        whole: an image up to this many times `size` along each axis is segmented in one piece.
+        protocols: how scores are made, the first before any others; see `cdal.recipes.protocols`.
+        flips: axes along which a mirror image is anatomically possible (training, and `mirror_votes`).
+        mirror_votes: whether the votes see the mirror images in turn; each has to be encoded by itself.
+        components: how many connected components a segmentation keeps of each class, the largest; 0 keeps all, see
+            `cdal.inference.decision.decide`.
+        rotation: largest random rotation in degrees (training).
+        scaling: largest random change of size, as a fraction (training).
+        shift: largest random displacement in voxels (training).
+        intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
+        stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures with `range`).
+        collimation: share of the patches that are dark and flat beyond a random field that holds their foreground, as many X-rays
+            are (training; for images that are seen whole).
+        foreground: share of the patches that are centred on a voxel of a class (training).
+    """
+
+    spatial_dims: int = 3
+    size: tuple[int, ...] = (48, 64, 48)
+    channels: int | None = None
+    spacing: tuple[float, ...] | None = None
+    resize: tuple[int, int] | None = None
+    intensities: Literal["image", "range"] = "image"
+    neighbours: int = 0
+    slice_axis: int = 2
+    partition: str = "interleaved"
+    folds: int = 4
+    fold: int = 0
+    validation: bool = True
+    patient: str | None = None
+    overlap: float = 0.5
+    whole: float = 2.0
+    protocols: tuple[str, ...] = ("own-grid",)
+    flips: tuple[int, ...] = ()
+    mirror_votes: bool = False
+    components: int = 0
+    rotation: float = 15.0
+    scaling: float = 0.2
+    shift: float = 3.0
+    intensity: float = 1.0
+    stain: float = 0.0
+    collimation: float = 0.0
+    foreground: float = 0.0
+
+    @property
+    def mirrors(self) -> tuple[tuple[int, ...], ...]:
+        """The axes of each mirror image that the votes see in turn, the image itself first."""
+        axes = self.flips if self.mirror_votes else ()
+        return tuple(chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count))
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """What the settings of every segmenter have. Each segmenter adds fields of its own.
+
+    Attributes:
+        name: of the segmenter (`cdal.recipes.systems`).
+        votes: segmentations that are averaged for one image. Where chance has no part, there is one for each mirror image at most.
+    """
+
+    name: str
+    votes: int = 1
+
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+    """Axes of space that the network can have."""
+
+    neighbours: ClassVar[int] = 0
+    """Slices on each side that it is given where it sees volumes slice by slice."""
+
+    training: ClassVar[Mapping[str, Any]] = {}
+    """What its authors' training has that ours has not, as fields of `TrainingSettings`."""
+
+    def need_available(self) -> None:
+        """Refuse a segmenter whose code is not there.
+
+        Raises:
+            UserError: it is not.
+        """
+
+    def multiple(self, data: DataSettings) -> int:
+        """The network's input must be a multiple of this along each axis."""
+        return 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether two votes on one image can differ."""
+        return False
+
+    @property
+    def diffusion_steps(self) -> int | None:
+        """T of sampling; none where there is no diffusion."""
+        return None
+
+    def check(self, data: DataSettings) -> None:
+        """Refuse values that no run could use; errors as `need`."""
+        need(self, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
+        need(self, "segmenter.name", lambda _: data.spatial_dims in self.dims, f"a segmenter for {data.spatial_dims} axes of space")
+
+    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+        """The segmenter with random weights.
+
+        Args:
+            data: its `spatial_dims` and, for networks that depend on it, its `size`.
+            image_channels: that the network sees.
+            classes: K, with the background.
+            training: whether to make the networks that only training needs.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the segmenter is trained.
+
+    Attributes:
+        steps: optimisation steps; none leaves the length to `minutes`.
+        minutes: wall-clock budget; the learning rate's schedule follows it. With `steps` too, whichever ends first.
+        batch: patches a step.
+        learning_rate: peak learning rate of the player that predicts (AdamW).
+        discriminator_learning_rate: peak learning rate of the discriminator (Adam).
+        betas: momenta of AdamW. The discriminator's are the paper's (0.5, 0.9).
+        weight_decay: of AdamW.
+        warmup: share of the budget during which the learning rate rises; one cosine follows.
+        ema: decay of the moving average of the weights that predict; it builds up over the first steps.
+        clip: largest norm of the gradient.
+        precision: `bf16` or `32`; `auto` takes bf16 where the device computes it natively.
+        validate_every: steps from one validation to the next.
+        validation_votes: votes a case at validation.
+        validation_cases: cases at validation, evenly taken from the sorted names; none takes all.
+        watch_test: whether the log holds the Dice of the test cases too, at every validation. Nothing is chosen by it: it shows
+            what a choice by the test cases, as the paper's program makes it, would be worth. It takes time of a budget in minutes.
+        calibrate: whether in the end a temperature of the probabilities is fitted on validation cases; no mask depends on it.
+        checkpoint_every: steps from one checkpoint to the next.
+        seed: of every random draw.
+    """
+
+    steps: int | None = 5000
+    minutes: float | None = None
+    batch: int = 2
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    ema: float = 0.999
+    clip: float = 1.0
+    precision: Precision = "auto"
+    validate_every: int = 250
+    validation_votes: int = 2
+    validation_cases: int | None = None
+    watch_test: bool = False
+    calibrate: bool = True
+    checkpoint_every: int = 250
+    seed: int = 0
+
+
+def check_data(data: DataSettings) -> None:
+    """Refuse values that no run could use.
+
+    Raises:
+        UserError: names the field, what was expected and what came.
+    """
+    dims = data.spatial_dims
+    need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
+    need(data, "data.size", lambda size: len(size) == dims, f"{dims} numbers (data.spatial_dims)")
+    need(data, "data.size", lambda size: min(size) >= 1, "numbers of 1 or more")
+    need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
+    need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
+    turned = data.partition in ("interleaved", "stratified")  # other partitions know their folds themselves
+    need(data, "data.fold", lambda fold: 0 <= fold < (data.folds if turned else math.inf), f"0 to {data.folds - 1}")
+    for name in ("neighbours", "components"):
+        need(data, f"data.{name}", lambda number: number >= 0, "0 or more")
+    need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
+    need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
+    need(data, "data.channels", lambda channels: channels is None or channels >= 1, "1 or more, or null")
+    need(data, "data.resize", lambda size: size is None or (dims == 2 and min(size) >= 1), "2 numbers (pictures alone), or null")
+    need(data, "data.partition", lambda name: bool(name), "a name")
+    known = f"some of {', '.join(PROTOCOLS)}"
+    need(data, "data.protocols", lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS), known)
+    need(data, "data.overlap", lambda share: 0 <= share < 1, "at least 0 and below 1")
+    need(data, "data.whole", lambda times: times >= 1, "1 or more")
+    for name in ("foreground", "collimation"):
+        need(data, f"data.{name}", lambda share: 0 <= share <= 1, "between 0 and 1")
+    colour = data.intensities == "range" and data.channels in (3, None)
+    need(
+        data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels"
+    )
+    for name in ("rotation", "scaling", "shift", "intensity", "stain"):
+        need(data, f"data.{name}", lambda strength: strength >= 0, "0 or more")
+
+
+def check_training(training: TrainingSettings) -> None:
+    """Refuse values that no run could use; errors as `check_data`."""
+    endless = training.minutes is None
+    need(training, "training.steps", lambda steps: steps is not None or not endless, "a number where training.minutes is none")
+    for name in ("steps", "batch", "validate_every", "validation_votes", "validation_cases", "checkpoint_every"):
+        need(training, f"training.{name}", lambda number: number is None or number >= 1, "1 or more")
+    for name in ("minutes", "learning_rate", "discriminator_learning_rate", "clip"):
+        need(training, f"training.{name}", lambda number: number is None or number > 0, "more than 0")
+    for name in ("ema", "warmup"):
+        need(training, f"training.{name}", lambda share: 0 <= share < 1, "at least 0 and below 1")
+    need(training, "training.betas", lambda betas: all(0 <= beta < 1 for beta in betas), "at least 0 and below 1")
+    for name in ("weight_decay", "seed"):
+        need(training, f"training.{name}", lambda number: number >= 0, "0 or more")
+
+
+def need(owner: object, field_name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    """Refuse a field's value.
+
+    Args:
+        owner: the part that has the field.
+        field_name: with its part, `training.batch`.
+        holds: what the value must fulfil.
+        expected: the same in words.
+
+    Raises:
+        UserError: names the field, what was expected and what came.
+    """
+    value = getattr(owner, field_name.split(".")[1])
+    if not holds(value):
+        raise UserError(f"{field_name} must be {expected}; it is {value!r}.")
+
+
+def need_channels(owner: SegmenterSettings, least: int = 1, exactly: int | None = None) -> None:
+    """Refuse `channels` of another number of levels, or of numbers below 1."""
+    levels = f"{exactly} numbers" if exactly else f"{least} levels or more" if least > 1 else "some numbers"
+    fits = range(exactly, exactly + 1) if exactly else range(least, 100)
+    need(owner, "segmenter.channels", lambda channels: len(channels) in fits and min(channels) >= 1, f"{levels}, each 1 or more")

@@ -1,0 +1,1 @@
+"""Shipped recipes, one file for each data set."""

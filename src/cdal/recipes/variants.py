@@ -1,0 +1,141 @@
+"""Recipes with another segmenter: what of the data and the training has to change for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from cdal.recipes.cdal import CDALSettings, ImageUNetSettings, constant_z, deterministic
+from cdal.recipes.recipe import Recipe, override
+from cdal.recipes.settings import DataSettings, SegmenterSettings, TrainingSettings
+from cdal.recipes.systems import default_settings
+from cdal.runtime.errors import UserError
+
+_SLICES_FOR_A_VOLUME = 8
+"""Slices in a batch of a 2D network for each volume in a batch of a 3D one."""
+
+
+def with_segmenter(recipe: Recipe, name: str) -> Recipe:
+    """The recipe with another segmenter, in the form that suits the recipe's data.
+
+    Networks of two axes get volumes slice by slice; patches grow to the multiple that the network needs; where votes see mirror
+    images, segmenters without chance have one vote for each; the training takes over what the settings ask for.
+
+    Raises:
+        UserError: there is no such segmenter, or it cannot see the recipe's data.
+    """
+    if name == recipe.segmenter.name:
+        return recipe
+    if name == "cdal-paper":
+        return _paper(recipe)
+    settings = _of_the_same_shape(default_settings(name), recipe.segmenter)
+    settings.need_available()
+    if recipe.data.spatial_dims not in settings.dims:
+        if 2 not in settings.dims:
+            raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
+        recipe = _slice_by_slice(recipe, settings.neighbours)
+    if recipe.data.mirror_votes and not settings.stochastic:
+        settings = replace(settings, votes=len(recipe.data.mirrors))
+    votes = min(recipe.training.validation_votes, settings.votes)
+    return replace(
+        recipe,
+        data=_fitting(recipe.data, settings),
+        segmenter=settings,
+        training=replace(recipe.training, **{"validation_votes": votes, **settings.training}),
+    )
+
+
+def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> SegmenterSettings:
+    """The controls of cDAL with the numbers that the recipe gives to cDAL itself, as they are to be compared with it."""
+    if not isinstance(ours, CDALSettings):
+        return settings
+    if settings.name == "cdal-deterministic":
+        return deterministic(ours)
+    if settings.name == "cdal-constant-z":
+        return constant_z(ours)
+    return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
+
+
+def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:
+    """The data with a patch that the network can see; a larger patch may have deeper levels, and so a larger multiple."""
+    multiple = settings.multiple(data)
+    size = tuple(math.ceil(s / multiple) * multiple for s in data.size)
+    return data if size == data.size else _fitting(replace(data, size=size), settings)
+
+
+def _slice_by_slice(recipe: Recipe, neighbours: int) -> Recipe:
+    data, training = recipe.data, recipe.training
+    size = tuple(s for axis, s in enumerate(data.size) if axis != data.slice_axis)
+    flips = tuple(sorted({0, 1, 2} - {data.slice_axis})).index
+    return replace(
+        recipe,
+        data=replace(
+            data,
+            spatial_dims=2,
+            size=size,
+            neighbours=neighbours,
+            flips=tuple(flips(axis) for axis in data.flips if axis != data.slice_axis),
+        ),
+        training=replace(training, batch=training.batch * _SLICES_FOR_A_VOLUME),
+    )
+
+
+def _paper(recipe: Recipe) -> Recipe:
+    """The paper's method on the recipe's data: single slices, no flips, its learning rates and momenta.
+
+    Not the paper's: gradients are clipped, the learning rate follows a cosine, patches are rotated and scaled as the recipe says.
+    """
+    if recipe.data.spatial_dims == 3:
+        recipe = _slice_by_slice(recipe, 0)
+    return replace(
+        recipe,
+        data=replace(recipe.data, neighbours=0, flips=()),
+        segmenter=default_settings("cdal-paper"),
+        training=paper_training(recipe.training, 1.6e-4, 1.25e-4),
+    )
+
+
+def paper_training(training: TrainingSettings, learning_rate: float, discriminator_learning_rate: float) -> TrainingSettings:
+    """The paper's optimiser in place of ours; its learning rates differ by data set."""
+    return replace(
+        training,
+        learning_rate=learning_rate,
+        discriminator_learning_rate=discriminator_learning_rate,
+        betas=(0.5, 0.9),
+        weight_decay=0.0,
+        validation_votes=1,
+    )
+
+
+def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
+    """The recipe with another number of sampling steps; itself where none is asked for.
+
+    Raises:
+        UserError: its segmenter has no diffusion, or was not trained for so many; the message names the model's file.
+    """
+    if timesteps is None:
+        return recipe
+    if recipe.segmenter.diffusion_steps is None:
+        raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
+    return override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
+
+
+def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe whose votes see mirror images; without chance there is one vote for each.
+
+    Raises:
+        UserError: it has no axes along which mirror images are possible; the message names the model's file.
+    """
+    if not recipe.data.flips:
+        raise UserError(f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is empty).")
+    data, segmenter = replace(recipe.data, mirror_votes=True), recipe.segmenter
+    votes = segmenter.votes if segmenter.stochastic else len(data.mirrors)
+    return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))
+
+
+def as_asked(recipe: Recipe, path: Path, mirror: bool | None, components: int | None) -> Recipe:
+    """The recipe with mirror images and components as asked for; errors as `with_mirrors` and `override`."""
+    if mirror is not None:
+        recipe = with_mirrors(recipe, path) if mirror else replace(recipe, data=replace(recipe.data, mirror_votes=False))
+    return recipe if components is None else override(recipe, [f"--data.components={components}"])

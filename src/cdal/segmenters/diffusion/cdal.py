@@ -1,0 +1,310 @@
+"""cDAL as a segmenter: Algorithm 1 in `turns`, Algorithm 2 in `sample` (Hejrati et al., MICCAI 2024, supplement)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdal.datasets.batch import Batch
+from cdal.recipes.cdal import CDALSettings
+from cdal.segmenters.diffusion.attention import attention_map
+from cdal.segmenters.diffusion.blocks import leaky_relu
+from cdal.segmenters.diffusion.discriminator import Discriminator
+from cdal.segmenters.diffusion.fast import FastGenerator, to_x0
+from cdal.segmenters.diffusion.generator import Features, Generator
+from cdal.segmenters.diffusion.paper import PaperGenerator
+from cdal.segmenters.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, posterior_weights, sample_posterior
+from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
+from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, sum_of, turn
+
+
+class Draws(NamedTuple):
+    """What chance decides when V votes are drawn on B images.
+
+    Attributes:
+        noise: `[T, V * B, N, *S / f]`, standard normal; N and f are the generator's `noise_channels` and `folding`.
+        z: `[T, V * B, latent]`.
+    """
+
+    noise: Tensor
+    z: Tensor
+
+
+class CDAL(Segmenter):
+    """Conditional diffusion with spatial attention and latent embedding.
+
+    Args:
+        generator: x_theta.
+        discriminator: D; none where neither attention nor the adversarial term asks for it, and at prediction.
+        classes: K; two classes are one label channel, more are one channel each.
+        settings: weights and numbers, see `CDALSettings`.
+    """
+
+    predictor = "generator"
+
+    def __init__(self, generator: Generator, discriminator: Discriminator | None, classes: int, settings: CDALSettings) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.classes = classes
+        self.settings = settings
+
+    def players(self) -> dict[str, nn.Module]:
+        """See `Segmenter.players`: the generator, and the discriminator where there is one."""
+        players: dict[str, nn.Module] = {"generator": self.generator}
+        return players if self.discriminator is None else players | {"discriminator": self.discriminator}
+
+    @property
+    def stochastic(self) -> bool:
+        """Whenever there is a diffusion at all."""
+        return self.settings.stochastic
+
+    def kind(self, step: int) -> tuple[bool, bool]:
+        """Whether D has a turn, and whether its gradient is penalised in it; see `Segmenter.kind`."""
+        number, rest = divmod(step, self.settings.discriminator_every)
+        judged = self.discriminator is not None and rest == 0
+        return judged, judged and self.settings.r1 > 0 and number % self.settings.r1_every == 0
+
+    def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
+        """Algorithm 1: D on a real and a fake pair, then G on the attended label. All labels are folded, see `Generator`."""
+        T, generator = self.settings.timesteps, self.generator
+        schedule = make_schedule(T, batch.image.device)
+        truth = one_hot(batch.label, self.classes)
+        x0 = generator.fold(label_channels(truth))
+        t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
+        features = generator.encode(batch.image)
+        if not self.settings.diffusion:
+            yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng, None))
+            return
+
+        judged, penalised = self.kind(step)
+        discriminator = self.discriminator if judged else None
+        if discriminator is None:
+            attended = x0
+        else:
+            # The real pair is a Markov pair (Sec. 2.2). Alg. 1 prints one noise for both, which would let D read the answer off.
+            x_previous = diffuse(schedule, x0, t - 1, randn(x0.shape, rng, x0))
+            x_t = diffuse_one_step(schedule, x_previous, t, randn(x0.shape, rng, x0))
+            with torch.no_grad():
+                x0_hat = generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
+                x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0))
+            pairs = torch.cat([x_previous, x_previous_hat]), torch.cat([x_t, x_t]), torch.cat([t, t]) / T
+            logits, map_features = discriminator(*pairs)
+            (real, fake), map_features = logits.chunk(2), map_features.chunk(2)[1]
+            terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
+            if penalised:
+                terms["r1"] = self.settings.r1 * self.settings.r1_every * _r1(discriminator, x_previous, x_t, t / T)
+            yield turn("discriminator", terms)
+            # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
+            attention = attention_map(map_features, batch.image.shape[2:], self.settings.attention, rng)
+            attended = (self._by_label(x0) * self._by_label(generator.fold(attention), 1)).flatten(1, 2)
+
+        source = self._recycled(attended, features, rng)
+        x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
+        yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng, discriminator))
+
+    def _by_label(self, folded: Tensor, labels: int | None = None) -> Tensor:
+        """Folded labels with an axis for the labels, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
+        return folded.unflatten(1, (labels or label_count(self.classes), -1))
+
+    def draw(self, image: Tensor, votes: int, rng: torch.Generator) -> Draws:
+        """All of chance that V votes on an image need: the noise of Eq. 2 and 3, and a new z at every step.
+
+        Each vote's numbers do not depend on how many votes there are.
+        """
+        steps, batch = self.settings.sampling_timesteps, image.shape[0]
+        votes = votes if self.stochastic else 1
+        folded = [size // self.generator.folding for size in image.shape[2:]]
+        by_vote = [(self._noise(steps, batch, folded, rng, image), self._latents(steps, batch, rng, image)) for _ in range(votes)]
+        return Draws(*(torch.cat(one, dim=1) for one in zip(*by_vote, strict=True)))
+
+    @torch.no_grad()
+    def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
+        """Algorithm 2 for V votes at once; with `sampling_timesteps` 0 the coarse segmentation alone, as one vote."""
+        return self.segment(image, self.draw(image, votes, rng), self.generator.noise_root())
+
+    def segment(self, image: Tensor, draws: Draws, noise_root: Tensor | None) -> Tensor:
+        """Algorithm 2 as a function: what `sample` does when chance has spoken.
+
+        Args:
+            image: `[B, C, *S]`.
+            draws: see `draw`.
+            noise_root: the generator's, see `Generator.noise_root`.
+
+        Returns:
+            Probabilities `[V, B, K, *S]`.
+        """
+        generator, batch = self.generator, image.shape[0]
+        features = generator.encode(image)
+        T = len(draws.noise)
+        if T == 0:
+            assert features.coarse is not None  # the recipe allows 0 for generators that have one
+            return to_probabilities(to_x0(generator.unfold(features.coarse)), bounded=True)[None]
+        schedule, steps = make_schedule(T, image.device), range(T, 0, -1)
+        # Made where it is used: a copy from the CPU would wait for a GPU's earlier work, and no CUDA graph can hold it.
+        level = (torch.arange(T, 0, -1, device=image.device)[:, None] / T).expand(draws.z.shape[:2])
+        embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(0, draws.z.shape[:2])
+        seen = seen_noise(draws.noise[0], noise_root)
+        for i, step in enumerate(steps):
+            x0 = generator.denoise_seen(seen, embeddings[i], features)
+            if step > 1:
+                of_x_t, of_x0, variance = posterior_weights(schedule, step)
+                noise = seen_noise(draws.noise[i + 1], noise_root)
+                seen = of_x_t * seen + of_x0 * generator.see(x0) + variance.sqrt() * noise
+        return to_probabilities(generator.unfold(x0), generator.bounded).unflatten(0, (-1, batch))
+
+    def _generator_terms(
+        self,
+        x0: Tensor,
+        truth: Tensor,
+        x_t: Tensor,
+        t: Tensor,
+        features: Features,
+        rng: torch.Generator,
+        discriminator: Discriminator | None,
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the generator's loss, the adversarial one where there is a discriminator to judge.
+
+        Terms of one prediction are taken of the mean of the votes: with one vote they are the paper's, with several they leave the
+        votes freer to differ.
+        """
+        settings, T, V = self.settings, self.settings.timesteps, self.settings.training_votes
+        x_t, t = _per_vote(x_t, V), _per_vote(t, V)
+        x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x_t), rng, x0), features).float()
+        by_vote = x0_hat.unflatten(0, (V, len(x0)))
+        mean = by_vote.mean(dim=0)
+        truth = self._by_label(self.generator.fold(truth), self.classes)
+        probabilities = to_probabilities(self._by_label(mean), self.generator.bounded)
+        terms = dice_and_cross_entropy(probabilities, truth, settings.dice, settings.cross_entropy)
+        if settings.squared_error:
+            terms["squared_error"] = settings.squared_error * F.mse_loss(mean, x0)  # Eq. 4
+        if settings.energy:
+            terms["energy"] = settings.energy * energy_score(by_vote, x0)
+        if settings.coarse and features.coarse is not None:
+            coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
+            terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
+        if settings.adversarial and discriminator is not None:
+            # D judges votes one by one: one of each image is enough.
+            x_t, t = x_t[: len(x0)], t[: len(x0)]
+            x_previous_hat = sample_posterior(make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t))
+            discriminator.requires_grad_(False)
+            logits, _ = discriminator(x_previous_hat, x_t, t / T)
+            discriminator.requires_grad_(True)
+            terms["adversarial"] = settings.adversarial * settings.discriminator_every * F.softplus(-logits).mean()
+        return terms
+
+    def _recycled(self, attended: Tensor, features: Features, rng: torch.Generator) -> Tensor:
+        """Some samples of the attended label replaced by G's own first guess.
+
+        That is what sampling builds x_t from (Fu et al., MELBA 2023:016).
+        """
+        share = self.settings.recycling
+        if not share:
+            return attended
+        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(attended.device)
+        with torch.no_grad():
+            level = torch.ones(len(attended), device=attended.device)
+            noise = seen_noise(self._noise(1, len(attended), attended.shape[2:], rng, attended)[0], self.generator.noise_root())
+            embedding = self.generator.modulation(level, self._latent(len(attended), rng, attended))
+            guess = self.generator.denoise_seen(noise, embedding, features.detach())
+        return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
+
+    def _noise(self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:
+        """`Draws.noise` of one vote on so many images of the folded size."""
+        shape = (steps, count, self.generator.noise_channels, *folded)
+        return randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
+
+    def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
+        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; for the controls a constant."""
+        return self._latents(1, count, rng, like)[0]
+
+    def _latents(self, steps: int, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
+        """`_latent` for several steps, `[T, count, latent]`."""
+        shape = (steps, count, self.settings.latent)
+        if not self.settings.diffusion or not steps:
+            return like.new_zeros(shape)
+        return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
+
+
+def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
+    """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
+    x_previous = x_previous.detach().requires_grad_(True)
+    with torch.autocast(x_previous.device.type, enabled=False):
+        logits, _ = discriminator(x_previous, x_t, level)
+        (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean() / 2
+
+
+def label_count(classes: int) -> int:
+    """L: one label channel for two classes, one a class for more."""
+    return 1 if classes == 2 else classes
+
+
+def label_channels(truth: Tensor) -> Tensor:
+    """One-hot classes `[B, K, *S]` as x_0 in {-1, 1}, `[B, L, *S]`: one channel for two classes, K for more."""
+    return 2 * (truth[:, 1:] if truth.shape[1] == 2 else truth) - 1
+
+
+def to_probabilities(x0: Tensor, bounded: bool = False) -> Tensor:
+    """x_0 `[B, L, *S]` as probabilities `[B, K, *S]`: (x_0 + 1) / 2, cut to [0, 1] and made to add up to 1.
+
+    Args:
+        x0: the clean label.
+        bounded: that they lie in [0, 1] and add up to 1 already.
+    """
+    p = (x0 + 1).mul_(0.5)
+    if x0.shape[1] == 1:
+        p = p.clamp(0, 1)
+        return torch.cat([1 - p, p], dim=1)
+    if bounded:
+        return p
+    p = p.clamp(0, 1) + 1e-8
+    return p / p.sum(dim=1, keepdim=True)
+
+
+def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:
+    """`Generator.see` of noise, from fewer numbers: R n at each position, `[N, r, *S] -> [N, C, *S]`; no root is the identity."""
+    if root is None:
+        return noise
+    seen = (root @ noise.flatten(2)).unflatten(2, noise.shape[2:])
+    return seen.contiguous(memory_format=torch.channels_last) if seen.dim() == 4 else seen
+
+
+def _per_vote(x: Tensor, votes: int) -> Tensor:
+    """`[B, ...] -> [V * B, ...]`, vote after vote."""
+    return x.repeat(votes, *[1] * (x.dim() - 1))
+
+
+def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, classes: int, training: bool) -> CDAL:
+    """CDAL with random weights; arguments as those of `SegmenterSettings.build`."""
+    labels = label_count(classes)
+    generator: Generator
+    if settings.generator == "paper":
+        generator = PaperGenerator(spatial_dims, image_channels, labels, settings.channels, settings.latent, settings.embedding)
+    else:
+        generator = FastGenerator(
+            spatial_dims,
+            image_channels,
+            labels,
+            settings.channels,
+            settings.denoiser_channels,
+            settings.denoiser_blocks,
+            settings.latent,
+            settings.embedding,
+        )
+    discriminator = None
+    if training and (settings.attention != "none" or settings.adversarial > 0):
+        discriminator = Discriminator(
+            spatial_dims,
+            labels,
+            settings.discriminator_channels,
+            settings.embedding,
+            generator.folding,
+            settings.attention_downsample,
+            F.silu if settings.generator == "paper" else leaky_relu,
+        )
+    return CDAL(generator, discriminator, classes, settings)

@@ -1,0 +1,71 @@
+"""The time-dependent discriminator D(x_{t-1}, x_t, t) (Hejrati et al., MICCAI 2024, Sec. 2.2 and 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdal.segmenters.diffusion.blocks import Activation, Modulation, ResidualBlock, convolution, group_norm
+
+
+class Discriminator(nn.Module):
+    """Residual blocks like those of the generator's encoder, each level after the first at half the resolution.
+
+    Args:
+        spatial_dims: 2 or 3.
+        label_channels: L.
+        channels: features at each level.
+        embedding: length of the embedding of t.
+        fold: pixels along an axis that are folded into channels of the labels (1: none, as in the paper).
+        feature_downsample: the resolution, as a fraction of the label's, of the features from which the attention map is made;
+            the nearest level that exists is taken.
+        activation: of the blocks.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        label_channels: int,
+        channels: Sequence[int],
+        embedding: int,
+        fold: int = 1,
+        feature_downsample: int = 8,
+        activation: Activation = F.silu,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.modulation = Modulation(0, embedding)
+        kernel = 3 if fold == 1 else 1
+        self.stem = convolution(spatial_dims, 2 * label_channels * fold**spatial_dims, channels[0], kernel)
+        inputs = [channels[0], *channels[:-1]]
+        self.blocks = nn.ModuleList(
+            ResidualBlock(spatial_dims, channels_in, channels_out, embedding, 1 if level == 0 else 2, activation)
+            for level, (channels_in, channels_out) in enumerate(zip(inputs, channels, strict=True))
+        )
+        downsamples = [fold * 2**level for level in range(len(channels))]
+        self.feature_level = min(range(len(channels)), key=lambda level: abs(downsamples[level] - feature_downsample))
+        self.norm = group_norm(channels[-1])
+        self.head = nn.Linear(channels[-1], 1)
+
+    def forward(self, x_previous: Tensor, x_t: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """How real the pair looks.
+
+        Args:
+            x_previous: x_{t-1}, folded, `[B, L * fold^n, *S / fold]`.
+            x_t: the same.
+            level: `[B]`, s = t / T.
+
+        Returns:
+            Logits `[B]`, positive for real, and the features F_i at the chosen resolution, `[B, C, *S / r]`.
+        """
+        embedding = self.modulation(level, None)
+        h = self.stem(torch.cat([x_previous, x_t], dim=1))
+        features = h
+        for depth, block in enumerate(self.blocks):
+            h = block(h, embedding)
+            features = h if depth == self.feature_level else features
+        pooled = self.activation(self.norm(h)).flatten(2).mean(dim=2)
+        return self.head(pooled).squeeze(1).float(), features

@@ -1,0 +1,93 @@
+"""The log of a run: `metrics.jsonl`, TensorBoard events, the picture of the learning curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import write_figure, write_text
+
+
+class Log:
+    """Numbers by step, written when a checkpoint is.
+
+    Args:
+        out: the run folder.
+        step: steps done; what the files say of later ones (the run was killed there) is taken away.
+    """
+
+    def __init__(self, out: Path, step: int) -> None:
+        from lightning_fabric.loggers import TensorBoardLogger
+
+        self.path = out / "metrics.jsonl"
+        self.rows: list[dict[str, Any]] = []
+        kept = [row for row in read_log(out) if row["step"] <= step]
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        self.board = TensorBoardLogger(out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Note some numbers."""
+        self.rows.append({"step": step, **values})
+
+    def flush(self) -> None:
+        """Write what was noted."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in self.rows)
+        for row in self.rows:
+            self.board.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
+        self.rows.clear()
+
+    def close(self) -> None:
+        """Write the rest and let go of the files."""
+        self.flush()
+        self.board.finalize("success")
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`; a last line that was cut off is left out."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is damaged: {error}. Take it away to go on without the log so far.") from error
+
+
+def learning_curve(out: Path) -> Path | None:
+    """Draw loss and validation Dice into `learning_curve.png`; none where nothing is logged yet."""
+    from matplotlib.figure import Figure
+
+    rows = read_log(out)
+    validations = [row for row in rows if "validation" in row]
+    players = sorted({name for row in rows for name in row if "/" not in name} - {"step", "validation", "test"})
+    if not players:
+        return None
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for player in players:
+        points = [(row["step"], row[player]) for row in rows if player in row]
+        left.plot(*zip(*_smooth(points), strict=True), label=player, linewidth=1)
+    left.set(xlabel="step", ylabel="loss (moving mean)")
+    left.legend(frameon=False)
+    for name in sorted({name for row in validations for name in row if name.startswith("validation/")}):
+        steps, dice = [row["step"] for row in validations], [row[name] for row in validations]
+        right.plot(steps, dice, marker=".", label=name.split("/", 1)[1])
+    right.set(xlabel="step", ylabel="Dice, validation cases")
+    if validations:
+        right.legend(frameon=False)
+    path = out / "learning_curve.png"
+    write_figure(path, figure)
+    return path
+
+
+def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Moving mean over a fiftieth of the curve."""
+    width = max(1, len(points) // 50)
+    means = []
+    for i in range(0, len(points), width):
+        chunk = points[i : i + width]
+        means.append((chunk[-1][0], sum(value for _, value in chunk) / len(chunk)))
+    return means

@@ -1,0 +1,288 @@
+"""The one training loop: turns, moving average, validation, checkpoint, exact resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from cdal.datasets.batch import Batch
+from cdal.datasets.cases import BatchSource, Case, fingerprint
+from cdal.datasets.layout import DataFolder
+from cdal.datasets.partition import Split
+from cdal.inference.torch_engine import TorchEngine
+from cdal.recipes.recipe import Recipe
+from cdal.runtime.cost import keep_cost, peak_memory
+from cdal.runtime.errors import UserError
+from cdal.runtime.version import revision
+from cdal.segmenters.build import build_segmenter
+from cdal.segmenters.model_file import load_model, save_model
+from cdal.segmenters.model_header import ModelHeader
+from cdal.segmenters.segmenter import Segmenter
+from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from cdal.training.log import Log, learning_curve
+from cdal.training.progress import TrainingProgress
+from cdal.training.run_folder import MODEL
+from cdal.training.steps import Move, RecordedSteps, Steps
+from cdal.training.validation import some_of, validation_dice, validation_temperature
+
+_MAKERS = 4
+"""Threads that make batches ahead for a GPU, which takes less time for a step than a thread for its batch."""
+
+
+_CALIBRATING = 32
+"""Validation cases, evenly taken, by which the temperature is fitted: it is one number."""
+
+
+class Run:
+    """The state of one training and its loop."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: DataFolder,
+        split: Split,
+        cases: Sequence[Case],
+        digests: dict[str, str],
+        out: Path,
+        fabric: Fabric,
+    ) -> None:
+        self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
+        first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
+        train_cases, self.test = cases[:first_validation], cases[first_test:]
+        self.validation = some_of(cases[first_validation:first_test], self.settings.validation_cases)
+        self.classes, self.licence = folder.classes, folder.licence
+        self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
+        self.data: dict[str, Any] = {
+            "name": folder.root.resolve().name,
+            **split.names(),
+            "fingerprint": fingerprint(train_cases),
+            "images": digests,
+        }
+        self.channels = train_cases[0].image.shape[0]
+        torch.manual_seed(self.settings.seed)
+        self.segmenter = build_segmenter(recipe, self.channels, len(self.classes), training=True).to(fabric.device)
+        self.players = self.segmenter.players()
+        self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
+        # Buffers too: the statistics of batch normalisation belong to the weights they were measured with.
+        predictor = self.players[self.segmenter.predictor]
+        steps = RecordedSteps if fabric.device.type == "cuda" else Steps
+        self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
+        self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
+        fresh = Checkpoint(fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}")
+        self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
+        if self.state.fingerprint != fresh.fingerprint:
+            raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
+        self.log = Log(out, self.state.step)
+        self.first = self.state.step
+        self.revision = revision()
+        self.spent = dict.fromkeys(("batch", "turns", "step"), 0.0)
+        """Seconds: of making batches, of the players' turns, and of the steps as a whole."""
+        self.makers = ThreadPoolExecutor(_MAKERS)
+        self.ahead: dict[int, Future[Batch]] = {}
+        """Batches that are being made, by step."""
+
+    def steps(self) -> Iterator[TrainingProgress]:
+        """Train to the end of the budget."""
+        state, began, first = self.state, time.monotonic(), self.state.step
+        earlier, loss = state.seconds, math.nan
+        while (fraction := self._fraction()) < 1:
+            self._set_learning_rates(fraction)
+            terms = self._step()
+            state.step += 1
+            state.seconds = earlier + time.monotonic() - began
+            new = terms[self.segmenter.predictor]
+            loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
+            self.log.add(state.step, terms)
+            last = self._fraction() >= 1
+            if last or (state.step % self.settings.validate_every == 0 and (self.validation or self.test)):
+                self._look(last)
+            if last or state.step % self.settings.checkpoint_every == 0:
+                self.checkpoint()
+            rate = (state.step - first) / max(1e-9, time.monotonic() - began)
+            used = self._fraction()
+            yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
+        cost = self._cost()
+        if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
+            self._calibrate()
+        keep_cost(self.out, cost)  # last, as it says that nothing is left to do
+        self.log.close()
+
+    def _cost(self) -> dict[str, Any]:
+        """What the training took; in no model file, so that the same training gives the same bytes."""
+        return {
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds, 1),
+            "peak_memory": peak_memory(),
+            "device": str(self.fabric.device),
+            "threads": torch.get_num_threads(),
+            "taken": self.turns.about(),
+            "cdal": self.revision,
+            "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
+            "share_of_turns": round(self.spent["turns"] / max(1e-9, self.spent["step"]), 4),
+            "share_of_batches": round(self.spent["batch"] / max(1e-9, self.spent["step"]), 4),
+        }
+
+    def checkpoint(self) -> None:
+        """Write all that is needed to go on from here, and draw the learning curve."""
+        self.log.flush()
+        save_checkpoint(self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers)
+        learning_curve(self.out)
+
+    def _fraction(self) -> float:
+        """How much of the budget is used: of the steps or of the minutes, whichever is further."""
+        settings = self.settings
+        by_steps = self.state.step / settings.steps if settings.steps else 0.0
+        by_minutes = self.state.seconds / 60 / settings.minutes if settings.minutes else 0.0
+        return max(by_steps, by_minutes)
+
+    def _seconds_left(self, used: float, rate: float) -> float:
+        by_steps = (self.settings.steps - self.state.step) / rate if self.settings.steps else math.inf
+        by_minutes = self.settings.minutes * 60 - self.state.seconds if self.settings.minutes else math.inf
+        return max(0.0, min(by_steps, by_minutes)) if used < 1 else 0.0
+
+    def _set_learning_rates(self, fraction: float) -> None:
+        """A linear rise, then half a cosine down to 1 % of the peak."""
+        warmup = self.settings.warmup
+        if fraction < warmup:
+            factor = (fraction + 1e-3) / (warmup + 1e-3)
+        else:
+            factor = 0.01 + 0.99 * (1 + math.cos(math.pi * (fraction - warmup) / (1 - warmup))) / 2
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(group["peak"] * factor)
+                else:
+                    group["lr"] = group["peak"] * factor
+
+    def _step(self) -> dict[str, float]:
+        """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
+        step, fabric = self.state.step, self.fabric
+        began = time.perf_counter()
+        batch = self._next_batch(step)
+        batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
+        taken = time.perf_counter()
+        self.spent["batch"] += taken - began
+        moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)
+        logged = self._logged(moves, batch)  # which waits for a GPU
+        self.spent["turns"] += time.perf_counter() - taken
+        self.average.update_parameters(self.players[self.segmenter.predictor])
+        self.spent["step"] += time.perf_counter() - began
+        return logged
+
+    def _logged(self, moves: Sequence[Move], batch: Batch) -> dict[str, float]:
+        """The losses and their terms, brought from the device at once; refused where one, or a gradient, is not finite."""
+        named = {f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()}
+        values = [*(move.loss for move in moves), *(move.norm for move in moves), *named.values()]
+        numbers = torch.stack([value.float().reshape(()) for value in values]).tolist()
+        losses, norms = numbers[: len(moves)], numbers[len(moves) : 2 * len(moves)]
+        for move, loss, norm in zip(moves, losses, norms, strict=True):
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise UserError(self._not_finite(move.player, loss, batch))
+        by_player = {move.player: loss for move, loss in zip(moves, losses, strict=True)}
+        return by_player | dict(zip(named, numbers[2 * len(moves) :], strict=True))
+
+    def _next_batch(self, step: int) -> Batch:
+        """The step's batch; where the networks leave the CPU alone, the next ones are made meanwhile."""
+        if self.fabric.device.type == "cpu":
+            return self.source(step)
+        for later in range(step, step + _MAKERS + 1):
+            if later not in self.ahead:
+                self.ahead[later] = self.makers.submit(self.source, later)
+        return self.ahead.pop(step).result()
+
+    def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
+        kept = f"The last good checkpoint is kept in {self.out}. " if (self.out / CHECKPOINT).is_file() else ""
+        return (
+            f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not finite, on the cases "
+            f"{', '.join(batch.cases)}. {kept}Look at these cases; or train with --training.precision 32, or a lower "
+            "--training.learning_rate, into another --out."
+        )
+
+    def _look(self, last: bool) -> None:
+        """Dice of the averaged weights; the best so far on the validation cases become the model file."""
+        engine = TorchEngine(self._averaged(), self.recipe)
+        if self.test:
+            self._note("test", validation_dice(engine, self.test, self.classes, self.recipe))
+        if not self.validation:
+            if last:
+                self._keep_weights()
+            return
+        state = self.state
+        state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
+        mean = self._note("validation", state.scores)
+        if mean > state.best:
+            state.best = mean
+            self._keep_weights()
+
+    def _note(self, part: str, scores: Mapping[str, float]) -> float:
+        """Log the scores by class and their mean, which is returned."""
+        mean = sum(scores.values()) / len(scores)
+        self.log.add(self.state.step, {part: mean} | {f"{part}/{name}": value for name, value in scores.items()})
+        return mean
+
+    def _keep_weights(self) -> None:
+        """The averaged weights become the model file."""
+        state = self.state
+        header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
+        save_model(self.out / MODEL, self.average.module.state_dict(), header)
+
+    def _calibrate(self) -> None:
+        """Fit the temperature of the weights that were kept; once, however often a finished run is called."""
+        model, header = load_model(self.out / MODEL, device=str(self.fabric.device))
+        if header.temperature is not None:
+            return
+        temperature = validation_temperature(TorchEngine(model, self.recipe), some_of(self.validation, _CALIBRATING), self.recipe)
+        weights = model.players()[model.predictor].state_dict()
+        save_model(self.out / MODEL, weights, replace(header, temperature=temperature))
+
+    def _averaged(self) -> Segmenter:
+        """A segmenter with the averaged weights, in evaluation mode."""
+        segmenter = build_segmenter(self.recipe, self.channels, len(self.classes)).to(self.fabric.device)
+        segmenter.players()[segmenter.predictor].load_state_dict(self.average.module.state_dict())
+        return segmenter.eval()
+
+
+def _optimiser(name: str, player: nn.Module, run: Run) -> torch.optim.Optimizer:
+    """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent.
+
+    On a GPU the learning rate is a tensor there, which a recorded step reads.
+    """
+    settings, predicts = run.settings, name == run.segmenter.predictor
+    peak = settings.learning_rate if predicts else settings.discriminator_learning_rate
+    on_gpu = run.fabric.device.type == "cuda"
+    rate = torch.tensor(peak, device=run.fabric.device) if on_gpu else peak
+    how = {"fused": True, "capturable": on_gpu}
+    if predicts:
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(
+            player.parameters(), rate, settings.betas, weight_decay=settings.weight_decay, **how
+        )
+    else:
+        optimiser = torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.9), **how)
+    for group in optimiser.param_groups:
+        group["peak"] = peak
+    return optimiser
+
+
+def _average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average whose decay builds up, so that the first steps are soon forgotten."""
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        if averaged[0].is_floating_point():
+            torch._foreach_mul_(averaged, now)  # and not lerp, which makes NaN of infinite constants such as masks
+            torch._foreach_add_(averaged, current, alpha=1 - now)
+        else:  # a number of batches seen
+            torch._foreach_copy_(averaged, current)
+
+    return update

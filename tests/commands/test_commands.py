@@ -1,0 +1,170 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from cdal.cli import main
+from helpers.files import volume
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "cdal", *map(str, words)], capture_output=True, text=True, check=False)
+
+
+def test_train_predict_and_info_by_command(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    fields = ["--segmenter.channels=[8,12,16]", "--segmenter.denoiser_channels=16", "--training.batch=2"]
+    command = ["train", "phantoms", "--data", str(phantoms), "--out", str(tmp_path / "run"), "--steps", "3", *fields]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "model.safetensors")
+    assert main(command) == 0  # resumes, and finds nothing left to do
+    assert main([*command, "--seed", "4"]) == 2
+    assert "training.seed is 0 there and 4 now" in capsys.readouterr().err
+    assert main(["info", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["training"]["batch"] == 2
+
+
+def test_dry_run_shows_the_recipe_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["train", "hippocampus", "--fold", "2", "--segmenter", "cdal-paper", "--training.batch", "9", "--dry-run"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert "fold: 2" in shown
+    assert "attention: raw" in shown
+    assert "batch: 9" in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_may_stand_in_a_file(trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "options.yaml").write_text(f"model: {trained}\ndata: {phantoms}\nvotes: 2\njson: true\n")
+    assert main(["evaluate", "--config", str(tmp_path / "options.yaml")]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"]["votes"] == 2
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "predict", "evaluate", "export", "bench", "info"])
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert "usage: cdal" in capsys.readouterr().out
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, cdal; cdal.load; assert 'torch' not in sys.modules; cdal.train; assert 'torch' in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_the_package_are_what_they_say_in_any_order():
+    code = "import cdal.training.train, cdal.inference.predict, cdal;"
+    code += "assert all(callable(getattr(cdal, n)) for n in ('train', 'predict', 'evaluate', 'load'))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "hipocampus", "--data", "x", "--out", "y"], "Did you mean hippocampus"),
+        (["train", "phantoms", "--data", "nowhere", "--out", "y"], "no such folder"),
+        (["train", "phantoms", "--data", "x", "--out", "y", "--training.stepz", "3"], "Did you mean training.steps"),
+        (["train", "phantoms", "--data", "x", "--out", "y", "--segmenter", "resnet"], "no segmenter 'resnet'"),
+        (["train", "phantoms", "--data", "x", "--out", "y", "--fold", "9"], "data.fold must be 0 to 3"),
+        (["train", "phantoms"], "--data and --out are needed"),
+        (["predict", "unheard-of", "x.png", "--out", "y"], "no model unheard-of"),
+        (["evaluate", "unheard-of", "--data", "x"], "no model unheard-of"),
+        (["info", "unheard-of"], "no model unheard-of"),
+        (["train", "phantoms", "--device", "tpu", "--data", "x", "--out", "y"], "no device 'tpu'"),
+        (["predict", "m", "x", "--out", "y", "--votes", "0"], "votes must be 1 or more"),
+        (["predict", "m", "x", "--out", "y", "--training.steps", "3"], "can be given to train, crossval, experiment only"),
+    ],
+)
+def test_wrong_words_exit_with_2_and_say_why(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "y" / "model.safetensors").exists()
+
+
+def test_words_that_no_parser_knows_exit_with_2(tmp_path: Path):
+    for words in (["nothing"], ["predict"], ["evaluate", "m", "--votes", "many"]):
+        done = run(*words)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, tmp_path: Path):
+    scans = tmp_path / "scans"
+    volume(scans / "good.nii.gz")
+    whole = volume(scans / "short.nii.gz", shape=(20, 20, 20)).read_bytes()
+    (scans / "short.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (scans / "text.nii.gz").write_text("hello")
+    (scans / "zipped.nii.gz").write_bytes(gzip.compress(b"hello"))
+    volume(scans / "series.nii.gz", shape=(8, 8, 8, 3))
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "nan.nii.gz")
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), 5.0, np.float32), np.eye(4)), scans / "flat.nii.gz")
+    Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(scans / "picture.png")
+    done = run("predict", volume_model, scans, tmp_path / "missing.nii.gz", "--out", tmp_path / "out")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    for name in ("short", "text", "zipped", "series", "nan", "flat", "picture", "missing"):
+        assert any(name in line and len(line) > 60 for line in done.stderr.splitlines())
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"good_mask.nii.gz", "predictions.json"}
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"]) == 8
+
+
+def test_nothing_done_at_all_is_exit_code_2(volume_model: Path, tmp_path: Path):
+    (tmp_path / "text.nii.gz").write_text("hello")
+    assert main(["predict", str(volume_model), str(tmp_path / "text.nii.gz"), "--out", str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_folder_for_results_that_cannot_be_made_is_refused_before_the_work(
+    out: str, volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("here first")
+    assert main(["predict", str(volume_model), str(volume(tmp_path / "a.nii.gz")), "--out", str(tmp_path / out)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "here first"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(volume_model: Path, tmp_path: Path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    assert main(["predict", str(volume_model), str(volume(tmp_path / "a.nii.gz")), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_a_full_disk_leaves_nothing_half_written(volume_model: Path, tmp_path: Path):
+    """A limit on the size of files stands for the end of the disk: the mask and the summary fit, the votes do not."""
+    source = volume(tmp_path / "a.nii.gz", shape=(30, 30, 30))
+    code = "import sys; from cdal.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["predict", str(volume_model), str(source), "--out", str(tmp_path / "out"), "--save", "mask", "probability"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} <= {"a_mask.nii.gz", "predictions.json"}
+
+
+def test_two_inputs_of_one_name_are_refused(volume_model: Path, tmp_path: Path):
+    paths = [str(volume(tmp_path / folder / "a.nii.gz")) for folder in ("x", "y")]
+    assert main(["predict", str(volume_model), *paths, "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,135 @@
+"""Experiments: that every variant is a recipe that can be trained, and that a run answers its question and can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cdal.cli import main
+from cdal.datasets.check import check_folder
+from cdal.experiments import EXPERIMENTS, find_experiment
+from cdal.experiments.experiment import Arm, Experiment, run_experiment
+from cdal.experiments.jobs import Job
+from cdal.recipes.recipe import to_dict, to_yaml
+from cdal.runtime.errors import UserError
+from cdal.runtime.version import revision
+from helpers.recipes import small_recipe
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_variant_is_a_recipe_and_no_two_are_the_same(name: str):
+    recipes = find_experiment(name).recipes()
+    plain = [json.dumps(to_dict(recipe), sort_keys=True) for recipe in recipes.values()]
+    assert len(set(plain)) == len(plain)
+
+
+def test_the_variants_change_what_their_names_say():
+    recipes = {name: recipe.segmenter for name, recipe in find_experiment("ingredients-hippocampus").recipes().items()}
+    base = recipes["cdal"]
+    assert recipes["no z"] == replace(base, latent=0)
+    assert recipes["raw attention"] == replace(base, attention="raw")
+    assert recipes["no recycling"] == replace(base, recycling=0.0)
+    assert not recipes["no diffusion"].stochastic
+    published = recipes["the paper's losses"]
+    assert (published.squared_error, published.dice, published.cross_entropy, published.energy, published.adversarial) == (
+        1,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
+    (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
+    experiment = Experiment(
+        "tried",
+        "Does diffusion matter?",
+        str(tmp_path / "small.yaml"),
+        {"cdal": Arm(), "image network alone": Arm("cdal-unet"), "no diffusion": Arm("cdal-deterministic")},
+        samplings={"three votes": ("--votes", "3")},
+        fields=("--segmenter.votes=4",),
+        seeds=(0,),
+        budget="2steps",
+    )
+    data, said = check_folder(phantoms), []
+    comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
+    assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "no diffusion", "three votes"]
+    assert not any(one.failure for one in comparison.competitors)
+    page = (tmp_path / "out" / "tried.md").read_text()
+    assert "Does diffusion matter?" in page
+    command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps --segmenter.votes=4"
+    assert f"{command}\n" in page
+    assert f"cDAL {revision()};" in page
+    numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
+    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["systems"]["cdal"]["uncertainty"])
+    assert "auroc_spread" not in numbers["systems"]["image network alone"]["uncertainty"]  # one vote has no spread
+    with (tmp_path / "out" / "tried.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["case"] for row in rows}) * 4
+    summary = json.loads((tmp_path / "out/tried/cdal/fold-0/evaluation-votes-3/summary.json").read_text())
+    assert summary["protocol"]["votes"] == 3
+
+    # With another seed, only that is run; ways to sample can be left out, and unknown variants are refused.
+    said.clear()
+    more = replace(experiment, seeds=(0, 1))
+    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", said.append)
+    assert sum("done already" in line for line in said) == 2
+    assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
+    means = [again.finished[0].results[seed].scores for seed in (0, 1)]
+    dice = [np.mean([scores["dice"].mean() for scores in one.values()]) for one in means]
+    assert again.described["cdal"][None]["dice"].sd_over_seeds == pytest.approx(np.std(dice, ddof=1))
+    assert again.described["cdal"][None]["dice"].mean == pytest.approx(np.mean(dice))
+    with pytest.raises(UserError, match="has no 'recycling'"):
+        experiment.jobs(data, tmp_path / "out", ["recycling"])
+
+
+def test_a_way_to_sample_that_fails_leaves_its_model_alone(tmp_path: Path):
+    scored = Job("cdal", 0, small_recipe(), tmp_path)
+    other = replace(scored, system="three votes", sampling=("--votes", "3"))
+    for job in (scored, other):
+        job.evaluation.mkdir()
+        (job.evaluation / "summary.json").touch()
+    assert scored.done
+    assert other.done
+    other.failure.touch()
+    assert scored.done
+    assert not other.done
+    assert other.result == f"three votes={tmp_path / 'evaluation-votes-3' / 'failed.json'}"
+
+
+def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["experiment"]) == 0
+    assert "ingredients-hippocampus" in capsys.readouterr().out
+    assert main(["experiment", "ingredient-hippocampus", "--data", "x", "--out", "y"]) == 2
+    assert "Did you mean ingredients-hippocampus?" in capsys.readouterr().err
+    assert main(["experiment", "ingredients-hippocampus", "--data", "x", "--out", "y", "--data.foldz", "3"]) == 2
+    assert "data.folds" in capsys.readouterr().err
+    assert main(["experiment", "ingredients-hippocampus", "--data", "x"]) == 2
+    assert "--data and --out" in capsys.readouterr().err
+
+
+def test_by_itself_an_experiment_tells_its_variants(capsys: pytest.CaptureFixture[str]):
+    assert main(["experiment", "ingredients-monuseg", "--budget", "7steps"]) == 0
+    told, experiment = yaml.safe_load(capsys.readouterr().out), find_experiment("ingredients-monuseg")
+    assert list(told["variants"]) == list(experiment.arms)
+    assert list(told["samplings"]) == list(experiment.samplings)
+    assert told["budget"] == "7steps"
+    assert told["seeds"] == [0, 1, 2]
+
+
+def test_phantoms_are_drawn_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "8"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "p")
+    folder = check_folder(tmp_path / "p").folder
+    assert [len(case.labels) for case in folder.cases] == [6] * 8
+    recipes = find_experiment("ingredients-phantoms").recipes()
+    assert recipes["no recycling"].segmenter.votes == 16
+    assert recipes["no diffusion"].segmenter.votes == 1
+    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "0"]) == 2

@@ -1,0 +1,1 @@
+"""What tests share: files, small systems, known segmenters, recipes, where the real data are."""

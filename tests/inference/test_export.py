@@ -1,0 +1,198 @@
+"""Exported graphs: the same numbers as PyTorch for the same chance, at every size, and no PyTorch in the process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import cdal
+from cdal.inference.export import export
+from cdal.inference.graph_engine import GraphEngine, OnnxEngine, OpenVinoEngine, ProgramEngine, load_exported, read_description
+from cdal.recipes.cdal import ImageUNetSettings
+from cdal.recipes.recipe import DataSettings, Recipe
+from cdal.runtime.errors import UserError
+from cdal.segmenters.build import build_segmenter
+from cdal.segmenters.diffusion.cdal import CDAL
+from cdal.segmenters.model_file import load_model, save_model
+from cdal.segmenters.model_header import ModelHeader
+from helpers.recipes import small_recipe
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+SIZES = {2: (32, 32), 3: (16, 24, 16)}
+
+
+def make_model(folder: Path, dims: int, classes: int, **changes: object) -> Path:
+    """Random weights, whose votes differ."""
+    small = small_recipe()
+    data = DataSettings(spatial_dims=dims, size=SIZES[dims])
+    recipe = replace(small, data=data, segmenter=replace(small.segmenter, **changes))
+    torch.manual_seed(0)
+    segmenter = build_segmenter(recipe, 1, classes)
+    if isinstance(segmenter, CDAL):
+        head: nn.Module = segmenter.generator.head
+        nn.init.normal_(head.weight, std=0.3)
+    names = ("background", "lesion", "other")[:classes]
+    path = folder / "small.safetensors"
+    save_model(path, segmenter.players()[segmenter.predictor].state_dict(), ModelHeader(recipe, names, 1))
+    return path
+
+
+def make_plain_model(folder: Path) -> Path:
+    recipe = Recipe(
+        "plain",
+        DataSettings(size=(16, 24, 16)),
+        ImageUNetSettings(channels=(6, 8)),
+        replace(small_recipe().training, precision="32"),
+    )
+    torch.manual_seed(0)
+    network = build_segmenter(recipe, 1, 3)
+    header = ModelHeader(recipe, ("background", "a", "b"), 1, temperature=1.5)
+    save_model(folder / "plain.safetensors", network.network.state_dict(), header)
+    return folder / "plain.safetensors"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of pictures and, beside it, its graph."""
+    folder = tmp_path_factory.mktemp("small")
+    export(make_model(folder, 2, 2), "onnx", folder)
+    return folder / "small.onnx"
+
+
+@pytest.mark.parametrize(
+    ("to", "kind", "dims", "classes", "denoiser"),
+    [
+        ("onnx", OnnxEngine, 2, 2, 16),
+        ("onnx", OnnxEngine, 3, 3, 12),
+        ("onnx", OpenVinoEngine, 2, 2, 12),
+        ("openvino", OpenVinoEngine, 3, 3, 12),
+        ("torch", ProgramEngine, 2, 2, 12),
+    ],
+)
+def test_a_graph_computes_what_pytorch_does(
+    to: str, kind: type[GraphEngine], dims: int, classes: int, denoiser: int, tmp_path: Path
+):
+    if kind is OpenVinoEngine:
+        pytest.importorskip("openvino")
+    path = make_model(tmp_path, dims, classes, denoiser_channels=denoiser)
+    graph = export(path, to, tmp_path)
+    sampling, header = read_description(graph)
+    engine = kind(graph, sampling)
+    assert header.classes == ("background", "lesion", "other")[:classes]
+    segmenter, _ = load_model(path)
+    for votes, add in ((1, 0), (3, 8)):  # other numbers of votes and other sizes than it was made with
+        image = torch.randn(1, 1, *(size + add for size in SIZES[dims]), generator=torch.Generator().manual_seed(1))
+        draws = segmenter.draw(image, votes, torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            expected = segmenter.segment(image, draws, segmenter.generator.noise_root())[:, 0].numpy()
+        found = engine.votes({"image": image.numpy(), "noise": draws.noise.numpy(), "z": draws.z.numpy()})
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert votes == 1 or np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
+    engine = OnnxEngine(small, read_description(small)[0])
+    image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
+    draws = engine._draws(image[0], 4, engine.generator(0))
+    votes, mean, spread = engine.session.run(["votes", "probability", "uncertainty"], {"image": image, **draws})
+    np.testing.assert_allclose(mean, votes.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(spread, votes[:, 1].std(axis=0), atol=1e-5)
+    np.testing.assert_allclose(votes.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_random_inputs_are_standard_normal_and_belong_to_the_seed(small: Path):
+    engine, _ = load_exported(small)
+    image = np.zeros((1, 256, 256), np.float32)
+    draws = engine._draws(image, 2, engine.generator(0, "a"))
+    assert {name: value.shape for name, value in draws.items()} == {"noise": (2, 2, 16, 64, 64), "z": (2, 2, 4)}
+    assert abs(draws["noise"].mean()) < 0.01 and draws["noise"].std() == pytest.approx(1, abs=0.01)
+    again, other = (engine._draws(image, 1, engine.generator(0, name))["noise"][:, 0] for name in ("a", "b"))
+    np.testing.assert_array_equal(draws["noise"][:, 0], again)
+    assert (again != other).mean() > 0.99
+
+
+_WITHOUT_TORCH = """
+import sys
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "monai", "lightning_fabric"):
+            raise AssertionError(f"{name} was imported")
+sys.meta_path.insert(0, Forbidden())
+runtime = sys.argv.pop(1)
+if runtime == "onnxruntime":
+    sys.modules["openvino"] = None
+from cdal.cli import main
+code = main(sys.argv[1:])
+assert runtime in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+def test_prediction_without_pytorch_gives_the_same_mask(to: str, runtime: str, tmp_path: Path):
+    """A network without chance, on an oblique volume that is larger than its window: orientation, windows and the way back."""
+    pytest.importorskip(runtime)
+    path = make_plain_model(tmp_path)
+    graph = export(path, to, tmp_path)
+    affine = np.array([[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]])
+    values = np.random.default_rng(0).normal(size=(40, 20, 18)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "v.nii.gz")
+    words = ["predict", str(graph), str(tmp_path / "v.nii.gz"), "--out", str(tmp_path / "graph"), "--save", "mask", "probability"]
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_TORCH, runtime, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cdal.predict(path, [tmp_path / "v.nii.gz"], tmp_path / "torch", save=("mask", "probability"))
+    for kind in ("mask", "probability"):
+        found, expected = (nib.load(tmp_path / where / f"v_{kind}.nii.gz").get_fdata() for where in ("graph", "torch"))
+        np.testing.assert_allclose(found, expected, atol=1e-3 if kind == "probability" else 0)
+    assert json.loads((tmp_path / "graph" / "predictions.json").read_text())["predictions"][0]["vote_count"] == 1
+
+
+def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path):
+    about = json.loads(small.with_suffix(".json").read_text())
+    random = {"timesteps": 2, "noise_channels": 16, "folding": 4, "latent": 4, "z": "drawn"}
+    assert about["sampling"] == {"parameters": load_exported(small)[0].parameters, **random}
+    assert "mean 0 and standard deviation 1" in " ".join(about["preprocessing"])
+    scored = cdal.evaluate(small, phantoms, split="all", votes=2)
+    assert scored.summary()["cases"] == 16
+    assert scored.protocol["device"] == ("openvino, cpu" if find_spec("openvino") else "onnxruntime, cpu")
+
+
+def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):
+    path = small.with_suffix(".safetensors")
+    with pytest.raises(UserError, match="onnx, openvino, torch"):
+        export(path, "tflite", tmp_path)
+    with pytest.raises(UserError, match="exported graph already"):
+        export(small, "onnx", tmp_path)
+    with pytest.raises(UserError, match="fixed at the export"):
+        cdal.load(small, timesteps=1)
+    with pytest.raises(UserError, match="runs on the cpu here; the device is 'cuda'"):
+        cdal.load(small, device="cuda")
+    (tmp_path / "alone.onnx").write_bytes(small.read_bytes())
+    with pytest.raises(UserError, match="Keep the two together"):
+        cdal.load(tmp_path / "alone.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    (tmp_path / "broken.json").write_text(json.dumps({"sampling": {}, "header": {}}))
+    with pytest.raises(UserError, match="cannot be read"):
+        cdal.load(tmp_path / "broken.onnx")
+
+
+def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
+    path = small.with_suffix(".safetensors")
+    engine, header = load_exported(export(path, "torch", tmp_path, timesteps=0))
+    assert not engine.stochastic
+    image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
+    expected = cdal.load(path, timesteps=0).engine.segmenter.sample(torch.from_numpy(image), 1, torch.Generator())[0].numpy()
+    np.testing.assert_allclose(engine.sample(image, 5, engine.generator(0))[0], expected, atol=1e-4)
+    assert header.recipe.segmenter.sampling_timesteps == 0
