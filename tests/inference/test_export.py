@@ -88,9 +88,9 @@ def test_a_graph_computes_what_pytorch_does(
         pytest.importorskip("openvino")
     path = make_model(tmp_path, dims, classes, denoiser_channels=denoiser)
     graph = export(path, to, tmp_path)
-    sampling, header = read_description(graph)
-    engine = kind(graph, sampling)
-    assert header.classes == ("background", "lesion", "other")[:classes]
+    about = read_description(graph)
+    engine = kind(graph, about)
+    assert about.header.classes == ("background", "lesion", "other")[:classes]
     segmenter, _ = load_model(path)
     for votes, add in ((1, 0), (3, 8)):  # other numbers of votes and other sizes than it was made with
         image = torch.randn(1, 1, *(size + add for size in SIZES[dims]), generator=torch.Generator().manual_seed(1))
@@ -103,9 +103,9 @@ def test_a_graph_computes_what_pytorch_does(
 
 
 def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
-    engine = OnnxEngine(small, read_description(small)[0])
+    engine = OnnxEngine(small, read_description(small))
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
-    draws = engine._draws(image[0], 4, engine.generator(0))
+    draws = engine.random.draw((32, 32), 4, engine.generator(0))
     votes, mean, spread = engine.session.run(["votes", "probability", "uncertainty"], {"image": image, **draws})
     np.testing.assert_allclose(mean, votes.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(spread, votes[:, 1].std(axis=0), atol=1e-5)
@@ -114,11 +114,10 @@ def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
 
 def test_the_random_inputs_are_standard_normal_and_belong_to_the_seed(small: Path):
     engine, _ = load_exported(small)
-    image = np.zeros((1, 256, 256), np.float32)
-    draws = engine._draws(image, 2, engine.generator(0, "a"))
+    draws = engine.random.draw((256, 256), 2, engine.generator(0, "a"))
     assert {name: value.shape for name, value in draws.items()} == {"noise": (2, 2, 16, 64, 64), "z": (2, 2, 4)}
     assert abs(draws["noise"].mean()) < 0.01 and draws["noise"].std() == pytest.approx(1, abs=0.01)
-    again, other = (engine._draws(image, 1, engine.generator(0, name))["noise"][:, 0] for name in ("a", "b"))
+    again, other = (engine.random.draw((256, 256), 1, engine.generator(0, name))["noise"][:, 0] for name in ("a", "b"))
     np.testing.assert_array_equal(draws["noise"][:, 0], again)
     assert (again != other).mean() > 0.99
 
@@ -162,7 +161,8 @@ def test_prediction_without_pytorch_gives_the_same_mask(to: str, runtime: str, t
 def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path):
     about = json.loads(small.with_suffix(".json").read_text())
     random = {"timesteps": 2, "noise_channels": 16, "folding": 4, "latent": 4, "z": "drawn"}
-    assert about["sampling"] == {"parameters": load_exported(small)[0].parameters, **random}
+    assert about["random"] == random
+    assert about["parameters"] == load_exported(small)[0].parameters
     assert "mean 0 and standard deviation 1" in " ".join(about["preprocessing"])
     scored = cdal.evaluate(small, phantoms, split="all", votes=2)
     assert scored.summary()["cases"] == 16
@@ -183,7 +183,7 @@ def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):
     with pytest.raises(UserError, match="Keep the two together"):
         cdal.load(tmp_path / "alone.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
-    (tmp_path / "broken.json").write_text(json.dumps({"sampling": {}, "header": {}}))
+    (tmp_path / "broken.json").write_text(json.dumps({"random": {}, "parameters": 1, "header": {}}))
     with pytest.raises(UserError, match="cannot be read"):
         cdal.load(tmp_path / "broken.onnx")
 

@@ -21,6 +21,7 @@ from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import DataSettings
 from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.errors import UserError
+from cdal.segmenters.baselines import dynunet
 from cdal.segmenters.baselines.dynunet import DynUNetSettings
 from cdal.segmenters.baselines.medt import GatedAxialAttention, _cut, _join
 from cdal.segmenters.baselines.res_unet import weighted_cross_entropy
@@ -369,7 +370,7 @@ def test_dynunet_halves_axes_as_nnunet_does(
     data, recipe = DataSettings(spatial_dims=len(size), size=size, spacing=spacing), DynUNetSettings()
     assert recipe.multiple(data) == multiple
     with torch.device("meta"):
-        segmenter = recipe.build(data, 1, 3, training=True).train()
+        segmenter = dynunet.build(recipe, data, 1, 3, training=True).train()
     inner = segmenter.network.network
     seen = []
     for block in (inner.input_block, *inner.downsamples, inner.bottleneck):
@@ -395,7 +396,7 @@ def test_a_short_axis_does_not_keep_dynunet_from_halving_the_others(size: tuple[
     data = DataSettings(spatial_dims=len(size), size=size)
     assert DynUNetSettings().multiple(data) == multiple
     with torch.device("meta"):
-        segmenter = DynUNetSettings().build(data, 1, 2, training=True)
+        segmenter = dynunet.build(DynUNetSettings(), data, 1, 2, training=True)
     assert {p.shape[2:] for block in segmenter.network.network.downsamples for p in block.parameters() if p.dim() > 2} <= {
         (3,) * len(size),
         (1,) * len(size),

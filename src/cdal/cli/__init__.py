@@ -179,9 +179,11 @@ def _changed(recipe: Recipe, options: Namespace, fields: Sequence[str]) -> Recip
     """The recipe with what the command line asks for."""
     from cdal.recipes import with_segmenter
     from cdal.recipes.recipe import override
+    from cdal.segmenters.build import need_available
 
     if options.segmenter is not None:
         recipe = with_segmenter(recipe, options.segmenter)
+        need_available(recipe.segmenter)
     recipe = override(recipe, fields)
     if options.fold is not None:
         recipe = replace(recipe, data=replace(recipe.data, fold=options.fold))
@@ -379,7 +381,7 @@ def info(options: Namespace) -> int:
 
     if options.model is not None:
         path = find_model(options.model)
-        header = read_description(path)[1] if path.suffix in GRAPHS.values() else read_header(path)
+        header = read_description(path).header if path.suffix in GRAPHS.values() else read_header(path)
         values = {"file": str(path), **dataclasses.asdict(header), "recipe": to_dict(header.recipe)}
     else:
         values = {

@@ -25,7 +25,7 @@ _NEARLY_ALL = 0.95
 def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
     """Facts of a case, none where it cannot be used, and findings."""
     try:
-        image = read_channels(case, read_any)
+        image = read_channels(case.images, read_any)
         labels = [[read_label(path) for path in annotation.paths] for annotation in case.labels]
     except UserError as error:
         return None, [Finding("error", "unreadable", case.name, str(error))]

@@ -14,7 +14,7 @@ def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]
     Raises:
         UserError: a file is damaged, a label lies on another grid than its image, or holds classes that were not declared.
     """
-    image = read_channels(files)
+    image = read_channels(files.images)
     labels = [read_annotation(annotation, folder) for annotation in files.labels]
     for annotation, label in zip(files.labels, labels, strict=True):
         need_on_grid(annotation.paths[0], label, image)

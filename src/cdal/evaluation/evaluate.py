@@ -31,7 +31,6 @@ from cdal.inference.load import load
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes.protocols import Protocol, find_protocol
-from cdal.recipes.recipe import CDALSettings
 from cdal.runtime.cost import kept_cost, peak_memory
 from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
@@ -191,17 +190,14 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
     """Whether a case is another image than that of the same name which the model knows; never for models that kept no checksums."""
     known = parts.get("images", {}).get(case.name)
     try:
-        return known is not None and image_digest(read_channels(case)) != known
+        return known is not None and image_digest(read_channels(case.images)) != known
     except UserError:
         return False  # it cannot be read, which is told when it is scored
 
 
 def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> Predictor | None:
     """The same weights without diffusion, where there is any to leave out."""
-    settings = predictor.recipe.segmenter
-    if isinstance(model, Predictor) or not isinstance(settings, CDALSettings):
-        return None
-    if settings.generator != "fast" or not settings.stochastic:
+    if isinstance(model, Predictor) or predictor.recipe.segmenter.without_diffusion() is None:
         return None
     if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None

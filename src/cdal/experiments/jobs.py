@@ -16,6 +16,7 @@ from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe, field_names, override
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
+from cdal.segmenters.build import need_available
 from cdal.training.checkpoint import CHECKPOINT
 from cdal.training.run_folder import check_same_recipe
 
@@ -96,6 +97,8 @@ def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Sequence[str] 
     """
     _need_each_once("segmenter", segmenters)
     changed = {name: with_segmenter(recipe, name) for name in segmenters}
+    for one in changed.values():
+        need_available(one.segmenter)
     given = _pairs(fields)
     _need_known(given, changed)
     return {

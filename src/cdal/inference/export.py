@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cdal.inference.graph_engine import GRAPHS, Sampling, description_of
+from cdal.inference.graph_engine import GRAPHS, description_of
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing, write_json
 from cdal.runtime.version import __version__
-from cdal.segmenters.diffusion.cdal import CDAL, Draws
 from cdal.segmenters.model_file import load_model
 from cdal.segmenters.model_header import ModelHeader, find_model, read_header
-from cdal.segmenters.segmenter import Deterministic, Segmenter, parameters
+from cdal.segmenters.segmenter import Graph, parameters
 
 Target = Literal["onnx", "openvino", "torch"]
 
@@ -32,27 +32,16 @@ _LARGEST = 4096
 """Times the network's multiple that an image's axis may be long."""
 
 
-class Graph(nn.Module):
-    """What is exported, for one image: `[1, C, *S]` in; the votes `[V, K, *S]`, their mean `[K, *S]` and spread `[*S]` out.
+class _Exported(nn.Module):
+    """What is exported: the votes `[V, K, *S]` of a segmenter's graph, their mean `[K, *S]` and spread `[*S]`."""
 
-    The noise `[T, V, N, *S / f]` and z `[T, V, latent]` are inputs, as chance is the caller's; a segmenter without chance has none.
-    """
-
-    root: Tensor | None
-
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.segmenter = segmenter
-        root = segmenter.generator.noise_root() if isinstance(segmenter, CDAL) else None
-        self.register_buffer("root", root)
+        self.graph = graph
 
     def forward(self, image: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        if draws:
-            assert isinstance(self.segmenter, CDAL)
-            votes = self.segmenter.segment(image, Draws(*draws), self.root)[:, 0]
-        else:
-            votes = self.segmenter.sample(image, 1, torch.Generator())[:, 0]
+        votes = self.graph(image, *draws)
         spread = (votes.var(dim=0, correction=0).sum(dim=0) / 2).sqrt()
         return votes, votes.mean(dim=0), spread
 
@@ -79,54 +68,40 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
         raise UserError(f"{path} is an exported graph already. Give the .safetensors file that it was made of.")
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
     segmenter, header = load_model(path, recipe)
-    graph, example, shapes = _graph(segmenter, recipe, header)
+    graph = segmenter.graph()
+    if graph is None:
+        raise UserError(
+            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal and plain networks can."
+        )
+    exported, example, shapes = _with_examples(graph, recipe, header)
     name = path.parent.resolve().name if path.stem == "model" else path.stem
     target = Path(out or ".") / f"{name}{GRAPHS[to]}"
     with _quiet():
         try:
-            program = torch.export.export(graph, example, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # whatever of a network cannot be traced
             raise UserError(f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}") from error
-        _write(program, to, target, ["image", *Draws._fields][: len(example)])
-    about = description_of(header, recipe, _sampling(segmenter), __version__)
+        _write(program, to, target, ["image", "noise", "z"][: len(example)])
+    about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target
 
 
-def _graph(segmenter: Segmenter, recipe: Recipe, header: ModelHeader) -> tuple[Graph, tuple[Tensor, ...], Any]:
-    """The graph, inputs to trace it with, and which of their axes may have other lengths."""
-    if not isinstance(segmenter, (CDAL, Deterministic)):
-        raise UserError(
-            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal and plain networks can."
-        )
+def _with_examples(graph: Graph, recipe: Recipe, header: ModelHeader) -> tuple[_Exported, tuple[Tensor, ...], Any]:
+    """What is exported, inputs to trace it with, and which of their axes may have other lengths."""
     data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
     image = torch.zeros(1, header.image_channels * (2 * data.neighbours + 1), *data.size)
     sizes = [torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)]
     shapes: list[dict[int, Any]] = [{2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}]
-    draws: tuple[Tensor, ...] = ()
-    if isinstance(segmenter, CDAL) and segmenter.stochastic:
-        draws = segmenter.draw(image, 2, torch.Generator().manual_seed(0))
-        votes, step = torch.export.Dim("votes", min=1, max=_LARGEST), multiple // segmenter.generator.folding
+    draws = tuple(map(torch.from_numpy, graph.random.draw(data.size, 2, np.random.default_rng(0)).values()))
+    if draws:
+        votes, step = torch.export.Dim("votes", min=1, max=_LARGEST), multiple // graph.random.folding
         folded = {3 + axis: step * size if step > 1 else size for axis, size in enumerate(sizes)}
         shapes += [{1: votes, **folded}, {1: votes}]
-    graph = Graph(segmenter).eval()
+    exported = _Exported(graph).eval()
     with torch.no_grad():
-        graph(image, *draws)  # tables that are made once are made now, not inside the graph
-    return graph, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
-
-
-def _sampling(segmenter: Segmenter) -> Sampling:
-    if not isinstance(segmenter, CDAL) or not segmenter.stochastic:
-        return Sampling(parameters=parameters(segmenter))
-    generator, settings = segmenter.generator, segmenter.settings
-    return Sampling(
-        parameters=parameters(segmenter),
-        timesteps=settings.sampling_timesteps,
-        noise_channels=generator.noise_channels,
-        folding=generator.folding,
-        latent=settings.latent,
-        z=settings.z,
-    )
+        exported(image, *draws)  # tables that are made once are made now, not inside the graph
+    return exported, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
 
 
 def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]) -> None:

@@ -17,33 +17,13 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.seeds import seed_sequence
 from cdal.runtime.threads import thread_count
 from cdal.segmenters.model_header import ModelHeader, header_of
+from cdal.segmenters.random_inputs import RandomInputs
 
 GRAPHS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """Suffixes of exported graphs."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """The random inputs of a graph.
-
-    Attributes:
-        parameters: numbers that were learned.
-        timesteps: T; 0 where chance has no part and the graph has the image as its one input.
-        noise_channels: N.
-        folding: f: the noise is `[T, V, N, *S / f]`, standard normal.
-        latent: z is `[T, V, latent]`.
-        z: `drawn`: standard normal; `constant`: ones.
-    """
-
-    parameters: int
-    timesteps: int = 0
-    noise_channels: int = 0
-    folding: int = 1
-    latent: int = 0
-    z: str = "drawn"
-
-
-def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, version: str) -> dict[str, Any]:
+def description_of(header: ModelHeader, recipe: Recipe, parameters: int, random: RandomInputs, version: str) -> dict[str, Any]:
     """What stands beside a graph: for programs all numbers, for people what to do with them."""
     data = recipe.data
     volumes = data.spatial_dims == 3 or data.neighbours > 0
@@ -52,14 +32,15 @@ def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, vers
         "inputs": {
             "image": f"[1, {header.image_channels * (2 * data.neighbours + 1)}, *S] float32; each axis of S a multiple of "
             f"{recipe.segmenter.multiple(data)}",
-            **(_RANDOM if sampling.timesteps else {}),
+            **(_RANDOM if random.timesteps else {}),
         },
         "outputs": {
             "votes": "[V, K, *S] probabilities",
             "probability": "[K, *S], the mean over the votes",
             "uncertainty": "[*S], root of half the votes' variance, summed over classes",
         },
-        "sampling": asdict(sampling),
+        "parameters": parameters,
+        "random": asdict(random),
         "preprocessing": [
             *(["axes to right, anterior, superior (RAS)"] if volumes else []),
             *([f"resample linearly to {data.spacing} mm"] if volumes and data.spacing else []),
@@ -81,8 +62,8 @@ def description_of(header: ModelHeader, recipe: Recipe, sampling: Sampling, vers
 
 
 _RANDOM = {
-    "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under sampling, V as many votes as are wanted",
-    "z": "[T, V, latent] float32, standard normal, or ones where sampling says constant",
+    "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under random, V as many votes as are wanted",
+    "z": "[T, V, latent] float32, standard normal, or ones if random says constant",
 }
 
 
@@ -92,17 +73,32 @@ _INTENSITIES = {
 }
 
 
+@dataclass(frozen=True)
+class Description:
+    """What the JSON file beside a graph says of it.
+
+    Attributes:
+        header: of the model.
+        parameters: numbers that were learned.
+        random: the graph's random inputs.
+    """
+
+    header: ModelHeader
+    parameters: int
+    random: RandomInputs
+
+
 class GraphEngine(ABC):
     """A graph behind `cdal.inference.engine.Engine`.
 
     Args:
-        sampling: its random inputs.
+        about: what the file beside the graph says of it.
         name: of the runtime.
     """
 
-    def __init__(self, sampling: Sampling, name: str) -> None:
-        self.sampling, self.name = sampling, name
-        self.stochastic, self.parameters = sampling.timesteps > 0, sampling.parameters
+    def __init__(self, about: Description, name: str) -> None:
+        self.random, self.name = about.random, name
+        self.stochastic, self.parameters = about.random.timesteps > 0, about.parameters
 
     @abstractmethod
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -118,28 +114,16 @@ class GraphEngine(ABC):
 
     def sample(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> np.ndarray:
         """See `Engine.sample`; image by image, as the graph is made for one."""
-        return np.stack([self.votes({"image": one[None], **self._draws(one, votes, rng)}) for one in image], axis=1)
-
-    def _draws(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        sampling = self.sampling
-        if not self.stochastic:
-            return {}
-        shape = (sampling.timesteps, sampling.noise_channels, *(size // sampling.folding for size in image.shape[1:]))
-        noise, z = [], []
-        for _ in range(votes):  # so that a vote does not depend on how many there are
-            noise.append(rng.standard_normal(shape, np.float32))
-            drawn = rng.standard_normal((sampling.timesteps, sampling.latent), np.float32)
-            z.append(drawn if sampling.z == "drawn" else np.ones_like(drawn))
-        return {"noise": np.stack(noise, axis=1), "z": np.stack(z, axis=1)}
+        return np.stack([self.votes({"image": one[None], **self.random.draw(one.shape[1:], votes, rng)}) for one in image], axis=1)
 
 
 class OnnxEngine(GraphEngine):
     """ONNX Runtime."""
 
-    def __init__(self, path: Path, sampling: Sampling) -> None:
+    def __init__(self, path: Path, about: Description) -> None:
         import onnxruntime
 
-        super().__init__(sampling, "onnxruntime, cpu")
+        super().__init__(about, "onnxruntime, cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -152,10 +136,10 @@ class OnnxEngine(GraphEngine):
 class OpenVinoEngine(GraphEngine):
     """OpenVINO, in float32; it reads ONNX as well."""
 
-    def __init__(self, path: Path, sampling: Sampling) -> None:
+    def __init__(self, path: Path, about: Description) -> None:
         import openvino
 
-        super().__init__(sampling, "openvino, cpu")
+        super().__init__(about, "openvino, cpu")
         settings = {"INFERENCE_NUM_THREADS": thread_count(), "INFERENCE_PRECISION_HINT": "f32"}
         self.graph = openvino.Core().compile_model(path, "CPU", settings)
 
@@ -167,10 +151,10 @@ class OpenVinoEngine(GraphEngine):
 class ProgramEngine(GraphEngine):
     """A program of `torch.export`; the only one that needs PyTorch."""
 
-    def __init__(self, path: Path, sampling: Sampling) -> None:
+    def __init__(self, path: Path, about: Description) -> None:
         import torch
 
-        super().__init__(sampling, "torch.export, cpu")
+        super().__init__(about, "torch.export, cpu")
         self.program = torch.export.load(path).module()
 
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -181,15 +165,19 @@ class ProgramEngine(GraphEngine):
             return self.program(*(torch.from_numpy(np.ascontiguousarray(value)) for value in inputs.values()))[0].numpy()
 
 
-_ENGINES: dict[str, Callable[[Path, Sampling], GraphEngine]] = {".onnx": OnnxEngine, ".xml": OpenVinoEngine, ".pt2": ProgramEngine}
+_ENGINES: dict[str, Callable[[Path, Description], GraphEngine]] = {
+    ".onnx": OnnxEngine,
+    ".xml": OpenVinoEngine,
+    ".pt2": ProgramEngine,
+}
 
 
-def engine_for(suffix: str) -> Callable[[Path, Sampling], GraphEngine]:
+def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine]:
     """What computes graphs of this suffix: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
     return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
 
 
-def read_description(path: Path) -> tuple[Sampling, ModelHeader]:
+def read_description(path: Path) -> Description:
     """What the JSON file beside a graph says.
 
     Raises:
@@ -198,7 +186,8 @@ def read_description(path: Path) -> tuple[Sampling, ModelHeader]:
     beside = path.with_suffix(".json")
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
-        return Sampling(**about["sampling"]), header_of(json.dumps(about["header"]), beside)
+        random = RandomInputs(**about["random"])
+        return Description(header_of(json.dumps(about["header"]), beside), int(about["parameters"]), random)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read ({error}). Keep the two together."
@@ -211,9 +200,9 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     Raises:
         UserError: the JSON file beside it is gone or damaged, the runtime is not installed, or the graph cannot be read.
     """
-    sampling, header = read_description(path)
+    about = read_description(path)
     try:
-        return engine_for(path.suffix)(path, sampling), header
+        return engine_for(path.suffix)(path, about), about.header
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdal.datasets.layout import CaseFiles
 from cdal.imaging.channels import CHANNEL, read_channels
 from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
 from cdal.imaging.formats.slide import SLIDES
@@ -40,7 +39,7 @@ class Input:
             from cdal.imaging.formats.dicom import read_series
 
             return read_series(self.series)
-        return read_channels(CaseFiles(self.name, self.channels or (self.path,), ()))
+        return read_channels(self.channels or (self.path,))
 
 
 def find_inputs(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
-
-MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
-if MYPY:
-    from cdal.segmenters.segmenter import Segmenter
-
 
 FOLD = 4
 """Pixels along each axis of a label that the fast generator, and D beside it, see as channels of one position."""
@@ -136,11 +132,19 @@ class CDALSettings(SegmenterSettings):
                 need(self, f"segmenter.{name}", lambda weight: weight == 0, "0 without diffusion")
             need(self, "segmenter.attention", lambda kind: kind == "none", "none without diffusion")
 
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`; the discriminator is made for training only."""
-        from cdal.segmenters.diffusion.cdal import build_cdal
+    def smallest_grid(self, data: DataSettings) -> int:
+        """See `SegmenterSettings.smallest_grid`; the discriminator may see less than the generator."""
+        judged = min(data.size) / self.folding / 2 ** (len(self.discriminator_channels) - 1)
+        return min(super().smallest_grid(data), math.ceil(judged))
 
-        return build_cdal(self, data.spatial_dims, image_channels, classes, training)
+    def without_diffusion(self) -> SegmenterSettings | None:
+        """The fast generator's coarse segmentation, as one vote."""
+        return replace(self, sampling_timesteps=0) if self.generator == "fast" and self.stochastic else None
+
+    def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
+        """See `SegmenterSettings.shaped_like`."""
+        control = {"cdal-deterministic": deterministic, "cdal-constant-z": constant_z}.get(self.name)
+        return control(other) if control is not None and isinstance(other, CDALSettings) else self
 
 
 @dataclass(frozen=True)
@@ -166,12 +170,9 @@ class ImageUNetSettings(SegmenterSettings):
         super().check(data)
         need_channels(self)
 
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        from cdal.segmenters.diffusion.fast import ImageUNet
-        from cdal.segmenters.segmenter import Supervised
-
-        return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, self.channels), classes)
+    def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
+        """See `SegmenterSettings.shaped_like`."""
+        return replace(self, channels=other.channels) if isinstance(other, CDALSettings) else self
 
 
 def paper() -> CDALSettings:

@@ -1,6 +1,6 @@
 """The parts of a recipe: plain frozen dataclasses, which know no network and need no torch.
 
-The settings of each segmenter stand beside its network (`cdal.recipes.cdal`, `cdal.segmenters.baselines`); here is what all have.
+The settings of each segmenter are in `cdal.recipes.cdal` and `cdal.recipes.baselines`; here is what all have.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ from typing import Any, ClassVar, Literal
 
 from cdal.recipes.protocols import PROTOCOLS
 from cdal.runtime.errors import UserError
-
-MYPY = False  # and not typing.TYPE_CHECKING, whose block jsonargparse executes: to read a recipe it would import PyTorch
-if MYPY:
-    from cdal.segmenters.segmenter import Segmenter
-
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -117,13 +112,6 @@ class SegmenterSettings:
     training: ClassVar[Mapping[str, Any]] = {}
     """What its authors' training has that ours has not, as fields of `TrainingSettings`."""
 
-    def need_available(self) -> None:
-        """Refuse a segmenter whose code is not there.
-
-        Raises:
-            UserError: it is not.
-        """
-
     def multiple(self, data: DataSettings) -> int:
         """The network's input must be a multiple of this along each axis."""
         return 1
@@ -143,16 +131,17 @@ class SegmenterSettings:
         need(self, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
         need(self, "segmenter.name", lambda _: data.spatial_dims in self.dims, f"a segmenter for {data.spatial_dims} axes of space")
 
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """The segmenter with random weights.
+    def smallest_grid(self, data: DataSettings) -> int:
+        """Voxels along the shortest axis of a training patch where the networks see it at their lowest resolution."""
+        return math.ceil(min(data.size) / self.multiple(data))
 
-        Args:
-            data: its `spatial_dims` and, for networks that depend on it, its `size`.
-            image_channels: that the network sees.
-            classes: K, with the background.
-            training: whether to make the networks that only training needs.
-        """
-        raise NotImplementedError
+    def without_diffusion(self) -> SegmenterSettings | None:
+        """The settings of the same weights without diffusion; `None` where there is none to leave out."""
+        return None
+
+    def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
+        """These settings with the numbers of `other`, where the two are to be compared: a method and its own controls."""
+        return self
 
 
 @dataclass(frozen=True)

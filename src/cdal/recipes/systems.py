@@ -1,11 +1,27 @@
-"""Every segmenter there is, by name. What a name stands for is imported when it is asked for."""
+"""Every segmenter there is, by name, and its settings."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
+from collections.abc import Callable
 from typing import NamedTuple
 
+from cdal.recipes.baselines import (
+    DynUNetSettings,
+    EMSegCapsSettings,
+    MedTSettings,
+    MSUNetSettings,
+    MultiSegCapsSettings,
+    OwnSettings,
+    ResUNetSettings,
+    SegDiffSettings,
+    SegDiffSmallSettings,
+    UCaps3DSettings,
+    UNet3DSettings,
+    UNetPlusPlusSettings,
+    UNetSettings,
+)
+from cdal.recipes.cdal import CDALSettings, ImageUNetSettings, constant_z, deterministic, paper
 from cdal.recipes.settings import SegmenterSettings
 from cdal.runtime.errors import UserError
 
@@ -15,49 +31,37 @@ class System(NamedTuple):
 
     Attributes:
         about: one line.
-        settings: module and attribute: what gives its settings when it is called.
+        settings: gives its settings when it is called.
     """
 
     about: str
-    settings: str
+    settings: Callable[[], SegmenterSettings]
 
 
 SYSTEMS: dict[str, System] = {
     "cdal": System(
         "few-step conditional diffusion, encode once and denoise at a quarter of the resolution (the default)",
-        "cdal.recipes.cdal:CDALSettings",
+        CDALSettings,
     ),
-    "cdal-paper": System("Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice", "cdal.recipes.cdal:paper"),
-    "cdal-deterministic": System("control: the network of cdal without diffusion", "cdal.recipes.cdal:deterministic"),
-    "cdal-constant-z": System("control: cdal whose z is always the same", "cdal.recipes.cdal:constant_z"),
-    "cdal-unet": System("control: the image network of cdal alone", "cdal.recipes.cdal:ImageUNetSettings"),
-    "unet": System("U-Net (Ronneberger et al., MICCAI 2015), slice by slice", "cdal.segmenters.baselines.unet:UNetSettings"),
-    "unet-3d": System("3D U-Net (Çiçek et al., MICCAI 2016), volumes", "cdal.segmenters.baselines.unet:UNet3DSettings"),
-    "unetpp": System("U-Net++ (Zhou et al., DLMIA 2018), slice by slice", "cdal.segmenters.baselines.unetpp:UNetPlusPlusSettings"),
-    "msu-net": System(
-        "MSU-Net (Su et al., Frontiers in Genetics 2021), slice by slice", "cdal.segmenters.baselines.msu_net:MSUNetSettings"
-    ),
-    "res-unet": System(
-        "weighted Res-UNet (Xiao et al., ITME 2018), slice by slice", "cdal.segmenters.baselines.res_unet:ResUNetSettings"
-    ),
-    "medt": System(
-        "Medical Transformer (Valanarasu et al., MICCAI 2021), slice by slice", "cdal.segmenters.baselines.medt:MedTSettings"
-    ),
-    "segdiff": System("SegDiff (Amit et al., 2021), slice by slice", "cdal.segmenters.baselines.segdiff:SegDiffSettings"),
-    "segdiff-small": System(
-        "SegDiff, narrower and sampled in fewer steps, for a CPU", "cdal.segmenters.baselines.segdiff:SegDiffSmallSettings"
-    ),
+    "cdal-paper": System("Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice", paper),
+    "cdal-deterministic": System("control: the network of cdal without diffusion", deterministic),
+    "cdal-constant-z": System("control: cdal whose z is always the same", constant_z),
+    "cdal-unet": System("control: the image network of cdal alone", ImageUNetSettings),
+    "unet": System("U-Net (Ronneberger et al., MICCAI 2015), slice by slice", UNetSettings),
+    "unet-3d": System("3D U-Net (Çiçek et al., MICCAI 2016), volumes", UNet3DSettings),
+    "unetpp": System("U-Net++ (Zhou et al., DLMIA 2018), slice by slice", UNetPlusPlusSettings),
+    "msu-net": System("MSU-Net (Su et al., Frontiers in Genetics 2021), slice by slice", MSUNetSettings),
+    "res-unet": System("weighted Res-UNet (Xiao et al., ITME 2018), slice by slice", ResUNetSettings),
+    "medt": System("Medical Transformer (Valanarasu et al., MICCAI 2021), slice by slice", MedTSettings),
+    "segdiff": System("SegDiff (Amit et al., 2021), slice by slice", SegDiffSettings),
+    "segdiff-small": System("SegDiff, narrower and sampled in fewer steps, for a CPU", SegDiffSmallSettings),
     "multi-segcaps": System(
         "Multi-SegCaps (Survarachakan et al., CVCS 2020), five slices at once",
-        "cdal.segmenters.baselines.multi_segcaps:MultiSegCapsSettings",
+        MultiSegCapsSettings,
     ),
-    "em-segcaps": System(
-        "EM-SegCaps (Survarachakan et al., CVCS 2020), slice by slice", "cdal.segmenters.baselines.em_segcaps:EMSegCapsSettings"
-    ),
-    "3d-ucaps": System("3D-UCaps (Nguyen et al., MICCAI 2021), volumes", "cdal.segmenters.baselines.ucaps_3d:UCaps3DSettings"),
-    "dynunet": System(
-        "MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", "cdal.segmenters.baselines.dynunet:DynUNetSettings"
-    ),
+    "em-segcaps": System("EM-SegCaps (Survarachakan et al., CVCS 2020), slice by slice", EMSegCapsSettings),
+    "3d-ucaps": System("3D-UCaps (Nguyen et al., MICCAI 2021), volumes", UCaps3DSettings),
+    "dynunet": System("MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", DynUNetSettings),
 }
 """All but networks of one's own, whose name is that of their class."""
 
@@ -72,12 +76,8 @@ def default_settings(name: str) -> SegmenterSettings:
         UserError: there is none; the message lists those there are.
     """
     if name in SYSTEMS:
-        module, attribute = SYSTEMS[name].settings.split(":")
-        settings: SegmenterSettings = getattr(importlib.import_module(module), attribute)()
-        return settings
+        return SYSTEMS[name].settings()
     if "." in name:
-        from cdal.segmenters.baselines.own import OwnSettings
-
         return OwnSettings(name)
     close = difflib.get_close_matches(name, SYSTEMS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""

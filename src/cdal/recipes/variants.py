@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from cdal.recipes.cdal import CDALSettings, ImageUNetSettings, constant_z, deterministic
 from cdal.recipes.recipe import Recipe, override
 from cdal.recipes.settings import DataSettings, SegmenterSettings, TrainingSettings
 from cdal.recipes.systems import default_settings
@@ -29,8 +28,7 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
         return recipe
     if name == "cdal-paper":
         return _paper(recipe)
-    settings = _of_the_same_shape(default_settings(name), recipe.segmenter)
-    settings.need_available()
+    settings = default_settings(name).shaped_like(recipe.segmenter)
     if recipe.data.spatial_dims not in settings.dims:
         if 2 not in settings.dims:
             raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
@@ -44,17 +42,6 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
         segmenter=settings,
         training=replace(recipe.training, **{"validation_votes": votes, **settings.training}),
     )
-
-
-def _of_the_same_shape(settings: SegmenterSettings, ours: SegmenterSettings) -> SegmenterSettings:
-    """The controls of cDAL with the numbers that the recipe gives to cDAL itself, as they are to be compared with it."""
-    if not isinstance(ours, CDALSettings):
-        return settings
-    if settings.name == "cdal-deterministic":
-        return deterministic(ours)
-    if settings.name == "cdal-constant-z":
-        return constant_z(ours)
-    return replace(settings, channels=ours.channels) if isinstance(settings, ImageUNetSettings) else settings
 
 
 def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:

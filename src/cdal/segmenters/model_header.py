@@ -9,9 +9,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-import cdal
 from cdal.recipes.recipe import Recipe, from_dict, to_dict
 from cdal.runtime.errors import UserError
+from cdal.runtime.version import __version__
 
 SUFFIX = ".safetensors"
 
@@ -48,7 +48,7 @@ class ModelHeader:
     data: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     temperature: float | None = None
-    version: str = cdal.__version__
+    version: str = __version__
 
     def to_json(self) -> str:
         """As it stands in the model file."""

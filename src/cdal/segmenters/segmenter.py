@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cdal.datasets.batch import Batch
 from cdal.runtime.errors import UserError
 from cdal.segmenters.losses import dice_and_cross_entropy
+from cdal.segmenters.random_inputs import RandomInputs
 
 
 class Turn(NamedTuple):
@@ -84,10 +85,28 @@ class Segmenter(nn.Module, ABC):
     def stochastic(self) -> bool:
         """Whether two votes on one image can differ."""
 
+    def graph(self) -> Graph | None:
+        """This segmenter as a function, for export; `None` if it draws its chance step by step."""
+        return None
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+class Graph(nn.Module, ABC):
+    """A segmenter as a function of one image `[1, C, *S]` and of its random inputs, which gives the votes `[V, K, *S]`.
+
+    Attributes:
+        random: the random inputs.
+    """
+
+    random: RandomInputs
+
+    @abstractmethod
+    def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """The votes; `draws` are the tensors of `RandomInputs.draw`, in their order."""
 
 
 Loss = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
@@ -113,6 +132,22 @@ class Deterministic(Segmenter):
     def stochastic(self) -> bool:
         """Never."""
         return False
+
+    def graph(self) -> Graph:
+        """See `Segmenter.graph`."""
+        return _Plain(self)
+
+
+class _Plain(Graph):
+    random = RandomInputs()
+
+    def __init__(self, segmenter: Deterministic) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """See `Graph.forward`."""
+        return self.segmenter.sample(image, 1, torch.Generator())[:, 0]
 
 
 class Supervised(Deterministic):

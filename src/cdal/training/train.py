@@ -5,7 +5,6 @@ Everything random is a function of (seed, step), so a run that was killed and re
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from lightning_fabric import Fabric
 from cdal.datasets.cases import load_cases
 from cdal.datasets.check import Check, check_folder
 from cdal.datasets.partition import split_cases
-from cdal.recipes.recipe import CDALSettings, Recipe
+from cdal.recipes.recipe import Recipe
 from cdal.runtime.devices import find_device, repeatable, wants_bf16
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import sole_writer
@@ -93,14 +92,9 @@ def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
 
     On a CPU, PyTorch (2.13) reads memory that was never written in the weight gradient of a 3D convolution over 2 voxels or fewer.
     """
-    data, settings = recipe.data, recipe.segmenter
-    if device.type != "cpu" or data.spatial_dims == 2:
+    if device.type != "cpu" or recipe.data.spatial_dims == 2:
         return True
-    smallest = math.ceil(min(data.size) / settings.multiple(data))
-    if isinstance(settings, CDALSettings):
-        judged = min(data.size) / settings.folding / 2 ** (len(settings.discriminator_channels) - 1)
-        smallest = min(smallest, math.ceil(judged))
-    return smallest > 2
+    return recipe.segmenter.smallest_grid(recipe.data) > 2
 
 
 @contextmanager

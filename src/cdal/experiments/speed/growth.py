@@ -18,7 +18,7 @@ from cdal.inference.windows import VOXELS_AT_ONCE
 from cdal.recipes import find_recipe
 from cdal.recipes.recipe import Recipe
 from cdal.segmenters.build import build_segmenter
-from cdal.segmenters.diffusion.cdal import CDAL
+from cdal.segmenters.diffusion.fast import ImageUNet
 
 _VOTES, _STEPS, _SIDES, _BATCHES = (1, 2, 5, 10, 15), (1, 2, 4), (128, 256, 512), (1, 2, 4, 8)
 
@@ -67,9 +67,10 @@ def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
 
     A batch goes through it as in prediction: as many at once as hold `VOXELS_AT_ONCE`.
     """
-    engine, _ = _cdal("monuseg", 3, 2, 2, device)
-    assert isinstance(engine.segmenter, CDAL)
-    network: Any = engine.segmenter.generator.unet
+    channels = find_recipe("monuseg").segmenter.channels  # type: ignore[attr-defined]
+    torch.manual_seed(0)
+    network = ImageUNet(2, 3, 1, channels).to(device).eval()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     at_once = max(1, VOXELS_AT_ONCE // 256**2)
     rows = []
     for dtype in dtypes(device):

@@ -21,22 +21,21 @@ from cdal.experiments.speed.timing import Row, interleaved
 from cdal.inference.export import Target, export
 from cdal.inference.graph_engine import (
     GRAPHS,
+    Description,
     GraphEngine,
     OnnxEngine,
     OpenVinoEngine,
     ProgramEngine,
-    Sampling,
     engine_for,
     read_description,
 )
 from cdal.inference.torch_engine import TorchEngine
 from cdal.inference.voting import draw_votes
 from cdal.runtime.errors import UserError
-from cdal.segmenters.diffusion.cdal import CDAL, Draws
 from cdal.segmenters.model_file import load_model
 from cdal.segmenters.model_header import find_model
 
-_RUNTIMES: tuple[tuple[Target, str, Callable[[Path, Sampling], GraphEngine]], ...] = (
+_RUNTIMES: tuple[tuple[Target, str, Callable[[Path, Description], GraphEngine]], ...] = (
     ("onnx", "onnxruntime", OnnxEngine),
     ("onnx", "openvino", OpenVinoEngine),
     ("openvino", "openvino", OpenVinoEngine),
@@ -60,7 +59,8 @@ def runtimes(model: str, rounds: int) -> list[Row]:
     if recipe.data.spatial_dims != 3:
         raise UserError(f"the exported graphs are measured on a volume; {path.name} segments pictures. Give --model hippocampus.")
     plain = replace(recipe, training=replace(recipe.training, precision="32"))
-    assert isinstance(segmenter, CDAL)
+    exact = segmenter.graph()
+    assert exact is not None  # the shipped models can be exported
     values = np.random.default_rng(0).normal(size=(header.image_channels, *recipe.data.size)).astype(np.float32)
     engines: dict[str, Any] = {"PyTorch": TorchEngine(segmenter, recipe), "PyTorch, float32": TorchEngine(segmenter, plain)}
     precision = {name: engine.about()["precision"] for name, engine in engines.items()}
@@ -74,15 +74,15 @@ def runtimes(model: str, rounds: int) -> list[Row]:
                 graph = folder / f"{path.stem}{GRAPHS[target]}"
                 if not graph.exists():
                     export(path, target, folder)
-                engine = kind(graph, read_description(graph)[0])
+                engine = kind(graph, read_description(graph))
                 name = f"{graph.suffix} by {engine.name}"
                 engines[name], precision[name] = engine, engine.about()["precision"]
                 if engine_for(graph.suffix) is kind:  # what cdal predict takes
                     models[name] = str(graph)
         taken = interleaved({name: _call(engine, values, recipe) for name, engine in engines.items()}, rounds)
-        draws = segmenter.draw(torch.from_numpy(values[None]), VOTES, torch.Generator().manual_seed(0))
+        draws = exact.random.draw(values.shape[1:], VOTES, np.random.default_rng(0))
         with torch.no_grad():
-            truth = segmenter.segment(torch.from_numpy(values[None]), draws, segmenter.generator.noise_root())[:, 0].numpy()
+            truth = exact(torch.from_numpy(values[None]), *map(torch.from_numpy, draws.values())).numpy()
         return [
             {
                 "runtime": name,
@@ -100,12 +100,11 @@ def _call(engine: Any, values: np.ndarray, recipe: Any) -> Any:
     return lambda: draw_votes(engine, values, recipe, VOTES, engine.generator(0))
 
 
-def _difference(engine: Any, values: np.ndarray, draws: Draws, truth: np.ndarray) -> float | None:
+def _difference(engine: Any, values: np.ndarray, draws: dict[str, np.ndarray], truth: np.ndarray) -> float | None:
     """In probability, with the same noise and z."""
     if isinstance(engine, TorchEngine):
         return None
-    inputs = {"image": values[None], "noise": draws.noise.numpy(), "z": draws.z.numpy()}
-    return float(np.abs(engine.votes(inputs) - truth).max())
+    return float(np.abs(engine.votes({"image": values[None], **draws}) - truth).max())
 
 
 def _whole(model: str, folder: Path, rounds: int) -> float:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import EMSegCapsSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.baselines.capsules import shares
 from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
@@ -32,38 +32,9 @@ _POSE = 4
 _RAMP = 1000
 
 
-@dataclass(frozen=True)
-class EMSegCapsSettings(SegmenterSettings):
-    """EM-SegCaps.
-
-    Attributes:
-        types: of capsules at full, half, quarter and eighth of the resolution.
-        iterations: of the routing.
-        inverse_temperature: lambda of the routing's activations.
-    """
-
-    name: str = "em-segcaps"
-    types: tuple[int, int, int, int] = (2, 4, 8, 16)
-    iterations: int = 3
-    inverse_temperature: float = 0.01
-
-    dims = (2,)
-    training = {"batch": 4}  # noqa: RUF012 (never changed)
-
-    def multiple(self, data: DataSettings) -> int:
-        """Three strides."""
-        return 8
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.types", lambda types: min(types) >= 1, "four numbers, each 1 or more")
-        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
-        need(self, "segmenter.inverse_temperature", lambda value: value > 0, "more than 0")
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        return EMSegCaps(MatrixSegCaps(image_channels, classes, self), classes)
+def build(settings: EMSegCapsSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    return EMSegCaps(MatrixSegCaps(image_channels, classes, settings), classes)
 
 
 class EMSegCaps(Deterministic):

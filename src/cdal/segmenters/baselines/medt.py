@@ -12,48 +12,19 @@ entropy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import MEDT_GRID, MedTSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
-_GRID = 4
 
-
-@dataclass(frozen=True)
-class MedTSettings(SegmenterSettings):
-    """MedT.
-
-    Attributes:
-        width: features inside the attention of the first stage; each further stage has twice as many.
-        heads: of each attention.
-    """
-
-    name: str = "medt"
-    width: int = 16
-    heads: int = 8
-
-    dims = (2,)
-
-    def multiple(self, data: DataSettings) -> int:
-        """The grid of patches, each halved once by the stem."""
-        return 2 * _GRID
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.heads", lambda heads: heads >= 1, "1 or more")
-        fits = f"a multiple of twice segmenter.heads ({2 * self.heads})"
-        need(self, "segmenter.width", lambda width: width >= 1 and width % (2 * self.heads) == 0, fits)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        height, width = data.size
-        return Supervised(MedT(image_channels, classes, (height, width), self.width, self.heads), classes)
+def build(settings: MedTSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    height, width = data.size
+    return Supervised(MedT(image_channels, classes, (height, width), settings.width, settings.heads), classes)
 
 
 class MedT(nn.Module):
@@ -70,7 +41,7 @@ class MedT(nn.Module):
     def __init__(self, image_channels: int, classes: int, size: tuple[int, int], width: int, heads: int) -> None:
         super().__init__()
         half = size[0] // 2, size[1] // 2
-        patch = half[0] // _GRID, half[1] // _GRID
+        patch = half[0] // MEDT_GRID, half[1] // MEDT_GRID
         self.whole = _Branch(image_channels, width // 2, half, width, (1, 2), heads)
         self.patches = _Branch(image_channels, 4 * width, patch, width, (1, 2, 4, 1), heads)
         self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, classes, 1))
@@ -216,11 +187,11 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 def _cut(image: Tensor) -> Tensor:
     """`[B, C, H, W]` as the patches of a 4 x 4 grid, `[B * 16, C, H / 4, W / 4]`."""
-    grid = image.unflatten(2, (_GRID, -1)).unflatten(4, (_GRID, -1))  # [B, C, gy, h, gx, w]
+    grid = image.unflatten(2, (MEDT_GRID, -1)).unflatten(4, (MEDT_GRID, -1))  # [B, C, gy, h, gx, w]
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
 def _join(patches: Tensor, batch: int) -> Tensor:
     """The inverse of `_cut`."""
-    grid = patches.unflatten(0, (batch, _GRID, _GRID)).permute(0, 3, 1, 4, 2, 5)
+    grid = patches.unflatten(0, (batch, MEDT_GRID, MEDT_GRID)).permute(0, 3, 1, 4, 2, 5)
     return grid.flatten(4, 5).flatten(2, 3)

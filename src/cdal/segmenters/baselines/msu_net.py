@@ -9,51 +9,24 @@ Ours: instance normalisation; Dice and cross-entropy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
+from cdal.recipes.baselines import MSUNetSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.baselines.u_shape import UShape
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-@dataclass(frozen=True)
-class MSUNetSettings(SegmenterSettings):
-    """MSU-Net.
+def build(settings: MSUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    dims = data.spatial_dims
 
-    Attributes:
-        channels: features at each level.
-        kernels: of the two sequences of convolutions.
-    """
+    def block(channels_in: int, channels_out: int) -> nn.Module:
+        return MultiScaleBlock(dims, channels_in, channels_out, settings.kernels)
 
-    name: str = "msu-net"
-    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-    kernels: tuple[int, int] = (3, 7)
-
-    dims = (2,)
-
-    def multiple(self, data: DataSettings) -> int:
-        """A pooling between levels."""
-        return 2 ** (len(self.channels) - 1)
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need_channels(self)
-        odd = "two odd numbers of 1 or more"
-        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), odd)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        dims = data.spatial_dims
-
-        def block(channels_in: int, channels_out: int) -> nn.Module:
-            return MultiScaleBlock(dims, channels_in, channels_out, self.kernels)
-
-        return Supervised(UShape(dims, image_channels, classes, self.channels, block), classes)
+    return Supervised(UShape(dims, image_channels, classes, settings.channels, block), classes)
 
 
 class MultiScaleBlock(nn.Module):

@@ -12,13 +12,13 @@ voxels inside the classes, weighs 0.1.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import MultiSegCapsSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.baselines.capsules import (
     ConvolutionalCapsules,
     lengths,
@@ -31,38 +31,11 @@ from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 
-@dataclass(frozen=True)
-class MultiSegCapsSettings(SegmenterSettings):
-    """Multi-SegCaps.
-
-    Attributes:
-        iterations: of the routing.
-        reconstruction: weight of the reconstruction.
-    """
-
-    name: str = "multi-segcaps"
-    iterations: int = 3
-    reconstruction: float = 0.1
-
-    dims = (2,)
-    training = {"batch": 4}  # noqa: RUF012 (never changed)
-    neighbours = 2
-
-    def multiple(self, data: DataSettings) -> int:
-        """Three strides."""
-        return 8
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
-        need(self, "segmenter.reconstruction", lambda weight: weight >= 0, "0 or more")
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        slices = 2 * data.neighbours + 1
-        network = SegCaps(image_channels, image_channels // slices, classes, self.iterations)
-        return MultiSegCaps(network, classes, self.reconstruction)
+def build(settings: MultiSegCapsSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    slices = 2 * data.neighbours + 1
+    network = SegCaps(image_channels, image_channels // slices, classes, settings.iterations)
+    return MultiSegCaps(network, classes, settings.reconstruction)
 
 
 class MultiSegCaps(Deterministic):

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import OwnSettings
+from cdal.recipes.settings import DataSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
@@ -29,55 +28,28 @@ _NAMES: dict[str, tuple[str, ...]] = {
 """What we know, and how constructors call it."""
 
 
-@dataclass(frozen=True)
-class OwnSettings(SegmenterSettings):
-    """A network of one's own.
+def build(settings: OwnSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`.
 
-    Attributes:
-        name: its class, `package.module.Class`.
-        options: further arguments of its constructor, by name.
-        divisor: the network's input is padded to a multiple of this along each axis.
+    Raises:
+        UserError: the class cannot be imported, is no network, or cannot be made with what is known.
     """
-
-    name: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
-    divisor: int = 16
-
-    def need_available(self) -> None:
-        """See `find_class`."""
-        find_class(self.name)
-
-    def multiple(self, data: DataSettings) -> int:
-        """The divisor."""
-        return self.divisor
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.divisor", lambda divisor: divisor >= 1, "1 or more")
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`.
-
-        Raises:
-            UserError: the class cannot be imported, is no network, or cannot be made with what is known.
-        """
-        kind = find_class(self.name)
-        values = {"spatial_dims": data.spatial_dims, "image_channels": image_channels, "classes": classes, "size": data.size}
-        accepted = inspect.signature(kind).parameters
-        known = {name: values[what] for what, names in _NAMES.items() for name in names if name in accepted}
-        try:
-            network = kind(**{**known, **self.options})
-        except Exception as error:  # whatever the constructor does
-            given = ", ".join(f"{name}={value!r}" for name, value in {**known, **self.options}.items())
-            raise UserError(
-                f"{self.name}({given}) failed: {error!r}. Give what is missing: --segmenter.options '{{\"name\": value}}'. "
-                f"Its arguments: {', '.join(accepted)}."
-            ) from error
-        if not any(weights.requires_grad for weights in network.parameters()):
-            raise UserError(f"{self.name} has no weights that could be trained.")
-        # Nobody knows what it does: a network that draws numbers by itself, say, is not alike in any two steps.
-        return network if isinstance(network, Segmenter) else Supervised(network, classes, alike=False)
+    kind = find_class(settings.name)
+    values = {"spatial_dims": data.spatial_dims, "image_channels": image_channels, "classes": classes, "size": data.size}
+    accepted = inspect.signature(kind).parameters
+    known = {name: values[what] for what, names in _NAMES.items() for name in names if name in accepted}
+    try:
+        network = kind(**{**known, **settings.options})
+    except Exception as error:  # whatever the constructor does
+        given = ", ".join(f"{name}={value!r}" for name, value in {**known, **settings.options}.items())
+        raise UserError(
+            f"{settings.name}({given}) failed: {error!r}. Give what is missing: --segmenter.options '{{\"name\": value}}'. "
+            f"Its arguments: {', '.join(accepted)}."
+        ) from error
+    if not any(weights.requires_grad for weights in network.parameters()):
+        raise UserError(f"{settings.name} has no weights that could be trained.")
+    # Nobody knows what it does: a network that draws numbers by itself, say, is not alike in any two steps.
+    return network if isinstance(network, Segmenter) else Supervised(network, classes, alike=False)
 
 
 def find_class(name: str) -> type[nn.Module]:

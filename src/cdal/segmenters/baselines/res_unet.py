@@ -11,48 +11,24 @@ normalisation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need_channels
+from cdal.recipes.baselines import ResUNetSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.baselines.u_shape import UShape
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-@dataclass(frozen=True)
-class ResUNetSettings(SegmenterSettings):
-    """Weighted Res-UNet.
+def build(settings: ResUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    dims = data.spatial_dims
 
-    Attributes:
-        channels: features at each level.
-    """
+    def block(channels_in: int, channels_out: int) -> nn.Module:
+        return ResidualUnit(dims, channels_in, channels_out, act=("relu", {"inplace": True}), norm=("instance", {"affine": True}))
 
-    name: str = "res-unet"
-    channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
-
-    dims = (2,)
-
-    def multiple(self, data: DataSettings) -> int:
-        """A pooling between levels."""
-        return 2 ** (len(self.channels) - 1)
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need_channels(self)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        dims = data.spatial_dims
-
-        def block(channels_in: int, channels_out: int) -> nn.Module:
-            return ResidualUnit(
-                dims, channels_in, channels_out, act=("relu", {"inplace": True}), norm=("instance", {"affine": True})
-            )
-
-        return Supervised(UShape(dims, image_channels, classes, self.channels, block), classes, weighted_cross_entropy)
+    return Supervised(UShape(dims, image_channels, classes, settings.channels, block), classes, weighted_cross_entropy)
 
 
 def weighted_cross_entropy(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:

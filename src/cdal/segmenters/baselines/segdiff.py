@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,92 +21,16 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import SegDiffSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.cdal import label_channels, to_probabilities
 from cdal.segmenters.diffusion.schedule import Schedule, at, diffuse, sample_posterior
 from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
 
 
-@dataclass(frozen=True)
-class SegDiffSettings(SegmenterSettings):
-    """SegDiff.
-
-    Attributes:
-        features: of the U-Net at full resolution.
-        multipliers: of the features at each level; none takes improved DDPM's for the size.
-        residual_blocks: of the U-Net at each level.
-        encoder_blocks: RRDBs of the image encoder.
-        encoder_features: of the image encoder.
-        growth: features that each convolution of a dense block adds.
-        timesteps: T.
-        sampling_timesteps: steps at sampling; a divisor of T.
-    """
-
-    name: str = "segdiff"
-    votes: int = 5
-    features: int = 128
-    multipliers: tuple[int, ...] | None = None
-    residual_blocks: int = 2
-    encoder_blocks: int = 12
-    encoder_features: int = 64
-    growth: int = 32
-    timesteps: int = 100
-    sampling_timesteps: int = 100
-
-    dims = (2,)
-    training = {"learning_rate": 1e-4, "weight_decay": 0.0, "ema": 0.9999, "validation_votes": 1}  # noqa: RUF012 (never changed)
-
-    def multiple(self, data: DataSettings) -> int:
-        """Each level after the first halves the resolution."""
-        return 2 ** (len(self.levels(data)) - 1)
-
-    def levels(self, data: DataSettings) -> tuple[int, ...]:
-        """The multipliers of the features."""
-        if self.multipliers is not None:
-            return self.multipliers
-        side = min(data.size)
-        return (1, 1, 1, 2, 2, 4, 4) if side >= 256 else (1, 1, 2, 3, 4) if side >= 128 else (1, 2, 3, 4)
-
-    @property
-    def stochastic(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def diffusion_steps(self) -> int | None:
-        """T of sampling."""
-        return self.sampling_timesteps
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        for name in ("residual_blocks", "encoder_blocks", "encoder_features", "growth", "timesteps"):
-            need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
-        need(self, "segmenter.features", lambda features: features >= 32 and features % 32 == 0, "a multiple of 32")
-        need(self, "segmenter.multipliers", lambda m: m is None or (len(m) >= 1 and min(m) >= 1), "some numbers, or null")
-        T = self.timesteps
-        divides = f"a divisor of segmenter.timesteps ({T})"
-        need(self, "segmenter.sampling_timesteps", lambda steps: steps >= 1 and T % steps == 0, divides)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        return SegDiff(Denoiser(self, data, image_channels, 1 if classes == 2 else classes), classes, self)
-
-
-@dataclass(frozen=True)
-class SegDiffSmallSettings(SegDiffSettings):
-    """SegDiff with a quarter of the features and a twentieth of the sampling's steps: what a CPU can train in minutes."""
-
-    name: str = "segdiff-small"
-    votes: int = 3
-    features: int = 32
-    residual_blocks: int = 1
-    encoder_blocks: int = 2
-    encoder_features: int = 32
-    growth: int = 16
-    sampling_timesteps: int = 5
-
-    training = {"weight_decay": 0.0, "batch": 8, "validation_votes": 1}  # noqa: RUF012 (never changed)
+def build(settings: SegDiffSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    return SegDiff(Denoiser(settings, data, image_channels, 1 if classes == 2 else classes), classes, settings)
 
 
 class SegDiff(Segmenter):

@@ -12,7 +12,6 @@ Dice beside it.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,44 +19,16 @@ from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need
+from cdal.recipes.baselines import UCaps3DSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.baselines.capsules import ConvolutionalCapsules, lengths, margin_loss, reconstruction_head, reconstruction_loss
 from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 
-@dataclass(frozen=True)
-class UCaps3DSettings(SegmenterSettings):
-    """3D-UCaps.
-
-    Attributes:
-        iterations: of the routing.
-        margin: weight of the margin loss.
-        reconstruction: weight of the reconstruction.
-    """
-
-    name: str = "3d-ucaps"
-    iterations: int = 3
-    margin: float = 1.0
-    reconstruction: float = 0.1
-
-    dims = (3,)
-    training = {"batch": 1}  # noqa: RUF012 (never changed)
-
-    def multiple(self, data: DataSettings) -> int:
-        """Three strides."""
-        return 8
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
-        for name in ("margin", "reconstruction"):
-            need(self, f"segmenter.{name}", lambda weight: weight >= 0, "0 or more")
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        return UCaps3D(CapsuleUNet3D(image_channels, classes, self.iterations), classes, self)
+def build(settings: UCaps3DSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    return UCaps3D(CapsuleUNet3D(image_channels, classes, settings.iterations), classes, settings)
 
 
 class UCaps3D(Deterministic):

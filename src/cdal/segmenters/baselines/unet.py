@@ -11,51 +11,18 @@ have three.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from monai.networks.nets import BasicUNet
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need_channels
+from cdal.recipes.baselines import UNetSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 NORM = ("instance", {"affine": True})
 
 
-@dataclass(frozen=True)
-class UNetSettings(SegmenterSettings):
-    """U-Net.
-
-    Attributes:
-        channels: features at the five levels.
-    """
-
-    name: str = "unet"
-    channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
-
-    dims = (2,)
-
-    def multiple(self, data: DataSettings) -> int:
-        """Four poolings."""
-        return 16
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need_channels(self, exactly=5)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        network = BasicUNet(
-            data.spatial_dims, image_channels, classes, (*self.channels, self.channels[0]), ("relu", {"inplace": True}), NORM
-        )
-        return Supervised(network, classes)
-
-
-@dataclass(frozen=True)
-class UNet3DSettings(UNetSettings):
-    """3D U-Net."""
-
-    name: str = "unet-3d"
-    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-
-    dims = (3,)
+def build(settings: UNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    network = BasicUNet(
+        data.spatial_dims, image_channels, classes, (*settings.channels, settings.channels[0]), ("relu", {"inplace": True}), NORM
+    )
+    return Supervised(network, classes)

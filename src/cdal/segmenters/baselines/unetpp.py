@@ -8,41 +8,18 @@ Prediction is the paper's "accurate mode", the mean of the four branches. Ours: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
-from cdal.recipes.settings import DataSettings, SegmenterSettings, need_channels
+from cdal.recipes.baselines import UNetPlusPlusSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-@dataclass(frozen=True)
-class UNetPlusPlusSettings(SegmenterSettings):
-    """U-Net++.
-
-    Attributes:
-        channels: features at the five levels.
-    """
-
-    name: str = "unetpp"
-    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
-
-    dims = (2,)
-
-    def multiple(self, data: DataSettings) -> int:
-        """Four poolings."""
-        return 16
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need_channels(self, exactly=5)
-
-    def build(self, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
-        """See `SegmenterSettings.build`."""
-        return Supervised(UNetPlusPlus(data.spatial_dims, image_channels, classes, self.channels), classes)
+def build(settings: UNetPlusPlusSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+    """See `cdal.segmenters.build`."""
+    return Supervised(UNetPlusPlus(data.spatial_dims, image_channels, classes, settings.channels), classes)
 
 
 class UNetPlusPlus(nn.Module):

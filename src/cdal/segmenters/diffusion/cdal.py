@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
 from cdal.recipes.cdal import CDALSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.attention import attention_map
 from cdal.segmenters.diffusion.blocks import leaky_relu
 from cdal.segmenters.diffusion.discriminator import Discriminator
@@ -19,7 +20,8 @@ from cdal.segmenters.diffusion.generator import Features, Generator
 from cdal.segmenters.diffusion.paper import PaperGenerator
 from cdal.segmenters.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, posterior_weights, sample_posterior
 from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
-from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, sum_of, turn
+from cdal.segmenters.random_inputs import RandomInputs
+from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
 
 
 class Draws(NamedTuple):
@@ -127,6 +129,10 @@ class CDAL(Segmenter):
         """Algorithm 2 for V votes at once; with `sampling_timesteps` 0 the coarse segmentation alone, as one vote."""
         return self.segment(image, self.draw(image, votes, rng), self.generator.noise_root())
 
+    def graph(self) -> Graph:
+        """See `Segmenter.graph`."""
+        return _Traced(self)
+
     def segment(self, image: Tensor, draws: Draws, noise_root: Tensor | None) -> Tensor:
         """Algorithm 2 as a function: what `sample` does when chance has spoken.
 
@@ -230,6 +236,27 @@ class CDAL(Segmenter):
         return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
 
 
+class _Traced(Graph):
+    """The noise root is made once, and not inside the graph."""
+
+    root: Tensor | None
+
+    def __init__(self, segmenter: CDAL) -> None:
+        super().__init__()
+        generator, settings = segmenter.generator, segmenter.settings
+        self.segmenter, self.random = segmenter, RandomInputs()
+        if segmenter.stochastic:
+            self.random = RandomInputs(
+                settings.sampling_timesteps, generator.noise_channels, generator.folding, settings.latent, settings.z
+            )
+        self.register_buffer("root", generator.noise_root())
+
+    def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
+        """See `Graph.forward`."""
+        drawn = Draws(*draws) if draws else self.segmenter.draw(image, 1, torch.Generator())
+        return self.segmenter.segment(image, drawn, self.root)[:, 0]
+
+
 def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
     """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
     x_previous = x_previous.detach().requires_grad_(True)
@@ -279,8 +306,9 @@ def _per_vote(x: Tensor, votes: int) -> Tensor:
     return x.repeat(votes, *[1] * (x.dim() - 1))
 
 
-def build_cdal(settings: CDALSettings, spatial_dims: int, image_channels: int, classes: int, training: bool) -> CDAL:
-    """CDAL with random weights; arguments as those of `SegmenterSettings.build`."""
+def build(settings: CDALSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> CDAL:
+    """See `cdal.segmenters.build`; the discriminator is made for training only."""
+    spatial_dims = data.spatial_dims
     labels = label_count(classes)
     generator: Generator
     if settings.generator == "paper":

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cdal.recipes.cdal import FOLD
+from cdal.recipes.cdal import FOLD, ImageUNetSettings
+from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.blocks import (
     Modulation,
     ResidualBlock,
@@ -24,6 +25,7 @@ from cdal.segmenters.diffusion.blocks import (
     zeroed,
 )
 from cdal.segmenters.diffusion.generator import Features, Generator
+from cdal.segmenters.segmenter import Supervised
 
 _LEVEL = 2
 """The U-Net's level with the denoiser's resolution: 2 ** _LEVEL == FOLD."""
@@ -174,3 +176,8 @@ class FastGenerator(Generator):
 def to_x0(logits: Tensor) -> Tensor:
     """Logits `[B, L, *S]` as a label in [-1, 1]: 2 sigmoid - 1 for one channel, 2 softmax - 1 for several."""
     return (2 * (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))).sub_(1)
+
+
+def build(settings: ImageUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Supervised:
+    """The image network alone, see `cdal.segmenters.build`."""
+    return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, settings.channels), classes)

@@ -1,0 +1,393 @@
+"""The settings of the systems that cDAL is compared with, and of a network of your own.
+
+A system's settings are part of a model file's header, so they can be read where the system's network cannot: nothing here imports
+PyTorch. The networks themselves are in `cdal.segmenters.baselines`, in a file each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
+
+MEDT_GRID = 4
+"""Patches along each axis that the local branch of MedT sees."""
+
+_DYNUNET_SMALLEST = 4
+"""Voxels along an axis below which a DynUNet does not halve it."""
+
+
+@dataclass(frozen=True)
+class UNetSettings(SegmenterSettings):
+    """U-Net.
+
+    Attributes:
+        channels: features at the five levels.
+    """
+
+    name: str = "unet"
+    channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
+
+    dims = (2,)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Four poolings."""
+        return 16
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need_channels(self, exactly=5)
+
+
+@dataclass(frozen=True)
+class UNet3DSettings(UNetSettings):
+    """3D U-Net."""
+
+    name: str = "unet-3d"
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+
+    dims = (3,)
+
+
+@dataclass(frozen=True)
+class UNetPlusPlusSettings(SegmenterSettings):
+    """U-Net++.
+
+    Attributes:
+        channels: features at the five levels.
+    """
+
+    name: str = "unetpp"
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+
+    dims = (2,)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Four poolings."""
+        return 16
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need_channels(self, exactly=5)
+
+
+@dataclass(frozen=True)
+class MSUNetSettings(SegmenterSettings):
+    """MSU-Net.
+
+    Attributes:
+        channels: features at each level.
+        kernels: of the two sequences of convolutions.
+    """
+
+    name: str = "msu-net"
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    kernels: tuple[int, int] = (3, 7)
+
+    dims = (2,)
+
+    def multiple(self, data: DataSettings) -> int:
+        """A pooling between levels."""
+        return 2 ** (len(self.channels) - 1)
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need_channels(self)
+        odd = "two odd numbers of 1 or more"
+        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), odd)
+
+
+@dataclass(frozen=True)
+class ResUNetSettings(SegmenterSettings):
+    """Weighted Res-UNet.
+
+    Attributes:
+        channels: features at each level.
+    """
+
+    name: str = "res-unet"
+    channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
+
+    dims = (2,)
+
+    def multiple(self, data: DataSettings) -> int:
+        """A pooling between levels."""
+        return 2 ** (len(self.channels) - 1)
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need_channels(self)
+
+
+@dataclass(frozen=True)
+class MedTSettings(SegmenterSettings):
+    """MedT.
+
+    Attributes:
+        width: features inside the attention of the first stage; each further stage has twice as many.
+        heads: of each attention.
+    """
+
+    name: str = "medt"
+    width: int = 16
+    heads: int = 8
+
+    dims = (2,)
+
+    def multiple(self, data: DataSettings) -> int:
+        """The grid of patches, each halved once by the stem."""
+        return 2 * MEDT_GRID
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.heads", lambda heads: heads >= 1, "1 or more")
+        fits = f"a multiple of twice segmenter.heads ({2 * self.heads})"
+        need(self, "segmenter.width", lambda width: width >= 1 and width % (2 * self.heads) == 0, fits)
+
+
+@dataclass(frozen=True)
+class SegDiffSettings(SegmenterSettings):
+    """SegDiff.
+
+    Attributes:
+        features: of the U-Net at full resolution.
+        multipliers: of the features at each level; none takes improved DDPM's for the size.
+        residual_blocks: of the U-Net at each level.
+        encoder_blocks: RRDBs of the image encoder.
+        encoder_features: of the image encoder.
+        growth: features that each convolution of a dense block adds.
+        timesteps: T.
+        sampling_timesteps: steps at sampling; a divisor of T.
+    """
+
+    name: str = "segdiff"
+    votes: int = 5
+    features: int = 128
+    multipliers: tuple[int, ...] | None = None
+    residual_blocks: int = 2
+    encoder_blocks: int = 12
+    encoder_features: int = 64
+    growth: int = 32
+    timesteps: int = 100
+    sampling_timesteps: int = 100
+
+    dims = (2,)
+    training = {"learning_rate": 1e-4, "weight_decay": 0.0, "ema": 0.9999, "validation_votes": 1}  # noqa: RUF012 (never changed)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Each level after the first halves the resolution."""
+        return 2 ** (len(self.levels(data)) - 1)
+
+    def levels(self, data: DataSettings) -> tuple[int, ...]:
+        """The multipliers of the features."""
+        if self.multipliers is not None:
+            return self.multipliers
+        side = min(data.size)
+        return (1, 1, 1, 2, 2, 4, 4) if side >= 256 else (1, 1, 2, 3, 4) if side >= 128 else (1, 2, 3, 4)
+
+    @property
+    def stochastic(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def diffusion_steps(self) -> int | None:
+        """T of sampling."""
+        return self.sampling_timesteps
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        for name in ("residual_blocks", "encoder_blocks", "encoder_features", "growth", "timesteps"):
+            need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
+        need(self, "segmenter.features", lambda features: features >= 32 and features % 32 == 0, "a multiple of 32")
+        need(self, "segmenter.multipliers", lambda m: m is None or (len(m) >= 1 and min(m) >= 1), "some numbers, or null")
+        T = self.timesteps
+        divides = f"a divisor of segmenter.timesteps ({T})"
+        need(self, "segmenter.sampling_timesteps", lambda steps: steps >= 1 and T % steps == 0, divides)
+
+
+@dataclass(frozen=True)
+class SegDiffSmallSettings(SegDiffSettings):
+    """SegDiff with a quarter of the features and a twentieth of the sampling's steps: what a CPU can train in minutes."""
+
+    name: str = "segdiff-small"
+    votes: int = 3
+    features: int = 32
+    residual_blocks: int = 1
+    encoder_blocks: int = 2
+    encoder_features: int = 32
+    growth: int = 16
+    sampling_timesteps: int = 5
+
+    training = {"weight_decay": 0.0, "batch": 8, "validation_votes": 1}  # noqa: RUF012 (never changed)
+
+
+@dataclass(frozen=True)
+class MultiSegCapsSettings(SegmenterSettings):
+    """Multi-SegCaps.
+
+    Attributes:
+        iterations: of the routing.
+        reconstruction: weight of the reconstruction.
+    """
+
+    name: str = "multi-segcaps"
+    iterations: int = 3
+    reconstruction: float = 0.1
+
+    dims = (2,)
+    training = {"batch": 4}  # noqa: RUF012 (never changed)
+    neighbours = 2
+
+    def multiple(self, data: DataSettings) -> int:
+        """Three strides."""
+        return 8
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
+        need(self, "segmenter.reconstruction", lambda weight: weight >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class EMSegCapsSettings(SegmenterSettings):
+    """EM-SegCaps.
+
+    Attributes:
+        types: of capsules at full, half, quarter and eighth of the resolution.
+        iterations: of the routing.
+        inverse_temperature: lambda of the routing's activations.
+    """
+
+    name: str = "em-segcaps"
+    types: tuple[int, int, int, int] = (2, 4, 8, 16)
+    iterations: int = 3
+    inverse_temperature: float = 0.01
+
+    dims = (2,)
+    training = {"batch": 4}  # noqa: RUF012 (never changed)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Three strides."""
+        return 8
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.types", lambda types: min(types) >= 1, "four numbers, each 1 or more")
+        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
+        need(self, "segmenter.inverse_temperature", lambda value: value > 0, "more than 0")
+
+
+@dataclass(frozen=True)
+class UCaps3DSettings(SegmenterSettings):
+    """3D-UCaps.
+
+    Attributes:
+        iterations: of the routing.
+        margin: weight of the margin loss.
+        reconstruction: weight of the reconstruction.
+    """
+
+    name: str = "3d-ucaps"
+    iterations: int = 3
+    margin: float = 1.0
+    reconstruction: float = 0.1
+
+    dims = (3,)
+    training = {"batch": 1}  # noqa: RUF012 (never changed)
+
+    def multiple(self, data: DataSettings) -> int:
+        """Three strides."""
+        return 8
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.iterations", lambda iterations: iterations >= 1, "1 or more")
+        for name in ("margin", "reconstruction"):
+            need(self, f"segmenter.{name}", lambda weight: weight >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class DynUNetSettings(SegmenterSettings):
+    """DynUNet.
+
+    Attributes:
+        features: at full resolution.
+    """
+
+    name: str = "dynunet"
+    features: int = 32
+
+    def multiple(self, data: DataSettings) -> int:
+        """What the axis that is halved most often needs."""
+        poolings = zip(*kernels_and_strides(data)[1], strict=True)
+        return max(2 ** list(axis).count(2) for axis in poolings)
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.features", lambda features: features >= 1, "1 or more")
+        levels = len(kernels_and_strides(data)[1])
+        need(
+            data,
+            "data.size",
+            lambda _: levels >= 3,
+            f"such that some axis can be halved twice and leave {_DYNUNET_SMALLEST} (dynunet)",
+        )
+
+
+@dataclass(frozen=True)
+class OwnSettings(SegmenterSettings):
+    """A network of one's own.
+
+    Attributes:
+        name: its class, `package.module.Class`.
+        options: further arguments of its constructor, by name.
+        divisor: the network's input is padded to a multiple of this along each axis.
+    """
+
+    name: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    divisor: int = 16
+
+    def multiple(self, data: DataSettings) -> int:
+        """The divisor."""
+        return self.divisor
+
+    def check(self, data: DataSettings) -> None:
+        """See `SegmenterSettings.check`."""
+        super().check(data)
+        need(self, "segmenter.divisor", lambda divisor: divisor >= 1, "1 or more")
+
+
+def kernels_and_strides(data: DataSettings) -> tuple[list[list[int]], list[list[int]]]:
+    """Kernel and stride of each level of a DynUNet, by axis; the first level has stride 1.
+
+    Across slices that are twice as thick as pixels are wide there is no convolution, until pixels have grown so far.
+    """
+    size = list(data.size)
+    spacing = list(data.spacing or (1.0, 1.0, 1.0))
+    if data.spatial_dims == 2:
+        spacing = [s for axis, s in enumerate(spacing) if axis != data.slice_axis]
+    kernel = [3 if length < 2 * min(spacing) else 1 for length in spacing]
+    kernels, strides = [kernel], [[1] * len(size)]
+    while can := [axis for axis, s in enumerate(size) if s >= 2 * _DYNUNET_SMALLEST and s % 2 == 0]:
+        shortest = min(spacing[axis] for axis in can)
+        halved = [axis for axis in can if spacing[axis] < 2 * shortest]
+        stride = [2 if axis in halved else 1 for axis in range(len(size))]
+        size = [s // step for s, step in zip(size, stride, strict=True)]
+        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
+        kernel = [3 if k == 3 or length < 2 * min(spacing) else 1 for k, length in zip(kernel, spacing, strict=True)]
+        strides.append(stride)
+        kernels.append(kernel)
+    return kernels, strides
