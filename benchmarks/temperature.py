@@ -21,6 +21,7 @@ from cdal.evaluation.calibration import certainty, fit_temperature, summary_of
 from cdal.inference.decision import temper
 from cdal.inference.load import load
 from cdal.inference.predictor import Predictor
+from cdal.inference.sampling import Sampling
 from cdal.segmenters.model_header import find_model, read_header
 
 SAMPLINGS = ((0, 15), (2, 5), (2, 15))
@@ -38,7 +39,7 @@ def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterat
 
 def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
     """The line of one model, sampled in one way."""
-    predictor = load(model, timesteps, temperature=1)
+    predictor = load(model, timesteps, sampling=Sampling(temperature=1))
     temperature = fit_temperature(segmented(predictor, data, "validation", votes))
     test = list(segmented(predictor, data, "test", votes))
     found = []

@@ -12,6 +12,7 @@ import argparse
 
 from cdal.evaluation.evaluate import evaluate
 from cdal.inference.load import load
+from cdal.inference.sampling import Sampling
 
 GRID = ((0, 15), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5), (4, 15))
 
@@ -26,9 +27,9 @@ def main() -> None:
     heads = ("timesteps", "votes", "class", "Dice (95 % interval)", "HD95 mm", "s a case")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for timesteps, votes in GRID:
-        predictor = load(options.model, timesteps, mirror=options.mirror)
+        predictor = load(options.model, timesteps, sampling=Sampling(mirror=options.mirror))
         drawn = predictor.vote_count(votes)
-        summary = evaluate(predictor, options.data, votes=votes).summary()
+        summary = evaluate(predictor, options.data, Sampling(votes=votes)).summary()
         for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
             low, high = scores["interval"]["dice"]
             dice = f"{scores['dice']:.4f} ({low:.4f} - {high:.4f})"

@@ -256,7 +256,7 @@ def segmenting(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> Ca
     """A call that segments one image, as a prediction does."""
     segmenter, recipe = built(name, shape[0], device)
     if tiny:
-        recipe = override(recipe, ["--training.precision=32"])
+        recipe = override(recipe, {"training.precision": "32"})
     engine = TorchEngine(segmenter.eval(), recipe)
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return lambda: segment(engine, image, recipe, VOTES)

@@ -28,11 +28,11 @@ from cdal.training.train import train
 _SCORING = {"paper": 60.0, "systems": 20.0, "default": 20.0}
 """Seconds that are kept for the test cases after a training."""
 
-_WIDE = ("--segmenter.channels=[32,64,128,256]", "--segmenter.denoiser_channels=64")
-_LONGER: dict[str, tuple[float, tuple[str, ...]]] = {
-    "2 minutes": (2.0, ()),
+_WIDE = {"segmenter.channels": (32, 64, 128, 256), "segmenter.denoiser_channels": 64}
+_LONGER: dict[str, tuple[float, dict[str, Any]]] = {
+    "2 minutes": (2.0, {}),
     "2 minutes, twice as wide": (2.0, _WIDE),
-    "6 minutes": (6.0, ()),
+    "6 minutes": (6.0, {}),
     "6 minutes, twice as wide": (6.0, _WIDE),
 }
 """Minutes of training, and what is changed of the default recipe. None is begun that cannot be ended."""
@@ -40,22 +40,21 @@ _LONGER: dict[str, tuple[float, tuple[str, ...]]] = {
 _SYSTEM_SECONDS = 60.0
 """Of training for each system."""
 
-_TINY = (
-    "--training.steps=2",
-    "--training.minutes=null",
-    "--training.validate_every=1",
-    "--training.precision=32",
-    "--segmenter.votes=2",
-    "--segmenter.channels=[8,8,8]",
-)
+_TINY: dict[str, Any] = {
+    "training.steps": 2,
+    "training.minutes": None,
+    "training.validate_every": 1,
+    "training.precision": "32",
+    "segmenter.votes": 2,
+    "segmenter.channels": (8, 8, 8),
+}
 
 
-def small(recipe: Recipe, *fields: str) -> Recipe:
+def small(recipe: Recipe, fields: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe as a rehearsal has it: two steps of a small network, on small pictures where it sees pictures."""
-    pictures = (
-        ["--data.resize=[32,32]", "--data.size=[16,16]", "--data.shift=1"] if recipe.data.resize or recipe.name == "monuseg" else []
-    )
-    return override(recipe, [*_TINY, *pictures, *fields])
+    sees_pictures = recipe.data.resize or recipe.name == "monuseg"
+    pictures = {"data.resize": (32, 32), "data.size": (16, 16), "data.shift": 1} if sees_pictures else {}
+    return override(recipe, {**_TINY, **pictures, **(fields or {})})
 
 
 def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> None:
@@ -88,10 +87,10 @@ def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str,
     """
     name = "the paper's network"
     record.expect([name])
-    recipe = override(find_recipe(recipe_name), ["--training.watch_test=true", "--training.checkpoint_every=2000"])
+    recipe = override(find_recipe(recipe_name), {"training.watch_test": True, "training.checkpoint_every": 2000})
     kept = out / "recipe.yaml"
     if tiny:
-        recipe = small(recipe, "--segmenter.discriminator_channels=[8,8]", "--segmenter.embedding=16")
+        recipe = small(recipe, {"segmenter.discriminator_channels": (8, 8), "segmenter.embedding": 16})
     elif kept.is_file():
         recipe = load_recipe(kept)
     elif seconds <= 2 * _SCORING["paper"]:

@@ -1,4 +1,4 @@
-"""cDAL: learn to segment medical images with a few-step conditional diffusion model, and say how sure it is.
+"""cDAL: segment medical images with a few-step conditional diffusion model that shows where it is unsure.
 
     import cdal
     prediction = cdal.load("hippocampus").predict("volume.nii.gz")
@@ -20,23 +20,46 @@ if TYPE_CHECKING:
     from cdal.inference.load import load
     from cdal.inference.predict import predict
     from cdal.inference.predictor import Prediction, Predictor
+    from cdal.inference.sampling import Sampling
     from cdal.recipes.recipe import Recipe
     from cdal.runtime.errors import UserError
+    from cdal.runtime.events import Event
+    from cdal.runtime.memory import keep_freed_memory
+    from cdal.segmenters.segmenter import Segmenter
     from cdal.training.train import train
 
 _HOME = {
-    "check": "cdal.datasets.check:check_folder",
+    "Event": "cdal.runtime.events",
     "Prediction": "cdal.inference.predictor",
     "Predictor": "cdal.inference.predictor",
     "Recipe": "cdal.recipes.recipe",
+    "Sampling": "cdal.inference.sampling",
+    "Segmenter": "cdal.segmenters.segmenter",
     "UserError": "cdal.runtime.errors",
+    "check": "cdal.datasets.check:check_folder",
     "evaluate": "cdal.evaluation.evaluate",
+    "keep_freed_memory": "cdal.runtime.memory",
     "load": "cdal.inference.load",
     "predict": "cdal.inference.predict",
     "train": "cdal.training.train",
 }
 
-__all__ = ["Prediction", "Predictor", "Recipe", "UserError", "__version__", "check", "evaluate", "load", "predict", "train"]
+__all__ = [
+    "Event",
+    "Prediction",
+    "Predictor",
+    "Recipe",
+    "Sampling",
+    "Segmenter",
+    "UserError",
+    "__version__",
+    "check",
+    "evaluate",
+    "keep_freed_memory",
+    "load",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

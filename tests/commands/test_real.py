@@ -19,6 +19,7 @@ from cdal.evaluation.metrics import count
 from cdal.experiments.demo import run_demo
 from cdal.imaging.formats import read_label
 from cdal.inference.load import load
+from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.recipes.recipe import DataSettings, override
 from cdal.segmenters.model_header import shipped_models
@@ -117,9 +118,9 @@ def test_the_demonstration_keeps_its_promises(tmp_path: Path):
 )
 def test_two_minutes_teach_the_hippocampus(recipe: str, segmenter: str, least: float, hippocampus: Path, tmp_path: Path):
     chosen = with_segmenter(find_recipe(recipe), segmenter)
-    chosen = override(chosen, ["--training.steps=null", "--training.minutes=2", "--training.validate_every=100000"])
+    chosen = override(chosen, {"training.steps": None, "training.minutes": 2, "training.validate_every": 100000})
     model = train(replace(chosen), hippocampus, tmp_path / "run", "cpu")
-    scores = evaluate(model, hippocampus, votes=2).summary()
+    scores = evaluate(model, hippocampus, Sampling(votes=2)).summary()
     assert min(scores["classes"][name]["dice"] for name in ("Anterior", "Posterior")) >= least
 
 
@@ -130,8 +131,8 @@ def test_three_minutes_teach_the_pictures(name: str, least: float, tmp_path: Pat
     if not source.is_dir():
         pytest.skip(f"{name} is not in {SHARED} (set CDAL_TEST_DATA)")
     prepare(name, source, tmp_path / "data")
-    recipe = override(find_recipe(name), ["--training.steps=null", "--training.minutes=3", "--training.validate_every=100000"])
+    recipe = override(find_recipe(name), {"training.steps": None, "training.minutes": 3, "training.validate_every": 100000})
     model = train(recipe, tmp_path / "data", tmp_path / "run", "cpu")
-    scores = evaluate(model, tmp_path / "data", votes=1).summary()
+    scores = evaluate(model, tmp_path / "data", Sampling(votes=1)).summary()
     assert scores["mean"]["dice"] >= least
     assert set(scores["also"]) == set(recipe.data.protocols[1:])

@@ -25,6 +25,7 @@ from cdal.imaging.grid import resized
 from cdal.inference.decision import decide
 from cdal.inference.load import load
 from cdal.inference.predict import predict
+from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
@@ -35,9 +36,9 @@ from helpers.recipes import small_recipe
 
 
 def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phantoms: Path, tmp_path: Path):
-    evaluation = evaluate(trained, phantoms, votes=3, seed=5, out=tmp_path / "scores")
+    evaluation = evaluate(trained, phantoms, Sampling(votes=3, seed=5), out=tmp_path / "scores")
     folder = open_folder(phantoms)
-    predict(trained, [case.image for case in folder.cases[0::4]], tmp_path / "masks", votes=3, seed=5)
+    predict(trained, [case.image for case in folder.cases[0::4]], tmp_path / "masks", Sampling(votes=3, seed=5))
     dice = []
     for case in folder.cases[0::4]:
         raters = np.stack([label.array[0] for label in read_case(case, folder)[1]])
@@ -72,11 +73,11 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
     assert asked["protocol"]["flips"] == [0, 1]
     predictor = load(trained)
     predictor.recipe = replace(predictor.recipe, data=replace(predictor.recipe.data, mirror_votes=True))
-    by_recipe, without = (evaluate(one, phantoms, votes=4).summary()["mean"]["dice"] for one in (predictor, trained))
+    by_recipe, without = (evaluate(one, phantoms, Sampling(votes=4)).summary()["mean"]["dice"] for one in (predictor, trained))
     assert asked["mean"]["dice"] == by_recipe != without
     # Without chance there is one vote for each of the four images, and none to see where none is possible.
     picture = next((phantoms / "images").iterdir())
-    assert load(trained, timesteps=0, mirror=True).predict(picture).count == 4
+    assert load(trained, Sampling(timesteps=0, mirror=True)).predict(picture).count == 4
     # A recipe whose votes see them is asked not to.
     header = read_header(trained / "model.safetensors")
     seeing = replace(header, recipe=replace(header.recipe, data=replace(header.recipe.data, mirror_votes=True)))
@@ -91,14 +92,14 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
     recipe = replace(header.recipe, data=replace(header.recipe.data, flips=()))
     save_model(tmp_path / "still.safetensors", load_file(trained / "model.safetensors"), replace(header, recipe=recipe))
     with pytest.raises(UserError, match="no axis along which a mirror image is possible"):
-        load(tmp_path / "still.safetensors", mirror=True)
+        load(tmp_path / "still.safetensors", Sampling(mirror=True))
 
 
 def test_the_largest_components_are_kept_where_they_are_asked_for(
     trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     picture = next((phantoms / "images").iterdir())
-    plain, kept = load(trained).predict(picture, votes=1), load(trained, components=1).predict(picture, votes=1)
+    plain, kept = load(trained, Sampling(votes=1)).predict(picture), load(trained, Sampling(components=1)).predict(picture, votes=1)
     np.testing.assert_array_equal(plain.probability, kept.probability)
     np.testing.assert_array_equal(kept.mask, decide(plain.probability, 1))
     np.testing.assert_array_equal(kept.mask_at((20, 20)), decide(resized(plain.on_grid, (20, 20)), 1))
@@ -144,23 +145,23 @@ def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phan
         evaluate(trained, phantoms, fold=2)
     with pytest.raises(UserError, match="were seen in training"):
         evaluate(trained, phantoms, split="all")
-    assert evaluate(trained, phantoms, split="train", votes=1).summary()["cases"] == 8
+    assert evaluate(trained, phantoms, split="train", sampling=Sampling(votes=1)).summary()["cases"] == 8
 
 
 def test_other_images_of_the_same_names_are_no_training_cases(trained: Path, tmp_path: Path):
     """And they are not the model's own test cases either."""
     write_phantoms(tmp_path / "others", 16, seed=99, size=32, raters=3)
-    assert evaluate(trained, tmp_path / "others", split="all", votes=1).summary()["cases"] == 16
+    assert evaluate(trained, tmp_path / "others", split="all", sampling=Sampling(votes=1)).summary()["cases"] == 16
     with pytest.raises(UserError, match="--split all for other data"):
-        evaluate(trained, tmp_path / "others", votes=1)
+        evaluate(trained, tmp_path / "others", Sampling(votes=1))
 
 
 def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path, tmp_path: Path):
     names = ["own-grid", "cxr-256", "own-grid"]
-    summary = evaluate(trained, phantoms, votes=1, scorings=names, out=tmp_path).summary()
+    summary = evaluate(trained, phantoms, Sampling(votes=1), scorings=names, out=tmp_path).summary()
     assert summary["cases"] == 4
     assert summary["protocol"]["scoring"] == "own-grid"
-    alone = evaluate(trained, phantoms, votes=1, scorings=["cxr-256"]).summary()
+    alone = evaluate(trained, phantoms, Sampling(votes=1), scorings=["cxr-256"]).summary()
     assert summary["also"]["cxr-256"]["mean"]["dice"] == pytest.approx(alone["mean"]["dice"])
     assert summary["mean"]["dice"] == pytest.approx(alone["mean"]["dice"], abs=0.15)
     assert alone["mean"]["hd95"] is None  # a stretched grid has no unit
@@ -169,7 +170,7 @@ def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path
 
 
 def test_votes_on_disk_are_classes(volume_model: Path, tmp_path: Path):
-    predict(volume_model, [volume(tmp_path / "a.nii.gz")], tmp_path / "out", votes=3, save=("votes",))
+    predict(volume_model, [volume(tmp_path / "a.nii.gz")], tmp_path / "out", Sampling(votes=3), save=("votes",))
     stored = np.asarray(nib.load(tmp_path / "out/a_votes.nii.gz").dataobj)
     assert stored.shape == (*SHAPE, 3)
     assert stored.dtype == np.uint8

@@ -18,6 +18,7 @@ from torch import nn
 import cdal
 from cdal.inference.export import export
 from cdal.inference.graph_engine import GraphEngine, OnnxEngine, OpenVinoEngine, ProgramEngine, load_exported, read_description
+from cdal.inference.sampling import Sampling
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.runtime.errors import UserError
@@ -164,7 +165,7 @@ def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path)
     assert about["random"] == random
     assert about["parameters"] == load_exported(small)[0].parameters
     assert "mean 0 and standard deviation 1" in " ".join(about["preprocessing"])
-    scored = cdal.evaluate(small, phantoms, split="all", votes=2)
+    scored = cdal.evaluate(small, phantoms, split="all", sampling=Sampling(votes=2))
     assert scored.summary()["cases"] == 16
     assert scored.protocol["device"] == ("openvino, cpu" if find_spec("openvino") else "onnxruntime, cpu")
 
@@ -176,7 +177,7 @@ def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):
     with pytest.raises(UserError, match="exported graph already"):
         export(small, "onnx", tmp_path)
     with pytest.raises(UserError, match="fixed at the export"):
-        cdal.load(small, timesteps=1)
+        cdal.load(small, Sampling(timesteps=1))
     with pytest.raises(UserError, match="runs on the cpu here; the device is 'cuda'"):
         cdal.load(small, device="cuda")
     (tmp_path / "alone.onnx").write_bytes(small.read_bytes())
@@ -193,6 +194,8 @@ def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     engine, header = load_exported(export(path, "torch", tmp_path, timesteps=0))
     assert not engine.stochastic
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
-    expected = cdal.load(path, timesteps=0).engine.segmenter.sample(torch.from_numpy(image), 1, torch.Generator())[0].numpy()
+    expected = (
+        cdal.load(path, Sampling(timesteps=0)).engine.segmenter.sample(torch.from_numpy(image), 1, torch.Generator())[0].numpy()
+    )
     np.testing.assert_allclose(engine.sample(image, 5, engine.generator(0))[0], expected, atol=1e-4)
     assert header.recipe.segmenter.sampling_timesteps == 0

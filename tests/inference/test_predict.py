@@ -17,6 +17,7 @@ from cdal.datasets.folder import open_folder
 from cdal.inference.decision import spread
 from cdal.inference.load import load
 from cdal.inference.predict import predict
+from cdal.inference.sampling import Sampling
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.runtime.errors import UserError
@@ -29,7 +30,7 @@ from helpers.files import OBLIQUE, SHAPE, volume
 def test_a_mask_lies_on_its_image(volume_model: Path, tmp_path: Path):
     source = volume(tmp_path / "scan.nii.gz")
     kinds = ("mask", "probability", "uncertainty", "votes")
-    written = predict(volume_model, [source], tmp_path / "out", votes=3, save=kinds)
+    written = predict(volume_model, [source], tmp_path / "out", Sampling(votes=3), save=kinds)
     assert not written.failed
     assert {p.name for p in (tmp_path / "out").iterdir()} == {f"scan_{k}.nii.gz" for k in kinds} | {"predictions.json"}
     expected = {"mask": SHAPE, "probability": (*SHAPE, 2), "uncertainty": SHAPE, "votes": (*SHAPE, 3)}
@@ -43,7 +44,7 @@ def test_a_mask_lies_on_its_image(volume_model: Path, tmp_path: Path):
 
 
 def test_the_class_is_decided_after_resampling(volume_model: Path, tmp_path: Path):
-    prediction = load(volume_model).predict(volume(tmp_path / "a.nii.gz"), votes=4, keep_votes=True)
+    prediction = load(volume_model, Sampling(votes=4)).predict(volume(tmp_path / "a.nii.gz"), keep_votes=True)
     np.testing.assert_array_equal(prediction.mask, prediction.probability.argmax(axis=0))
     np.testing.assert_allclose(prediction.votes.mean(axis=0), prediction.probability, atol=1e-5)
     np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-4)
@@ -75,9 +76,9 @@ def test_arrays_are_images_too(volume_model: Path, trained: Path):
     array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     assert cdal.load(volume_model).predict(array).mask.shape == SHAPE
     picture = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
-    prediction = cdal.load(trained).predict(picture, votes=8)
+    prediction = cdal.load(trained, Sampling(votes=8)).predict(picture)
     assert prediction.mask.shape == (40, 30)
-    np.testing.assert_array_equal(cdal.load(trained).predict(picture[None], votes=8).mask, prediction.mask)
+    np.testing.assert_array_equal(cdal.load(trained, Sampling(votes=8)).predict(picture[None]).mask, prediction.mask)
 
 
 def test_a_seed_repeats_and_another_does_not(volume_model: Path, tmp_path: Path):
@@ -89,15 +90,15 @@ def test_a_seed_repeats_and_another_does_not(volume_model: Path, tmp_path: Path)
 
 def test_votes_differ_and_the_twin_has_one_opinion(volume_model: Path, tmp_path: Path):
     source = volume(tmp_path / "a.nii.gz", affine=np.eye(4))
-    prediction = load(volume_model).predict(source, votes=6, keep_votes=True)
+    prediction = load(volume_model, Sampling(votes=6)).predict(source, keep_votes=True)
     np.testing.assert_allclose(prediction.uncertainty, spread(prediction.votes), atol=1e-3)
     assert prediction.uncertainty.mean() > 0.01
-    twin = load(volume_model, timesteps=0)
+    twin = load(volume_model, Sampling(timesteps=0))
     assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 1
     twin.recipe = replace(twin.recipe, data=replace(twin.recipe.data, mirror_votes=True))
     assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 2  # one for each mirror image
     with pytest.raises(UserError, match="divisor"):
-        load(volume_model, timesteps=3)
+        load(volume_model, Sampling(timesteps=3))
 
 
 def test_pictures_get_pictures(trained: Path, phantoms: Path, tmp_path: Path):
@@ -120,7 +121,7 @@ def test_files_that_no_prediction_made_are_kept(trained: Path, phantoms: Path, t
     (tmp_path / "hand").mkdir()
     (tmp_path / "hand" / f"{names[0]}_mask.png").write_bytes(b"drawn by hand")
     for _ in range(2):
-        written = predict(trained, [tmp_path], tmp_path / "hand", votes=1)
+        written = predict(trained, [tmp_path], tmp_path / "hand", Sampling(votes=1))
         assert [Path(row["input"]).name for row in written.done] == ["skin_mask.png"]
         assert "was not made by a prediction" in written.failed[str(tmp_path / f"{names[0]}.png")]
     assert (tmp_path / "hand" / f"{names[0]}_mask.png").read_bytes() == b"drawn by hand"
@@ -130,22 +131,22 @@ def test_results_of_one_name_and_two_formats_stand_side_by_side(trained: Path, p
     picture = open_folder(phantoms).cases[0].image
     scan = volume(tmp_path / f"{picture.stem}.nii.gz")
     for _ in range(2):
-        assert not predict(trained, [picture, scan], tmp_path / "out", votes=1).failed
+        assert not predict(trained, [picture, scan], tmp_path / "out", Sampling(votes=1)).failed
     suffixes = {p.name.removeprefix(f"{picture.stem}_mask") for p in (tmp_path / "out").glob("*_mask*")}
     assert suffixes == {".png", ".nii.gz"}
 
 
 def test_the_record_keeps_what_earlier_calls_wrote(trained: Path, phantoms: Path, tmp_path: Path):
     images = [case.image for case in open_folder(phantoms).cases[:3]]
-    predict(trained, images[:2], tmp_path, votes=1)
+    predict(trained, images[:2], tmp_path, Sampling(votes=1))
     (tmp_path / f"{images[0].stem}_mask.png").unlink()
-    predict(trained, images[1:], tmp_path, votes=3)
+    predict(trained, images[1:], tmp_path, Sampling(votes=3))
     rows = json.loads((tmp_path / "predictions.json").read_text())["predictions"]
     assert [(Path(row["input"]).stem, row["vote_count"]) for row in rows] == [(p.stem, 3) for p in images[1:]]
 
 
 def test_votes_are_those_that_were_drawn(trained: Path, phantoms: Path, tmp_path: Path):
-    written = predict(trained, [open_folder(phantoms).cases[0].image], tmp_path, votes=9, timesteps=0)
+    written = predict(trained, [open_folder(phantoms).cases[0].image], tmp_path, Sampling(votes=9, timesteps=0))
     assert written.done[0]["vote_count"] == 1
 
 
@@ -165,7 +166,7 @@ def test_a_picture_is_the_same_in_every_mode(mode: str, trained: Path, phantoms:
 
 
 def test_the_mask_has_the_shape_of_its_file(volume_model: Path, tmp_path: Path):
-    predict(volume_model, [volume(tmp_path / "a.nii.gz", shape=(*SHAPE, 1))], tmp_path / "out", votes=1)
+    predict(volume_model, [volume(tmp_path / "a.nii.gz", shape=(*SHAPE, 1))], tmp_path / "out", Sampling(votes=1))
     assert nib.load(tmp_path / "out" / "a_mask.nii.gz").shape == (*SHAPE, 1)
 
 
@@ -196,4 +197,4 @@ def test_a_plain_network_has_no_timesteps(tmp_path: Path):
     header = ModelHeader(recipe, ("background", "a"), 1)
     save_model(tmp_path / "m.safetensors", segmenter.network.state_dict(), header)
     with pytest.raises(UserError, match="timesteps belong to diffusion"):
-        load(tmp_path / "m.safetensors", timesteps=2)
+        load(tmp_path / "m.safetensors", Sampling(timesteps=2))

@@ -48,35 +48,35 @@ def test_fields_left_out_have_their_defaults():
     assert recipe == replace(Recipe("mine"), training=TrainingSettings(batch=7))
 
 
-def test_options_change_single_fields():
-    recipe = override(Recipe("x"), ["--training.batch", "4", "--data.size=[16,16,24]", "--segmenter.attention=raw"])
+def test_values_change_single_fields():
+    recipe = override(Recipe("x"), {"training.batch": 4, "data.size": "[16,16,24]", "segmenter.attention": "raw"})
     assert (recipe.training.batch, recipe.data.size, recipe.segmenter.attention) == (4, (16, 16, 24), "raw")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("fields", "message"),
     [
-        (["--training.bach", "4"], "Did you mean training.batch"),
-        (["--segmentr.votes=3"], "Did you mean segmenter.votes"),
-        (["--training.batch=four"], "int"),
-        (["--segmenter.attention=mine"], "normalised"),
-        (["--data.size=[16,16]"], "data.size must be 3 numbers"),
-        (["--data.size=[15,16,16]"], "multiples of 8"),
-        (["--data.fold=4"], "0 to 3"),
-        (["--segmenter.sampling_timesteps=3"], "divisor of segmenter.timesteps"),
-        (["--segmenter.training_votes=1"], "compares votes"),
-        (["--segmenter.r1_every=0"], "segmenter.r1_every must be 1 or more"),
-        (["--segmenter.channels=[16,32]"], "3 levels or more"),
-        (["--segmenter.latent=-1"], "0 or more"),
-        (["--data.spacing=[1,1]"], "3 numbers above 0"),
-        (["--training.learning_rate=-1"], "more than 0"),
-        (["--training.seed=-1"], "0 or more"),
-        (["--training.steps=null"], "where training.minutes is none"),
+        ({"training.bach": 4}, "Did you mean training.batch"),
+        ({"segmentr.votes": 3}, "Did you mean segmenter.votes"),
+        ({"training.batch": "four"}, "int"),
+        ({"segmenter.attention": "mine"}, "normalised"),
+        ({"data.size": (16, 16)}, "data.size must be 3 numbers"),
+        ({"data.size": (15, 16, 16)}, "multiples of 8"),
+        ({"data.fold": 4}, "0 to 3"),
+        ({"segmenter.sampling_timesteps": 3}, "divisor of segmenter.timesteps"),
+        ({"segmenter.training_votes": 1}, "compares votes"),
+        ({"segmenter.r1_every": 0}, "segmenter.r1_every must be 1 or more"),
+        ({"segmenter.channels": (16, 32)}, "3 levels or more"),
+        ({"segmenter.latent": -1}, "0 or more"),
+        ({"data.spacing": (1, 1)}, "3 numbers above 0"),
+        ({"training.learning_rate": -1}, "more than 0"),
+        ({"training.seed": -1}, "0 or more"),
+        ({"training.steps": None}, "where training.minutes is none"),
     ],
 )
-def test_wrong_options_are_refused_with_a_reason(options: list[str], said: str):
-    with pytest.raises(UserError, match=said):
-        override(Recipe("x"), options)
+def test_wrong_values_are_refused_with_a_reason(fields: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message):
+        override(Recipe("x"), fields)
 
 
 def test_a_misspelt_field_in_yaml_is_told_with_the_names_that_exist():
@@ -147,16 +147,16 @@ def test_the_papers_recipes_are_as_large_as_the_papers(name: str, channels: int,
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("fields", "message"),
     [
-        ("--data.stain=1", "data.stain must be 0 unless"),
-        ("--data.overlap=1", "below 1"),
-        ("--data.protocols=[mine]", "some of own-grid"),
-        ("--data.resize=[0,4]", "2 numbers"),
-        ("--data.foreground=2", "between 0 and 1"),
-        ("--data.channels=0", "1 or more"),
+        ({"data.stain": 1}, "data.stain must be 0 unless"),
+        ({"data.overlap": 1}, "below 1"),
+        ({"data.protocols": ("mine",)}, "some of own-grid"),
+        ({"data.resize": (0, 4)}, "2 numbers"),
+        ({"data.foreground": 2}, "between 0 and 1"),
+        ({"data.channels": 0}, "1 or more"),
     ],
 )
-def test_settings_of_data_that_no_run_could_use_are_refused(option: str, said: str):
-    with pytest.raises(UserError, match=said):
-        override(find_recipe("cxr"), [option])
+def test_settings_of_data_that_no_run_could_use_are_refused(fields: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message):
+        override(find_recipe("cxr"), fields)

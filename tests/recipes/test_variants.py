@@ -135,7 +135,7 @@ def test_patches_grow_until_they_are_the_multiple_that_they_then_need(name: str,
 )
 def test_a_name_is_not_changed_without_the_rest(data: str, system: str, name: str):
     with pytest.raises(UserError, match=f"cannot become '{name}'"):
-        override(with_segmenter(find_recipe(data), system), [f"--segmenter.name={name}"])
+        override(with_segmenter(find_recipe(data), system), {"segmenter.name": name})
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_a_name_is_not_changed_without_the_rest(data: str, system: str, name: st
 def test_a_name_is_not_changed_between_systems_with_the_same_settings_either(data: str, system: str, name: str):
     """The run would go by a name that it does not deserve; the last one's model could not be read again."""
     with pytest.raises(UserError, match=f"cannot become '{name}'"):
-        override(with_segmenter(find_recipe(data), system), [f"--segmenter.name={name}"])
+        override(with_segmenter(find_recipe(data), system), {"segmenter.name": name})

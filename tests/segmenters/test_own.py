@@ -85,8 +85,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "networks_of_a_test"
 
 
-def build_own(name: str, *options: str) -> object:
-    return build_segmenter(override(with_segmenter(sized("phantoms", (32, 32)), name), list(options)), 1, 2)
+def build_own(name: str, **options: object) -> object:
+    fields = {"segmenter.options": options} if options else {}
+    return build_segmenter(override(with_segmenter(sized("phantoms", (32, 32)), name), fields), 1, 2)
 
 
 def build_from_file(name: str) -> object:
@@ -102,8 +103,8 @@ def test_a_network_is_made_with_the_arguments_it_has_under_the_names_it_gives_th
 
 
 def test_options_reach_the_network_and_win():
-    options = '--segmenter.options={"init_filters": 16, "blocks_down": [1, 1], "blocks_up": [1], "out_channels": 4}'
-    network = build_own("monai.networks.nets.SegResNet", options).network
+    options = {"init_filters": 16, "blocks_down": [1, 1], "blocks_up": [1], "out_channels": 4}
+    network = build_own("monai.networks.nets.SegResNet", **options).network
     assert isinstance(network, SegResNet)
     assert (network.spatial_dims, network.init_filters, network.in_channels) == (2, 16, 1)
     assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 4, 32, 32)
@@ -113,7 +114,7 @@ def test_options_reach_the_network_and_win():
 def test_a_model_with_a_network_of_ones_own_is_read_again(name: str, own: str, tmp_path: Path, rng: torch.Generator):
     recipe = with_segmenter(sized("phantoms", (32, 32)), name if "." in name else f"{own}.{name}")
     if "." in name:
-        recipe = override(recipe, ['--segmenter.options={"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]}'])
+        recipe = override(recipe, {"segmenter.options": '{"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]}'})
     segmenter, batch = build_segmenter(recipe, 1, 2, training=True), random_batch(recipe, 2)
     (turn,) = segmenter.turns(batch, rng, 0)
     turn.loss.backward()

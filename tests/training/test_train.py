@@ -28,6 +28,7 @@ from cdal.evaluation.calibration import fit_temperature
 from cdal.evaluation.evaluate import evaluate
 from cdal.inference.decision import temper
 from cdal.inference.load import load
+from cdal.inference.sampling import Sampling
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import Recipe, load_recipe, to_yaml
 from cdal.runtime.errors import UserError
@@ -85,7 +86,7 @@ def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms
 def test_the_temperature_is_that_of_the_kept_weights_on_the_validation_cases(trained: Path, phantoms: Path, tmp_path: Path):
     """Found again from predictions as they come; without it a model is the same to the last weight."""
     model = trained / "model.safetensors"
-    header, folder, plain = read_header(model), open_folder(phantoms), load(trained, temperature=1)
+    header, folder, plain = read_header(model), open_folder(phantoms), load(trained, Sampling(temperature=1))
     cases = [read_case(case, folder) for case in folder.cases if case.name in header.data["validation"]]
     found = [
         (plain.predict(image, case=name).probability, np.stack([label.array[0] for label in labels]))
@@ -248,7 +249,7 @@ def test_the_test_cases_can_be_watched_and_choose_nothing(validation: bool, tmp_
     curve = {row["step"]: row["test"] for row in read_log(tmp_path / "watched") if "test" in row}
     assert list(curve) == [10, 20]
     _, header = load_model(watched)
-    scored = evaluate(watched, data, votes=recipe.training.validation_votes).summary()
+    scored = evaluate(watched, data, Sampling(votes=recipe.training.validation_votes)).summary()
     assert curve[header.step] == pytest.approx(scored["mean"]["dice"], abs=1e-6)
 
 

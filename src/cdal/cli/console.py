@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,103 +11,81 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from cdal.evaluation.metrics import DISTANCES, SCORES
+from cdal.runtime.events import Event
+from cdal.training.progress import Step
 
 if TYPE_CHECKING:
     from cdal.datasets.check import Check
-    from cdal.training.progress import TrainingProgress
 
 
 _error = Console(stderr=True)
-
-
 _EXAMPLES = 5
 """Findings of one kind that are shown."""
 
-
 _LINES_WITHOUT_TERMINAL = 20
-"""Lines that one training prints where standard error is a file."""
+"""Lines of progress that a training, or one file that takes long, prints if standard error is not a terminal."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+"""At least, between two lines about a file."""
 
 
-class TrainingBar:
-    """A bar for the cases read and one for the steps taken; in a file, some lines."""
+class ProgressBars:
+    """A bar for each task that reports; without a terminal, some lines for those that take long."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.reading: TaskID | None = None
-        self.training: TaskID | None = None
-        self.printed = 0
+        self.bars: dict[str, TaskID] = {}
+        self.printed: dict[tuple[str, int], int] = {}
+        self.last = time.monotonic()
 
-    def loaded(self, count: int) -> None:
-        """One more of `count` cases is in memory."""
-        if self.reading is None:
-            self.reading = self.progress.add_task("reading", total=count, text="cases")
-        self.progress.advance(self.reading)
+    def __call__(self, event: Event) -> None:
+        """Show how far a task is."""
+        if event.task not in self.bars:
+            self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
+        text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
+        self.progress.update(self.bars[event.task], completed=event.done, total=event.total, text=text)
+        if not _error.is_terminal:
+            self._print(event, text)
 
-    def stepped(self, now: TrainingProgress) -> None:
-        """One more step is done."""
-        if self.training is None:
-            self.training = self.progress.add_task("training", total=1.0, text="")
-        dice = ", ".join(f"{name} {value:.3f}" for name, value in now.scores.items())
-        left = f"{int(now.seconds_left) // 60}:{int(now.seconds_left) % 60:02d}"
-        text = f"step {now.step}, loss {now.loss:.3f}, {now.rate:.1f} steps/s, {left} left" + (f"; Dice {dice}" if dice else "")
-        self.progress.update(self.training, completed=now.fraction, text=text)
-        due = int(now.fraction * _LINES_WITHOUT_TERMINAL)
-        if not _error.is_terminal and due > self.printed:
-            self.printed = due
-            _error.print(f"{now.fraction:4.0%} {text}", highlight=False, soft_wrap=True)
+    def _print(self, event: Event, text: str) -> None:
+        """Steps of a training, and parts of a file that takes long, in twentieths."""
+        whole, share = divmod(event.done, 1.0) if not isinstance(event, Step) else (0, event.done)
+        key, due = (event.task, int(whole)), int(share * _LINES_WITHOUT_TERMINAL)
+        late = isinstance(event, Step) or time.monotonic() - self.last > _SECONDS_BETWEEN_LINES
+        if due > self.printed.get(key, 0) and late:
+            self.printed[key], self.last = due, time.monotonic()
+            of = text if isinstance(event, Step) else f"of {event.name}"
+            _error.print(f"{share:4.0%} {of}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _count(event: Event) -> str:
+    return f"{int(event.done)}/{event.total:.0f}" if event.total else ""
+
+
+def _step(step: Step) -> str:
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in step.scores.items())
+    left = f"{int(step.seconds_left) // 60}:{int(step.seconds_left) % 60:02d}"
+    text = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.1f} steps/s, {left} left"
+    return text + (f"; Dice {dice}" if dice else "")
 
 
 @contextmanager
-def training_bar() -> Iterator[TrainingBar]:
-    """Progress of a training."""
+def progress_bar() -> Iterator[ProgressBars]:
+    """What takes events and shows them."""
     with Progress(
-        TextColumn("{task.description:>8}"),
+        TextColumn("{task.description:>10}"),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[text]}"),
-        console=_error,
-        disable=not _error.is_terminal,
-    ) as progress:
-        yield TrainingBar(progress)
-
-
-class CountingBar:
-    """Progress over files: call it with a file's name and the number of all; `part` tells of a file that takes long."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.progress, self.task, self.printed = progress, task, 0
-
-    def __call__(self, name: str, count: int) -> None:
-        """One more of `count` files is done."""
-        self.progress.update(self.task, total=count, advance=1, name=name)
-        self.printed = 0
-
-    def part(self, name: str, share: float) -> None:
-        """So much of a file is done."""
-        self.progress.update(self.task, name=f"{name} {share:.0%}")
-        due = int(share * _LINES_WITHOUT_TERMINAL)
-        if not _error.is_terminal and due > self.printed:
-            self.printed = due
-            _error.print(f"{share:4.0%} of {name}", highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def counting_bar(what: str) -> Iterator[CountingBar]:
-    """Progress over files."""
-    with Progress(
-        TextColumn(what),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[name]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=_error,
         disable=not _error.is_terminal,
     ) as progress:
-        yield CountingBar(progress, progress.add_task(what, total=None, name=""))
+        yield ProgressBars(progress)
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:

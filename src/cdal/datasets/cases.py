@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from cdal.imaging.intensities import match_channels, normalise
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.seeds import generator
 
 
@@ -44,24 +45,24 @@ def load_case(files: CaseFiles, folder: DataFolder, settings: DataSettings) -> C
     if len(image.shape) < settings.spatial_dims:
         raise UserError(f"{name}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D recipe.")
     image = match_channels(image, settings.channels, name)
-    values = normalise(to_grid(image, settings, name).array, settings.intensities, image.stored, name)
+    values = normalise(to_grid(image, settings, name), settings.intensities, image.stored, name)
     stacked = np.stack([label_to_grid(label, len(folder.classes), settings) for label in labels])
     return Case(files.name, torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(stacked))
 
 
 def load_cases(
-    files: Iterable[CaseFiles],
+    files: Sequence[CaseFiles],
     folder: DataFolder,
     settings: DataSettings,
-    progress: Callable[[], object] = lambda: None,
+    report: Report = silent,
 ) -> list[Case]:
-    """Decode cases into memory, calling `progress` after each.
+    """Decode cases into memory.
 
     Raises:
         UserError: as `load_case`; or cases have different numbers of channels.
     """
     cases = []
-    for one in files:
+    for number, one in enumerate(files, start=1):
         cases.append(load_case(one, folder, settings))
         if cases[-1].image.shape[0] != cases[0].image.shape[0]:
             expected, came = cases[0].image.shape[0], cases[-1].image.shape[0]
@@ -69,7 +70,7 @@ def load_cases(
                 f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}. Bring all to one kind, or "
                 "say which: --data.channels 1 or 3."
             )
-        progress()
+        report(Event("reading", one.name, number, len(files)))
     return cases
 
 
@@ -116,7 +117,9 @@ class BatchSource:
         image, label = case.image, case.labels[_index(len(case.labels), rng)]
         if image.dim() - 1 > self.settings.spatial_dims:
             chosen = torch.tensor([_index(image.shape[1 + self.settings.slice_axis], rng)])
-            image = torch.from_numpy(slices_with_neighbours(image.numpy(), self.settings, chosen.numpy())[0])
+            image = torch.from_numpy(
+                slices_with_neighbours(image.numpy(), self.settings.slice_axis, self.settings.neighbours, chosen.numpy())[0]
+            )
             label = label.select(self.settings.slice_axis, int(chosen))
         return image, label
 

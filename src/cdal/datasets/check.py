@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,28 +17,26 @@ from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import need_apart
 from cdal.imaging.formats import suffix_of
 from cdal.runtime.errors import UserError, some
+from cdal.runtime.events import Event, Report, silent
 
 __all__ = ["Check", "check_folder"]
-
 
 _ODD_SPACING = 3.0
 """Times by which a volume's spacing may differ from the median's."""
 
-
 _MANY = 8
 """With more values than these, classes are looked at twice."""
-
 
 _SATURATED = 128
 """From this value on, a lone value of a mask means white rather than a class."""
 
 
-def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = lambda _name, _count: None) -> Check:
+def check_folder(root: Path | str, report: Report = silent) -> Check:
     """Read every file of a data folder and tell what is wrong.
 
     Args:
         root: the data folder.
-        on_progress: called after each case with its name and the number of all cases.
+        report: gets the progress, in cases.
 
     Raises:
         UserError: there is no such folder, or it is of another form.
@@ -50,11 +48,11 @@ def check_folder(root: Path | str, on_progress: Callable[[str, int], object] = l
     by_mask = any(name for case in folder.cases for annotation in case.labels for name, _ in annotation.files)
     if not folder.classes:
         folder = with_masks_named(folder)
-    for case in folder.cases:
+    for number, case in enumerate(folder.cases, start=1):
         fact, found = look_at_case(case, folder)
         findings += found
         facts += [fact] if fact else []
-        on_progress(case.name, len(folder.cases))
+        report(Event("checking", case.name, number, len(folder.cases)))
     values = {0} | {value for fact in facts for value in fact.voxels}
     if by_mask:
         findings += _masks_by_class(folder)

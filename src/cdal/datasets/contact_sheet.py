@@ -16,14 +16,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 _SIDE = 224
-
-
 _COLUMNS = 8
-
-
 _MOST = 64
-
-
 _CAPTION = 14
 
 

@@ -17,26 +17,19 @@ from cdal.runtime.errors import UserError
 _SIDE = 256
 """Pixels of a picture's longer side, or of a window, that two cores train in minutes."""
 
-
 _VOXELS = 2**17
 """Voxels of a training patch in 3D, for the same reason."""
-
 
 _LARGE = 0.15
 """Objects of at least this share of the image's side need the whole image to be told apart; smaller ones need its resolution."""
 
-
 _RARE = 0.05
 """With less foreground than this share of the voxels, some patches are centred on it."""
-
 
 _ANISOTROPIC = 3.0
 """With slices that are so many times thicker than the pixels, a volume is segmented slice by slice with its neighbours."""
 
-
 _MULTIPLE = 8
-
-
 _MOST_FOLDS = 5
 
 

@@ -27,14 +27,10 @@ from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
 from cdal.runtime.errors import UserError, some
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
-
-
 _RATER = re.compile(r"^rater\d+$")
-
 
 _MOST_DECLARED = 256
 """Classes that a mask of 8 bits can hold."""
-
 
 _MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
 

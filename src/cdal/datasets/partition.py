@@ -18,7 +18,6 @@ from cdal.runtime.errors import UserError
 SCHEMES = ("interleaved", "stratified", "given")
 """Partitions that need no file; any other name is one of `splits.json`."""
 
-
 _SEED = 0
 
 

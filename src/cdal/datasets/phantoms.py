@@ -13,14 +13,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, special
 
-from cdal.imaging.formats import write_label
-from cdal.imaging.formats.picture import write_picture
+from cdal.imaging.formats import picture, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.files import write_json
 
 CLASSES = ("background", "lesion")
-
-
 TRUTH = "truth"
 """The folder of the true masks, beside `images` and `labels`."""
 
@@ -83,7 +80,7 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
         phantom = make_phantom(np.random.default_rng((seed, i)), size, raters)
         name = f"phantom_{i:04d}"
         like = Image(phantom.image[None].astype(np.float32), suffix=".png")
-        write_picture(target / "images" / f"{name}.png", phantom.image, like, labels=False)
+        picture.write(target / "images" / f"{name}.png", phantom.image, like, labels=False)
         write_label(target / TRUTH / name, phantom.mask, like)
         for r, mask in enumerate(phantom.raters):
             write_label(target / "labels" / f"{name}_rater{r}", mask, like)

@@ -20,17 +20,12 @@ from cdal.inference.decision import LEAST
 BINS = 15
 """Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
 
-
 COVERAGES = np.linspace(0.05, 1, 20)
 """Where the risk-coverage curve is told."""
 
-
 _MARGIN = 8
-
-
 TEMPERATURES = (0.25, 4.0)
 """Between which one is fitted."""
-
 
 _FITTED = 2**15
 """Voxels of a case, at even distances, by which a temperature is fitted."""

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +23,20 @@ from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import agreement, disagreement_correlation, generalised_energy_distance, majority
 from cdal.evaluation.calibration import certainty
 from cdal.evaluation.metrics import DISTANCES, case_scores
-from cdal.evaluation.result import Evaluation, write_result
+from cdal.evaluation.result import Evaluation
 from cdal.imaging.channels import read_channels
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
+from cdal.inference.predict import predictor_of
 from cdal.inference.predictor import Prediction, Predictor
+from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes.protocols import Protocol, find_protocol
 from cdal.runtime.cost import kept_cost, peak_memory
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.version import __version__
-from cdal.segmenters.model_header import find_model
 
 Part = Literal["train", "validation", "test", "all"]
 
@@ -42,43 +44,32 @@ Part = Literal["train", "validation", "test", "all"]
 def evaluate(
     model: Path | str | Predictor,
     data: Path | str,
-    fold: int | None = None,
+    sampling: Sampling | None = None,
     split: Part = "test",
-    votes: int | None = None,
-    timesteps: int | None = None,
-    seed: int = 0,
-    out: Path | str | None = None,
-    device: str = "auto",
-    on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+    fold: int | None = None,
     scorings: Sequence[str] | None = None,
-    mirror: bool | None = None,
-    components: int | None = None,
-    temperature: float | None = None,
+    report: Report = silent,
 ) -> Evaluation:
     """Segment the cases of one part of a data folder and score them against their labels.
 
     With several annotators the truth is the class that most of them chose; beside it the votes are compared with all of them.
 
     Args:
-        model: see `cdal.load`.
+        model: what `cdal.load` takes or gives.
         data: the data folder.
-        fold: k; the model's own where none is given.
+        sampling: how the model is sampled; as its recipe says if `None`. Not with a predictor, which has its own.
         split: which cases of the fold; `all` for a data set that the model has not seen.
-        votes: V; the recipe's number where none is given.
-        timesteps: T of sampling; the recipe's where none is given.
-        seed: of every random draw.
-        out: a folder for `cases.csv`, `uncertainty.csv`, `annotators.csv`, `uncertainty.png` and `summary.json`.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        on_progress: called after each case with its name and the number of all cases.
-        scorings: names of scoring protocols (`cdal.recipes.protocols`); the recipe's where none are given.
-        mirror: see `cdal.load`.
-        components: see `cdal.load`.
-        temperature: see `cdal.load`.
+        fold: k; the model's own if `None`.
+        scorings: names of scoring protocols (`cdal.recipes.protocols`); the recipe's if `None`.
+        report: gets the progress, in cases.
+
+    Returns:
+        The scores; `cdal.evaluation.result.write_result` writes them into a folder.
 
     Raises:
         UserError: the model or the data cannot be used; or test cases were seen in training.
     """
-    predictor = model if isinstance(model, Predictor) else load(model, timesteps, device, mirror, components, temperature)
+    predictor = predictor_of(model, sampling)
     folder = open_folder(Path(data))
     if folder.classes != predictor.header.classes:
         raise UserError(
@@ -88,15 +79,15 @@ def evaluate(
     protocols = [find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)]
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
-    twin = _twin(predictor, model, device) if any(len(case.labels) > 1 for case in cases) else None
-    evaluation = Evaluation([], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split) | {"seed": seed}, {}, {})
+    twin = _twin(predictor) if any(len(case.labels) > 1 for case in cases) else None
+    evaluation = Evaluation([], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split), {}, {})
     truths = hashlib.sha256()
-    for case in cases:
+    for number, case in enumerate(cases, start=1):
         try:
             image, labels = read_case(case, folder)
             began = time.perf_counter()
             with nullcontext() if evaluation.rows else FlopCounterMode(display=False) as operations:
-                prediction = predictor.predict(image, votes, seed, case.name, keep_votes=len(labels) > 1)
+                prediction = predictor.predict(image, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
             if operations is not None and isinstance(predictor.engine, TorchEngine):  # no other engine's can be counted
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
@@ -111,19 +102,17 @@ def evaluate(
                 prediction.probability, prediction.uncertainty if several else None, majority(raters, len(folder.classes))
             )
             if len(labels) > 1:
-                evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name, seed)})
+                evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name)})
             evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
-        on_progress(case.name, len(cases))
+        report(Event("scoring", case.name, number, len(cases)))
     if not evaluation.rows:
         raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
     evaluation.protocol["truth"] = truths.hexdigest()[:16]
     evaluation.cost.update(
         parameters=predictor.engine.parameters,
         peak_memory=peak_memory(),
-        training={} if isinstance(model, Predictor) else kept_cost(find_model(model).parent),
+        training=kept_cost(predictor.path.parent) if predictor.path else {},
     )
-    if out is not None:
-        write_result(evaluation, Path(out))
     return evaluation
 
 
@@ -195,18 +184,16 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
         return False  # it cannot be read, which is told when it is scored
 
 
-def _twin(predictor: Predictor, model: Path | str | Predictor, device: str) -> Predictor | None:
-    """The same weights without diffusion, where there is any to leave out."""
-    if isinstance(model, Predictor) or predictor.recipe.segmenter.without_diffusion() is None:
+def _twin(predictor: Predictor) -> Predictor | None:
+    """The same weights without diffusion, if there is any to leave out."""
+    if predictor.path is None or predictor.recipe.segmenter.without_diffusion() is None:
         return None
     if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
         return None
-    return load(model, 0, device, predictor.recipe.data.mirror_votes, predictor.recipe.data.components)
+    return load(predictor.path, replace(predictor.sampling, timesteps=0, votes=1), predictor.engine.device.type)
 
 
-def _agreement(
-    prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str, seed: int
-) -> dict[str, float]:
+def _agreement(prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str) -> dict[str, float]:
     classes = len(prediction.probability)
     assert prediction.votes is not None  # asked for
     agreed = {
@@ -214,7 +201,7 @@ def _agreement(
         "rank_correlation": disagreement_correlation(prediction.uncertainty, raters, classes),
     }
     if twin is not None:
-        alone = twin.predict(image, 1, seed, case).mask[None]
+        alone = twin.predict(image, case).mask[None]
         agreed["ged_deterministic"] = generalised_energy_distance(alone, raters, classes)
     return agreed
 
@@ -223,6 +210,7 @@ def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) 
     recipe = predictor.recipe
     return {
         **predictor.about(),
+        "seed": predictor.sampling.seed,
         "training_seed": recipe.training.seed,
         "data": folder.root.resolve().name,
         "partition": recipe.data.partition,

@@ -11,8 +11,6 @@ from cdal.evaluation.comparison import Comparison
 from cdal.evaluation.metrics import DISTANCES, SCORES
 
 _COLUMNS_OF_SLOPES = 4
-
-
 _WIDE = 10.0
 """Where differences are larger than this, their axis is linear up to 1 and logarithmic beyond."""
 

@@ -19,7 +19,6 @@ from cdal.runtime.files import write_figure, write_text
 COSTS = 6
 """The last columns of the table."""
 
-
 MEASURES = {
     "ece": "ECE",
     "nll": "NLL",
@@ -37,19 +36,15 @@ MEASURES = {
 }
 """Measures of uncertainty and how they are headed, in their order."""
 
-
 _ABOUT = (
     "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly segmented voxels) are taken in a box "
     "around the true foreground; lower is better for all but AUROC. Uncertainty is the entropy of the mean probability, or the "
     "spread of the votes. 'Dice by': Spearman's correlation, over cases, of the Dice with the summed uncertainty for each voxel of "
     "the mask; -1 is perfect."
 )
-
-
 _ANNOTATORS = (
     "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) compare the votes with all annotators."
 )
-
 
 Rows = list[list[str]]
 """Cells of a table, the heads first."""

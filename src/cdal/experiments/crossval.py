@@ -15,6 +15,7 @@ from cdal.evaluation.tables import write_comparison
 from cdal.experiments.jobs import Job, plan
 from cdal.recipes.recipe import Recipe, to_yaml
 from cdal.runtime.devices import find_device
+from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
 
@@ -27,7 +28,7 @@ def crossval(
     budget: str | None = None,
     seeds: Sequence[int] | None = None,
     device: str = "auto",
-    on_line: Callable[[str], object] = lambda _: None,
+    report: Report = silent,
 ) -> Comparison:
     """Run what is missing and compare; what is there from an earlier call is kept.
 
@@ -40,7 +41,7 @@ def crossval(
         budget: the same for every system, `5min`, `2h` or `500steps`; the recipe's own if not given.
         seeds: of every random draw of a training; the recipe's if not given.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        on_line: called with each line of progress.
+        report: gets the progress, in trainings, with a line for each thing that happens.
 
     Raises:
         UserError: a name, a fold or the budget is not known; `out` holds a run of another recipe; or every system failed.
@@ -48,27 +49,30 @@ def crossval(
     """
     out = Path(out)
     jobs = plan(systems, data, out, folds, budget, seeds)
-    run_jobs(jobs, data, out, device, on_line)
+    run_jobs(jobs, data, out, device, report)
     comparison = compare([job.result for job in jobs], names=list(systems))
     write_comparison(comparison, out)
     return comparison
 
 
-def run_jobs(
-    jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", on_line: Callable[[str], object] = lambda _: None
-) -> None:
+def run_jobs(jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", report: Report = silent) -> None:
     """Train and evaluate what is missing; arguments and errors as those of `crossval`."""
     data.need_no_errors()
     find_device(device)
     with sole_writer(out), terminated_is_interrupted():
         for number, job in enumerate(jobs, start=1):
             state = "done already" if job.done else f"{number} of {len(jobs)}"
-            on_line(f"[{job.name}] {state}")
+
+            def say(line: str, number: int = number, job: Job = job) -> None:
+                report(Event("running", job.name, number - 1, len(jobs), line))
+
+            say(state)
             if not job.done:
-                _run(job, data.folder.root, device, on_line)
+                _run(job, data.folder.root, device, say)
+            report(Event("running", job.name, number, len(jobs)))
 
 
-def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) -> None:
+def _run(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
     """Train, where that is not done, and evaluate; where one fails, say so in the job's folder."""
     job.failure.unlink(missing_ok=True)
     asked = job.folder / "asked.yaml"
@@ -76,14 +80,14 @@ def _run(job: Job, data: Path, device: str, on_line: Callable[[str], object]) ->
     where = ["--data", str(data), "--device", device]
     stages = {
         "training": ["train", str(asked), *where, "--out", str(job.folder)],
-        "evaluation": ["evaluate", str(job.folder), *where, "--out", str(job.evaluation), *job.sampling],
+        "evaluation": ["evaluate", str(job.folder), *where, "--out", str(job.evaluation), *job.sampling.words()],
     }
     for stage, words in stages.items():
         if stage == "training" and job.trained:
             continue
-        message = run_verb(words, lambda line: on_line(f"[{job.name}] {line}"))
+        message = run_verb(words, say)
         if message:
             failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
             write_json(job.failure, failure)
-            on_line(f"[{job.name}] failed in {stage}: {message}")
+            say(f"failed in {stage}: {message}")
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,17 @@ from cdal.evaluation.evaluate import evaluate
 from cdal.evaluation.metrics import SCORES, count
 from cdal.evaluation.page import Section, write_report
 from cdal.evaluation.pictures import case_picture, certainty_figure, embed
-from cdal.evaluation.result import Evaluation
+from cdal.evaluation.result import Evaluation, write_result
 from cdal.imaging.formats import read_label
 from cdal.inference.load import load
+from cdal.inference.predictor import Predictor
+from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
-from cdal.training.progress import TrainingProgress
+from cdal.runtime.events import Report, silent
 from cdal.training.train import train
 
 COUNT = 320
-
-
 VOTES = 16
-
-
 SHOWN = 6
 
 
@@ -70,8 +67,7 @@ def run_demo(
     minutes: float = 3.0,
     seed: int = 0,
     device: str = "auto",
-    on_loading: Callable[[int], object] = lambda _: None,
-    on_progress: Callable[[TrainingProgress], object] = lambda _: None,
+    report: Report = silent,
 ) -> Outcome:
     """Make phantoms, train on half of them, segment the held-out quarter, write the report.
 
@@ -80,23 +76,23 @@ def run_demo(
         minutes: of training.
         seed: of every random draw.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        on_loading: see `cdal.train`.
-        on_progress: see `cdal.train`.
+        report: gets the progress, see `cdal.train`.
     """
     data, run = out / "phantoms", out / "run"
     write_phantoms(data, COUNT, seed)
     recipe = find_recipe("phantoms")
     recipe = replace(recipe, training=replace(recipe.training, minutes=minutes, seed=seed))
-    model = train(recipe, data, run, device, on_progress, on_loading)
-    evaluation = evaluate(model, data, votes=VOTES, seed=seed, out=out / "evaluation", device=device)
-    dice, pictures = _against_truth(model, data, device, seed)
-    report = write_report(out / "report.html", "cDAL on phantoms", _sections(evaluation, dice, run, pictures))
-    return Outcome(dice, evaluation.summary(), report, model)
+    model = train(recipe, data, run, device, report)
+    predictor = load(model, Sampling(votes=VOTES, seed=seed), device)
+    evaluation = evaluate(predictor, data)
+    write_result(evaluation, out / "evaluation")
+    dice, pictures = _against_truth(predictor, data)
+    page = write_report(out / "report.html", "cDAL on phantoms", _sections(evaluation, dice, run, pictures))
+    return Outcome(dice, evaluation.summary(), page, model)
 
 
-def _against_truth(model: Path, data: Path, device: str, seed: int) -> tuple[float, list[str]]:
+def _against_truth(predictor: Predictor, data: Path) -> tuple[float, list[str]]:
     """Mean Dice on the held-out phantoms against their true masks, and pictures of the first of them."""
-    predictor = load(model, device=device)
     folder = open_folder(data)
     recipe = predictor.header.recipe
     scores: list[float] = []
@@ -104,7 +100,7 @@ def _against_truth(model: Path, data: Path, device: str, seed: int) -> tuple[flo
     for case in split_cases(folder, recipe.data).test:
         image, labels = read_case(case, folder)
         truth = read_label(data / TRUTH / case.image.name).array[0]
-        prediction = predictor.predict(image, VOTES, seed, case.name, keep_votes=True)
+        prediction = predictor.predict(image, case.name, keep_votes=True)
         scores.append(count(prediction.mask == 1, truth == 1).dice)
         if len(pictures) < SHOWN:
             raters = np.stack([label.array[0] for label in labels])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from cdal.evaluation.comparison import Comparison, compare
 from cdal.experiments.crossval import run_jobs
 from cdal.experiments.jobs import Job, plan, systems_of
 from cdal.experiments.page import write_page
+from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
-from cdal.recipes.recipe import Recipe, override
+from cdal.recipes.recipe import Recipe, override, words_of
 from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Report, silent
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,11 @@ class Arm:
 
     Attributes:
         segmenter: its system.
-        fields: of the recipe, as on the command line.
+        fields: values of the recipe that differ, by name.
     """
 
     segmenter: str = "cdal"
-    fields: tuple[str, ...] = ()
-
-
-def sampled(timesteps: int, votes: int) -> tuple[str, ...]:
-    """A way to sample, see `Experiment.samplings`."""
-    return ("--timesteps", f"{timesteps}", "--votes", f"{votes}")
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class Experiment:
         question: one or two sentences.
         recipe: name of the one that the variants change.
         arms: the variants by name; the first is the one that the others are held against.
-        fields: of the recipe, changed before it is varied.
-        samplings: further ways to sample the first variant's trained models, by name, as words for `cdal evaluate`.
+        fields: values of the recipe, changed before it is varied.
+        samplings: further ways to sample the first variant's trained models, by name.
         folds: of the recipe's partition.
         seeds: of the trainings.
         budget: of every training, `600steps`, `30min` or `2h`; none takes the recipe's.
@@ -57,8 +54,8 @@ class Experiment:
     question: str
     recipe: str
     arms: Mapping[str, Arm]
-    fields: tuple[str, ...] = ()
-    samplings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    samplings: Mapping[str, Sampling] = field(default_factory=dict)
     folds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0, 1, 2)
     budget: str | None = None
@@ -78,12 +75,12 @@ class Experiment:
 
     def about(self) -> dict[str, Any]:
         """What it asks and trains, for people to read: variants and ways to sample with what they change."""
-        variants = {name: " ".join([f"--segmenter {arm.segmenter}", *arm.fields]) for name, arm in self.arms.items()}
+        variants = {name: " ".join([f"--segmenter {arm.segmenter}", *words_of(arm.fields)]) for name, arm in self.arms.items()}
         return {
             "question": self.question,
-            "recipe": " ".join([self.recipe, *self.fields]),
+            "recipe": " ".join([self.recipe, *words_of(self.fields)]),
             "variants": variants,
-            "samplings": {name: " ".join(words) for name, words in self.samplings.items()},
+            "samplings": {name: " ".join(sampling.words()) for name, sampling in self.samplings.items()},
             "folds": list(self.folds),
             "seeds": list(self.seeds),
             "budget": self.budget or "the recipe's",
@@ -106,8 +103,8 @@ class Experiment:
         chosen = {name: recipe for name, recipe in self.recipes().items() if name == first or not arms or name in arms}
         jobs = plan(chosen, data, out / self.name, self.folds, self.budget, self.seeds)
         again = [
-            replace(job, system=name, sampling=words)
-            for name, words in self.samplings.items()
+            replace(job, system=name, sampling=sampling)
+            for name, sampling in self.samplings.items()
             if not arms or name in arms
             for job in jobs
             if job.system == first
@@ -121,7 +118,7 @@ def run_experiment(
     out: Path | str,
     arms: Sequence[str] = (),
     device: str = "auto",
-    on_line: Callable[[str], object] = lambda _: None,
+    report: Report = silent,
 ) -> Comparison:
     """Train and score what is missing, and write the page; what is there from an earlier call is kept.
 
@@ -131,7 +128,7 @@ def run_experiment(
         out: holds the runs in `NAME/`, and the page as `NAME.md`, `NAME.json` and, with the scores of every case, `NAME.csv`.
         arms: see `Experiment.jobs`.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        on_line: called with each line of progress.
+        report: see `cdal.experiments.crossval.crossval`.
 
     Raises:
         UserError: as `Experiment.jobs`; or every variant failed.
@@ -139,7 +136,7 @@ def run_experiment(
     """
     out = Path(out)
     jobs = experiment.jobs(data, out, arms)
-    run_jobs(jobs, data, out / experiment.name, device, on_line)
+    run_jobs(jobs, data, out / experiment.name, device, report)
     comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
     command, protocol = _command(experiment, arms), _protocol(experiment, jobs)
     write_page(comparison, experiment.name, experiment.question, command, protocol, find_device(device).type, out)
@@ -151,7 +148,7 @@ def _command(experiment: Experiment, arms: Sequence[str]) -> str:
     folds, seeds = (",".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
     words = ["cdal experiment", experiment.name, "--data DATA --out RUNS", f"--folds {folds}", f"--seeds {seeds}"]
     words += [f"--budget {experiment.budget}"] if experiment.budget else []
-    words += [shlex.quote(field) for field in experiment.fields]
+    words += [shlex.quote(field) for field in words_of(experiment.fields)]
     return " ".join([*words, *([f'--arms "{",".join(arms)}"'] if arms else [])])
 
 

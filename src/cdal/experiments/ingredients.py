@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from cdal.experiments.experiment import Arm, Experiment, sampled
+from collections.abc import Mapping
+from typing import Any
 
-_NO_ENERGY = ("--segmenter.energy=0", "--segmenter.training_votes=1")
+from cdal.experiments.experiment import Arm, Experiment
+from cdal.inference.sampling import Sampling
 
+_NO_ENERGY = {"segmenter.energy": 0, "segmenter.training_votes": 1}
 
-_NO_ADVERSARY = ("--segmenter.adversarial=0",)
+_NO_ADVERSARY = {"segmenter.adversarial": 0}
 
+_NO_RECYCLING = {"segmenter.recycling": 0}
 
-_NO_RECYCLING = ("--segmenter.recycling=0",)
+_SQUARED_ALONE = {"segmenter.dice": 0, "segmenter.cross_entropy": 0}
 
+_QUARTER = {"segmenter.attention_downsample": 4}
 
-_SQUARED_ALONE = ("--segmenter.dice=0", "--segmenter.cross_entropy=0")
-
-
-_QUARTER = ("--segmenter.attention_downsample=4",)
-
-
-_SIXTEENTH = ("--segmenter.attention_downsample=16", "--segmenter.discriminator_channels=[32,64,64]")
+_SIXTEENTH = {"segmenter.attention_downsample": 16, "segmenter.discriminator_channels": (32, 64, 64)}
 """The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
 
 
-def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> Experiment:
+def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool = False) -> Experiment:
     """Each ingredient left out or replaced by a control, and other ways to sample the same weights.
 
     Args:
@@ -34,35 +33,35 @@ def ingredients(recipe: str, steps: int, *fields: str, large: bool = False) -> E
     """
     arms = {
         "cdal": Arm(),
-        "no z": Arm(fields=("--segmenter.latent=0",)),
+        "no z": Arm(fields={"segmenter.latent": 0}),
         "constant z": Arm("cdal-constant-z"),
-        "no attention": Arm(fields=("--segmenter.attention=none",)),
-        "constant attention": Arm(fields=("--segmenter.attention=constant",)),
-        "shuffled attention": Arm(fields=("--segmenter.attention=shuffled",)),
-        "raw attention": Arm(fields=("--segmenter.attention=raw",)),
+        "no attention": Arm(fields={"segmenter.attention": "none"}),
+        "constant attention": Arm(fields={"segmenter.attention": "constant"}),
+        "shuffled attention": Arm(fields={"segmenter.attention": "shuffled"}),
+        "raw attention": Arm(fields={"segmenter.attention": "raw"}),
         "attention at a quarter": Arm(fields=_QUARTER),
         **({"attention at a sixteenth": Arm(fields=_SIXTEENTH)} if large else {}),
         "no adversarial term": Arm(fields=_NO_ADVERSARY),
-        "no adversarial term nor attention": Arm(fields=(*_NO_ADVERSARY, "--segmenter.attention=none")),
-        "discriminator at every fourth step": Arm(fields=("--segmenter.discriminator_every=4",)),
+        "no adversarial term nor attention": Arm(fields={**_NO_ADVERSARY, "segmenter.attention": "none"}),
+        "discriminator at every fourth step": Arm(fields={"segmenter.discriminator_every": 4}),
         "no energy score": Arm(fields=_NO_ENERGY),
         "no recycling": Arm(fields=_NO_RECYCLING),
         "squared error alone": Arm(fields=_SQUARED_ALONE),
-        "no squared error": Arm(fields=("--segmenter.squared_error=0",)),
-        "no moving average": Arm(fields=("--training.ema=0",)),
+        "no squared error": Arm(fields={"segmenter.squared_error": 0}),
+        "no moving average": Arm(fields={"training.ema": 0}),
         "the paper's losses": Arm(
-            fields=(*_NO_ENERGY, *_NO_ADVERSARY, *_NO_RECYCLING, *_SQUARED_ALONE, "--segmenter.attention=raw")
+            fields={**_NO_ENERGY, **_NO_ADVERSARY, **_NO_RECYCLING, **_SQUARED_ALONE, "segmenter.attention": "raw"}
         ),
         "no diffusion": Arm("cdal-deterministic"),
         "image network alone": Arm("cdal-unet"),
     }
     samplings = {
-        "its coarse segmentation": sampled(0, 1),
-        "1 vote of 1 step": sampled(1, 1),
-        "5 votes of 1 step": sampled(1, 5),
-        "1 vote of 2 steps": sampled(2, 1),
-        "15 votes of 2 steps": sampled(2, 15),
-        "5 votes of 4 steps": sampled(4, 5),
+        "its coarse segmentation": Sampling(votes=1, timesteps=0),
+        "1 vote of 1 step": Sampling(votes=1, timesteps=1),
+        "5 votes of 1 step": Sampling(votes=5, timesteps=1),
+        "1 vote of 2 steps": Sampling(votes=1, timesteps=2),
+        "15 votes of 2 steps": Sampling(votes=15, timesteps=2),
+        "5 votes of 4 steps": Sampling(votes=5, timesteps=4),
     }
     return Experiment(
         f"ingredients-{recipe}",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cdal.datasets.check import Check
 from cdal.datasets.partition import fold_count
 from cdal.evaluation.result import FAILURE, SUMMARY
+from cdal.inference.sampling import Sampling
 from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe, field_names, override
 from cdal.runtime.cost import kept_cost
@@ -32,14 +33,14 @@ class Job:
         fold: k.
         recipe: resolved.
         folder: of the run.
-        sampling: words for `cdal evaluate` that change how the trained model is sampled.
+        sampling: how the trained model is sampled.
     """
 
     system: str
     fold: int
     recipe: Recipe
     folder: Path
-    sampling: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Job:
     @property
     def evaluation(self) -> Path:
         """Where its scores go."""
-        return self.folder / "-".join(["evaluation", *(word.strip("-") for word in self.sampling)])
+        return self.folder / "-".join(["evaluation", *(word.strip("-") for word in self.sampling.words())])
 
     @property
     def trained(self) -> bool:
@@ -76,7 +77,7 @@ class Job:
     @property
     def failure(self) -> Path:
         """Where it is said why it failed. Other ways to sample a trained model fail by themselves."""
-        return (self.evaluation if self.sampling else self.folder) / FAILURE
+        return (self.evaluation if self.sampling.words() else self.folder) / FAILURE
 
     @property
     def result(self) -> str:
@@ -84,13 +85,13 @@ class Job:
         return f"{self.system}={self.evaluation if self.done else self.failure}"
 
 
-def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Sequence[str] = ()) -> dict[str, Recipe]:
+def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Mapping[str, Any] | None = None) -> dict[str, Recipe]:
     """The recipe with each of these segmenters, by name.
 
     Args:
         recipe: with its own segmenter, which the others replace.
         segmenters: names (`cdal.recipes.systems`).
-        fields: of the recipe, changed for every system, as on the command line; those of the segmenter where a system has them.
+        fields: values of the recipe, changed for every system; those of the segmenter if a system has them.
 
     Raises:
         UserError: a segmenter or a field is not known.
@@ -99,11 +100,10 @@ def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Sequence[str] 
     changed = {name: with_segmenter(recipe, name) for name in segmenters}
     for one in changed.values():
         need_available(one.segmenter)
-    given = _pairs(fields)
+    given = dict(fields or {})
     _need_known(given, changed)
     return {
-        name: override(one, [word for field, words in given.items() if _has(one, field) for word in words])
-        for name, one in changed.items()
+        name: override(one, {field: value for field, value in given.items() if _has(one, field)}) for name, one in changed.items()
     }
 
 
@@ -145,28 +145,16 @@ def _need_each_once(what: str, named: Sequence[str] | Sequence[int]) -> None:
         raise UserError(f"the {what} {twice[0]} is named twice.")
 
 
-def _pairs(fields: Sequence[str]) -> dict[str, list[str]]:
-    """The words of each field, `{"segmenter.votes": ["--segmenter.votes", "3"]}`."""
-    pairs: dict[str, list[str]] = {}
-    name = ""
-    for word in fields:
-        if word.startswith("--"):
-            name = word[2:].split("=", 1)[0]
-            pairs[name] = []
-        pairs[name].append(word)
-    return pairs
-
-
 def _has(recipe: Recipe, field: str) -> bool:
     """Whether a field is one of this recipe; misspelt ones of data and training are, for `override` to refuse them."""
     return not field.startswith("segmenter.") or field in field_names(recipe)
 
 
 def _need_known(fields: Iterable[str], recipes: Mapping[str, Recipe]) -> None:
-    for field in fields:
-        if not any(_has(recipe, field) for recipe in recipes.values()):
-            known = sorted({name for recipe in recipes.values() for name in field_names(recipe) if name.startswith("segmenter.")})
-            raise UserError(f"none of {', '.join(recipes)} has the field {field}. They have: {', '.join(known)}.")
+    for name in fields:
+        if not any(_has(recipe, name) for recipe in recipes.values()):
+            known = sorted({f for recipe in recipes.values() for f in field_names(recipe) if f.startswith("segmenter.")})
+            raise UserError(f"none of {', '.join(recipes)} has the field {name}. They have: {', '.join(known)}.")
 
 
 def read_budget(budget: str | None) -> dict[str, Any]:

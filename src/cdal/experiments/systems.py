@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cdal.experiments.experiment import Arm, Experiment, sampled
+from collections.abc import Mapping
+from typing import Any
+
+from cdal.experiments.experiment import Arm, Experiment
+from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
 from cdal.recipes.systems import SYSTEMS, default_settings
 
@@ -10,7 +14,7 @@ _TOO_SLOW = ("segdiff",)
 """Its published size takes 4 TFLOP for one mask of one slice; `segdiff-small` stands for it."""
 
 
-def systems(recipe: str, budget: str, *fields: str) -> Experiment:
+def systems(recipe: str, budget: str, fields: Mapping[str, Any]) -> Experiment:
     """Every system that can see the recipe's data, with some of the recipe's fields changed."""
     dims = find_recipe(recipe).data.spatial_dims
     seen = [name for name in SYSTEMS if dims in default_settings(name).dims or (dims == 3 and 2 in default_settings(name).dims)]
@@ -20,7 +24,10 @@ def systems(recipe: str, budget: str, *fields: str) -> Experiment:
         recipe,
         {name: Arm(name) for name in seen if name not in _TOO_SLOW},
         fields,
-        samplings={"cdal with 15 votes": sampled(2, 15), "cdal's coarse segmentation": sampled(0, 1)},
+        samplings={
+            "cdal with 15 votes": Sampling(votes=15, timesteps=2),
+            "cdal's coarse segmentation": Sampling(votes=1, timesteps=0),
+        },
         seeds=(0,),
         budget=budget,
     )

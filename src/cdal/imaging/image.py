@@ -16,10 +16,8 @@ from cdal.runtime.errors import UserError
 MOST_VALUES = 3e8
 """Numbers (voxels times channels) of an image that is held in memory; more are refused before any is decoded."""
 
-
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK's and DICOM's millimetres run to the left and the back; ours, as those of NIfTI, to the right and the front."""
-
 
 _LIMIT = "CDAL_MAX_VALUES"
 
@@ -46,6 +44,15 @@ class Image:
     def shape(self) -> tuple[int, ...]:
         """`*S`."""
         return self.array.shape[1:]
+
+    @property
+    def like(self) -> Image:
+        """See `cdal.imaging.rows.Rows`."""
+        return self
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """See `cdal.imaging.rows.Rows`."""
+        return self.array[:, start:stop]
 
     @property
     def spacing(self) -> tuple[float, ...]:

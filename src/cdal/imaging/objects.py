@@ -8,8 +8,6 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
 _SMOOTH = 1.0
-
-
 _APART = 4
 """Pixels between the centres of two objects that touch."""
 

@@ -1,4 +1,4 @@
-"""What the votes say together."""
+"""What the votes decide together: mean, spread, calibrated probabilities, and the mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ def spread(votes: np.ndarray) -> np.ndarray:
     The root of half the variance over votes, summed over classes. For two classes it is the standard deviation of the foreground's
     probability. It lies between 0 and 0.71 and is 0 for a single vote.
     """
-    return np.sqrt(votes.var(axis=0).sum(axis=0) / 2)
+    mean = votes.mean(axis=0)
+    squares = np.zeros_like(mean)
+    for vote in votes:  # one by one, so that no second copy of all votes is made
+        squares += (vote - mean) ** 2
+    return np.sqrt((squares / len(votes)).sum(axis=0) / 2)
 
 
 def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
@@ -34,14 +38,23 @@ def decide(probability: np.ndarray, components: int = 0) -> np.ndarray:
 
     Args:
         probability: the mean over the votes.
-        components: how many connected components each class but the background keeps, the largest; voxels that touch by a face, an
-            edge or a corner are connected. The others become background. 0 keeps all.
+        components: see `keep_components`; 0 keeps all.
     """
-    mask = probability.argmax(axis=0).astype(np.uint8)
+    return keep_components(probability.argmax(axis=0).astype(np.uint8), components)
+
+
+def keep_components(mask: np.ndarray, components: int) -> np.ndarray:
+    """Classes `[*S]` of which only the largest connected components of each stay, and the others become background.
+
+    Args:
+        mask: the classes; changed in place.
+        components: how many stay of each class but the background; 0 keeps all. Voxels that touch by a face, an edge or a corner
+            are connected.
+    """
     if components == 0:
         return mask
     touching = ndimage.generate_binary_structure(mask.ndim, mask.ndim)
-    for k in range(1, len(probability)):
+    for k in range(1, int(mask.max(initial=0)) + 1):
         numbered, count = ndimage.label(mask == k, touching)
         if count > components:
             sizes = np.bincount(numbered.ravel())

@@ -27,7 +27,6 @@ from cdal.segmenters.segmenter import Graph, parameters
 
 Target = Literal["onnx", "openvino", "torch"]
 
-
 _LARGEST = 4096
 """Times the network's multiple that an image's axis may be long."""
 

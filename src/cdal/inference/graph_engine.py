@@ -65,8 +65,6 @@ _RANDOM = {
     "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under random, V as many votes as are wanted",
     "z": "[T, V, latent] float32, standard normal, or ones if random says constant",
 }
-
-
 _INTENSITIES = {
     "image": "each channel: clip to its percentiles 0.5 and 99.5, then mean 0 and standard deviation 1",
     "range": "each channel: the range of its type (0 to 255 for 8 bits) to -2 to 2",

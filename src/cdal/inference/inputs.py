@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdal.imaging.channels import CHANNEL, read_channels
-from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
-from cdal.imaging.formats.slide import SLIDES
-from cdal.imaging.image import Image, result_suffix
+from cdal.imaging.formats import DICOM, SUFFIXES, format_of, stem_of, suffix_of
+from cdal.imaging.image import result_suffix
+from cdal.imaging.open import open_image
+from cdal.imaging.rows import Rows
 from cdal.runtime.errors import UserError
 
 _DICOM = ".dcm"
@@ -23,23 +25,26 @@ class Input:
         path: a file, or the folder of a DICOM series.
         name: for the results.
         suffix: of the mask.
-        series: the files of a DICOM series.
-        channels: the files of an image whose channels have one each.
+        files: of the image if it has several: the slices of a DICOM series, or one file for each channel.
     """
 
     path: Path
     name: str
     suffix: str
-    series: tuple[Path, ...] = ()
-    channels: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
 
-    def read(self) -> Image:
-        """The image; errors as `read_channels` and `read_series`."""
-        if self.series:
+    @contextmanager
+    def open(self, scratch: Path) -> Iterator[Rows]:
+        """The image, see `open_image`; errors as there, and as `read_channels` and `read_series`."""
+        if not self.files:
+            with open_image(self.path, scratch) as image:
+                yield image
+        elif self.suffix == _DICOM:
             from cdal.imaging.formats.dicom import read_series
 
-            return read_series(self.series)
-        return read_channels(self.channels or (self.path,))
+            yield read_series(self.files)
+        else:
+            yield read_channels(self.files)
 
 
 def find_inputs(
@@ -83,40 +88,38 @@ def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
     """Files of channels put together."""
     grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
     for one in inputs:
-        if match := CHANNEL.match(one.name):
+        if one.suffix != _DICOM and (match := CHANNEL.match(one.name)):
             grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[int(match["channel"])] = one
     whole = {key: files for key, files in grouped.items() if sorted(files) == list(range(channels))}
     used = {one.path for files in whole.values() for one in files.values()}
     together = [
-        Input(files[0].path, name, suffix, channels=tuple(files[c].path for c in range(channels)))
+        Input(files[0].path, name, suffix, files=tuple(files[c].path for c in range(channels)))
         for (_, name, suffix), files in whole.items()
     ]
     return [one for one in inputs if one.path not in used] + together
 
 
 def _of_file(path: Path) -> Input:
+    found = format_of(path) if path.is_file() else None
     suffix = suffix_of(path)
-    if suffix is None and path.suffix.lower() in SLIDES:
-        return Input(path, path.stem, ".tif")
-    if suffix is None and path.is_file():
-        from cdal.imaging.formats.dicom import is_dicom
-
-        if is_dicom(path):
-            return Input(path, path.stem if path.suffix else path.name, _DICOM, (path,))
+    if found is DICOM:
+        return Input(path, stem_of(path), _DICOM)
+    if found is not None and not found.written:
+        return Input(path, stem_of(path), ".tif")
     return Input(path, stem_of(path), result_suffix(suffix or path.suffix))
 
 
 def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> list[Input]:
     found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in passed)
-    images = [_of_file(p) for p in found if suffix_of(p) or p.suffix.lower() in SLIDES]
+    images = [_of_file(path) for path in found if suffix_of(path) not in (None, _DICOM)]
     from cdal.imaging.formats.dicom import choose_series, find_series
 
-    there = find_series(folder) if len(images) < len(found) or not images else []
-    there = [one for one in there if not all(path.name in passed for path in one.files)]
-    if not there and not images:
+    listed = find_series(folder) if len(images) < len(found) or not images else []
+    listed = [one for one in listed if not all(path.name in passed for path in one.files)]
+    if not listed and not images:
         raise UserError(f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM series.")
-    radiographs = [_of_file(path) for one in there if one.planar and series in (None, one.uid) for path in one.files]
-    volumes = [one for one in there if not one.planar]
+    radiographs = [_of_file(path) for one in listed if one.planar and series in (None, one.uid) for path in one.files]
+    volumes = [one for one in listed if not one.planar]
     if volumes:
         radiographs.append(Input(folder, folder.resolve().name, _DICOM, choose_series(folder, volumes, series).files))
     return [*images, *radiographs]

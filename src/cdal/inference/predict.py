@@ -7,19 +7,21 @@ import tempfile
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cdal.imaging.formats.slide import SLIDES
-from cdal.imaging.regions import open_regions
-from cdal.imaging.rows import LARGE, InMemory
+import numpy as np
+
+from cdal.imaging.rows import LARGE
 from cdal.inference.inputs import Input, find_inputs
 from cdal.inference.load import load
-from cdal.inference.outputs import OUTPUTS, write_by_region, write_outputs
-from cdal.inference.predictor import Predictor, need_votes
-from cdal.inference.record import Record, read_record, results_of
+from cdal.inference.outputs import OUTPUTS, Result, need_possible, paths_of
+from cdal.inference.predictor import Predictor
+from cdal.inference.record import Record, earlier_results
+from cdal.inference.sampling import Sampling
+from cdal.inference.segmented import Segmented
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report, silent
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Written:
     Attributes:
         done: one row for each input that was segmented, as in `predictions.json`.
         failed: a message for each that was not.
-        passed_over: files in folders that are results of earlier predictions.
+        passed_over: how many files in folders are results of earlier predictions.
     """
 
     done: list[dict[str, Any]]
@@ -38,20 +40,13 @@ class Written:
 
 
 def predict(
-    model: Path | str,
+    model: Path | str | Predictor,
     inputs: Collection[Path | str],
     out: Path | str,
-    votes: int | None = None,
-    seed: int = 0,
+    sampling: Sampling | None = None,
     save: Collection[str] = ("mask",),
-    timesteps: int | None = None,
-    device: str = "auto",
-    on_progress: Callable[[str, int], object] = lambda _name, _count: None,
     series: str | None = None,
-    on_part: Callable[[str, float], object] = lambda _name, _share: None,
-    mirror: bool | None = None,
-    components: int | None = None,
-    temperature: float | None = None,
+    report: Report = silent,
 ) -> Written:
     """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
 
@@ -59,20 +54,13 @@ def predict(
     of that name is not.
 
     Args:
-        model: see `load`.
+        model: what `load` takes or gives.
         inputs: files, folders of files, or folders with a DICOM series.
         out: the folder for the results.
-        votes: V; the recipe's number where none is given.
-        seed: of every random draw.
-        save: among mask, probability, uncertainty, votes, overlay, instances, geojson; see `cdal.inference.outputs`.
-        timesteps: see `load`.
-        device: see `load`.
-        on_progress: called after each input with its name and the number of all inputs.
+        sampling: how the model is sampled; as its recipe says if `None`. Not with a predictor, which has its own.
+        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson; see `cdal.inference.outputs`.
         series: number, description or UID of the DICOM series to take from a folder with several.
-        on_part: called after each part of a large picture with its name and the share that is done.
-        mirror: see `load`.
-        components: see `load`.
-        temperature: see `load`.
+        report: gets the progress, in inputs.
 
     Raises:
         UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
@@ -81,54 +69,75 @@ def predict(
     unknown = [name for name in save if name not in OUTPUTS]
     if unknown or not save:
         raise UserError(f"nothing called {', '.join(unknown) or '(none)'} can be saved. Expected some of {', '.join(OUTPUTS)}.")
-    if votes is not None:
-        need_votes(votes)
-    results = {name for path in map(Path, inputs) for row in read_record(path) for name in results_of(row)}
-    predictor = load(model, timesteps, device, mirror, components, temperature)
+    results = {name for path in map(Path, inputs) for name in earlier_results(path)}
+    predictor = predictor_of(model, sampling)
     chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
     passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = Record(out, failed)
     record.write()  # an unwritable folder is found before the work, not after
-    for one in chosen:
+    for number, one in enumerate(chosen):
+
+        def part(share: float, number: int = number, name: str = one.path.name) -> None:
+            report(Event("segmenting", name, number + share, len(chosen)))
+
         try:
-            row = _segment(predictor, one, record, votes, seed, save, partial(on_part, one.path.name))
+            row = _segment(predictor, one, record, save, part)
         except (UserError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             failed[str(one.path)] = str(error) if isinstance(error, UserError) else f"{one.path}: not enough memory ({error})."
         else:
-            record.add({"model": str(model), **row})
+            record.add({"model": predictor.name, **row})
         record.write()
-        on_progress(one.path.name, len(chosen))
+        part(1.0)
     return Written(record.done, failed, passed_over)
 
 
+def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Predictor:
+    """The predictor itself, or that of a model.
+
+    Raises:
+        UserError: as `load`; or a predictor is to be sampled otherwise.
+    """
+    if not isinstance(model, Predictor):
+        return load(model, sampling)
+    if sampling not in (None, model.sampling):
+        raise UserError("a predictor has its own sampling: give it to cdal.load.")
+    return model
+
+
 def _segment(
-    predictor: Predictor,
-    one: Input,
-    record: Record,
-    votes: int | None,
-    seed: int,
-    save: Collection[str],
-    on_part: Callable[[float], object],
+    predictor: Predictor, one: Input, record: Record, save: Collection[str], part: Callable[[float], object]
 ) -> dict[str, Any]:
+    """Segment one input band after band, and write what is asked for; returns its row of the record."""
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as scratch, open_regions(one.path, Path(scratch)) as opened:
-        regions, image = opened, None
-        if regions is None or not (predictor.streams(regions.shape) or one.path.suffix.lower() in SLIDES):
-            image = one.read()
-            large = len(image.shape) == 2 and math.prod(image.shape) > LARGE and predictor.streams(image.shape)
-            regions = InMemory(image) if large else None
-        if regions is not None:
-            written = write_by_region(predictor, regions, one, record.free, votes, seed, save, Path(scratch), on_part)
-        else:
-            assert image is not None  # one of the two
-            prediction = predictor.predict(image, votes, seed, one.name, keep_votes="votes" in save, name=str(one.path))
-            written = write_outputs(prediction, predictor, one, record.free, save)
+    name = str(one.path)
+    with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as folder, one.open(Path(folder)) as image:
+        frame = predictor.frame(image, name)
+        need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
+        paths = paths_of(one, image.like, save, record.free)
+        keep = {need for kind in save for need in OUTPUTS[kind].needs}
+        large = math.prod(frame.own) > LARGE
+        classes, components = predictor.header.classes, predictor.recipe.data.components
+        segmented = Segmented(frame, len(classes), components, keep, Path(folder) if large else None)
+        for band in predictor.bands(frame, one.name, name, keep_votes="votes" in save):
+            segmented.take(band)
+            if segmented.mask.count < frame.own[0]:
+                part(segmented.mask.count / frame.own[0])
+        segmented.finish()
+        result = Result(segmented, image.like, classes, predictor.recipe.name, [])
+        for kind, output in OUTPUTS.items():  # in this order, as objects are those of the instances
+            if kind in save:
+                output.write(paths[kind], result)
+    inside = int(segmented.voxels[1:].sum())
     return {
-        "input": str(one.path),
-        **written,
+        "input": name,
+        **{kind: paths[kind].name for kind in save},
+        "volume": {k: float(np.prod(image.like.spacing)) * int(n) for k, n in zip(classes[1:], segmented.voxels[1:], strict=True)},
+        "unit": "pixels" if image.like.affine is None else "mm3",
+        "mean_uncertainty": segmented.uncertain / max(1, inside),
+        "vote_count": predictor.votes,
         **predictor.about(),
-        "seed": seed,
+        "seed": predictor.sampling.seed,
         "seconds": round(time.perf_counter() - began, 3),
     }

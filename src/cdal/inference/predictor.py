@@ -1,30 +1,31 @@
-"""A trained segmenter, ready for images: from an array or a file to a segmentation on the image's own grid."""
+"""A trained segmenter, ready for images of any size: from an array or a file to a segmentation on the image's own grid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cdal.imaging.formats import read_image, stem_of
-from cdal.imaging.grid import from_grid, resized, to_grid
+from cdal.imaging.formats import stem_of
+from cdal.imaging.grid import Frame, resized
 from cdal.imaging.image import Image
-from cdal.imaging.intensities import Scale, match_channels, normalise
-from cdal.imaging.rows import Regions
+from cdal.imaging.intensities import Scale, match_channels
+from cdal.imaging.open import open_image
+from cdal.imaging.rows import LARGE, Rows
 from cdal.inference.decision import decide, spread, temper
 from cdal.inference.engine import Engine
-from cdal.inference.voting import draw_votes, drawer, votes_drawn
-from cdal.inference.windows import blend
+from cdal.inference.sampling import Sampling
+from cdal.inference.segmented import Band, Segmented, need_whole
+from cdal.inference.voting import vote_bands, votes_drawn
+from cdal.inference.windows import Read
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import ModelHeader
-
-_SAMPLE = 2**24
-"""Pixels from which a large picture's intensities are measured, in rows at even distances."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Prediction:
         mask: `[*S]` uint8, the class of each voxel.
         probability: `[K, *S]` float32, the mean over the votes, at the model's temperature (`cdal.inference.decision.temper`).
         uncertainty: `[*S]` float32, the spread of the votes, see `cdal.inference.decision.spread`.
-        count: V, the votes that were drawn: for a segmenter without chance no more than there are flips.
-        votes: `[V, K, *S]` float32 where they were asked for.
+        count: V, the votes that were drawn: for a segmenter without chance no more than there are mirror images.
+        votes: `[V, K, *S]` float32, each vote's probabilities, if they were asked for.
         image: what was segmented.
-        on_grid: `[K, *grid]`, the mean over the votes on the network's grid.
-        components: that each class keeps, see `cdal.inference.decision.decide`.
+        on_grid: `[K, *grid]`, the mean over the votes of a picture on the network's grid.
+        components: that each class keeps, see `cdal.inference.decision.keep_components`.
     """
 
     mask: np.ndarray
@@ -52,7 +53,7 @@ class Prediction:
     components: int = 0
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
-        """The classes of a picture decided at another size, `[*size]`; none is its own."""
+        """The classes of a picture decided at another size, `[*size]`; `None` is its own."""
         if size is None or self.on_grid is None:
             return self.mask
         return decide(resized(self.on_grid, size), self.components)
@@ -64,33 +65,34 @@ class Predictor:
     Attributes:
         engine: computes the segmenter.
         header: what the model file says of itself.
-        recipe: the header's, with the sampling settings asked for.
-        temperature: the header's, 1 where it has none, or the one asked for.
+        sampling: what was asked for.
+        recipe: the header's, with the sampling asked for.
+        votes: V, segmentations that are averaged for one image.
+        temperature: for calibrating probabilities.
+        path: of the model's file, if it came from one.
+        name: what the user called the model.
     """
 
-    def __init__(self, engine: Engine, header: ModelHeader, recipe: Recipe, temperature: float | None = None) -> None:
-        self.engine, self.header, self.recipe = engine, header, recipe
-        self.temperature = next(one for one in (temperature, header.temperature, 1.0) if one is not None)
+    def __init__(
+        self, engine: Engine, header: ModelHeader, recipe: Recipe, sampling: Sampling, path: Path | None = None, name: str = ""
+    ) -> None:
+        self.engine, self.header, self.recipe, self.sampling = engine, header, recipe, sampling
+        self.path, self.name = path, name
+        asked = recipe.segmenter.votes if sampling.votes is None else sampling.votes
+        self.votes = votes_drawn(engine, recipe, asked)
+        self.temperature = next(t for t in (sampling.temperature, header.temperature, 1.0) if t is not None)
 
     def predict(
-        self,
-        source: Path | str | np.ndarray | Image,
-        votes: int | None = None,
-        seed: int = 0,
-        case: str | None = None,
-        keep_votes: bool = False,
-        name: str | None = None,
+        self, source: Path | str | np.ndarray | Rows, case: str | None = None, keep_votes: bool = False, name: str | None = None
     ) -> Prediction:
         """Segment one image.
 
         Args:
-            source: a file; or an array `[*S]` or `[C, *S]` of a picture (rows, columns) or a volume, which is then taken to have
-                the recipe's spacing, its axes right, anterior, superior; or an `Image`.
-            votes: V; the recipe's number where none is given.
-            seed: with `case`, of every random draw.
-            case: a name; the file's where none is given.
+            source: a file, or the folder of a DICOM series; or an array `[*S]` or `[C, *S]` of a picture (rows, columns) or a
+                volume, which is then taken to have the recipe's spacing, its axes right, anterior, superior; or an `Image`.
+            case: a name, which decides the random draws together with the seed; the file's if `None`.
             keep_votes: whether to return each vote.
-            name: what to call the image in an error; the file's where none is given.
+            name: what to call the image in an error; the file's if `None`.
 
         Returns:
             The segmentation on the image's own grid.
@@ -98,66 +100,85 @@ class Predictor:
         Raises:
             UserError: the image cannot be read, or is not of the kind that the model was trained on.
         """
-        name = name or (str(source) if isinstance(source, (str, Path)) else case or "the image")
-        image = self._image(source, name)
-        case = case or (stem_of(Path(source)) if isinstance(source, (str, Path)) else "array")
-        votes = self._asked(votes)
-        data = self.recipe.data
-        grid = to_grid(image, data, name)
-        values = normalise(grid.array, data.intensities, image.stored, name)
-        drawn = draw_votes(self.engine, values, self.recipe, votes, self.engine.generator(seed, case))
-        # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
-        on_grid = drawn.mean(axis=0)
-        probability = temper(from_grid(on_grid, grid, image), self.temperature)
-        uncertainty = from_grid(spread(drawn)[None], grid, image)[0]
-        kept = np.stack([from_grid(vote, grid, image) for vote in drawn]) if keep_votes else None
-        mask = decide(probability, data.components)
-        return Prediction(mask, probability, uncertainty, len(drawn), kept, image, on_grid, data.components)
+        file = isinstance(source, (str, Path))
+        name = name or (str(source) if file else case or "the image")
+        case = case or (stem_of(Path(source)) if file else "array")  # type: ignore[arg-type]
+        with self._opened(source) as image:
+            frame = self.frame(image, name)
+            keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
+            segmented = Segmented(frame, len(self.header.classes), self.recipe.data.components, keep)
+            on_grid: list[np.ndarray] | None = [] if frame.planar else None
+            for band in self.bands(frame, case, name, keep_votes=keep_votes, on_grid=on_grid):
+                segmented.take(band)
+            segmented.finish()
+            return Prediction(
+                mask=segmented.straight("mask"),
+                probability=segmented.straight("probability"),
+                uncertainty=segmented.straight("uncertainty"),
+                count=self.votes,
+                votes=segmented.straight("votes") if keep_votes else None,
+                image=image if isinstance(image, Image) else None,
+                on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
+                components=self.recipe.data.components,
+            )
 
-    def predict_by_region(
-        self,
-        regions: Regions,
-        name: str,
-        votes: int | None = None,
-        seed: int = 0,
-        case: str = "array",
-        on_band: Callable[[float], object] = lambda _: None,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Segment a large picture some rows at a time, with memory that does not grow with its height.
-
-        Args:
-            regions: the picture, see `cdal.imaging.rows`.
-            name: what to call it in an error.
-            votes: V; the recipe's number where none is given.
-            seed: with `case`, of every random draw.
-            case: a name.
-            on_band: called after some rows with the share that is done.
-
-        Yields:
-            Probabilities `[K, h, W]` and the uncertainty `[h, W]` of the next rows, from the top.
+    def frame(self, image: Rows, name: str) -> Frame:
+        """The image on the way to the network.
 
         Raises:
-            UserError: the picture is not of the kind that the model was trained on.
+            UserError: the image is not of the kind that the model was trained on, or too large for what is asked for.
         """
-        data, channels = self.recipe.data, self.header.image_channels
-        if not self.streams(regions.shape):
-            hint = " To find the largest components takes the whole picture; --components 0 keeps all." if data.components else ""
-            raise UserError(f"{name}: this model cannot segment a picture of {regions.shape} by region.{hint}")
-        votes = self._asked(votes)
+        data = self.recipe.data
+        if len(image.shape) < data.spatial_dims:
+            raise UserError(f"{name}: expected a volume of {data.spatial_dims} axes; it is a picture of shape {image.shape}.")
+        if data.resize is not None and len(image.shape) != 2:
+            raise UserError(f"{name}: expected a picture, which this model sees whole; it is a volume of shape {image.shape}.")
+        if data.resize is not None and not isinstance(image, Image):
+            need_whole(name, image.shape, "models that see a picture whole", "Give a smaller picture.")
+        if data.components:
+            need_whole(name, image.shape, "the largest components", "Keep all components: --components 0.")
+        if isinstance(image, Image):
+            return Frame(match_channels(image, self.header.image_channels, name), data, name)
+        return Frame(_Matched(image, self.header.image_channels, name), data, name)
 
-        def match(rows: np.ndarray) -> np.ndarray:
-            if not np.isfinite(rows).all():
-                raise UserError(f"{name}: expected finite intensities; some are NaN or infinite. Replace them (with 0, say) first.")
-            return match_channels(Image(rows, stored=regions.stored), channels, name).array
+    def bands(
+        self,
+        frame: Frame,
+        case: str,
+        name: str,
+        rows: int | None = None,
+        keep_votes: bool = False,
+        on_grid: list[np.ndarray] | None = None,
+    ) -> Iterator[Band]:
+        """Segment an image some rows at a time, with memory that does not grow with their number.
 
-        height, width = regions.shape
-        step = max(1, math.ceil(height * width / _SAMPLE)) if data.intensities == "image" else height
-        sample = np.concatenate([match(regions.rows(row, row + 1)) for row in range(0, height, step)], axis=1)
-        scale = Scale.of(sample, data.intensities, regions.stored, name)
-        draw = drawer(self.engine, self.recipe, votes, self.engine.generator(seed, case))
-        for top, drawn in blend(draw, lambda start, stop: scale.apply(match(regions.rows(start, stop))), regions.shape, data):
-            yield temper(drawn.mean(axis=0), self.temperature), spread(drawn)
-            on_band((top + drawn.shape[2]) / height)
+        Args:
+            frame: what `frame` gave for the image.
+            case: a name, which decides the random draws together with the seed.
+            name: what to call the image in an error.
+            rows: how many to give at a time; as they come from the network if `None`. Nothing else depends on it.
+            keep_votes: whether the bands hold each vote.
+            on_grid: gets the mean over the votes on the network's grid, band after band.
+
+        Yields:
+            The next rows, from the first to the last.
+        """
+        read = self._reader(frame, name)
+        rng = self.engine.generator(self.sampling.seed, case)
+
+        def moments() -> Iterator[np.ndarray]:
+            """Mean `[K, h, *rest]` and spread `[1, h, *rest]` of the votes, and the votes themselves, one below the other."""
+            for votes in vote_bands(self.engine, read, frame.shape, self.recipe, self.votes, rng):
+                mean = votes.mean(axis=0)
+                if on_grid is not None:
+                    on_grid.append(mean)
+                yield np.concatenate([mean, spread(votes)[None], *(votes if keep_votes else [])])
+
+        # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
+        classes = len(self.header.classes)
+        for values in frame.back(moments(), rows):
+            kept = values[classes + 1 :].reshape(-1, classes, *values.shape[1:]) if keep_votes else None
+            yield Band(temper(values[:classes], self.temperature), values[classes], kept)
 
     def about(self) -> dict[str, Any]:
         """How it segments, for records.
@@ -174,32 +195,28 @@ class Predictor:
             "temperature": self.temperature,
         }
 
-    def vote_count(self, votes: int | None) -> int:
-        """The votes that are drawn where so many are asked for; of the recipe's number where none is given."""
-        return votes_drawn(self.engine, self.recipe, self._asked(votes))
+    def _reader(self, frame: Frame, name: str) -> Read:
+        """Rows of the network's grid with normalised intensities, whose scale is that of the whole image.
 
-    def streams(self, shape: tuple[int, ...]) -> bool:
-        """Whether a picture of this shape can be segmented by region.
-
-        The network sees its own pixels, in windows, and all components of a class are kept.
+        It is measured on all voxels, or, of more than `LARGE`, in rows at even distances.
         """
-        data = self.recipe.data
-        windows = len(shape) == 2 and all(s >= size for s, size in zip(shape, data.size, strict=False))
-        return windows and data.spatial_dims == 2 and data.resize is None and data.neighbours == data.components == 0
+        how, stored, length = self.recipe.data.intensities, frame.image.stored, frame.shape[0]
+        if math.prod(frame.shape) <= LARGE:
+            values = frame.read(0, length)
+            normalised = Scale.of(values, how, stored, name).apply(values)
+            return lambda start, stop: normalised[:, start:stop]
+        step = math.ceil(math.prod(frame.shape) / LARGE) if how == "image" else length
+        sample = np.concatenate([frame.read(row, row + 1) for row in range(0, length, step)], axis=1)
+        scale = Scale.of(sample, how, stored, name)
+        return lambda start, stop: scale.apply(frame.read(start, stop))
 
-    def _asked(self, votes: int | None) -> int:
-        return need_votes(self.recipe.segmenter.votes if votes is None else votes)
-
-    def _image(self, source: Path | str | np.ndarray | Image, name: str) -> Image:
-        if isinstance(source, np.ndarray):
-            source = self._from_array(source)
-        image = source if isinstance(source, Image) else read_image(Path(source))
-        dims = self.recipe.data.spatial_dims
-        if len(image.shape) < dims:
-            raise UserError(f"{name}: expected a volume of {dims} axes; it is a picture of shape {image.shape}.")
-        if self.recipe.data.resize is not None and len(image.shape) != 2:
-            raise UserError(f"{name}: expected a picture, which this model sees whole; it is a volume of shape {image.shape}.")
-        return match_channels(image, self.header.image_channels, name)
+    @contextmanager
+    def _opened(self, source: Path | str | np.ndarray | Rows) -> Iterator[Rows]:
+        if isinstance(source, (str, Path)):
+            with open_image(Path(source)) as image:
+                yield image
+        else:
+            yield self._from_array(source) if isinstance(source, np.ndarray) else source
 
     def _from_array(self, array: np.ndarray) -> Image:
         if not np.isfinite(array).all():
@@ -221,12 +238,18 @@ class Predictor:
         return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 
-def need_votes(votes: int) -> int:
-    """The number itself.
+class _Matched:
+    """A large picture with the model's number of channels, see `match_channels`; its intensities are checked as they are read."""
 
-    Raises:
-        UserError: it is below 1.
-    """
-    if votes < 1:
-        raise UserError(f"votes must be 1 or more; it is {votes}.")
-    return votes
+    def __init__(self, picture: Rows, channels: int, name: str) -> None:
+        self.picture, self.channels, self.name = picture, channels, name
+        self.shape, self.stored, self.like = picture.shape, picture.stored, picture.like
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """See `Rows.rows`."""
+        rows = self.picture.rows(start, stop)
+        if not np.isfinite(rows).all():
+            raise UserError(
+                f"{self.name}: expected finite intensities; some are NaN or infinite. Replace them (with 0, say) first."
+            )
+        return match_channels(Image(rows, stored=self.stored), self.channels, self.name).array

@@ -21,12 +21,12 @@ class Record:
     def __init__(self, out: Path, failed: dict[str, str]) -> None:
         self.out, self.failed = out, failed
         self.done: list[dict[str, Any]] = []
-        self.earlier = [row for row in read_record(out) if all((out / name).is_file() for name in results_of(row))]
+        self.earlier = [row for row in _read_record(out) if all((out / name).is_file() for name in _results(row))]
 
     def add(self, row: dict[str, Any]) -> None:
         """One more input is done."""
-        mine = set(results_of(row))
-        self.earlier = [earlier for earlier in self.earlier if not mine & set(results_of(earlier))]
+        mine = set(_results(row))
+        self.earlier = [earlier for earlier in self.earlier if not mine & set(_results(earlier))]
         self.done.append(row)
 
     def free(self, name: str) -> Path:
@@ -36,13 +36,13 @@ class Record:
             UserError: a file of that name is there that no prediction wrote.
         """
         path = self.out / name
-        if any(name in results_of(row) for row in self.done):
+        if any(name in _results(row) for row in self.done):
             raise UserError(f"{path} is the result of another input of this call. Predict them into two folders.")
         try:
             there = path.exists()
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}. Give the input a shorter name.") from error
-        if there and not any(path.name in results_of(row) for row in self.earlier):
+        if there and not any(path.name in _results(row) for row in self.earlier):
             raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
         return path
 
@@ -52,7 +52,7 @@ class Record:
         write_json(self.out / _RECORD, content)
 
 
-def read_record(folder: Path) -> list[dict[str, Any]]:
+def _read_record(folder: Path) -> list[dict[str, Any]]:
     """The rows of a folder's `predictions.json`; none where there is none, or it is not ours."""
     try:
         rows = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["predictions"]
@@ -61,6 +61,11 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def results_of(row: Mapping[str, Any]) -> list[str]:
+def _results(row: Mapping[str, Any]) -> list[str]:
     """The names of the files that a row lists."""
     return [str(row[kind]) for kind in OUTPUTS if kind in row]
+
+
+def earlier_results(folder: Path) -> list[str]:
+    """The names of the files that earlier predictions wrote into a folder."""
+    return [name for row in _read_record(folder) for name in _results(row)]

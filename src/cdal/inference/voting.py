@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.inference.engine import Engine
-from cdal.inference.windows import Draw, blend
+from cdal.inference.windows import Draw, Read, blend
 from cdal.recipes.recipe import DataSettings, Recipe
 
 SLICES_AT_ONCE = 32
@@ -28,15 +29,52 @@ def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rn
     Returns:
         Probabilities `[V, K, *S]`, float32.
     """
+    axis = recipe.data.slice_axis if image.ndim - 1 > recipe.data.spatial_dims else 0
+    turned = np.moveaxis(image, 1 + axis, 1)
+    drawn: np.ndarray | None = None
+    top = 0
+    for band in vote_bands(engine, lambda start, stop: turned[:, start:stop], turned.shape[1:], recipe, votes, rng):
+        if band.shape[2] == turned.shape[1]:
+            drawn = band
+        else:
+            drawn = np.empty((*band.shape[:2], *turned.shape[1:]), np.float32) if drawn is None else drawn
+            drawn[:, :, top : top + band.shape[2]] = band
+        top += band.shape[2]
+    assert drawn is not None  # an image has a row at least
+    return np.moveaxis(drawn, 2, 2 + axis)
+
+
+def vote_bands(engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recipe, votes: int, rng: Any) -> Iterator[np.ndarray]:
+    """As `draw_votes`, some rows at a time.
+
+    Args:
+        engine: see `draw_votes`.
+        read: gives rows of the image, as often as asked and overlapping.
+        shape: of the image. The first axis is that of the rows; if the network sees slices of a volume, a row is a slice.
+        recipe: see `draw_votes`.
+        votes: see `draw_votes`.
+        rng: see `draw_votes`.
+
+    Yields:
+        Votes of the next rows, `[V, K, h, *rest]`, which may change when the next ones are asked for.
+    """
     data = recipe.data
-    multiple = recipe.segmenter.multiple(data)
     draw = drawer(engine, recipe, votes, rng)
-    if image.ndim - 1 == data.spatial_dims:
-        return _in_windows(draw, image[None], data, multiple)[:, 0]
-    count = image.shape[1 + data.slice_axis]
-    chunks = [np.arange(count)[i : i + SLICES_AT_ONCE] for i in range(0, count, SLICES_AT_ONCE)]
-    drawn = [_in_windows(draw, slices_with_neighbours(image, data, chunk), data, multiple) for chunk in chunks]
-    return np.moveaxis(np.concatenate(drawn, axis=1), 1, 2 + data.slice_axis)
+    multiple = recipe.segmenter.multiple(data)
+    if len(shape) == data.spatial_dims:
+        yield from _bands(draw, read, shape, data, multiple)
+        return
+    for first in range(0, shape[0], SLICES_AT_ONCE):
+        stop = min(shape[0], first + SLICES_AT_ONCE)
+        low = max(0, first - data.neighbours)
+        volume = read(low, min(shape[0], stop + data.neighbours))
+        pictures = slices_with_neighbours(volume, 0, data.neighbours, np.arange(first - low, stop - low))
+        if _whole(shape[1:], data, multiple):
+            yield np.moveaxis(_in_one_piece(draw, pictures, data, multiple), 1, 2)
+            continue
+        for picture in pictures:
+            bands = _bands(draw, lambda start, stop, one=picture: one[:, start:stop], shape[1:], data, multiple)  # type: ignore[misc]
+            yield np.concatenate([band.copy() for band in bands], axis=2)[:, :, None]
 
 
 def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
@@ -59,7 +97,7 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
 
 
 def votes_by_mirror(engine: Engine, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
-    """The axes of each mirror image that is segmented, none of them first, and how many votes are drawn of it."""
+    """The axes of each mirror image that is segmented, the image itself first, and how many votes are drawn of it."""
     mirrors = recipe.data.mirrors
     votes = votes_drawn(engine, recipe, votes)
     return [(mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])]
@@ -70,24 +108,49 @@ def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
     return votes if engine.stochastic else min(votes, len(recipe.data.mirrors))
 
 
-def _in_windows(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:
-    """Pad, draw in one piece or in windows, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
-    space, size = images.shape[2:], data.size
-    target = [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, size, strict=True)]
-    whole = all(t <= data.whole * p for t, p in zip(target, size, strict=True))
-    if not whole:  # windows have the right multiples by themselves
-        target = [max(s, p) for s, p in zip(space, size, strict=True)]
+def _whole(space: tuple[int, ...], data: DataSettings, multiple: int) -> bool:
+    """Whether an image is segmented in one piece."""
+    return all(s <= data.whole * p for s, p in zip(_padded(space, data, multiple), data.size, strict=True))
+
+
+def _padded(space: tuple[int, ...], data: DataSettings, multiple: int) -> list[int]:
+    """The size that an image is padded to: multiples that the network needs, a window at least."""
+    return [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, data.size, strict=True)]
+
+
+def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:
+    """Pad, draw, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
+    space = images.shape[2:]
+    before, after = _margins(space, _padded(space, data, multiple))
+    votes = draw(np.pad(images, [(0, 0), (0, 0), *zip(before, after, strict=True)], mode="edge"))
+    return votes[(slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))]
+
+
+def _bands(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, multiple: int) -> Iterator[np.ndarray]:
+    """Votes for one image in one piece, or in windows if it is larger, `[V, K, h, *rest]`."""
+    if _whole(shape, data, multiple):
+        yield _in_one_piece(draw, read(0, shape[0])[None], data, multiple)[:, 0]
+        return
+    target = [max(s, p) for s, p in zip(shape, data.size, strict=True)]  # windows have the right multiples by themselves
+    before, after = _margins(shape, target)
+
+    def padded(start: int, stop: int) -> np.ndarray:
+        low, high = max(0, start - before[0]), min(shape[0], stop - before[0])
+        rows = read(low, high)
+        above = (low - (start - before[0]), (stop - before[0]) - high)
+        return np.pad(rows, [(0, 0), above, *zip(before[1:], after[1:], strict=True)], mode="edge")
+
+    inside = tuple(slice(b, b + s) for b, s in zip(before[1:], shape[1:], strict=True))
+    if before[0] or after[0]:  # one row of windows, which is higher than the image
+        (band,) = blend(draw, padded, tuple(target), data)
+        yield band[:, :, before[0] : before[0] + shape[0]][(slice(None),) * 3 + inside]
+        return
+    for band in blend(draw, padded, tuple(target), data):
+        yield band[(slice(None),) * 3 + inside]
+
+
+def _margins(space: tuple[int, ...], target: list[int]) -> tuple[list[int], list[int]]:
+    """How much an image is padded before and after, along each axis."""
     missing = [t - s for t, s in zip(target, space, strict=True)]
     before = [m // 2 for m in missing]
-    padded = np.pad(images, [(0, 0), (0, 0), *((b, m - b) for b, m in zip(before, missing, strict=True))], mode="edge")
-    if whole:
-        votes = draw(padded)
-    else:
-        bands = ([band for _, band in blend(draw, _reader(image), image.shape[1:], data)] for image in padded)
-        votes = np.stack([np.concatenate(one, axis=2) for one in bands], axis=1)
-    inside = (slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
-    return votes[inside]
-
-
-def _reader(image: np.ndarray) -> Any:
-    return lambda start, stop: image[:, start:stop]
+    return before, [m - b for b, m in zip(before, missing, strict=True)]

@@ -14,23 +14,24 @@ from cdal.recipes.settings import DataSettings
 VOXELS_AT_ONCE = 2**17
 """Windows are segmented as many at once as hold this many voxels, but at least one."""
 
-
 Draw = Callable[[np.ndarray], np.ndarray]
 """Votes for what the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]` float32."""
 
+Read = Callable[[int, int], np.ndarray]
+"""Rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
 
-Band = tuple[int, np.ndarray]
-"""The first row, and the votes of some rows, `[V, K, h, *rest]`."""
 
-
-def blend(draw: Draw, read: Callable[[int, int], np.ndarray], shape: tuple[int, ...], data: DataSettings) -> Iterator[Band]:
+def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) -> Iterator[np.ndarray]:
     """Votes for an image in windows, a band after the other along the first axis.
 
     Args:
         draw: the network.
-        read: rows `start` to `stop` of the image as the network sees it, `[C, stop - start, *rest]`.
+        read: gives rows of the image.
         shape: of the image, at least that of a window.
         data: `size` of a window, and `overlap`; without overlap windows lie side by side and weigh the same everywhere.
+
+    Yields:
+        Votes of the next rows, `[V, K, h, *rest]`, which change when the next band is asked for.
     """
     size = data.size
     importance = _gaussian(size) if data.overlap else np.ones(size, np.float32)
@@ -51,10 +52,12 @@ def blend(draw: Draw, read: Callable[[int, int], np.ndarray], shape: tuple[int, 
                 weight[part] += importance
         assert total is not None  # there is a window at least
         finished = following - top
-        yield top, total[:, :, :finished] / weight[:finished]
-        for kept in (total.swapaxes(0, 2), weight):  # rows first
-            kept[: size[0] - finished] = kept[finished:].copy()
-            kept[size[0] - finished :] = 0
+        for vote in total:  # one by one, so that no second copy of all votes is made
+            vote[:, :finished] /= weight[:finished]
+        yield total[:, :, :finished]
+        for rows in (*total.swapaxes(1, 2), weight):
+            rows[: size[0] - finished] = rows[finished:].copy()
+            rows[size[0] - finished :] = 0
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:

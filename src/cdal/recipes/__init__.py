@@ -16,7 +16,6 @@ from cdal.runtime.errors import UserError
 
 __all__ = ["DERIVED", "RECIPES", "find_recipe", "with_segmenter"]
 
-
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "hippocampus": hippocampus,
     "hippocampus-slices": hippocampus_slices,
@@ -27,7 +26,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "cxr-paper": cxr_paper,
     "phantoms": phantoms,
 }
-
 
 DERIVED = {"folder": "Derived from the images of a data folder of one's own (cdal.datasets.derive)."}
 """Recipes that need the data to be made."""

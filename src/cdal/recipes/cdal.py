@@ -11,7 +11,6 @@ from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_ch
 FOLD = 4
 """Pixels along each axis of a label that the fast generator, and D beside it, see as channels of one position."""
 
-
 Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +37,8 @@ __all__ = [
     "override",
     "to_dict",
     "to_yaml",
+    "words_of",
 ]
-
 
 _PARTS = ("data", "segmenter", "training")
 
@@ -111,25 +112,38 @@ def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
     parts = {"name": "", "data": DataSettings(), "segmenter": settings, "training": TrainingSettings()}
-    return _parse(parts, lambda parser: parser.parse_object(given), origin)
+    return _parse(parts, given, origin)
 
 
-def override(recipe: Recipe, options: Sequence[str]) -> Recipe:
+def override(recipe: Recipe, fields: Mapping[str, Any], origin: str = "the fields") -> Recipe:
     """The recipe with some fields changed.
 
     Args:
         recipe: to start from.
-        options: as on the command line, `["--training.batch", "4"]` or `["--training.batch=4"]`.
+        fields: values by name, `{"training.batch": 4}`; a text is read as the command line would, `{"training.batch": "4"}`.
+        origin: what to call the source in an error.
 
     Raises:
-        UserError: as `from_dict`.
+        UserError: as `from_dict`; or the segmenter would become another.
     """
-    if not options:
+    if not fields:
         return recipe
-    changed = _parse(vars(recipe), lambda parser: parser.parse_args(list(options)), "the command line")
+    values, known = to_dict(recipe), field_names(recipe)
+    for name, value in fields.items():
+        if name not in known:
+            raise UserError(f"{origin}: there is no {name}.{_like(name, known)}")
+        part, _, field_name = name.partition(".")
+        values[part][field_name] = value
+    changed = _parse(vars(recipe), values, origin)
     if changed.segmenter.name != recipe.segmenter.name:
         raise UserError(f"segmenter.name cannot become {changed.segmenter.name!r} by itself. Use --segmenter.")
     return changed
+
+
+def words_of(fields: Mapping[str, Any]) -> list[str]:
+    """Fields as options of the command line, `["--training.batch=4"]`."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) for name, value in fields.items()}
+    return [f"--{name}={text}" for name, text in texts.items()]
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -159,14 +173,14 @@ def _field_names(parts: Mapping[str, Any]) -> list[str]:
     return [f"{part}.{item.name}" for part in _PARTS for item in dataclasses.fields(parts[part])]
 
 
-def _parse(base: Mapping[str, Any], parse: Any, origin: str) -> Recipe:
-    """The recipe that the parser makes of its input; `base` has the name and the parts that hold where the input says nothing."""
+def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe of nested values; `base` has the name and the parts that hold if the values say nothing."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--name", type=str, default=base["name"])
     for part in _PARTS:
         parser.add_argument(f"--{part}", type=type(base[part]), default=base[part])
     try:
-        parts = parser.instantiate(parse(parser))
+        parts = parser.instantiate(parser.parse_object(dict(values)))
     except ArgumentError as error:
         raise UserError(f"{origin}: {_explain(str(error), _field_names(base))}") from error
     return Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
@@ -174,12 +188,14 @@ def _parse(base: Mapping[str, Any], parse: Any, origin: str) -> Recipe:
 
 def _explain(message: str, names: Sequence[str]) -> str:
     """The parser's message, with the field most like the one it did not know, and all of them."""
-    unknown = re.search(r"unrecognized arguments: --([\w.]+)|option '([\w.]+)'", message)
-    if unknown is None:
-        return message.strip()
-    wrong = unknown[1] or unknown[2]
+    unknown = re.search(r"option '([\w.]+)'", message)
+    return message.strip() if unknown is None else f"{message.strip()}{_like(unknown[1], names)}"
+
+
+def _like(wrong: str, names: Sequence[str]) -> str:
+    """The field most like one that is not known, and all of them."""
     by_last_part = {name.split(".")[1]: name for name in names}
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
     close = close or [by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)]
     hint = f" Did you mean {close[0]}?" if close else ""
-    return f"{message.strip()}{hint}\nThe fields are: {', '.join(names)}."
+    return f"{hint}\nThe fields are: {', '.join(names)}."

@@ -105,7 +105,7 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
         return recipe
     if recipe.segmenter.diffusion_steps is None:
         raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
-    return override(recipe, [f"--segmenter.sampling_timesteps={timesteps}"])
+    return override(recipe, {"segmenter.sampling_timesteps": timesteps})
 
 
 def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
@@ -119,10 +119,3 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
     data, segmenter = replace(recipe.data, mirror_votes=True), recipe.segmenter
     votes = segmenter.votes if segmenter.stochastic else len(data.mirrors)
     return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))
-
-
-def as_asked(recipe: Recipe, path: Path, mirror: bool | None, components: int | None) -> Recipe:
-    """The recipe with mirror images and components as asked for; errors as `with_mirrors` and `override`."""
-    if mirror is not None:
-        recipe = with_mirrors(recipe, path) if mirror else replace(recipe, data=replace(recipe.data, mirror_votes=False))
-    return recipe if components is None else override(recipe, [f"--data.components={components}"])

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-
-
 _STATUS = Path("/proc/self/status")
 
 

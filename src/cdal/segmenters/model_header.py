@@ -14,11 +14,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
 
 SUFFIX = ".safetensors"
-
-
 KEY = "cdal"
 """Under which the header stands in a model file."""
-
 
 _SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
 """In a wheel, and in a clone."""

@@ -30,14 +30,13 @@ from cdal.segmenters.model_header import ModelHeader
 from cdal.segmenters.segmenter import Segmenter
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.training.log import Log, learning_curve
-from cdal.training.progress import TrainingProgress
+from cdal.training.progress import Step
 from cdal.training.run_folder import MODEL
 from cdal.training.steps import Move, RecordedSteps, Steps
 from cdal.training.validation import some_of, validation_dice, validation_temperature
 
 _MAKERS = 4
 """Threads that make batches ahead for a GPU, which takes less time for a step than a thread for its batch."""
-
 
 _CALIBRATING = 32
 """Validation cases, evenly taken, by which the temperature is fitted: it is one number."""
@@ -91,7 +90,7 @@ class Run:
         self.ahead: dict[int, Future[Batch]] = {}
         """Batches that are being made, by step."""
 
-    def steps(self) -> Iterator[TrainingProgress]:
+    def steps(self) -> Iterator[Step]:
         """Train to the end of the budget."""
         state, began, first = self.state, time.monotonic(), self.state.step
         earlier, loss = state.seconds, math.nan
@@ -110,7 +109,7 @@ class Run:
                 self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
-            yield TrainingProgress(state.step, used, self._seconds_left(used, rate), rate, loss, state.scores)
+            yield Step("training", "", used, 1.0, "", state.step, self._seconds_left(used, rate), rate, loss, state.scores)
         cost = self._cost()
         if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
             self._calibrate()

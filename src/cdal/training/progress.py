@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cdal.runtime.events import Event
 
 
 @dataclass(frozen=True)
-class TrainingProgress:
-    """The state after a step.
+class Step(Event):
+    """The state after a step; `done` is the share of the budget that is used, of `total` 1.
 
     Attributes:
         step: steps done.
-        fraction: of the budget that is used, 0 to 1.
         seconds_left: an estimate.
         rate: steps a second.
         loss: moving mean of the predicting player's loss.
         scores: Dice by class on the validation cases, at their last validation.
     """
 
-    step: int
-    fraction: float
-    seconds_left: float
-    rate: float
-    loss: float
-    scores: dict[str, float]
+    step: int = 0
+    seconds_left: float = 0.0
+    rate: float = 0.0
+    loss: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)

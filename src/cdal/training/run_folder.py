@@ -16,13 +16,8 @@ from cdal.training.checkpoint import CHECKPOINT
 MODEL = "model.safetensors"
 """The model file of a run."""
 
-
 _RECIPE = "recipe.yaml"
-
-
 _SPLIT = "splits.json"
-
-
 _PARTITION = "run"
 
 

@@ -21,7 +21,6 @@ from cdal.segmenters.segmenter import Segmenter
 _SHARE = 0.4
 """Of a GPU's memory. A recording keeps what its step needs, beside what other steps and the validation need."""
 
-
 _EAGER = 3
 """Steps of each kind that are taken one operation at a time, before one is recorded: libraries choose their algorithms in them."""
 

@@ -20,9 +20,9 @@ from cdal.datasets.partition import split_cases
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.devices import find_device, repeatable, wants_bf16
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Report, silent
 from cdal.runtime.files import sole_writer
 from cdal.training.loop import Run
-from cdal.training.progress import TrainingProgress
 from cdal.training.run_folder import MODEL, check_same_recipe, claim, keep_split, kept_split
 
 
@@ -31,8 +31,7 @@ def train(
     data: Path | str | Check,
     out: Path | str,
     device: str = "auto",
-    on_progress: Callable[[TrainingProgress], object] = lambda _: None,
-    on_loading: Callable[[int], object] = lambda _: None,
+    report: Report = silent,
 ) -> Path:
     """Train; or go on with a training that was interrupted, where `out` holds one.
 
@@ -41,8 +40,7 @@ def train(
         data: the data folder, or what `check_folder` made of it.
         out: the run folder.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        on_progress: called after each step.
-        on_loading: called after each case is read, with the number of all cases.
+        report: gets the progress: the cases read, then a `cdal.training.progress.Step` after each step.
 
     Returns:
         The model file: the weights that were best on the validation cases; the last ones where there are no such cases.
@@ -60,16 +58,16 @@ def train(
     split = kept_split(out, folder) or split_cases(folder, recipe.data)
     watched = split.test if recipe.training.watch_test else ()
     files = (*split.train, *split.validation, *watched)
-    cases = load_cases(files, folder, recipe.data, lambda: on_loading(len(files)))
+    cases = load_cases(files, folder, recipe.data, report)
     digests = {fact.name: fact.digest for fact in checked.facts}
     with sole_writer(out), repeatable(fabric.device, gradients=True), _asked_to_stop() as asked:
         claim(out, recipe)
         keep_split(out, split)
         run = Run(recipe, folder, split, cases, digests, out, fabric)
         try:
-            for progress in run.steps():
-                on_progress(progress)
-                if asked() and progress.fraction < 1:
+            for step in run.steps():
+                report(step)
+                if asked() and step.done < 1:
                     run.checkpoint()
                     raise KeyboardInterrupt
         finally:

@@ -8,16 +8,15 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cdal.datasets.public import cxr, hippocampus, monuseg
 from cdal.datasets.public.base import Prepared, PublicSet, download
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Report, silent
 
 __all__ = ["PUBLIC_SETS", "Prepared", "PublicSet", "find_set", "prepare"]
-
 
 PUBLIC_SETS: dict[str, PublicSet] = {public.name: public for public in (hippocampus.SET, monuseg.SET, cxr.SET)}
 
@@ -39,7 +38,7 @@ def prepare(
     name: str,
     source: Path | str,
     target: Path | str,
-    on_progress: Callable[[str, int], object] = lambda _name, _count: None,
+    report: Report = silent,
 ) -> Prepared:
     """Turn the files of a public set, as their owners distribute them, into a data folder.
 
@@ -47,7 +46,7 @@ def prepare(
         name: of the set.
         source: the folder or archive with the owners' files; or the word `download`, where the set has a stable address.
         target: the data folder, which must not be there yet; it appears whole or not at all.
-        on_progress: called after each case with its name and the number of all cases.
+        report: gets the progress, in cases.
 
     Raises:
         UserError: the source holds no such files, or the target is there or cannot be written.
@@ -61,7 +60,7 @@ def prepare(
             files = download(public, Path(scratch)) if str(source) == "download" else _unpacked(Path(source), Path(scratch))
             folder = Path(scratch) / "data"
             folder.mkdir()
-            prepared = public.prepare(files, folder, on_progress)
+            prepared = public.prepare(files, folder, report)
             if target.is_dir():
                 target.rmdir()
             folder.chmod(0o755)

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from cdal.runtime.errors import UserError
-
-Progress = Callable[[str, int], object]
+from cdal.runtime.events import Report
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class PublicSet:
         where: where its owners give it out.
         licence: under which.
         citation: what to cite.
-        prepare: `(source, folder, on_progress) -> Prepared`.
+        prepare: `(source, folder, report) -> Prepared`.
         address: of an archive that does not move.
         checksum: of that archive, as pooch writes it, `md5:...`.
     """
@@ -60,7 +59,7 @@ class PublicSet:
     where: str
     licence: str
     citation: str
-    prepare: Callable[[Path, Path, Progress], Prepared]
+    prepare: Callable[[Path, Path, Report], Prepared]
     address: str = ""
     checksum: str = ""
 

@@ -9,42 +9,33 @@ from typing import Any
 
 import numpy as np
 
-from cdal.datasets.public.base import Prepared, Progress, PublicSet, copy, describe, need_some
+from cdal.datasets.public.base import Prepared, PublicSet, copy, describe, need_some
 from cdal.imaging.formats import read_image, read_label, suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report
 
 _NAME = re.compile(r"^(?P<case>(?P<hospital>MCUCXR|CHNCXR)_(?P<number>\d{4})_(?P<finding>[01]))(?:_mask)?$", re.IGNORECASE)
-
-
 _COMPLETE = {"MCUCXR": 138, "CHNCXR": 566}
-
-
 _HOSPITALS = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen"}
-
-
 _TEST = 138
 """Pictures in each of the paper's test folds."""
-
 
 _SHENZHEN = 662
 """Pictures of Shenzhen, of which 566 have a mask."""
 
-
 FIVE_FOLD = "cxr-five-fold"
-
-
 PAPER_FOLDS = "cxr-paper-folds"
 
 
-def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
+def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     images, masks = _find(source)
     need_some(images, source, "the pictures MCUCXR_*.png and CHNCXR_*.png (CXR_png) and their masks")
     left_out = {str(images[name]): "it has no mask" for name in sorted(set(images) - set(masks))}
     left_out |= {str(masks[name][0]): "it has no picture" for name in sorted(set(masks) - set(images))}
     names = sorted(set(images) & set(masks))
     need_some(names, source, "masks of the same names (masks/, or ManualMask/leftMask and rightMask), with or without _mask")
-    for name in names:
+    for number, name in enumerate(names, start=1):
         image = read_image(images[name])
         lungs = np.zeros(image.shape, bool)
         for path in masks[name]:  # Montgomery's owners keep one mask for each lung
@@ -54,7 +45,7 @@ def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
             lungs |= lung
         copy(images[name], folder / "images" / f"{name}{suffix_of(images[name])}")
         write_label(folder / "labels" / name, lungs, Image(image.array[:1], suffix=".png"))
-        on_progress(name, len(names))
+        report(Event("preparing", name, number, len(names)))
     rows = [_row(name) for name in names]
     describe(folder, SET, {"background": 0, "lung": 1}, rows)
     (folder / "splits.json").write_text(json.dumps(partitions(names), indent=1) + "\n", encoding="utf-8")

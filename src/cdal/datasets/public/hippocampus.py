@@ -6,22 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.datasets.public.base import Prepared, Progress, PublicSet, copy, describe, digest, known_digests, need_some
+from cdal.datasets.public.base import Prepared, PublicSet, copy, describe, digest, known_digests, need_some
 from cdal.imaging.formats import read_image, read_label, stem_of, suffix_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report
 
 _COMPLETE = 260
-
-
 _CLASSES = {"background": 0, "Anterior": 1, "Posterior": 2}
-
-
 _LARGEST = 80
 """Voxels along an axis; the set's crops have 24 to 59."""
 
 
-def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
+def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     roots = sorted({path.parent for path in source.rglob("imagesTr") if path.is_dir()})
     need_some(roots, source, "the unpacked Task04_Hippocampus, with imagesTr and labelsTr")
     root = roots[0]
@@ -30,9 +27,9 @@ def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
     known = known_digests("hippocampus")
     left_out: dict[str, str] = {}
     changed, written = [], 0
-    for path in images:
+    for number, path in enumerate(images, start=1):
         label = root / "labelsTr" / path.name
-        on_progress(stem_of(path), len(images))
+        report(Event("preparing", stem_of(path), number, len(images)))
         reason, image = _unfit(path, label)
         if reason or image is None:
             left_out[str(path)] = reason

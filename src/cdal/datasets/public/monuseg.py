@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cdal.datasets.public.base import Prepared, Progress, PublicSet, copy, describe, digest, known_digests, need_some
+from cdal.datasets.public.base import Prepared, PublicSet, copy, describe, digest, known_digests, need_some
 from cdal.imaging.annotations.aperio import rasterise, read_outlines
 from cdal.imaging.formats import read_image, read_label, stem_of, suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report
 
 _SPLIT = {"train": 30, "test": 14}
 
 
-def _prepare(source: Path, folder: Path, on_progress: Progress) -> Prepared:
+def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     known = known_digests("monuseg")
     images, masks, annotations = _find(source)
     need_some(images, source, "the images of MoNuSeg, TCGA-*.tif or .png")
     left_out = {str(images[name]): "none of the 44 images of the challenge" for name in sorted(set(images) - set(known))}
     rows, notes, changed = [], [], []
     names = sorted(set(images) & set(known))
-    for name in names:
+    for number, name in enumerate(names, start=1):
         image = read_image(images[name])
-        on_progress(name, len(names))
+        report(Event("preparing", name, number, len(names)))
         if name not in annotations and name not in masks:
             left_out[str(images[name])] = "neither its XML annotation nor a mask is there"
             continue

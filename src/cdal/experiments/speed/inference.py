@@ -28,10 +28,7 @@ from cdal.segmenters.build import build_segmenter
 
 VOTES = 5
 
-
 _SLOW = ("segdiff", "cdal-paper")
-
-
 _SLICES = 4
 
 

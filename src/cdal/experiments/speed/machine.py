@@ -14,10 +14,7 @@ from cdal.segmenters.diffusion.blocks import convolution
 _LARGER = 16
 """How many times the numbers of a CPU's measurements are a GPU's, which is not filled by less."""
 
-
 _MATRIX, _COPIED = 2048, 2**26
-
-
 _CONVOLUTIONS = (
     (2, (8, 64, 64, 64)),
     (2, (8, 128, 64, 64)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from cdal.experiments.speed.training import time_to_dice, training
 from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import write_json, write_text
 from cdal.runtime.machine import about
 from cdal.runtime.version import __version__
@@ -30,16 +31,14 @@ PARTS = {
 }
 """What can be measured. The machine itself is measured always."""
 
-
 _ALWAYS = {"machine": "what this machine can do", "model of the cost": "seconds = encoder + V T denoiser, fitted to the volumes"}
-
 
 _TRAINING_STEPS = (40, 320)
 """On a GPU so many that their recording hardly counts."""
 
 
 @dataclass
-class Report:
+class Measured:
     """What was measured.
 
     Attributes:
@@ -75,8 +74,8 @@ def bench(
     device: str = "auto",
     target: float = 0.87,
     out: Path | None = None,
-    on_part: Callable[[str], object] = lambda _: None,
-) -> Report:
+    report: Report = silent,
+) -> Measured:
     """Measure.
 
     Args:
@@ -88,7 +87,7 @@ def bench(
         device: `auto`, `cpu` or `cuda`.
         target: for `dice`.
         out: a folder for `bench.json` and `bench.md`, written anew after each part.
-        on_part: called before each part with its name.
+        report: gets the progress, in parts.
 
     Raises:
         UserError: a part or a system does not exist, or the data are missing.
@@ -102,27 +101,27 @@ def bench(
     if rounds < 1:
         raise UserError(f"--rounds must be 1 or more; it is {rounds}.")
     place = find_device(device).type
-    on_part("machine")
-    report = Report({"version": __version__, "rounds": rounds, **about(place)}, {"machine": machine(rounds, place)})
-    for name in chosen:
-        on_part(name)
+    report(Event("measuring", "machine", 0, 1 + len(chosen)))
+    measured = Measured({"version": __version__, "rounds": rounds, **about(place)}, {"machine": machine(rounds, place)})
+    for number, name in enumerate(chosen, start=1):
+        report(Event("measuring", name, number, 1 + len(chosen)))
         if name in TASKS:
-            report.parts[name] = inference(name, systems or tuple(SYSTEMS), report.parts["machine"], rounds, place)
+            measured.parts[name] = inference(name, systems or tuple(SYSTEMS), measured.parts["machine"], rounds, place)
         elif name == "encoder":
-            report.parts[name] = encoder(report.parts["machine"], rounds, place)
+            measured.parts[name] = encoder(measured.parts["machine"], rounds, place)
         elif name == "growth":
-            report.parts[name] = growth(rounds, place)
-            report.parts["model of the cost"] = [model_of_cost(report.parts[name])]
+            measured.parts[name] = growth(rounds, place)
+            measured.parts["model of the cost"] = [model_of_cost(measured.parts[name])]
         elif name == "runtimes":
-            report.parts[name] = runtimes(model, rounds)
+            measured.parts[name] = runtimes(model, rounds)
         elif name == "training":
-            report.parts[name] = training(_TRAINING_STEPS[place == "cuda"], place)
+            measured.parts[name] = training(_TRAINING_STEPS[place == "cuda"], place)
         else:
             assert data is not None  # asked for above
-            report.parts[name] = [time_to_dice(Path(data), target, 12, place)]
+            measured.parts[name] = [time_to_dice(Path(data), target, 12, place)]
         if out is not None:
-            report.write(out)
-    return report
+            measured.write(out)
+    return measured
 
 
 def _table(rows: list[Row]) -> str:

@@ -16,7 +16,6 @@ from cdal.runtime.memory import give_back, held
 
 Row = dict[str, Any]
 
-
 _WARM_UPS = 2
 
 

@@ -13,12 +13,11 @@ import numpy as np
 from cdal.experiments.speed.timing import Row
 from cdal.recipes import find_recipe, with_segmenter
 from cdal.runtime.cost import kept_cost
-from cdal.training.progress import TrainingProgress
+from cdal.runtime.events import Event
+from cdal.training.progress import Step
 from cdal.training.train import train
 
 _CASES, _SHAPE = 8, (42, 58, 42)
-
-
 SYSTEMS = ("cdal", "cdal-deterministic", "cdal-unet", "unet-3d", "dynunet")
 
 
@@ -65,7 +64,9 @@ def time_to_dice(data: Path, target: float, minutes: float, device: str) -> Row:
     recipe = find_recipe("hippocampus")
     recipe = replace(recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=100))
 
-    def watch(now: TrainingProgress) -> None:
+    def watch(now: Event) -> None:
+        if not isinstance(now, Step):
+            return
         mean = sum(now.scores.values()) / len(now.scores) if now.scores else 0.0
         best.update({"mean validation Dice": max(best["mean validation Dice"], mean)})
         if mean >= target:
@@ -82,12 +83,12 @@ def time_to_dice(data: Path, target: float, minutes: float, device: str) -> Row:
         try:
             train(recipe, data, Path(folder) / "run", device, watch)
         except _ReachedError as reached:
-            best |= {"steps": reached.now.step, "seconds": reached.now.fraction * minutes * 60}
+            best |= {"steps": reached.now.step, "seconds": reached.now.done * minutes * 60}
     return best
 
 
 class _ReachedError(Exception):
-    def __init__(self, now: TrainingProgress) -> None:
+    def __init__(self, now: Step) -> None:
         super().__init__()
         self.now = now
 

@@ -14,13 +14,15 @@ from skimage.measure import approximate_polygon, find_contours
 from cdal.imaging.palette import PALETTE
 from cdal.runtime.files import replacing
 
-_BAND = 2048
-
+BAND = 2048
+"""Rows of a mask that are looked at together."""
 
 Rows = Callable[[int, int], np.ndarray]
 
 
-def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequence[str], numbered: bool = False) -> int:
+def write_geojson(
+    path: Path, rows: Rows, shape: tuple[int, int], names: Sequence[str], numbered: bool = False, band: int = BAND
+) -> int:
     """Write the objects of a mask as polygons with holes, in pixels: (0, 0) is the top left corner of the top left pixel.
 
     Some rows are in memory at a time. An object is what hangs together by the edges of its pixels.
@@ -31,6 +33,7 @@ def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequenc
         shape: of the mask.
         names: of the classes, the background first.
         numbered: whether the mask holds numbered objects, all of class 1, rather than classes.
+        band: rows that are looked at together, if no object is higher.
 
     Returns:
         How many objects there are.
@@ -38,7 +41,7 @@ def write_geojson(path: Path, rows: Rows, shape: tuple[int, int], names: Sequenc
     count = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        found = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape)
+        found = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape, band)
         for value, top, left, part in found:
             feature: dict[str, Any] = {
                 "type": "Feature",
@@ -62,13 +65,13 @@ def _numbered(numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]
             yield 1, box[0].start, box[1].start, numbers[box] == number
 
 
-def _objects(rows: Rows, shape: tuple[int, int]) -> Iterator[tuple[int, int, int, np.ndarray]]:
+def _objects(rows: Rows, shape: tuple[int, int], height: int) -> Iterator[tuple[int, int, int, np.ndarray]]:
     """Value, top, left and mask of each object.
 
     An object that goes on below a band is left to the next band, which begins where the first such object does; pixels of objects
     that were given already are taken out of it.
     """
-    start, size = 0, _BAND
+    start, size = 0, height
     given = np.zeros((0, shape[1]), bool)
     while start < shape[0]:
         stop = min(shape[0], start + size)
@@ -89,7 +92,7 @@ def _objects(rows: Rows, shape: tuple[int, int]) -> Iterator[tuple[int, int, int
                 done[box] |= part
                 yield value, start + box[0].start, box[1].start, part
         start, given = start + until, done[until:]
-        size = max(_BAND, len(given))
+        size = max(height, len(given))
 
 
 def _rings(part: np.ndarray, top: int, left: int) -> list[list[list[float]]]:

@@ -1,64 +1,115 @@
-"""Reading and writing image files, one module for each library that knows the format.
+"""Formats of images: which there are, and reading and writing with them.
 
 A reader returns an `Image` that remembers its geometry; a writer takes the image it belongs to, so that a mask cannot lose its
-place. Files appear whole or not at all.
+place. Files appear whole or not at all. To add a format: a module here with the functions that `Format` names, and a row in
+`FORMATS`.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cdal.imaging.image import Image
+from cdal.imaging.rows import Rows
 from cdal.runtime.errors import UserError
 
 
-class _Format(NamedTuple):
+@dataclass(frozen=True)
+class Format:
+    """A format of images.
+
+    Attributes:
+        name: of the format.
+        suffixes: of its files, the longest first.
+        module: in this package, with the functions `read(path, as_label) -> Image` and `write(path, array, like, labels)`; perhaps
+            `open_rows(path, scratch)`, which reads a large picture some rows at a time. It is imported when a file of the format is
+            met: a user of NIfTI need not wait for the others.
+        written: whether results can be written in it.
+    """
+
     name: str
+    suffixes: tuple[str, ...]
     module: str
-    """Imported when a file of the format is met: a user of NIfTI need not wait for the others."""
+    written: bool = True
 
     def read(self, path: Path, as_label: bool) -> Image:
-        image = getattr(importlib.import_module(f"cdal.imaging.formats.{self.module}"), f"read_{self.module}")(path, as_label)
-        assert isinstance(image, Image)
+        """The image of a file."""
+        image: Image = self._functions.read(path, as_label)
         return image
 
     def write(self, path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-        getattr(importlib.import_module(f"cdal.imaging.formats.{self.module}"), f"write_{self.module}")(path, array, like, labels)
+        """Write `[*S]` or `[N, *S]` as a file with the geometry of `like`."""
+        self._functions.write(path, array, like, labels)
+
+    @contextmanager
+    def open_rows(self, path: Path, scratch: Path | None) -> Iterator[Rows | None]:
+        """A large picture, see `cdal.imaging.open`; `None` if the file is small or the format is decoded in one piece."""
+        opener = getattr(self._functions, "open_rows", None)
+        if opener is None:
+            yield None
+            return
+        with opener(path, scratch) as rows:
+            yield rows
+
+    @property
+    def _functions(self) -> Any:
+        return importlib.import_module(f"{__name__}.{self.module}")
 
 
-_FORMATS = {
-    ".nii.gz": _Format("NIfTI", "nifti"),
-    ".nii": _Format("NIfTI", "nifti"),
-    ".png": _Format("PNG", "picture"),
-    ".jpg": _Format("JPEG", "picture"),
-    ".jpeg": _Format("JPEG", "picture"),
-    ".bmp": _Format("BMP", "picture"),
-    ".tif": _Format("TIFF", "tiff"),
-    ".tiff": _Format("TIFF", "tiff"),
-    ".nrrd": _Format("NRRD", "itk"),
-    ".nhdr": _Format("NRRD", "itk"),
-    ".mha": _Format("MetaImage", "itk"),
-    ".mhd": _Format("MetaImage", "itk"),
-    ".npy": _Format("NumPy", "npy"),
-}
+DICOM = Format("DICOM", (".dcm",), "dicom", written=False)
+"""Found by its content too, as its files often have no suffix; and in folders, as a series has a file for each slice."""
 
+FORMATS = (
+    Format("NIfTI", (".nii.gz", ".nii"), "nifti"),
+    Format("PNG", (".png",), "picture"),
+    Format("JPEG", (".jpg", ".jpeg"), "picture"),
+    Format("BMP", (".bmp",), "picture"),
+    Format("TIFF", (".tif", ".tiff"), "tiff"),
+    Format("NRRD", (".nrrd", ".nhdr"), "itk"),
+    Format("MetaImage", (".mha", ".mhd"), "itk"),
+    Format("NumPy", (".npy",), "npy"),
+    DICOM,
+    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"), "slide", written=False),
+)
 
-SUFFIXES = tuple(_FORMATS)
+_BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
+
+SUFFIXES = tuple(_BY_SUFFIX)
 """What can be read; the longest that fits a name is taken."""
 
 
 def suffix_of(path: Path) -> str | None:
-    """The supported suffix of the file's name, or none."""
+    """The supported suffix of the file's name, or `None`."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
 def stem_of(path: Path) -> str:
     """The file's name without its supported suffix."""
     return path.name[: -len(suffix_of(path) or path.suffix) or None]
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a file, by its suffix or, if it is DICOM, by its first bytes; DICOM for a folder; else `None`."""
+    suffix = None if path.is_dir() else suffix_of(path)
+    if suffix is not None:
+        return _BY_SUFFIX[suffix]
+    return DICOM if path.is_dir() or is_dicom(path) else None
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def read_image(path: Path) -> Image:
@@ -120,7 +171,7 @@ def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
     path = stem.with_name(stem.name + like.suffix)
     largest = int(label.max(initial=0))
     kind = np.uint8 if largest < 2**8 else np.uint16 if largest < 2**16 else np.int32
-    _FORMATS[like.suffix].write(path, label.astype(kind), like, labels=True)
+    _BY_SUFFIX[like.suffix].write(path, label.astype(kind), like, labels=True)
     return path
 
 
@@ -131,22 +182,29 @@ def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
     """
     path = stem.with_name(stem.name + like.suffix)
     whole = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16) if like.suffix == ".png" else values.astype(np.float32)
-    _FORMATS[like.suffix].write(path, whole, like, labels=False)
+    _BY_SUFFIX[like.suffix].write(path, whole, like, labels=False)
     return path
 
 
 def _read(path: Path, as_label: bool) -> Image:
-    suffix = suffix_of(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file." if not path.exists() else f"{path} is not a file.")
-    if suffix is None:
+    found = format_of(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file.")
+    if found is None:
         raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it first.")
+    with readable(path, found.name):
+        return found.read(path, as_label)
+
+
+@contextmanager
+def readable(path: Path, name: str) -> Iterator[None]:
+    """Turn what libraries raise for a damaged file, which is of dozens of kinds, into a `UserError`; `name` is the format's."""
     try:
-        return _FORMATS[suffix].read(path, as_label)
+        yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # the libraries raise dozens of kinds for damaged files
-        reason: Any = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} cannot be read as {_FORMATS[suffix].name}: {reason[-1]}. Is the file complete, and is it what its name says?"
+            f"{path} cannot be read as {name}: {reason[-1]}. Is the file complete, and is it what its name says?"
         ) from error

@@ -12,13 +12,11 @@ import highdicom as hd
 import numpy as np
 import pydicom
 
-from cdal.imaging.formats import suffix_of
+from cdal.imaging.formats import is_dicom, suffix_of
 from cdal.imaging.image import LPS, Image, need_size
 from cdal.runtime.errors import UserError
 
 SUFFIX = ".dcm"
-
-
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -31,8 +29,10 @@ _MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 
-
 _NOT_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG"}
+
+_LOOKED_AT = 4
+"""Files of a folder by which a series is recognised; the first may be a DICOMDIR or a note."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,22 @@ class Source:
     volume: Any
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+def read(path: Path, as_label: bool) -> Image:
+    """The image of a file, or of the one series in a folder; errors as `find_series`, `choose_series` and `read_series`."""
+    if as_label:
+        raise UserError(f"{path}: expected a label image; DICOM holds images. Convert the label to NIfTI or NRRD.")
+    if not path.is_dir():
+        return read_series((path,))
+    found = find_series(path)
+    if not found:
+        raise UserError(f"{path} holds no image. Expected a DICOM series.")
+    return read_series(choose_series(path, found, None).files)
+
+
+def holds_series(folder: Path) -> bool:
+    """Whether a folder's own files are DICOM, by the first of them."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return any(is_dicom(path) for path in files[:_LOOKED_AT])
 
 
 def find_series(folder: Path) -> list[Series]:
@@ -81,7 +90,7 @@ def find_series(folder: Path) -> list[Series]:
     Raises:
         UserError: a file that should be a slice cannot be read; a volume without it would be wrong.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not suffix_of(p) and not p.name.startswith(".")]
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and suffix_of(p) in (None, SUFFIX) and not p.name.startswith(".")]
     files = [p for p in files if p.name.upper() != "DICOMDIR"]
     kinds = {(p.parent, p.suffix.lower()) for p in files if is_dicom(p)}
     grouped: dict[str, list[Path]] = {}
@@ -120,7 +129,10 @@ def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Se
         return chosen[0]
     listed = "; ".join(f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})" for s in found)
     problem = f"no series is called {name!r}" if not chosen else f"{len(chosen)} series are there"
-    raise UserError(f"{folder}: {problem}. Choose one by number, description or UID, --series NAME, among: {listed}.")
+    raise UserError(
+        f"{folder}: {problem}. Choose one by number, description or UID (cdal predict --series NAME), or keep one in the folder, "
+        f"among: {listed}."
+    )
 
 
 def read_series(files: Sequence[Path]) -> Image:

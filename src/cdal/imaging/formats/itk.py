@@ -13,7 +13,7 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 
-def read_itk(path: Path, as_label: bool) -> Image:
+def read(path: Path, as_label: bool) -> Image:
     """A picture or a volume, with channels if any."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
@@ -39,7 +39,7 @@ def read_itk(path: Path, as_label: bool) -> Image:
     return Image(array, _affine(path, header) if len(size) == 3 else None, result_suffix(suffix), header, stored.dtype)
 
 
-def write_itk(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """`[*S]` or `[N, *S]`, which becomes a vector at each voxel."""
     dims = len(like.shape)
     vector = array.ndim > dims

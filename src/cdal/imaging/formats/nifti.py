@@ -13,7 +13,7 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 
-def read_nifti(path: Path, as_label: bool) -> Image:
+def read(path: Path, as_label: bool) -> Image:
     """A volume; further axes of length 1 are left out."""
     file: Any = nib.load(path)
     stored = np.dtype(file.get_data_dtype())
@@ -31,7 +31,7 @@ def read_nifti(path: Path, as_label: bool) -> Image:
     return Image(array[None], affine, suffix, file.header, stored)
 
 
-def write_nifti(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """`[*S]` or `[N, *S]`, which becomes the fourth axis."""
     if array.ndim == 4:
         array = np.moveaxis(array, 0, -1)

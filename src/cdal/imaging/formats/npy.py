@@ -14,7 +14,7 @@ from cdal.runtime.files import replacing
 _MOST_CHANNELS = 4
 
 
-def read_npy(path: Path, as_label: bool) -> Image:
+def read(path: Path, as_label: bool) -> Image:
     """The array, which has no place in millimetres. Pickled objects are refused."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
@@ -31,7 +31,7 @@ def read_npy(path: Path, as_label: bool) -> Image:
     return Image(channels, None, ".npy", None, array.dtype)
 
 
-def write_npy(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """`[*S]`, or `[N, *S]`."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)

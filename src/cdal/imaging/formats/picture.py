@@ -17,7 +17,7 @@ from cdal.runtime.files import replacing
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 
 
-def read_picture(path: Path, as_label: bool) -> Image:
+def read(path: Path, as_label: bool) -> Image:
     """A picture. In a label a palette's numbers are kept; in an image they become the colours they stand for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # need_size has a limit of its own
@@ -44,7 +44,7 @@ def read_picture(path: Path, as_label: bool) -> Image:
     return Image(channels_first(array), None, result_suffix(path.suffix.lower()), None, stored)
 
 
-def write_picture(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """Labels with a palette that the eye can tell apart; values in 16 bits, N pictures one below the other."""
     array = array.reshape(-1, array.shape[-1])
     if labels and array.dtype == np.uint8:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,24 @@ import tifffile
 from cdal.imaging.formats.picture import channels_first
 from cdal.imaging.image import Image, need_size
 from cdal.imaging.palette import PALETTE
-from cdal.imaging.rows import LARGE, Regions, RowStore
+from cdal.imaging.rows import LARGE, Kept, Rows, RowStore
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 _PAGES = "ZIQTR"
 """Names that tifffile gives to an axis of pages."""
 
-
 _RESOLUTION = ("XResolution", "YResolution", "ResolutionUnit")
 
 _TILE = 256
-_LARGEST_STRIP = 2**26
+LARGEST_STRIP = 2**26
+"""Bytes of a strip up to which it is decoded for some of its rows."""
 
 MOST_PIXELS = 1e12
 """More than any slide scanner gives: the sign of a damaged header."""
 
 
-def read_tiff(path: Path, as_label: bool) -> Image:
+def read(path: Path, as_label: bool) -> Image:
     """A picture `[C, H, W]`; or, of several pages, a volume `[C, H, W, pages]`, which has no place in millimetres."""
     with tifffile.TiffFile(path) as file:
         series = largest_series(file)
@@ -67,7 +68,7 @@ def read_tiff(path: Path, as_label: bool) -> Image:
     return Image(array, None, path.suffix.lower(), header, stored)
 
 
-def write_tiff(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """Pages are a volume's slices, or the N pictures of `[N, H, W]`; `[N, H, W, pages]` has N times as many pages."""
     if len(like.shape) == 3:
         array = np.moveaxis(array, -1, -3)
@@ -115,47 +116,54 @@ def appearance(header: Any, coloured: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def open_tiff(path: Path) -> Iterator[tifffile.TiffFile | None]:
-    """The file; none where it is no TIFF at all, which its reader says better."""
+def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
+    """See `cdal.imaging.formats.Format`."""
     try:
         file = tifffile.TiffFile(path)
-    except Exception:
+    except Exception:  # it is no TIFF at all, which `read` says better
         yield None
         return
-    with file:
-        yield file
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            page = _large_page(path, file)
+            rows = None if page is None else _Tiff(path, page, folder)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file raises a dozen kinds
+            raise UserError(
+                f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?"
+            ) from error
+        yield rows
 
 
-def tiff_regions(path: Path, file: tifffile.TiffFile, scratch: Path) -> Regions | None:
-    """An open file as a large picture; none where it is small, or has to be decoded in one piece; errors as `open_regions`."""
-    try:
-        series = largest_series(file)
-        page = series.keyframe
-        picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
-        plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
-        plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
-        if not picture or not plain or series.shape[0] * series.shape[1] < LARGE:
-            return None
-        if series.shape[0] * series.shape[1] > MOST_PIXELS:
-            raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
-        return _Tiff(path, page, scratch)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # a damaged file raises a dozen kinds
-        raise UserError(f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?") from error
+def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
+    """The page of a large picture; `None` if the file is small, or has to be decoded in one piece."""
+    series = largest_series(file)
+    page = series.keyframe
+    picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
+    plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+    plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
+    pixels = series.shape[0] * series.shape[1]
+    if not picture or not plain or pixels < LARGE:
+        return None
+    if pixels > MOST_PIXELS:
+        raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
+    return page
 
 
 class _Tiff:
-    """A page of tiles or strips, of which those that are asked for are decoded."""
+    """See `cdal.imaging.rows.Rows`: a page of tiles or strips, of which those that are asked for are decoded."""
 
     def __init__(self, path: Path, page: Any, scratch: Path) -> None:
         self.page, self.shape, self.stored = page, (int(page.shape[0]), int(page.shape[1])), np.dtype(page.dtype)
         samples = page.shape[2] if len(page.shape) == 3 else 1
-        self.samples, self.channels = samples, samples - 1 if has_alpha(page) and samples in (2, 4) else samples
+        self.samples, self._channels = samples, samples - 1 if has_alpha(page) and samples in (2, 4) else samples
         self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), resolution_tags(page), self.stored)
         self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         self.decoded: RowStore | None = None
-        if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > _LARGEST_STRIP:
+        if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > LARGEST_STRIP:
             # One strip for the whole picture: plain numbers can be read in part, compressed ones are decoded once.
             if page.compression == 1 and page.is_contiguous and page.parent.byteorder == "<":
                 self.decoded = RowStore(path, self.shape[1] * samples, self.stored, int(page.dataoffsets[0]))
@@ -164,14 +172,14 @@ class _Tiff:
                 self.decoded.append(page.asarray().reshape(self.shape[0], -1))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """See `Regions.rows`."""
+        """See `Rows.rows`."""
         try:
             whole = self.decoded
             found = self._decode(start, stop) if whole is None else whole.rows(start, stop).reshape(stop - start, -1, self.samples)
         except Exception as error:  # a damaged tile raises a dozen kinds
             raise UserError(f"{self.path} cannot be read as TIFF: {error}. Is the file complete?") from error
         found = upside_down(found, self.page.bitspersample) if self.invert else found
-        return np.moveaxis(found[..., : self.channels], -1, 0).astype(np.float32)
+        return np.moveaxis(found[..., : self._channels], -1, 0).astype(np.float32)
 
     def _decode(self, start: int, stop: int) -> np.ndarray:
         page = self.page
@@ -196,24 +204,27 @@ class _Tiff:
         return found
 
 
-def write_tiled(path: Path, store: RowStore, height: int, like: Image, labels: bool) -> None:
-    """Write the rows of a store as a tiled, compressed TIFF (BigTIFF where it has to be), some rows in memory at a time."""
+def write_tiled(path: Path, kept: Kept, like: Image, labels: bool) -> None:
+    """Write a picture `[H, W]`, or N pictures `[N, H, W]` as pages, as tiled, compressed TIFF, some rows in memory at a time."""
+    lead, height, (width,) = kept.lead, kept.count, kept.rest
+    kind = np.dtype(kept.kind)
 
     def tiles() -> Iterator[np.ndarray]:
-        for top in range(0, height, _TILE):
-            band = store.rows(top, min(height, top + _TILE))
-            for left in range(0, store.width, _TILE):
-                tile = np.zeros((_TILE, _TILE), store.kind)
-                part = band[:, left : left + _TILE]
-                tile[: part.shape[0], : part.shape[1]] = part
-                yield tile
+        for page in np.ndindex(*lead):
+            for top in range(0, height, _TILE):
+                band = kept.rows(top, min(height, top + _TILE))[page]
+                for left in range(0, width, _TILE):
+                    tile = np.zeros((_TILE, _TILE), kind)
+                    part = band[:, left : left + _TILE]
+                    tile[: part.shape[0], : part.shape[1]] = part
+                    yield tile
 
-    big = height * store.width * store.kind.itemsize > 2**31
+    big = math.prod((*lead, height, width)) * kind.itemsize > 2**31
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=big) as writer:
         writer.write(
             tiles(),
-            shape=(height, store.width),
-            dtype=store.kind,
+            shape=(*lead, height, width),
+            dtype=kind,
             tile=(_TILE, _TILE),
-            **appearance(like.header, labels and store.kind == np.uint8),
+            **appearance(like.header, labels and kind == np.uint8),
         )

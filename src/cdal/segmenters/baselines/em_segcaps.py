@@ -27,8 +27,6 @@ from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 _POSE = 4
-
-
 _RAMP = 1000
 
 

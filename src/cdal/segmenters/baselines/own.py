@@ -67,7 +67,5 @@ def find_class(name: str) -> type[nn.Module]:
             "folder that holds it in PYTHONPATH."
         ) from error
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise UserError(
-            f"the segmenter {name} must be a class of torch.nn.Module (or cdal.segmenters.segmenter.Segmenter); it is {kind!r}."
-        )
+        raise UserError(f"the segmenter {name} must be a class of torch.nn.Module (or cdal.Segmenter); it is {kind!r}.")
     return kind

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 Activation = Callable[[Tensor], Tensor]
 
-
 leaky_relu = partial(F.leaky_relu, negative_slope=0.01, inplace=True)
 """The activation of what has to be fast: on a CPU SiLU takes nine times as long."""
-
 
 _POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 

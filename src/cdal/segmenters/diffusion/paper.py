@@ -17,11 +17,7 @@ from cdal.segmenters.diffusion.blocks import Modulation, ResidualBlock, SelfAtte
 from cdal.segmenters.diffusion.generator import Features, Generator
 
 ENCODER_BLOCKS = 3
-
-
 BLOCKS_A_LEVEL = 2
-
-
 ATTENTION_LEVELS = 2
 
 

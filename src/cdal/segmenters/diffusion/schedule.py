@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 BETA_MIN = 0.1
-
-
 BETA_MAX = 20.0
 
 

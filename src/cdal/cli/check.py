@@ -1,0 +1,34 @@
+"""`cdal check`: Find what is wrong with a data folder, case by case, and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.recipes import checked
+from cdal.cli.words import BAD_INPUT, DATA, DONE, add_json
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("data", type=str, help=DATA)
+    parser.add_argument("--sheet", type=str | None, help="Write a PNG of cases with the outlines of their masks.")
+    parser.add_argument("--all", action="store_true", help="Show every finding, not only the first of each kind.")
+    add_json(parser)
+
+
+def run(options: Namespace) -> int:
+    """Run the verb; returns the exit code."""
+    from cdal.cli.console import show_check
+    from cdal.datasets.contact_sheet import write_contact_sheet
+
+    found = checked(options.data)
+    if options.sheet is not None:
+        write_contact_sheet(Path(options.sheet), found.folder, [finding.case for finding in found.findings if finding.case])
+    if options.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show_check(found, everything=options.all)
+    return BAD_INPUT if found.errors else DONE

@@ -1,0 +1,42 @@
+"""`cdal crossval`: Train and evaluate several systems on several folds, whatever is missing, and compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.recipes import checked, recipe_of, say, show_comparison, show_jobs
+from cdal.cli.words import DATA, FIELDS, RECIPE, add_device, add_dry_run, add_json, read_numbers, split_list
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("recipe", type=str, help=RECIPE)
+    parser.add_argument("--data", type=str, required=True, help=DATA)
+    parser.add_argument("--out", type=str, required=True, help="Folder for runs and comparison. Unfinished runs in it are resumed.")
+    parser.add_argument("--segmenter", type=str, default="cdal", help="Names with commas; the others are compared with the first.")
+    parser.add_argument("--folds", type=str, default="all", help="all, or numbers with commas.")
+    parser.add_argument("--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the recipe's).")
+    parser.add_argument("--seeds", type=str | None, help="Numbers with commas: a training with each (default: the recipe's seed).")
+    add_dry_run(parser)
+    add_device(parser)
+    add_json(parser)
+    parser.epilog = FIELDS
+
+
+def run(options: Namespace, fields: Mapping[str, str]) -> int:
+    """Run the verb; returns the exit code."""
+    from cdal.experiments.crossval import crossval
+    from cdal.experiments.jobs import plan, systems_of
+
+    recipe, _, check = recipe_of(options, fields)
+    data = check or checked(options.data)
+    systems, out = systems_of(recipe, split_list(options.segmenter), fields), Path(options.out)
+    folds = None if options.folds == "all" else read_numbers("--folds", options.folds)
+    seeds = None if options.seeds is None else read_numbers("--seeds", options.seeds)
+    if options.dry_run:
+        return show_jobs(plan(systems, data, out, folds, options.budget, seeds), options.json)
+    comparison = crossval(systems, data, out, folds, options.budget, seeds, options.device, say)
+    return show_comparison(comparison, options.json)

@@ -1,0 +1,68 @@
+"""`cdal data`: List the public sets, turn one's files into a data folder, or draw phantoms."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.words import DONE, add_json
+from cdal.runtime.errors import UserError
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    actions = parser.add_subcommands(dest="action", title="actions")
+    action = ArgumentParser(description="List the public sets: content, source, licence, citation.")
+    add_json(action)
+    actions.add_subcommand("list", action, help="source, licence, citation")
+    action = ArgumentParser(description="Turn a public set's files into a data folder.")
+    action.add_argument("name", type=str, help="Name of the set (cdal data list).")
+    action.add_argument("source", type=str, help="Folder or archive with the owners' files; or the word download.")
+    action.add_argument("target", type=str, help="Data folder to create.")
+    actions.add_subcommand("prepare", action, help="owners' files to a data folder")
+    action = ArgumentParser(description="Draw phantoms with six simulated annotators each, as a data folder.")
+    action.add_argument("target", type=str, help="Data folder; existing phantoms in it are drawn again.")
+    action.add_argument("--count", type=int, default=320, help="Number of phantoms.")
+    action.add_argument("--seed", type=int, default=0, help="Random seed.")
+    actions.add_subcommand("phantoms", action, help="generated pictures with several annotators")
+
+
+def run(options: Namespace) -> int:
+    """Run the verb; returns the exit code."""
+    return {"list": _list, "prepare": _prepare, "phantoms": _phantoms}[options.action](options[options.action])
+
+
+def _list(options: Namespace) -> int:
+    from cdal.cli.console import show_values
+    from cdal.datasets.public import PUBLIC_SETS
+
+    fields = ("title", "about", "where", "licence", "citation")
+    values = {name: {field: getattr(public, field) for field in fields} for name, public in PUBLIC_SETS.items()}
+    print(json.dumps(values)) if options.json else show_values(values)
+    return DONE
+
+
+def _phantoms(options: Namespace) -> int:
+    from cdal.datasets.phantoms import write_phantoms
+
+    if options.count < 1:
+        raise UserError(f"--count must be 1 or more; it is {options.count}.")
+    print(write_phantoms(Path(options.target), options.count, options.seed))
+    return DONE
+
+
+def _prepare(options: Namespace) -> int:
+    from cdal.cli.console import progress_bar
+    from cdal.datasets.public import prepare
+
+    with progress_bar() as report:
+        prepared = prepare(options.name, options.source, options.target, report)
+    for file, reason in prepared.left_out.items():
+        print(f"left out: {file}: {reason}", file=sys.stderr)
+    print(f"{prepared.cases} of {prepared.complete} cases in {options.target}, {len(prepared.left_out)} files left out")
+    for note in prepared.notes:
+        print(note)
+    return DONE

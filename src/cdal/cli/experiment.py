@@ -1,0 +1,61 @@
+"""`cdal experiment`: Run a shipped experiment, whatever of it is missing, and write its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.recipes import checked, say, show_comparison, show_jobs
+from cdal.cli.words import DATA, DONE, FIELDS, add_device, add_dry_run, add_json, read_numbers, split_list
+from cdal.runtime.errors import UserError
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument(
+        "name",
+        type=str | None,
+        nargs="?",
+        help="A shipped experiment; alone, it shows its variants. Without a name all are listed.",
+    )
+    parser.add_argument("--data", type=str | None, help=DATA)
+    parser.add_argument("--out", type=str | None, help="Folder for the runs and the page, NAME.md. Unfinished runs are resumed.")
+    parser.add_argument("--arms", type=str, default="", help="Only these variants, with commas, beside the first (default: all).")
+    parser.add_argument("--folds", type=str | None, help="Numbers with commas (default: the experiment's).")
+    parser.add_argument("--seeds", type=str | None, help="Numbers with commas (default: the experiment's).")
+    parser.add_argument(
+        "--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the experiment's)."
+    )
+    add_dry_run(parser)
+    add_device(parser)
+    add_json(parser)
+    parser.epilog = FIELDS
+
+
+def run(options: Namespace, fields: Mapping[str, str]) -> int:
+    """Run the verb; returns the exit code."""
+    from cdal.cli.console import show_values
+    from cdal.experiments import EXPERIMENTS, find_experiment
+    from cdal.experiments.experiment import run_experiment
+
+    if options.name is None:
+        show_values({name: experiment.question for name, experiment in EXPERIMENTS.items()})
+        return DONE
+    chosen = find_experiment(options.name)
+    numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
+    changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
+    chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields={**chosen.fields, **fields})
+    chosen.base()  # refuses unknown fields before the data are read
+    if options.data is None and options.out is None:
+        show_values(chosen.about())
+        return DONE
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
+    data, out, arms = checked(options.data), Path(options.out), split_list(options.arms)
+    if options.dry_run:
+        return show_jobs(chosen.jobs(data, out, arms), options.json)
+    return show_comparison(run_experiment(chosen, data, out, arms, options.device, say), options.json)

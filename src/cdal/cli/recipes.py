@@ -1,0 +1,74 @@
+"""What the verbs that train share: the recipe that is meant, the check of its data, the jobs and comparisons that follow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from cdal.cli.words import DONE, IN_PART
+from cdal.runtime.events import Event
+
+if TYPE_CHECKING:
+    from cdal.datasets.check import Check
+    from cdal.evaluation.comparison import Comparison
+    from cdal.experiments.jobs import Job
+    from cdal.recipes.recipe import Recipe
+
+
+def recipe_of(options: Namespace, fields: Mapping[str, str]) -> tuple[Recipe, Mapping[str, str], Check | None]:
+    """The recipe named; if it is derived from the data, also the reasons for its values, and the folder's check."""
+    from cdal.recipes import DERIVED, find_recipe
+
+    if options.recipe not in DERIVED or options.data is None:
+        return find_recipe(options.recipe), {}, None
+    from cdal.datasets.derive import folder_recipe
+
+    check = checked(options.data)
+    derived = folder_recipe(check, fields.get("data.patient"))
+    return derived.recipe, derived.reasons, check
+
+
+def checked(data: str) -> Check:
+    """The check of a data folder, with a bar."""
+    from cdal.cli.console import progress_bar
+    from cdal.datasets.check import check_folder
+
+    with progress_bar() as report:
+        return check_folder(data, report)
+
+
+def say(event: Event) -> None:
+    """The lines of a comparison's trainings, as they come."""
+    if event.message:
+        print(f"[{event.name}] {event.message}", file=sys.stderr, flush=True)
+
+
+def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
+    """What is done of each training and evaluation, and what is missing. Returns the exit code."""
+    from cdal.cli.console import show_values
+
+    states = {job.name: job.state for job in jobs}
+    if as_json:
+        print(json.dumps(states))
+    else:
+        show_values(states)
+        print(f"{sum(state != 'scored' for state in states.values())} of {len(states)} to run", file=sys.stderr)
+    return DONE
+
+
+def show_comparison(comparison: Comparison, as_json: bool) -> int:
+    """Scores, uncertainty, costs; or the numbers as JSON. Returns the exit code."""
+    from cdal.cli.console import show_tables
+    from cdal.evaluation.tables import COSTS, remarks, table, uncertainty_table
+
+    if as_json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        rows, uncertainty = table(comparison), uncertainty_table(comparison)
+        scores, costs = [row[:-COSTS] for row in rows], [row[:1] + row[-COSTS:] for row in rows]
+        show_tables([part for part in (scores, uncertainty, costs) if part], remarks(comparison))
+    return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART

@@ -1,0 +1,79 @@
+"""`cdal train`: Train a recipe on a data folder; the same command resumes an unfinished training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.recipes import checked, recipe_of
+from cdal.cli.words import DATA, DONE, FIELDS, RECIPE, add_device
+from cdal.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from cdal.recipes.recipe import Recipe
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The verb's options."""
+    parser.add_argument("recipe", type=str, help=RECIPE)
+    parser.add_argument("--data", type=str | None, help=DATA)
+    parser.add_argument("--out", type=str | None, help="Run folder. An unfinished run in it is resumed.")
+    parser.add_argument("--fold", type=int | None, help="Fold k of the recipe's partition; its part k is for the test.")
+    parser.add_argument("--segmenter", type=str | None, help="Name of a system (cdal info), or the class of your own network.")
+    parser.add_argument("--steps", type=int | None, help="Optimisation steps.")
+    parser.add_argument("--minutes", type=float | None, help="Minutes of training.")
+    parser.add_argument("--dry-run", action="store_true", help="Print the resolved recipe and do nothing.")
+    parser.add_argument("--seed", type=int | None, help="Random seed.")
+    add_device(parser)
+    parser.epilog = FIELDS
+
+
+def run(options: Namespace, fields: Mapping[str, str]) -> int:
+    """Run the verb; returns the exit code."""
+    from cdal.cli.console import progress_bar, show_findings
+    from cdal.recipes.recipe import to_yaml
+    from cdal.runtime.devices import find_device
+    from cdal.training.run_folder import check_same_recipe
+
+    recipe, reasons, check = recipe_of(options, fields)
+    recipe = _changed(recipe, options, fields)
+    if options.dry_run:
+        print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
+        return DONE
+    for field, reason in reasons.items():
+        print(f"{field}: {reason}", file=sys.stderr)
+    if options.data is None or options.out is None:
+        raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
+    find_device(options.device)  # what is quickly found is found before the data are read
+    check_same_recipe(Path(options.out), recipe)
+    check = check or checked(options.data)
+    show_findings(check)
+
+    from cdal.training.train import train
+
+    with progress_bar() as report:
+        model = train(recipe, check, options.out, options.device, report)
+    print(model)
+    return DONE
+
+
+def _changed(recipe: Recipe, options: Namespace, fields: Mapping[str, str]) -> Recipe:
+    """The recipe with what the command line asks for."""
+    from cdal.recipes import with_segmenter
+    from cdal.recipes.recipe import override
+    from cdal.segmenters.build import need_available
+
+    if options.segmenter is not None:
+        recipe = with_segmenter(recipe, options.segmenter)
+        need_available(recipe.segmenter)
+    recipe = override(recipe, fields, "the command line")
+    if options.fold is not None:
+        recipe = override(recipe, {"data.fold": options.fold})
+    changes: dict[str, Any] = {} if options.seed is None else {"training.seed": options.seed}
+    if options.steps is not None or options.minutes is not None:
+        changes |= {"training.steps": options.steps, "training.minutes": options.minutes}
+    return override(recipe, changes)

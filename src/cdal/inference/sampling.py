@@ -1,0 +1,75 @@
+"""How a trained segmenter is sampled: the options that `load`, `predict`, `evaluate` and the command line share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cdal.recipes.recipe import Recipe, override
+from cdal.recipes.variants import with_mirrors, with_timesteps
+from cdal.runtime.errors import UserError
+
+
+def _option(help: str, default: Any = None) -> Any:  # noqa: A002 (the command line's own word)
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a trained segmenter is sampled. `None` takes what the model's recipe says.
+
+    To add an option: a field here, whose help is that of the command line, and the code that uses it.
+
+    Attributes:
+        votes: V, segmentations that are drawn and averaged for one image.
+        timesteps: T of sampling; it must divide the T of training. 0 leaves the diffusion away.
+        mirror: whether the votes see in turn the mirror images that the recipe allows (`data.flips`), each of which is encoded by
+            itself.
+        components: how many connected components a segmentation keeps of each class, the largest; 0 keeps all. Probabilities and
+            uncertainty are of all.
+        temperature: for calibrating probabilities; 1 leaves them as the votes have them. `None` takes the model's.
+        seed: for all random draws, together with each image's name.
+
+    Raises:
+        UserError: a number is too low.
+    """
+
+    votes: int | None = _option("Segmentations drawn and averaged for each image (default: the recipe's number).")
+    timesteps: int | None = _option("Steps of sampling; 0 for no diffusion (default: the recipe's number).")
+    mirror: bool | None = _option("Show the votes the mirror images that the recipe allows; slower (default: as the recipe says).")
+    components: int | None = _option(
+        "Connected components to keep of each class, the largest; 0 keeps all (default: the recipe's)."
+    )
+    temperature: float | None = _option("Temperature for calibrating probabilities (default: the model's).")
+    seed: int = _option("Random seed.", 0)
+
+    def __post_init__(self) -> None:
+        if self.votes is not None and self.votes < 1:
+            raise UserError(f"votes must be 1 or more; it is {self.votes}.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise UserError(f"temperature must be more than 0; it is {self.temperature}.")
+
+    def of(self, recipe: Recipe, model: Path) -> Recipe:
+        """The recipe with what is asked for in place of its own.
+
+        Raises:
+            UserError: a number is not possible for it; the message names the model's file.
+        """
+        recipe = with_timesteps(recipe, self.timesteps, model)
+        if self.mirror is not None:
+            recipe = with_mirrors(recipe, model) if self.mirror else override(recipe, {"data.mirror_votes": False})
+        return recipe if self.components is None else override(recipe, {"data.components": self.components})
+
+    def words(self) -> list[str]:
+        """As options of the command line, `["--votes", "3"]`; only those that differ from their defaults."""
+        words = []
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value == option.default:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{option.name}" if value else f"--no-{option.name}")
+            else:
+                words += [f"--{option.name}", f"{value}"]
+        return words
