@@ -22,6 +22,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # PyTorch goes first, by itself: whatever build is chosen satisfies what is installed after it.
 $(VENV)/torch:

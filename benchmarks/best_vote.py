@@ -20,6 +20,7 @@ from cdal.datasets.reading import read_case
 from cdal.evaluation.metrics import count, nan_mean
 from cdal.inference.decision import decide
 from cdal.inference.load import load
+from cdal.inference.sampling import Sampling
 
 VOTES = 15
 
@@ -39,12 +40,12 @@ def main() -> None:
     folder = open_folder(options.data)
     found = defaultdict(list)
     for model in options.models:
-        predictor = load(model)
+        predictor = load(model, Sampling(votes=VOTES))
         names = set(predictor.header.data["test"])
         for case in (case for case in folder.cases if case.name in names):
             image, labels = read_case(case, folder)
             truth = labels[0].array[0]
-            prediction = predictor.predict(image, VOTES, 0, case.name, keep_votes=True)
+            prediction = predictor.predict(image, case.name, keep_votes=True)
             votes = prediction.votes
             assert votes is not None
             each = [dice(decide(vote, prediction.components), truth, votes.shape[1]) for vote in votes]

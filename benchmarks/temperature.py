@@ -27,27 +27,27 @@ from cdal.segmenters.model_header import find_model, read_header
 SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 
 
-def segmented(predictor: Predictor, data: Path, part: str, votes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def segmented(predictor: Predictor, data: Path, part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Probabilities `[K, *S]` and the annotators' classes `[R, *S]` of the model's own validation or test cases."""
     folder = open_folder(data)
     names = set(predictor.header.data[part])
     for case in (case for case in folder.cases if case.name in names):
         image, labels = read_case(case, folder)
         raters = np.stack([label.array[0] for label in labels])
-        yield predictor.predict(image, votes, 0, case.name).probability, raters
+        yield predictor.predict(image, case.name).probability, raters
 
 
 def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
     """The line of one model, sampled in one way."""
-    predictor = load(model, timesteps, sampling=Sampling(temperature=1))
-    temperature = fit_temperature(segmented(predictor, data, "validation", votes))
-    test = list(segmented(predictor, data, "test", votes))
+    predictor = load(model, Sampling(votes=votes, timesteps=timesteps, temperature=1))
+    temperature = fit_temperature(segmented(predictor, data, "validation"))
+    test = list(segmented(predictor, data, "test"))
     found = []
     for one in (1.0, temperature):
         scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
         found.append(summary_of(scored, np.zeros(len(scored))))
     scores = [f"{found_at[name]:.4f}" for name in ("ece", "nll", "brier") for found_at in found]
-    drawn = str(predictor.vote_count(votes))
+    drawn = str(predictor.votes)
     return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), drawn, f"{temperature:.2f}", *scores])
 
 

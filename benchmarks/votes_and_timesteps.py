@@ -27,14 +27,13 @@ def main() -> None:
     heads = ("timesteps", "votes", "class", "Dice (95 % interval)", "HD95 mm", "s a case")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for timesteps, votes in GRID:
-        predictor = load(options.model, timesteps, sampling=Sampling(mirror=options.mirror))
-        drawn = predictor.vote_count(votes)
-        summary = evaluate(predictor, options.data, Sampling(votes=votes)).summary()
+        predictor = load(options.model, Sampling(votes=votes, timesteps=timesteps, mirror=options.mirror))
+        summary = evaluate(predictor, options.data).summary()
         for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
             low, high = scores["interval"]["dice"]
             dice = f"{scores['dice']:.4f} ({low:.4f} - {high:.4f})"
             print(
-                f"| {timesteps} | {drawn} | {name} | {dice} | {scores['hd95']:.3f} | {summary['seconds_per_case']:.2f} |",
+                f"| {timesteps} | {predictor.votes} | {name} | {dice} | {scores['hd95']:.3f} | {summary['seconds_per_case']:.2f} |",
                 flush=True,
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from helpers.recipes import small_recipe
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
 hypothesis.settings.load_profile("untimed")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes that compute side by side share the cores
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # and so do the processes that tests start
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,10 @@ from record import Record
 
 from cdal.datasets.check import Check, check_folder
 from cdal.evaluation.evaluate import evaluate
+from cdal.evaluation.result import write_result
 from cdal.experiments import EXPERIMENTS
 from cdal.experiments.experiment import Arm
+from cdal.inference.load import load
 from cdal.recipes import find_recipe
 from cdal.recipes.recipe import Recipe, load_recipe, override
 from cdal.runtime.cost import kept_cost
@@ -136,7 +138,8 @@ def train_and_score(recipe: Recipe, data: Check, out: Path, device: str) -> dict
     """
     model = train(recipe, data, out, device)
     validations = [row for row in read_log(out) if "validation" in row or "test" in row]
-    evaluation = evaluate(out, data.folder.root, device=device, out=out / "evaluation")
+    evaluation = evaluate(load(out, device=device), data.folder.root)
+    write_result(evaluation, out / "evaluation")
     fields = ("step", "validation", "test")
     curve = [{key: row[key] for key in row if key.split("/")[0] in fields} for row in validations]
     watched = [row for row in curve if "test" in row]

@@ -21,6 +21,7 @@ from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import majority
 from cdal.evaluation.evaluate import evaluate
 from cdal.evaluation.metrics import count
+from cdal.evaluation.result import write_result
 from cdal.imaging.grid import resized
 from cdal.inference.decision import decide
 from cdal.inference.load import load
@@ -36,7 +37,8 @@ from helpers.recipes import small_recipe
 
 
 def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phantoms: Path, tmp_path: Path):
-    evaluation = evaluate(trained, phantoms, Sampling(votes=3, seed=5), out=tmp_path / "scores")
+    evaluation = evaluate(trained, phantoms, Sampling(votes=3, seed=5))
+    write_result(evaluation, tmp_path / "scores")
     folder = open_folder(phantoms)
     predict(trained, [case.image for case in folder.cases[0::4]], tmp_path / "masks", Sampling(votes=3, seed=5))
     dice = []
@@ -71,9 +73,9 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
     assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "4", "--mirror", "--json"]) == 0
     asked = json.loads(capsys.readouterr().out)
     assert asked["protocol"]["flips"] == [0, 1]
-    predictor = load(trained)
-    predictor.recipe = replace(predictor.recipe, data=replace(predictor.recipe.data, mirror_votes=True))
-    by_recipe, without = (evaluate(one, phantoms, Sampling(votes=4)).summary()["mean"]["dice"] for one in (predictor, trained))
+    by_recipe, without = (
+        evaluate(trained, phantoms, Sampling(votes=4, mirror=mirror)).summary()["mean"]["dice"] for mirror in (True, False)
+    )
     assert asked["mean"]["dice"] == by_recipe != without
     # Without chance there is one vote for each of the four images, and none to see where none is possible.
     picture = next((phantoms / "images").iterdir())
@@ -99,7 +101,7 @@ def test_the_largest_components_are_kept_where_they_are_asked_for(
     trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     picture = next((phantoms / "images").iterdir())
-    plain, kept = load(trained, Sampling(votes=1)).predict(picture), load(trained, Sampling(components=1)).predict(picture, votes=1)
+    plain, kept = load(trained, Sampling(votes=1)).predict(picture), load(trained, Sampling(votes=1, components=1)).predict(picture)
     np.testing.assert_array_equal(plain.probability, kept.probability)
     np.testing.assert_array_equal(kept.mask, decide(plain.probability, 1))
     np.testing.assert_array_equal(kept.mask_at((20, 20)), decide(resized(plain.on_grid, (20, 20)), 1))
@@ -158,7 +160,9 @@ def test_other_images_of_the_same_names_are_no_training_cases(trained: Path, tmp
 
 def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path, tmp_path: Path):
     names = ["own-grid", "cxr-256", "own-grid"]
-    summary = evaluate(trained, phantoms, Sampling(votes=1), scorings=names, out=tmp_path).summary()
+    evaluation = evaluate(trained, phantoms, Sampling(votes=1), scorings=names)
+    write_result(evaluation, tmp_path)
+    summary = evaluation.summary()
     assert summary["cases"] == 4
     assert summary["protocol"]["scoring"] == "own-grid"
     alone = evaluate(trained, phantoms, Sampling(votes=1), scorings=["cxr-256"]).summary()

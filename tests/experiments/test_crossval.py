@@ -166,7 +166,7 @@ def test_folds_are_those_of_the_file_or_of_the_settings(phantoms: Path):
 
 
 def test_fields_of_a_segmenter_reach_the_systems_that_have_them(phantoms: Path, tmp_path: Path):
-    fields = ["--segmenter.features=8", "--training.batch", "2"]
+    fields = {"segmenter.features": 8, "training.batch": "2"}
     systems = systems_of(small_recipe(), ["cdal", "dynunet"], fields)
     jobs = plan(systems, check_folder(phantoms), tmp_path, [0, 2], "4steps", [7])
     assert [(job.system, job.fold, job.recipe.data.fold) for job in jobs] == [
@@ -192,7 +192,7 @@ def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpo
         process.terminate()
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "The same command goes on from there" in said
+    assert "The same command resumes it" in said
     assert (run / "checkpoint.pt").is_file()
     with sole_writer(run):  # nobody trains there any more
         assert not (run / "failed.json").exists()

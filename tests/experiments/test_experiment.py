@@ -16,9 +16,11 @@ from cdal.datasets.check import check_folder
 from cdal.experiments import EXPERIMENTS, find_experiment
 from cdal.experiments.experiment import Arm, Experiment, run_experiment
 from cdal.experiments.jobs import Job
+from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import to_dict, to_yaml
 from cdal.runtime.errors import UserError
 from cdal.runtime.version import revision
+from helpers.events import lines_into
 from helpers.recipes import small_recipe
 
 
@@ -53,13 +55,13 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
         "Does diffusion matter?",
         str(tmp_path / "small.yaml"),
         {"cdal": Arm(), "image network alone": Arm("cdal-unet"), "no diffusion": Arm("cdal-deterministic")},
-        samplings={"three votes": ("--votes", "3")},
-        fields=("--segmenter.votes=4",),
+        samplings={"three votes": Sampling(votes=3)},
+        fields={"segmenter.votes": 4},
         seeds=(0,),
         budget="2steps",
     )
     data, said = check_folder(phantoms), []
-    comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", on_line=said.append)
+    comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", report=lines_into(said))
     assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "no diffusion", "three votes"]
     assert not any(one.failure for one in comparison.competitors)
     page = (tmp_path / "out" / "tried.md").read_text()
@@ -79,7 +81,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
     # With another seed, only that is run; ways to sample can be left out, and unknown variants are refused.
     said.clear()
     more = replace(experiment, seeds=(0, 1))
-    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", said.append)
+    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", lines_into(said))
     assert sum("done already" in line for line in said) == 2
     assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
     means = [again.finished[0].results[seed].scores for seed in (0, 1)]
@@ -92,7 +94,7 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
 
 def test_a_way_to_sample_that_fails_leaves_its_model_alone(tmp_path: Path):
     scored = Job("cdal", 0, small_recipe(), tmp_path)
-    other = replace(scored, system="three votes", sampling=("--votes", "3"))
+    other = replace(scored, system="three votes", sampling=Sampling(votes=3))
     for job in (scored, other):
         job.evaluation.mkdir()
         (job.evaluation / "summary.json").touch()

@@ -15,7 +15,7 @@ from cdal.experiments.speed import inference as bench_inference
 from cdal.experiments.speed.growth import encoder, model_of_cost
 from cdal.experiments.speed.inference import TASKS, Task, inference
 from cdal.experiments.speed.machine import best_convolution, machine
-from cdal.experiments.speed.run import PARTS, Report, bench
+from cdal.experiments.speed.run import PARTS, Measured, bench
 from cdal.experiments.speed.runtimes import runtimes
 from cdal.experiments.speed.timing import gigaflops, interleaved, peak, seconds
 from cdal.experiments.speed.training import training
@@ -115,7 +115,7 @@ def test_the_training_loop_says_where_its_time_goes():
 
 
 def test_the_report_holds_every_row_in_both_forms(tmp_path: Path):
-    report = Report({"processor": "x"}, {"encoder": [{"batch": 1, "seconds": 0.01234}, {"batch": 8, "GFLOP/s": 1234.5}]})
+    report = Measured({"processor": "x"}, {"encoder": [{"batch": 1, "seconds": 0.01234}, {"batch": 8, "GFLOP/s": 1234.5}]})
     report.write(tmp_path)
     assert json.loads((tmp_path / "bench.json").read_text())["encoder"][1]["GFLOP/s"] == 1234.5
     text = (tmp_path / "bench.md").read_text()

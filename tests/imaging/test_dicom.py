@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
+from cdal.imaging.formats import read_image
 from cdal.imaging.formats.dicom import choose_series, find_series, read_series
 from cdal.inference.inputs import find_inputs
 from cdal.runtime.errors import UserError
@@ -72,7 +73,7 @@ def test_one_series_of_several_has_to_be_chosen(tmp_path: Path):
         choose_series(tmp_path / "s", found, "T3")
     assert {len(choose_series(tmp_path / "s", found, name).files) for name in ("t2", "4", found[1].uid)} == {4}
     (one,), failed = find_inputs([tmp_path / "s"], series="T1")
-    assert (one.name, one.suffix, len(one.series), failed) == ("s", ".dcm", 3, {})
+    assert (one.name, one.suffix, len(one.files), failed) == ("s", ".dcm", 3, {})
 
 
 @pytest.mark.parametrize("fault", ["missing slice", "twice", "pixels cut off", "header cut off", "another shape"])
@@ -133,7 +134,7 @@ def test_a_radiograph_is_bright_where_it_is_meant_to_be(tmp_path: Path):
     file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
     file.save_as(tmp_path / "x.dcm", enforce_file_format=True)
     (one,), _ = find_inputs([tmp_path / "x.dcm"])
-    image = one.read()
+    image = read_image(one.path)
     stored = numbers((1, 6, 7), np.uint16)[0].astype(float)
     np.testing.assert_array_equal(image.array[0], stored.max() + stored.min() - stored)
     mask = (image.array[0] > 100).astype(np.uint8)
@@ -151,7 +152,7 @@ def test_an_enhanced_file_of_many_frames_is_its_series(tmp_path: Path):
     enhanced.save_as(tmp_path / "enhanced.dcm")
     (one,), failed = find_inputs([tmp_path / "enhanced.dcm"])
     assert not failed
-    image, series = one.read(), read_series(find_series(folder)[0].files)
+    image, series = read_image(one.path), read_series(find_series(folder)[0].files)
     there = {
         tuple(np.round(image.affine[:3] @ (k, r, c, 1), 1)): image.array[0, k, r, c]
         for k in range(4)

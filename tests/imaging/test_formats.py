@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from cdal.imaging.formats import read_image, read_label, stem_of, write_label, write_values
-from cdal.imaging.grid import from_grid, to_grid
+from cdal.imaging.grid import Frame
 from cdal.imaging.image import Image
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
@@ -273,8 +273,9 @@ def test_a_mask_that_was_put_in_comes_out_where_it_was(affine, shape, spacing, k
     elif suffix == ".nii":
         source = save_nifti(folder / "b.nii", (100 * truth).astype(kind), affine)
     image = read_image(source)
-    grid = to_grid(image, DataSettings(spacing=spacing))
-    back = from_grid(grid.array / 100, grid, image)[0]
+    frame = Frame(image, DataSettings(spacing=spacing))
+    (values,) = frame.back([frame.read(0, frame.shape[0]) / 100])
+    back = frame.straight(values)[0]
     again = read_label(write_label(folder / "m", back > 0.5, image))
     assert again.shape == shape
     np.testing.assert_allclose(again.affine, image.affine, atol=1e-4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -56,9 +55,9 @@ def test_the_same_volume_in_another_orientation_gets_the_same_mask(volume_model:
     first = nib.load(volume(tmp_path / "a.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0])))
     turned = first.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
     nib.save(turned, tmp_path / "b.nii.gz")
-    predictor = load(volume_model)
-    here = predictor.predict(tmp_path / "a.nii.gz", seed=3, case="x").probability
-    there = predictor.predict(tmp_path / "b.nii.gz", seed=3, case="x").probability
+    predictor = load(volume_model, Sampling(seed=3))
+    here = predictor.predict(tmp_path / "a.nii.gz", case="x").probability
+    there = predictor.predict(tmp_path / "b.nii.gz", case="x").probability
     back = np.stack(
         [
             np.asarray(
@@ -82,8 +81,8 @@ def test_arrays_are_images_too(volume_model: Path, trained: Path):
 
 
 def test_a_seed_repeats_and_another_does_not(volume_model: Path, tmp_path: Path):
-    source, predictor = volume(tmp_path / "a.nii.gz"), load(volume_model)
-    first, again, other = (predictor.predict(source, seed=seed).probability for seed in (1, 1, 2))
+    source = volume(tmp_path / "a.nii.gz")
+    first, again, other = (load(volume_model, Sampling(seed=seed)).predict(source).probability for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
 
@@ -93,10 +92,10 @@ def test_votes_differ_and_the_twin_has_one_opinion(volume_model: Path, tmp_path:
     prediction = load(volume_model, Sampling(votes=6)).predict(source, keep_votes=True)
     np.testing.assert_allclose(prediction.uncertainty, spread(prediction.votes), atol=1e-3)
     assert prediction.uncertainty.mean() > 0.01
-    twin = load(volume_model, Sampling(timesteps=0))
-    assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 1
-    twin.recipe = replace(twin.recipe, data=replace(twin.recipe.data, mirror_votes=True))
-    assert twin.predict(source, votes=6, keep_votes=True).votes.shape[0] == 2  # one for each mirror image
+    twin = load(volume_model, Sampling(votes=6, timesteps=0))
+    assert twin.predict(source, keep_votes=True).votes.shape[0] == 1
+    twin = load(volume_model, Sampling(votes=6, timesteps=0, mirror=True))
+    assert twin.predict(source, keep_votes=True).votes.shape[0] == 2  # one for each mirror image
     with pytest.raises(UserError, match="divisor"):
         load(volume_model, Sampling(timesteps=3))
 

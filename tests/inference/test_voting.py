@@ -93,9 +93,8 @@ def test_windows_are_blended_as_monai_blends_them(overlap: float, shape: tuple[i
     place = np.random.default_rng(0).normal(size=size).astype(np.float32)
     image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
     data = DataSettings(spatial_dims=len(shape), size=size, overlap=overlap)
-    bands = list(blend(lambda x: np.stack([x * place, x + place]), lambda a, b: image[:, a:b], shape, data))
-    assert [top for top, _ in bands] == np.cumsum([0, *[band.shape[2] for _, band in bands[:-1]]]).tolist()
-    found = np.concatenate([band for _, band in bands], axis=2)
+    bands = blend(lambda x: np.stack([x * place, x + place]), lambda a, b: image[:, a:b], shape, data)
+    found = np.concatenate([band.copy() for band in bands], axis=2)
     mode = "gaussian" if overlap else "constant"
     there = torch.from_numpy(place)
     for vote, network in zip(found, (lambda x: x * there, lambda x: x + there), strict=True):

@@ -161,9 +161,9 @@ def test_what_is_no_network_is_never_called(owner: object, name: str, monkeypatc
 def test_an_argument_that_is_missing_is_named(own: str):
     with pytest.raises(UserError, match=r"'depth'.*--segmenter\.options"):
         build_own(f"{own}.Demanding")
-    assert isinstance(build_own(f"{own}.Demanding", '--segmenter.options={"depth": 3}'), Supervised)
+    assert isinstance(build_own(f"{own}.Demanding", depth=3), Supervised)
     with pytest.raises(UserError, match="heigth"):
-        build_own(f"{own}.Plain", '--segmenter.options={"heigth": 3}')
+        build_own(f"{own}.Plain", heigth=3)
 
 
 def test_an_output_of_another_shape_is_told_with_both_shapes(own: str, rng: torch.Generator):

@@ -31,9 +31,10 @@ from cdal.runtime.seeds import generator
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import load_model
 from cdal.segmenters.segmenter import Segmenter
-from cdal.training.progress import TrainingProgress
+from cdal.training.progress import Step
 from cdal.training.steps import RecordedSteps, Steps
 from cdal.training.train import train
+from helpers.events import steps_only
 from helpers.recipes import small_recipe
 from helpers.segmenters import shake
 from helpers.systems import VOLUMES_ONLY, random_batch, small
@@ -199,12 +200,12 @@ def volumes(folder: Path) -> Path:
 
 
 def test_a_training_that_was_stopped_ends_in_the_same_bytes(cuda_run: Path, phantoms: Path, tmp_path: Path):
-    def stop(now: TrainingProgress) -> None:
+    def stop(now: Step) -> None:
         if now.step == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(small_recipe(), phantoms, tmp_path / "run", "cuda", stop)
+        train(small_recipe(), phantoms, tmp_path / "run", "cuda", steps_only(stop))
     resumed = train(small_recipe(), phantoms, tmp_path / "run", "cuda")
     assert resumed.read_bytes() == (cuda_run / "model.safetensors").read_bytes()
 

@@ -38,9 +38,10 @@ from cdal.segmenters.model_header import ModelHeader, find_model, read_header
 from cdal.segmenters.segmenter import Supervised
 from cdal.training.checkpoint import load_checkpoint
 from cdal.training.log import read_log
-from cdal.training.progress import TrainingProgress
+from cdal.training.progress import Step
 from cdal.training.run_folder import claim
 from cdal.training.train import train
+from helpers.events import steps_only
 from helpers.recipes import small_recipe
 
 # The run folder
@@ -123,10 +124,10 @@ def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_ar
 
 
 def test_progress_is_told_after_each_step(phantoms: Path, tmp_path: Path):
-    told: list[TrainingProgress] = []
-    train(small_recipe(steps=4, validate_every=2), phantoms, tmp_path / "run", "cpu", told.append)
+    told: list[Step] = []
+    train(small_recipe(steps=4, validate_every=2), phantoms, tmp_path / "run", "cpu", steps_only(told.append))
     assert [now.step for now in told] == [1, 2, 3, 4]
-    assert told[-1].fraction == 1
+    assert told[-1].done == 1
     assert "lesion" in told[-1].scores
 
 
@@ -139,9 +140,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Pat
 
 RUN = """
 import sys
+from helpers.events import steps_only
 from helpers.recipes import small_recipe
 from cdal.training.train import train
-train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", lambda now: print(now.step, flush=True))
+train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", steps_only(lambda now: print(now.step, flush=True)))
 """
 
 
@@ -170,8 +172,8 @@ def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(kill_at: int, traine
 
 def test_a_finished_run_is_not_trained_again(trained: Path, phantoms: Path):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    told: list[TrainingProgress] = []
-    train(small_recipe(), phantoms, trained, "cpu", told.append)
+    told: list[Step] = []
+    train(small_recipe(), phantoms, trained, "cpu", steps_only(told.append))
     assert told == []
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
@@ -219,10 +221,10 @@ def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, t
 
 
 def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path):
-    told: list[TrainingProgress] = []
+    told: list[Step] = []
     began = time.monotonic()
-    train(small_recipe(steps=None, minutes=0.05), phantoms, tmp_path / "run", "cpu", told.append)
-    assert told[-1].fraction >= 1
+    train(small_recipe(steps=None, minutes=0.05), phantoms, tmp_path / "run", "cpu", steps_only(told.append))
+    assert told[-1].done >= 1
     assert time.monotonic() - began < 20
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
@@ -256,12 +258,12 @@ def test_the_test_cases_can_be_watched_and_choose_nothing(validation: bool, tmp_
 def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(trained: Path, phantoms: Path, tmp_path: Path):
     """The signal comes in the eighth step, between two checkpoints; the same command then ends in the same bytes."""
 
-    def press(now: TrainingProgress) -> None:
+    def press(now: Step) -> None:
         if now.step == 8:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(small_recipe(), phantoms, tmp_path / "run", "cpu", press)
+        train(small_recipe(), phantoms, tmp_path / "run", "cpu", steps_only(press))
     assert [row["step"] for row in read_log(tmp_path / "run")][-1] == 8
     resumed = train(small_recipe(), phantoms, tmp_path / "run", "cpu")
     assert resumed.read_bytes() == (trained / "model.safetensors").read_bytes()

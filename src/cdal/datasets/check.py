@@ -228,7 +228,9 @@ def _table(folder: DataFolder) -> Iterator[Finding]:
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
     used = {path for case in folder.cases for path in (*case.images, *[p for a in case.labels for p in a.paths])}
     for parent in sorted({path.parent for case in folder.cases for path in case.images}):
-        if inside := sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if inside := sorted(
+            path.name for path in parent.iterdir() if path.is_dir() and path not in used and not path.name.startswith(".")
+        ):
             message = f"{parent}: the folders {', '.join(inside[:5])} are not looked into. Move their images up, if they matter."
             yield Finding("warning", "ignored", "", message)
     for parent in sorted({path.parent for path in used}):

@@ -14,6 +14,7 @@ from cdal.datasets.labels import MOST_CLASSES, grid_fault, too_many
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
 from cdal.imaging.channels import read_channels
 from cdal.imaging.formats import read_any, read_label
+from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.intensities import is_gray
 from cdal.runtime.errors import UserError
@@ -26,7 +27,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
     """Facts of a case, none where it cannot be used, and findings."""
     try:
         image = read_channels(case.images, read_any)
-        labels = [[read_label(path) for path in annotation.paths] for annotation in case.labels]
+        labels = [[turned_to(read_label(path), image) for path in annotation.paths] for annotation in case.labels]
     except UserError as error:
         return None, [Finding("error", "unreadable", case.name, str(error))]
     findings = []

@@ -1,6 +1,7 @@
 """The data folder: a Decathlon folder, or `images` beside `labels` (or `masks`) with equal names.
 
     images/NAME.ext           one file an image; or NAME_0000.ext, NAME_0001.ext, ... for its channels (as nnU-Net has them)
+    images/NAME/              a DICOM series
     labels/NAME.ext           a label image; NAME_mask.ext, NAME_seg.ext and the like will do
     labels/NAME_rater0.ext    ... one for each annotator
     labels/NAME_CLASS.ext     one mask for each class; or labels/CLASS/NAME.ext
@@ -23,7 +24,7 @@ from typing import Any
 from cdal.datasets.labels import with_values
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
 from cdal.imaging.channels import CHANNEL
-from cdal.imaging.formats import SUFFIXES, stem_of, suffix_of
+from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
 from cdal.runtime.errors import UserError, some
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
@@ -58,7 +59,7 @@ def list_folder(root: Path) -> DataFolder:
         raise UserError(f"{root}: expected {expected}; it holds {found}.")
     problems: list[str] = []
     label_files = _by_stem(root / layout[1], problems)
-    images = _images(_by_stem(root / layout[0], problems), set(label_files), problems)
+    images = _images(_by_stem(root / layout[0], problems, series=True), set(label_files), problems)
     labels, lonely = _labels(root / layout[1], label_files, set(images), problems)
     if not images:
         problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
@@ -73,12 +74,18 @@ def list_folder(root: Path) -> DataFolder:
     return DataFolder(root, cases, classes, values, licence, about, partitions, tuple(problems))
 
 
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
+def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[str, Path]:
+    """Files by their names without suffix; with `series` also the folders that hold a DICOM series, by their names."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not suffix_of(path) or path.name.startswith(".") or not path.is_file():
+        if path.name.startswith("."):
             continue
-        stem = stem_of(path)
+        if path.is_file() and suffix_of(path):
+            stem = stem_of(path)
+        elif series and path.is_dir() and holds_series(path):
+            stem = path.name
+        else:
+            continue
         if stem in files:
             problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cdal.datasets.labels import need_on_grid, read_annotation
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.imaging.channels import read_channels
+from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image
 
 
@@ -15,7 +16,7 @@ def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]
         UserError: a file is damaged, a label lies on another grid than its image, or holds classes that were not declared.
     """
     image = read_channels(files.images)
-    labels = [read_annotation(annotation, folder) for annotation in files.labels]
+    labels = [turned_to(read_annotation(annotation, folder), image) for annotation in files.labels]
     for annotation, label in zip(files.labels, labels, strict=True):
         need_on_grid(annotation.paths[0], label, image)
     return image, labels

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image as Pillow
 from scipy import ndimage
 
@@ -165,6 +166,21 @@ def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> np
     frame = Frame(image, settings, name)
     axis = settings.slice_axis if settings.spatial_dims == 2 and not frame.planar else 0
     return np.moveaxis(frame.read(0, frame.shape[0]), 1, 1 + axis)
+
+
+def turned_to(label: Image, image: Image) -> Image:
+    """A label whose voxels are those of an image, but with axes permuted or flipped, with the axes of the image.
+
+    A label that was drawn on a DICOM series and saved as NIfTI is of this kind. Any other label is returned as it is.
+    """
+    if label.affine is None or image.affine is None or np.allclose(label.affine, image.affine, atol=1e-2):
+        return label
+    turn = ornt_transform(io_orientation(label.affine), io_orientation(image.affine))
+    affine = label.affine @ inv_ornt_aff(turn, label.shape)
+    turned = np.moveaxis(apply_orientation(np.moveaxis(label.array, 0, -1), turn), -1, 0)
+    if turned.shape[1:] != image.shape or not np.allclose(affine, image.affine, atol=1e-2):
+        return label
+    return replace(label, array=np.ascontiguousarray(turned), affine=affine)
 
 
 def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndarray:

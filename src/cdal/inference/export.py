@@ -36,11 +36,11 @@ class _Exported(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.graph = graph
+        self.votes = graph  # a program of torch.export has a graph of its own
 
     def forward(self, image: Tensor, *draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
-        votes = self.graph(image, *draws)
+        votes = self.votes(image, *draws)
         spread = (votes.var(dim=0, correction=0).sum(dim=0) / 2).sqrt()
         return votes, votes.mean(dim=0), spread
 

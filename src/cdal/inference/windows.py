@@ -55,6 +55,8 @@ def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) ->
         for vote in total:  # one by one, so that no second copy of all votes is made
             vote[:, :finished] /= weight[:finished]
         yield total[:, :, :finished]
+        if following == shape[0]:
+            return
         for rows in (*total.swapaxes(1, 2), weight):
             rows[: size[0] - finished] = rows[finished:].copy()
             rows[size[0] - finished :] = 0

@@ -81,6 +81,9 @@ FORMATS = (
 
 _BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
 
+_LOOKED_AT = 4
+"""Files of a folder by which a series is recognised; the first may be a DICOMDIR or a note."""
+
 SUFFIXES = tuple(_BY_SUFFIX)
 """What can be read; the longest that fits a name is taken."""
 
@@ -101,6 +104,12 @@ def format_of(path: Path) -> Format | None:
     if suffix is not None:
         return _BY_SUFFIX[suffix]
     return DICOM if path.is_dir() or is_dicom(path) else None
+
+
+def holds_series(folder: Path) -> bool:
+    """Whether a folder's own files are DICOM, by the first of them."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return any(is_dicom(path) for path in files[:_LOOKED_AT])
 
 
 def is_dicom(path: Path) -> bool:

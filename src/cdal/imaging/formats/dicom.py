@@ -31,9 +31,6 @@ _MAY_BE_EMPTY = (
 
 _NOT_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG"}
 
-_LOOKED_AT = 4
-"""Files of a folder by which a series is recognised; the first may be a DICOMDIR or a note."""
-
 
 @dataclass(frozen=True)
 class Series:
@@ -76,12 +73,6 @@ def read(path: Path, as_label: bool) -> Image:
     if not found:
         raise UserError(f"{path} holds no image. Expected a DICOM series.")
     return read_series(choose_series(path, found, None).files)
-
-
-def holds_series(folder: Path) -> bool:
-    """Whether a folder's own files are DICOM, by the first of them."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return any(is_dicom(path) for path in files[:_LOOKED_AT])
 
 
 def find_series(folder: Path) -> list[Series]:
