@@ -1,4 +1,4 @@
-"""What the votes decide together: mean, spread, calibrated probabilities, and the mask."""
+"""From votes to a mask: spread, calibrated probabilities, the class of each voxel."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import numpy as np
 from scipy import ndimage
 
 LEAST = 1e-6
-"""Probabilities below are taken as this, as nothing is as sure as 0."""
+"""Smallest probability: lower ones are raised to it, because no voxel is certain."""
 
 
 def spread(votes: np.ndarray) -> np.ndarray:
-    """The uncertainty image: how far the votes' probabilities lie apart, `[V, K, *S] -> [*S]`.
+    """Uncertainty of each voxel: the spread of the votes' probabilities, `[V, K, *S] -> [*S]`.
 
-    The root of half the variance over votes, summed over classes. For two classes it is the standard deviation of the foreground's
-    probability. It lies between 0 and 0.71 and is 0 for a single vote.
+    It is the root of half the variance over the votes, summed over the classes. For two classes this
+    is the standard deviation of the foreground's probability. It is between 0 and 0.71, and 0 for a
+    single vote.
     """
     mean = votes.mean(axis=0)
     squares = np.zeros_like(mean)
-    for vote in votes:  # one by one, so that no second copy of all votes is made
+    for vote in votes:  # one at a time: no second copy of all votes
         squares += (vote - mean) ** 2
     return np.sqrt((squares / len(votes)).sum(axis=0) / 2)
 
 
 def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities `[K, *S]` made less sure (a temperature above 1) or surer (below 1); which is the largest stays.
+    """Temperature scaling of probabilities `[K, *S]` (Guo et al., ICML 2017).
 
-    To the power 1 / temperature, and made to add up to 1: temperature scaling (Guo et al., ICML 2017) of the logarithms.
+    A temperature above 1 makes them less confident, one below 1 more. The most probable class stays
+    the same. Probabilities are raised to the power 1 / temperature and normalised to sum to 1.
     """
     if temperature == 1:
         return probability
@@ -37,19 +39,20 @@ def decide(probability: np.ndarray, components: int = 0) -> np.ndarray:
     """The class of each voxel, `[K, *S] -> [*S]` uint8: the most probable one.
 
     Args:
-        probability: the mean over the votes.
-        components: see `keep_components`; 0 keeps all.
+        probability: mean of the votes.
+        components: number of components to keep, see `keep_components`; 0 keeps all.
     """
     return keep_components(probability.argmax(axis=0).astype(np.uint8), components)
 
 
 def keep_components(mask: np.ndarray, components: int) -> np.ndarray:
-    """Classes `[*S]` of which only the largest connected components of each stay, and the others become background.
+    """Keep the largest connected components of each class; the others become background.
+
+    Voxels that share a face, an edge or a corner are connected.
 
     Args:
-        mask: the classes; changed in place.
-        components: how many stay of each class but the background; 0 keeps all. Voxels that touch by a face, an edge or a corner
-            are connected.
+        mask: class of each voxel, `[*S]`; changed in place.
+        components: number of components to keep of each foreground class; 0 keeps all.
     """
     if components == 0:
         return mask

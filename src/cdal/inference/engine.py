@@ -1,4 +1,4 @@
-"""What inference asks of whatever computes a segmenter."""
+"""The interface of whatever computes a segmenter."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ class Engine(Protocol):
 
     Attributes:
         stochastic: whether two votes on one image can differ.
-        parameters: numbers that were learned, of the network that predicts.
+        parameters: number of learned weights of the network that predicts.
     """
 
     stochastic: bool
     parameters: int
 
     def about(self) -> dict[str, Any]:
-        """On what it computes: `device`, `precision`, `threads`."""
+        """Where and how it computes: `device`, `precision`, `threads`."""
         ...
 
     def generator(self, *keys: int | str) -> Any:
-        """The source of random draws that belongs to the keys, such as (seed, case)."""
+        """The random generator that belongs to these keys, such as (seed, case)."""
         ...
 
     def sample(self, image: np.ndarray, votes: int, rng: Any) -> np.ndarray:
-        """Draw votes, `[B, C, *S] -> [V, B, K, *S]`; see `cdal.segmenters.segmenter.Segmenter.sample`."""
+        """Draw votes, `[B, C, *S] -> [V, B, K, *S]`; see `cdal.Segmenter.sample`."""
         ...

@@ -1,4 +1,7 @@
-"""A trained segmenter as one graph for other runtimes: encoder, all steps of sampling, and what the votes say together."""
+"""A trained segmenter as one graph for other runtimes.
+
+The graph holds the encoder, all steps of sampling, and the mean and spread of the votes.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ from cdal.segmenters.segmenter import Graph, parameters
 Target = Literal["onnx", "openvino", "torch"]
 
 _LARGEST = 4096
-"""Times the network's multiple that an image's axis may be long."""
+"""Longest axis of an image, in units of the multiple that the network needs."""
 
 
 class _Exported(nn.Module):
-    """What is exported: the votes `[V, K, *S]` of a segmenter's graph, their mean `[K, *S]` and spread `[*S]`."""
+    """The exported module: votes `[V, K, *S]`, their mean `[K, *S]` and their spread `[*S]`."""
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -46,19 +49,20 @@ class _Exported(nn.Module):
 
 
 def export(model: Path | str, to: Target, out: Path | str | None = None, timesteps: int | None = None) -> Path:
-    """Write a model as a graph, and beside it a JSON file with all that has to happen before and after.
+    """Write a model as a graph, and a JSON file that describes pre- and postprocessing.
 
     Args:
         model: a `.safetensors` file, a run folder, or the name of a shipped model.
-        to: `onnx` (ONNX Runtime and others), `openvino` (its own format) or `torch` (a program of `torch.export`).
-        out: a folder; the current one if not given. The files carry the model's name.
-        timesteps: T of sampling instead of the recipe's.
+        to: `onnx` (ONNX Runtime and others), `openvino` (its own format) or `torch` (a program of
+            `torch.export`).
+        out: folder for the files, which carry the model's name; the current folder if `None`.
+        timesteps: T of sampling; the recipe's if `None`.
 
     Returns:
         The graph's file, which `cdal.load` takes.
 
     Raises:
-        UserError: there is no such model; it cannot be a graph; or an extra is not installed.
+        UserError: the model does not exist, it cannot become a graph, or an extra is not installed.
     """
     if to not in get_args(Target):
         raise UserError(f"--to must be one of {', '.join(get_args(Target))}; it is {to!r}.")
@@ -78,7 +82,7 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
     with _quiet():
         try:
             program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # whatever of a network cannot be traced
+        except Exception as error:  # tracing fails in many ways
             raise UserError(f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}") from error
         _write(program, to, target, ["image", "noise", "z"][: len(example)])
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
@@ -87,7 +91,7 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
 
 
 def _with_examples(graph: Graph, recipe: Recipe, header: ModelHeader) -> tuple[_Exported, tuple[Tensor, ...], Any]:
-    """What is exported, inputs to trace it with, and which of their axes may have other lengths."""
+    """The exported module, inputs to trace it with, and the axes of these that are dynamic."""
     data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
     image = torch.zeros(1, header.image_channels * (2 * data.neighbours + 1), *data.size)
     sizes = [torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)]
@@ -99,7 +103,7 @@ def _with_examples(graph: Graph, recipe: Recipe, header: ModelHeader) -> tuple[_
         shapes += [{1: votes, **folded}, {1: votes}]
     exported = _Exported(graph).eval()
     with torch.no_grad():
-        exported(image, *draws)  # tables that are made once are made now, not inside the graph
+        exported(image, *draws)  # fill caches now, so that they become constants of the graph
     return exported, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
 
 
@@ -136,7 +140,7 @@ def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inpu
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters tell about themselves."""
+    """Silence the log messages and prints of the exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Exported graphs, computed without PyTorch: ONNX Runtime and OpenVINO behind `cdal.inference.engine.Engine`."""
+"""Exported graphs, computed by ONNX Runtime or OpenVINO, without PyTorch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRAPHS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 
 
 def description_of(header: ModelHeader, recipe: Recipe, parameters: int, random: RandomInputs, version: str) -> dict[str, Any]:
-    """What stands beside a graph: for programs all numbers, for people what to do with them."""
+    """Content of the JSON file beside a graph: numbers for programs, instructions for people."""
     data = recipe.data
     volumes = data.spatial_dims == 3 or data.neighbours > 0
     return {
@@ -73,12 +73,12 @@ _INTENSITIES = {
 
 @dataclass(frozen=True)
 class Description:
-    """What the JSON file beside a graph says of it.
+    """Content of the JSON file beside a graph, as far as programs use it.
 
     Attributes:
-        header: of the model.
-        parameters: numbers that were learned.
-        random: the graph's random inputs.
+        header: header of the model.
+        parameters: number of learned weights.
+        random: random inputs of the graph.
     """
 
     header: ModelHeader
@@ -90,8 +90,8 @@ class GraphEngine(ABC):
     """A graph behind `cdal.inference.engine.Engine`.
 
     Args:
-        about: what the file beside the graph says of it.
-        name: of the runtime.
+        about: description of the graph.
+        name: name of the runtime.
     """
 
     def __init__(self, about: Description, name: str) -> None:
@@ -107,12 +107,13 @@ class GraphEngine(ABC):
         return {"device": self.name, "precision": "float32", "threads": thread_count()}
 
     def generator(self, *keys: int | str) -> np.random.Generator:
-        """See `Engine.generator`. The draws are not those of PyTorch."""
+        """See `Engine.generator`. The draws differ from those of PyTorch."""
         return np.random.default_rng(seed_sequence(*keys))
 
     def sample(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> np.ndarray:
-        """See `Engine.sample`; image by image, as the graph is made for one."""
-        return np.stack([self.votes({"image": one[None], **self.random.draw(one.shape[1:], votes, rng)}) for one in image], axis=1)
+        """See `Engine.sample`. The graph takes one image at a time."""
+        drawn = [{"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)} for picture in image]
+        return np.stack([self.votes(inputs) for inputs in drawn], axis=1)
 
 
 class OnnxEngine(GraphEngine):
@@ -132,7 +133,7 @@ class OnnxEngine(GraphEngine):
 
 
 class OpenVinoEngine(GraphEngine):
-    """OpenVINO, in float32; it reads ONNX as well."""
+    """OpenVINO, in float32. It also reads ONNX."""
 
     def __init__(self, path: Path, about: Description) -> None:
         import openvino
@@ -147,7 +148,7 @@ class OpenVinoEngine(GraphEngine):
 
 
 class ProgramEngine(GraphEngine):
-    """A program of `torch.export`; the only one that needs PyTorch."""
+    """A program of `torch.export`. Only this engine needs PyTorch."""
 
     def __init__(self, path: Path, about: Description) -> None:
         import torch
@@ -171,15 +172,18 @@ _ENGINES: dict[str, Callable[[Path, Description], GraphEngine]] = {
 
 
 def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine]:
-    """What computes graphs of this suffix: ONNX by OpenVINO where that is installed, as it is faster on volumes (docs/speed.md)."""
+    """The engine for graphs of this suffix.
+
+    OpenVINO computes ONNX if it is installed, because it is faster on volumes (see the page on speed).
+    """
     return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
 
 
 def read_description(path: Path) -> Description:
-    """What the JSON file beside a graph says.
+    """Read the JSON file beside a graph.
 
     Raises:
-        UserError: it is gone or damaged.
+        UserError: the file is missing or damaged.
     """
     beside = path.with_suffix(".json")
     try:
@@ -193,10 +197,11 @@ def read_description(path: Path) -> Description:
 
 
 def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
-    """A graph that `cdal export` wrote, and what the model says of itself.
+    """A graph that `cdal export` wrote, and the header of its model.
 
     Raises:
-        UserError: the JSON file beside it is gone or damaged, the runtime is not installed, or the graph cannot be read.
+        UserError: the JSON file beside the graph is missing or damaged, the runtime is not
+            installed, or the graph cannot be read.
     """
     about = read_description(path)
     try:
@@ -204,5 +209,5 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error
-    except Exception as error:  # each runtime has its own
+    except Exception as error:  # each runtime has exceptions of its own
         raise UserError(f"{path} cannot be read: {error}. Export it again.") from error

@@ -1,4 +1,4 @@
-"""What a user asks to have segmented: files, folders of files, DICOM series."""
+"""Inputs of a prediction: files, folders of files, DICOM series."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Input:
     """One image to segment.
 
     Attributes:
-        path: a file, or the folder of a DICOM series.
-        name: for the results.
-        suffix: of the mask.
-        files: of the image if it has several: the slices of a DICOM series, or one file for each channel.
+        path: path of the file, or of the folder of a DICOM series.
+        name: name of the results.
+        suffix: suffix of the mask.
+        files: files of an image that has several: slices of a DICOM series, or one file for each channel.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Input:
 
     @contextmanager
     def open(self, scratch: Path) -> Iterator[Rows]:
-        """The image, see `open_image`; errors as there, and as `read_channels` and `read_series`."""
+        """Open the image, see `open_image`, `read_channels` and `read_series`, also for the errors."""
         if not self.files:
             with open_image(self.path, scratch) as image:
                 yield image
@@ -50,18 +50,20 @@ class Input:
 def find_inputs(
     paths: Iterable[Path | str], passed: Collection[str] = (), series: str | None = None, channels: int = 1
 ) -> tuple[list[Input], dict[str, str]]:
-    """The images meant by files and folders.
+    """The images that files and folders stand for.
 
-    A folder of DICOM slices is one image; where it holds several series, one has to be chosen. Radiographs are one image each.
+    A folder of DICOM slices is one image. If it holds several series, `series` chooses one. Each
+    radiograph is an image.
 
     Args:
         paths: files and folders.
-        passed: names of files in folders that are to be left out.
+        passed: names of files in folders to leave out.
         series: number, description or UID of a DICOM series.
-        channels: C, of the model; with several, `NAME_0000`, `NAME_0001`, ... are the channels of one image if there are just C.
+        channels: number of channels C of the model. If it has several, files `NAME_0000`, `NAME_0001`, ...
+            are the channels of one image, provided that there are exactly C.
 
     Returns:
-        The images, and a message for each path that means none.
+        The images, and a message for each path that could not be used.
 
     Raises:
         UserError: two images would share a result.
@@ -85,7 +87,7 @@ def find_inputs(
 
 
 def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
-    """Files of channels put together."""
+    """Combine files that hold one channel each."""
     grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
     for one in inputs:
         if one.suffix != _DICOM and (match := CHANNEL.match(one.name)):

@@ -1,4 +1,4 @@
-"""From a model's name to a predictor."""
+"""Load a trained model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from cdal.segmenters.model_header import find_model, read_header
 
 
 def load(model: Path | str, sampling: Sampling | None = None, device: str = "auto") -> Predictor:
-    """A model, ready to predict.
+    """Load a model, ready to predict.
 
     Args:
-        model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph that `export` wrote (`.onnx`, `.xml`,
-            `.pt2`).
-        sampling: how it is sampled; as its recipe says if `None`.
-        device: `auto`, `cpu`, `cuda` or `mps`; a graph runs on the CPU.
+        model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph written by
+            `export` (`.onnx`, `.xml`, `.pt2`).
+        sampling: options of sampling; those of the model's recipe if `None`.
+        device: `auto`, `cpu`, `cuda` or `mps`. An exported graph runs on the CPU.
 
     Raises:
-        UserError: there is no such model, it is damaged, it cannot run there, or it cannot be sampled so.
+        UserError: the model does not exist, is damaged, cannot run on the device, or cannot be sampled
+            with these options.
     """
     path, sampling = find_model(model), sampling or Sampling()
     if path.suffix in GRAPHS.values():

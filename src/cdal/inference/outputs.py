@@ -1,4 +1,4 @@
-"""What can be saved of a segmented image, and how each of it is written."""
+"""Results of a prediction: which there are, and how each is written."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cdal.runtime.files import replacing
 
 @dataclass(frozen=True)
 class Result:
-    """What the writers of one image's results need.
+    """One segmented image, as the writers of its results need it.
 
     Attributes:
         segmented: the segmentation.
-        like: an image of the input's format and geometry.
-        classes: names, the background first.
-        algorithm: the name of what segmented it.
-        instances: numbered objects `[H, W]`, once they are made.
+        like: image with the format and geometry of the input.
+        classes: names of the classes, the background first.
+        algorithm: name of the recipe, for DICOM.
+        instances: numbered objects `[H, W]`, after they were computed.
     """
 
     segmented: Segmented
@@ -41,12 +41,12 @@ class Output:
     """One kind of result.
 
     Attributes:
-        about: what it is.
-        write: `(path, result)` writes the file.
-        needs: what has to be kept of the segmentation beside the mask.
-        whole: whether it takes the whole image in memory.
-        planar: whether it is for pictures only.
-        suffix: of its file; of masks if "", of values if `None`.
+        about: description in one line.
+        write: writes the file, `(path, result)`.
+        needs: parts of the segmentation to keep, in addition to the mask.
+        whole: whether it needs the whole image in memory.
+        planar: whether only pictures have it.
+        suffix: suffix of its file; that of masks if "", that of values if `None`.
     """
 
     about: str
@@ -57,21 +57,22 @@ class Output:
     suffix: str | None = ""
 
 
-def paths_of(one: Input, like: Image, save: Collection[str], claim: Callable[[str], Path]) -> dict[str, Path]:
-    """The file of each result; `claim` gives the path of a name, and refuses it if the name is taken."""
-    suffixes = {"": one.suffix if like.suffix == ".dcm" else like.suffix, None: _for_values(like).suffix}
-    named = {"geojson": "objects"}
-    return {
-        kind: claim(f"{one.name}_{named.get(kind, kind)}{suffixes.get(OUTPUTS[kind].suffix, OUTPUTS[kind].suffix)}")
-        for kind in save
-    }
+def paths_of(source: Input, like: Image, save: Collection[str], claim: Callable[[str], Path]) -> dict[str, Path]:
+    """Path of each result. `claim` turns a name into a path, and refuses a name that is taken."""
+    suffixes = {"": like.suffix, None: _for_values(like).suffix}
+    paths = {}
+    for kind, output in OUTPUTS.items():
+        if kind in save:
+            name = "objects" if kind == "geojson" else kind
+            paths[kind] = claim(f"{source.name}_{name}{suffixes.get(output.suffix, output.suffix)}")
+    return paths
 
 
 def need_possible(save: Collection[str], shape: tuple[int, ...], name: str, votes: int) -> None:
-    """Refuse results that an image cannot have.
+    """Refuse results that are not possible for an image.
 
     Raises:
-        UserError: some are for pictures and it is a volume, or they take more memory than there may be.
+        UserError: a result is for pictures only, or the image is too large for it.
     """
     if pictures := sorted(kind for kind in save if OUTPUTS[kind].planar and len(shape) != 2):
         raise UserError(f"{name} is a volume; {' and '.join(pictures)} are for pictures.")
@@ -82,14 +83,14 @@ def need_possible(save: Collection[str], shape: tuple[int, ...], name: str, vote
 
 
 def _for_values(image: Image) -> Image:
-    """The image whose format takes values: DICOM images get NIfTI volumes and PNG pictures; BMP has too few bits."""
+    """An image whose format can hold values: NIfTI or PNG instead of DICOM, PNG instead of BMP."""
     if image.suffix not in (".dcm", ".bmp"):
         return image
     return Image(image.array, image.affine, ".png" if image.affine is None else ".nii.gz")
 
 
 def _tiled(kept: Kept | None, like: Image) -> Kept | None:
-    """What was kept, if it is on disk and can be written from there some rows at a time."""
+    """The rows, if they are on disk and the format can be written some rows at a time."""
     return kept if kept is not None and kept.path is not None and like.suffix in (".tif", ".tiff") else None
 
 
@@ -182,4 +183,4 @@ OUTPUTS = {
         suffix=".geojson",
     ),
 }
-"""What can be saved, in the order in which it is written."""
+"""Every kind of result, in the order in which they are written."""

@@ -1,4 +1,4 @@
-"""From files on disk to masks on disk, on the files' own grids."""
+"""Segment files, and write the results on the grids of these files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from cdal.runtime.events import Event, Report, silent
 
 @dataclass(frozen=True)
 class Written:
-    """What `predict` did.
+    """Outcome of `predict`.
 
     Attributes:
-        done: one row for each input that was segmented, as in `predictions.json`.
-        failed: a message for each that was not.
-        passed_over: how many files in folders are results of earlier predictions.
+        done: one row for each segmented input, as in `predictions.json`.
+        failed: error message of each input that failed, by its path.
+        passed_over: number of files in the input folders that were skipped as earlier results.
     """
 
     done: list[dict[str, Any]]
@@ -48,22 +48,25 @@ def predict(
     series: str | None = None,
     report: Report = silent,
 ) -> Written:
-    """Segment files and write the masks, each in its input's own format and geometry, and `predictions.json`.
+    """Segment files and write the results, each in the format and geometry of its input.
 
-    An input that cannot be used is reported and the others are done. A result of an earlier prediction is replaced; any other file
-    of that name is not.
+    An input that fails is reported, and the others are segmented. Results of an earlier prediction are
+    replaced; other files of the same name are kept, and their input fails. `predictions.json` records
+    how the results were made.
 
     Args:
-        model: what `load` takes or gives.
+        model: a model as for `load`, or a predictor.
         inputs: files, folders of files, or folders with a DICOM series.
-        out: the folder for the results.
-        sampling: how the model is sampled; as its recipe says if `None`. Not with a predictor, which has its own.
-        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson; see `cdal.inference.outputs`.
-        series: number, description or UID of the DICOM series to take from a folder with several.
-        report: gets the progress, in inputs.
+        out: folder for the results.
+        sampling: options of sampling; those of the model's recipe if `None`. A predictor has its own.
+        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson; see
+            `cdal.inference.outputs.OUTPUTS`.
+        series: number, description or UID of the DICOM series, for folders that hold several.
+        report: receives the progress, counted in inputs.
 
     Raises:
-        UserError: the model, the folder for results or a number cannot be used, or two inputs would share a result.
+        UserError: the model, the output folder or an option cannot be used, or two inputs would have
+            the same result.
     """
     out = Path(out)
     unknown = [name for name in save if name not in OUTPUTS]
@@ -74,7 +77,7 @@ def predict(
     chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
     passed_over = sum((path / name).is_file() for path in {Path(path) for path in inputs} for name in results)
     record = Record(out, failed)
-    record.write()  # an unwritable folder is found before the work, not after
+    record.write()  # fails now, and not after the work, if the folder cannot be written
     for number, one in enumerate(chosen):
 
         def part(share: float, number: int = number, name: str = one.path.name) -> None:
@@ -94,10 +97,10 @@ def predict(
 
 
 def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Predictor:
-    """The predictor itself, or that of a model.
+    """Load a model, unless it is a predictor already.
 
     Raises:
-        UserError: as `load`; or a predictor is to be sampled otherwise.
+        UserError: as `load`, or other options of sampling were given with a predictor.
     """
     if not isinstance(model, Predictor):
         return load(model, sampling)
@@ -109,7 +112,7 @@ def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Pr
 def _segment(
     predictor: Predictor, one: Input, record: Record, save: Collection[str], part: Callable[[float], object]
 ) -> dict[str, Any]:
-    """Segment one input band after band, and write what is asked for; returns its row of the record."""
+    """Segment one input, write its results, and return its row of the record."""
     began = time.perf_counter()
     name = str(one.path)
     with tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as folder, one.open(Path(folder)) as image:
@@ -126,13 +129,13 @@ def _segment(
                 part(segmented.mask.count / frame.own[0])
         segmented.finish()
         result = Result(segmented, image.like, classes, predictor.recipe.name, [])
-        for kind, output in OUTPUTS.items():  # in this order, as objects are those of the instances
+        for kind, output in OUTPUTS.items():  # in this order, because the polygons are those of the instances
             if kind in save:
                 output.write(paths[kind], result)
     inside = int(segmented.voxels[1:].sum())
     return {
         "input": name,
-        **{kind: paths[kind].name for kind in save},
+        **{kind: path.name for kind, path in paths.items()},
         "volume": {k: float(np.prod(image.like.spacing)) * int(n) for k, n in zip(classes[1:], segmented.voxels[1:], strict=True)},
         "unit": "pixels" if image.like.affine is None else "mm3",
         "mean_uncertainty": segmented.uncertain / max(1, inside),

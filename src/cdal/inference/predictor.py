@@ -1,4 +1,4 @@
-"""A trained segmenter, ready for images of any size: from an array or a file to a segmentation on the image's own grid."""
+"""A trained segmenter that segments images of any size, on their own grids."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ class Prediction:
     """A segmentation on the grid of its image.
 
     Attributes:
-        mask: `[*S]` uint8, the class of each voxel.
-        probability: `[K, *S]` float32, the mean over the votes, at the model's temperature (`cdal.inference.decision.temper`).
-        uncertainty: `[*S]` float32, the spread of the votes, see `cdal.inference.decision.spread`.
-        count: V, the votes that were drawn: for a segmenter without chance no more than there are mirror images.
-        votes: `[V, K, *S]` float32, each vote's probabilities, if they were asked for.
-        image: what was segmented.
-        on_grid: `[K, *grid]`, the mean over the votes of a picture on the network's grid.
-        components: that each class keeps, see `cdal.inference.decision.keep_components`.
+        mask: class of each voxel, `[*S]` uint8.
+        probability: mean of the votes at the model's temperature, `[K, *S]` float32; see
+            `cdal.inference.decision.temper`.
+        uncertainty: spread of the votes, `[*S]` float32; see `cdal.inference.decision.spread`.
+        count: number of votes V. A deterministic segmenter has one for each mirror image at most.
+        votes: probabilities of each vote, `[V, K, *S]` float32, if they were requested.
+        image: the segmented image.
+        on_grid: mean of the votes of a picture on the network's grid, `[K, *grid]`.
+        components: number of components kept of each class; 0 means all.
     """
 
     mask: np.ndarray
@@ -53,7 +54,7 @@ class Prediction:
     components: int = 0
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
-        """The classes of a picture decided at another size, `[*size]`; `None` is its own."""
+        """The mask of a picture at another size, `[*size]`; at its own size if `None`."""
         if size is None or self.on_grid is None:
             return self.mask
         return decide(resized(self.on_grid, size), self.components)
@@ -63,14 +64,14 @@ class Predictor:
     """A trained segmenter, ready for images. `cdal.load` makes one.
 
     Attributes:
-        engine: computes the segmenter.
-        header: what the model file says of itself.
-        sampling: what was asked for.
-        recipe: the header's, with the sampling asked for.
-        votes: V, segmentations that are averaged for one image.
-        temperature: for calibrating probabilities.
-        path: of the model's file, if it came from one.
-        name: what the user called the model.
+        engine: engine that computes the segmenter.
+        header: header of the model file.
+        sampling: options of sampling, as the user gave them.
+        recipe: recipe of the model, with these options.
+        votes: number of votes V for each image.
+        temperature: temperature for calibrating probabilities.
+        path: path of the model file; `None` for a model that came from elsewhere.
+        name: name that the user gave for the model.
     """
 
     def __init__(
@@ -88,17 +89,18 @@ class Predictor:
         """Segment one image.
 
         Args:
-            source: a file, or the folder of a DICOM series; or an array `[*S]` or `[C, *S]` of a picture (rows, columns) or a
-                volume, which is then taken to have the recipe's spacing, its axes right, anterior, superior; or an `Image`.
-            case: a name, which decides the random draws together with the seed; the file's if `None`.
+            source: path of a file or of the folder of a DICOM series; an array `[*S]` or `[C, *S]` of a
+                picture (rows, columns) or a volume; or an `Image`. An array of a volume is taken to have
+                the recipe's spacing and the axes right, anterior, superior.
+            case: name that decides the random draws, together with the seed; that of the file if `None`.
             keep_votes: whether to return each vote.
-            name: what to call the image in an error; the file's if `None`.
+            name: name of the image in errors; that of the file if `None`.
 
         Returns:
             The segmentation on the image's own grid.
 
         Raises:
-            UserError: the image cannot be read, or is not of the kind that the model was trained on.
+            UserError: the image cannot be read, or does not suit the model.
         """
         file = isinstance(source, (str, Path))
         name = name or (str(source) if file else case or "the image")
@@ -123,10 +125,10 @@ class Predictor:
             )
 
     def frame(self, image: Rows, name: str) -> Frame:
-        """The image on the way to the network.
+        """The frame of an image: its way to the network's grid and back.
 
         Raises:
-            UserError: the image is not of the kind that the model was trained on, or too large for what is asked for.
+            UserError: the image does not suit the model, or is too large for the requested options.
         """
         data = self.recipe.data
         if len(image.shape) < data.spatial_dims:
@@ -150,15 +152,16 @@ class Predictor:
         keep_votes: bool = False,
         on_grid: list[np.ndarray] | None = None,
     ) -> Iterator[Band]:
-        """Segment an image some rows at a time, with memory that does not grow with their number.
+        """Segment an image some rows at a time. Memory does not grow with the number of rows.
 
         Args:
-            frame: what `frame` gave for the image.
-            case: a name, which decides the random draws together with the seed.
-            name: what to call the image in an error.
-            rows: how many to give at a time; as they come from the network if `None`. Nothing else depends on it.
+            frame: frame of the image, see `frame`.
+            case: name that decides the random draws, together with the seed.
+            name: name of the image in errors.
+            rows: number of rows of each band; as they come from the network if `None`. The result does
+                not depend on it.
             keep_votes: whether the bands hold each vote.
-            on_grid: gets the mean over the votes on the network's grid, band after band.
+            on_grid: list that receives the mean of the votes on the network's grid.
 
         Yields:
             The next rows, from the first to the last.
@@ -167,23 +170,24 @@ class Predictor:
         rng = self.engine.generator(self.sampling.seed, case)
 
         def moments() -> Iterator[np.ndarray]:
-            """Mean `[K, h, *rest]` and spread `[1, h, *rest]` of the votes, and the votes themselves, one below the other."""
+            """Mean `[K, h, *rest]`, spread `[1, h, *rest]` and perhaps all votes, concatenated."""
             for votes in vote_bands(self.engine, read, frame.shape, self.recipe, self.votes, rng):
                 mean = votes.mean(axis=0)
                 if on_grid is not None:
                     on_grid.append(mean)
                 yield np.concatenate([mean, spread(votes)[None], *(votes if keep_votes else [])])
 
-        # Resampling is linear, so the mean may be taken first; the class is decided last, on the image's own grid.
+        # Resampling is linear, so the mean may be taken first. The class is decided last.
         classes = len(self.header.classes)
         for values in frame.back(moments(), rows):
             kept = values[classes + 1 :].reshape(-1, classes, *values.shape[1:]) if keep_votes else None
             yield Band(temper(values[:classes], self.temperature), values[classes], kept)
 
     def about(self) -> dict[str, Any]:
-        """How it segments, for records.
+        """How the model segments, for records.
 
-        `recipe`, `segmenter`, `timesteps`, `flips` that the votes see, `components` that stay, `temperature` of the probabilities.
+        The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components` and
+        `temperature`.
         """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
@@ -196,9 +200,10 @@ class Predictor:
         }
 
     def _reader(self, frame: Frame, name: str) -> Read:
-        """Rows of the network's grid with normalised intensities, whose scale is that of the whole image.
+        """A reader of rows on the network's grid, with normalised intensities.
 
-        It is measured on all voxels, or, of more than `LARGE`, in rows at even distances.
+        The scale is that of the whole image. It is measured on all voxels, or on evenly spaced rows if
+        there are more than `LARGE` voxels.
         """
         how, stored, length = self.recipe.data.intensities, frame.image.stored, frame.shape[0]
         if math.prod(frame.shape) <= LARGE:
@@ -239,7 +244,7 @@ class Predictor:
 
 
 class _Matched:
-    """A large picture with the model's number of channels, see `match_channels`; its intensities are checked as they are read."""
+    """A large picture with the model's number of channels, whose intensities are checked when read."""
 
     def __init__(self, picture: Rows, channels: int, name: str) -> None:
         self.picture, self.channels, self.name = picture, channels, name

@@ -1,4 +1,4 @@
-"""`predictions.json`: what the results of a folder were made of."""
+"""`predictions.json`: how the results in a folder were made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RECORD = "predictions.json"
 
 
 class Record:
-    """`predictions.json`: what the folder's results were made of and with, those of earlier calls included while they are there."""
+    """`predictions.json` of a folder, including earlier results whose files still exist."""
 
     def __init__(self, out: Path, failed: dict[str, str]) -> None:
         self.out, self.failed = out, failed
@@ -24,36 +24,37 @@ class Record:
         self.earlier = [row for row in _read_record(out) if all((out / name).is_file() for name in _results(row))]
 
     def add(self, row: dict[str, Any]) -> None:
-        """One more input is done."""
+        """Add the row of one more input."""
         mine = set(_results(row))
         self.earlier = [earlier for earlier in self.earlier if not mine & set(_results(earlier))]
         self.done.append(row)
 
     def free(self, name: str) -> Path:
-        """The path of a result.
+        """Path of a result.
 
         Raises:
-            UserError: a file of that name is there that no prediction wrote.
+            UserError: another input has this result, or a file of this name exists that no prediction
+                wrote.
         """
         path = self.out / name
         if any(name in _results(row) for row in self.done):
             raise UserError(f"{path} is the result of another input of this call. Predict them into two folders.")
         try:
-            there = path.exists()
+            exists = path.exists()
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}. Give the input a shorter name.") from error
-        if there and not any(path.name in _results(row) for row in self.earlier):
+        if exists and not any(path.name in _results(row) for row in self.earlier):
             raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
         return path
 
     def write(self) -> None:
-        """Bring the file up to date."""
+        """Write the file."""
         content = {"version": __version__, "predictions": [*self.earlier, *self.done], "failed": self.failed}
         write_json(self.out / _RECORD, content)
 
 
 def _read_record(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a folder's `predictions.json`; none where there is none, or it is not ours."""
+    """Rows of `predictions.json`; empty if the file is missing or was not written by cDAL."""
     try:
         rows = json.loads((folder / _RECORD).read_text(encoding="utf-8"))["predictions"]
         return [row for row in rows if isinstance(row, dict)]
@@ -62,10 +63,10 @@ def _read_record(folder: Path) -> list[dict[str, Any]]:
 
 
 def _results(row: Mapping[str, Any]) -> list[str]:
-    """The names of the files that a row lists."""
+    """Names of the files in a row."""
     return [str(row[kind]) for kind in OUTPUTS if kind in row]
 
 
 def earlier_results(folder: Path) -> list[str]:
-    """The names of the files that earlier predictions wrote into a folder."""
+    """Names of the files that earlier predictions wrote into a folder."""
     return [name for row in _read_record(folder) for name in _results(row)]

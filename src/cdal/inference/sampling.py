@@ -1,4 +1,4 @@
-"""How a trained segmenter is sampled: the options that `load`, `predict`, `evaluate` and the command line share."""
+"""Options of sampling, shared by `load`, `predict`, `evaluate`, experiments and the command line."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ def _option(help: str, default: Any = None) -> Any:  # noqa: A002 (the command l
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a trained segmenter is sampled. `None` takes what the model's recipe says.
+    """How a trained segmenter is sampled. `None` stands for the value of the model's recipe.
 
-    To add an option: a field here, whose help is that of the command line, and the code that uses it.
+    To add an option, add a field here and use it. Its help text is that of the command line.
 
     Attributes:
-        votes: V, segmentations that are drawn and averaged for one image.
-        timesteps: T of sampling; it must divide the T of training. 0 leaves the diffusion away.
-        mirror: whether the votes see in turn the mirror images that the recipe allows (`data.flips`), each of which is encoded by
-            itself.
-        components: how many connected components a segmentation keeps of each class, the largest; 0 keeps all. Probabilities and
-            uncertainty are of all.
-        temperature: for calibrating probabilities; 1 leaves them as the votes have them. `None` takes the model's.
-        seed: for all random draws, together with each image's name.
+        votes: number of segmentations V that are drawn and averaged for each image.
+        timesteps: number of sampling steps T, a divisor of the T of training. 0 omits the diffusion.
+        mirror: whether the votes see the mirror images that the recipe allows (`data.flips`). Each
+            mirror image has to be encoded.
+        components: number of connected components to keep of each class, the largest ones; 0 keeps all.
+            Probabilities and uncertainty are not changed.
+        temperature: temperature for calibrating probabilities; 1 leaves them unchanged. `None` stands
+            for the temperature in the model file.
+        seed: random seed. Together with the name of an image it decides all random draws.
 
     Raises:
         UserError: a number is too low.
@@ -51,10 +52,10 @@ class Sampling:
             raise UserError(f"temperature must be more than 0; it is {self.temperature}.")
 
     def of(self, recipe: Recipe, model: Path) -> Recipe:
-        """The recipe with what is asked for in place of its own.
+        """The recipe of a model with these options in place of its own.
 
         Raises:
-            UserError: a number is not possible for it; the message names the model's file.
+            UserError: an option is not possible for it. The message names the model file.
         """
         recipe = with_timesteps(recipe, self.timesteps, model)
         if self.mirror is not None:
@@ -62,7 +63,7 @@ class Sampling:
         return recipe if self.components is None else override(recipe, {"data.components": self.components})
 
     def words(self) -> list[str]:
-        """As options of the command line, `["--votes", "3"]`; only those that differ from their defaults."""
+        """The options of the command line, `["--votes", "3"]`, that differ from their defaults."""
         words = []
         for option in fields(self):
             value = getattr(self, option.name)

@@ -1,4 +1,4 @@
-"""The segmentation of one image of any size: its bands as they come, and what they add up to."""
+"""The segmentation of one image of any size, collected from its bands."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from cdal.inference.decision import decide, keep_components
 from cdal.runtime.errors import UserError
 
 MOST_WHOLE = 2**27
-"""Voxels of an image for whatever needs all of it in memory at once: components, single votes, instances, an overlay."""
+"""Most voxels of an image for results that need all of it in memory.
+
+These are the largest components, single votes, instances and overlays.
+"""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Some rows of a segmentation, on the image's own voxels, its axes in the order of `Frame.own`.
+    """Some rows of a segmentation on the image's own grid, with axes in the order of `Frame.own`.
 
     Attributes:
-        probability: `[K, h, *rest]` float32, the mean over the votes, at the model's temperature.
-        uncertainty: `[h, *rest]` float32, the spread of the votes.
-        votes: `[V, K, h, *rest]` if they were asked for.
+        probability: mean of the votes at the model's temperature, `[K, h, *rest]` float32.
+        uncertainty: spread of the votes, `[h, *rest]` float32.
+        votes: probabilities of each vote, `[V, K, h, *rest]`, if they were requested.
     """
 
     probability: np.ndarray
@@ -34,22 +37,23 @@ class Band:
 
 
 class Segmented:
-    """The bands of one image, kept in memory, or on disk if there is a folder for them.
+    """Collects the bands of one image, in memory or on disk.
 
     Args:
-        frame: of the image.
-        classes: K.
-        components: see `cdal.inference.decision.keep_components`.
-        keep: some of `probability`, `foreground`, `uncertainty` and `votes`; the mask is always kept.
-        scratch: folder for rows on disk; in memory if `None`.
+        frame: frame of the image.
+        classes: number of classes K.
+        components: number of components to keep, see `cdal.inference.decision.keep_components`.
+        keep: some of `probability`, `foreground`, `uncertainty` and `votes`. The mask is always kept.
+        scratch: folder for rows on disk; rows are kept in memory if `None`.
 
     Attributes:
-        mask: `[n, *rest]` uint8.
-        probability: `[K, n, *rest]` float32.
-        foreground: `[K - 1, n, *rest]` float32, the probability of each class but the background; of one class `[n, *rest]`.
-        uncertainty: `[n, *rest]` float32.
-        votes: `[V, K, n, *rest]` float32.
-        voxels: `[K]`, how many each class has.
+        mask: class of each voxel, `[n, *rest]` uint8.
+        probability: probability of each class, `[K, n, *rest]` float32.
+        foreground: probability of each foreground class, `[K - 1, n, *rest]` float32; `[n, *rest]` if
+            there is only one.
+        uncertainty: spread of the votes, `[n, *rest]` float32.
+        votes: probabilities of each vote, `[V, K, n, *rest]` float32.
+        voxels: number of voxels of each class, `[K]`.
         uncertain: sum of the uncertainty inside the mask.
     """
 
@@ -65,7 +69,7 @@ class Segmented:
         self.votes = kept("votes", np.float32) if "votes" in keep else None
 
     def take(self, band: Band) -> None:
-        """The next rows."""
+        """Collect the next rows."""
         mask = decide(band.probability)
         self.mask.append(mask)
         if self.probability is not None:
@@ -80,18 +84,18 @@ class Segmented:
         self._count(mask, band.uncertainty)
 
     def finish(self) -> None:
-        """All rows were taken: keep the largest components only, if that is asked for."""
+        """After the last rows: keep the largest components, if that was requested."""
         if not self.components:
             return
         mask = keep_components(np.array(self.mask.array()), self.components)
         self.mask = Kept(np.uint8)
         self.mask.append(mask)
         self.voxels[:], self.uncertain = 0, 0.0
-        assert self.uncertainty is not None  # as there are components
+        assert self.uncertainty is not None  # kept because of the components
         self._count(mask, self.uncertainty.array())
 
     def straight(self, name: str) -> np.ndarray:
-        """What was kept, with the axes of the image itself: `[*S]`, `[K, *S]` or `[V, K, *S]`."""
+        """One of the attributes with the axes of the image: `[*S]`, `[K, *S]` or `[V, K, *S]`."""
         kept: Kept = getattr(self, name)
         return self.frame.straight(kept.array())
 
@@ -101,17 +105,17 @@ class Segmented:
 
 
 def need_whole(name: str, shape: tuple[int, ...], what: str, remedy: str, count: int = 1) -> None:
-    """Refuse what takes the whole image in memory, if the image is too large for that.
+    """Refuse a result that needs the whole image in memory, if the image is too large.
 
     Args:
-        name: of the image.
-        shape: of the image.
-        what: is asked for.
+        name: name of the image.
+        shape: shape of the image.
+        what: the result, in the plural.
         remedy: what to do instead.
-        count: how many numbers it takes for each voxel.
+        count: numbers that the result holds for each voxel.
 
     Raises:
-        UserError: it has more than `MOST_WHOLE` voxels.
+        UserError: the result has more than `MOST_WHOLE` numbers.
     """
     if math.prod(shape) * count > MOST_WHOLE:
         times = f", {count} times" if count > 1 else ""

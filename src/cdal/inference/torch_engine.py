@@ -1,4 +1,4 @@
-"""A segmenter in PyTorch as what inference asks: arrays in, votes out."""
+"""A segmenter in PyTorch behind the interface of inference: arrays in, votes out."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class TorchEngine:
     """See `cdal.inference.engine.Engine`. The network computes in the recipe's precision, as in training.
 
     Args:
-        segmenter: in evaluation mode.
-        recipe: `training.precision` and the axes of space.
+        segmenter: the segmenter, in evaluation mode.
+        recipe: its recipe, which decides precision and memory format.
     """
 
     def __init__(self, segmenter: Segmenter, recipe: Recipe) -> None:
         self.segmenter, self.stochastic, self.device = segmenter, segmenter.stochastic, segmenter.device
         self.parameters = parameters(segmenter)
         self.bf16 = wants_bf16(recipe.training.precision, self.device)
-        # Pictures are computed faster channels last; volumes are not, and neither is training.
+        # Channels last is faster for pictures; it is not for volumes, nor for training.
         self.memory_format = torch.channels_last if recipe.data.spatial_dims == 2 else torch.contiguous_format
         if recipe.data.spatial_dims == 2:
             segmenter.to(memory_format=self.memory_format)  # type: ignore[call-overload]

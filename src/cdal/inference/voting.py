@@ -1,4 +1,7 @@
-"""Votes for one case of any size: mirror images, slices, padding and windows, the same for every segmenter and every engine."""
+"""Votes for one case of any size: mirror images, slices, padding and windows.
+
+This is the same for every segmenter and every engine.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rn
     """Votes for a case on the network's grid.
 
     Args:
-        engine: computes the segmenter.
-        image: `[C, *S]`, normalised. With two axes in the recipe and three here, it is cut into slices.
-        recipe: what the segmenter was trained with.
-        votes: V, see `votes_drawn`.
-        rng: the engine's source of random draws.
+        engine: engine that computes the segmenter.
+        image: normalised image `[C, *S]`. A volume is cut into slices for a network of two axes.
+        recipe: recipe of the segmenter.
+        votes: number of votes V, see `votes_drawn`.
+        rng: random generator of the engine.
 
     Returns:
         Probabilities `[V, K, *S]`, float32.
@@ -40,7 +43,7 @@ def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rn
             drawn = np.empty((*band.shape[:2], *turned.shape[1:]), np.float32) if drawn is None else drawn
             drawn[:, :, top : top + band.shape[2]] = band
         top += band.shape[2]
-    assert drawn is not None  # an image has a row at least
+    assert drawn is not None  # every image has a row
     return np.moveaxis(drawn, 2, 2 + axis)
 
 
@@ -49,14 +52,15 @@ def vote_bands(engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recip
 
     Args:
         engine: see `draw_votes`.
-        read: gives rows of the image, as often as asked and overlapping.
-        shape: of the image. The first axis is that of the rows; if the network sees slices of a volume, a row is a slice.
+        read: reads rows of the image; called with overlapping ranges.
+        shape: shape of the image. The first axis counts the rows; for a network that sees slices of a
+            volume, a row is a slice.
         recipe: see `draw_votes`.
         votes: see `draw_votes`.
         rng: see `draw_votes`.
 
     Yields:
-        Votes of the next rows, `[V, K, h, *rest]`, which may change when the next ones are asked for.
+        Votes of the next rows, `[V, K, h, *rest]`. The array may be reused for the next rows.
     """
     data = recipe.data
     draw = drawer(engine, recipe, votes, rng)
@@ -78,9 +82,9 @@ def vote_bands(engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recip
 
 
 def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
-    """Votes for pictures or volumes that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`.
+    """A function that draws votes for a batch of images, `[B, C, *S] -> [V, B, K, *S]`.
 
-    Vote v sees the image through mirror image number v mod n of the n that the recipe asks for.
+    Vote v sees mirror image number v mod n of the n that the recipe asks for.
     """
 
     def draw(window: np.ndarray) -> np.ndarray:
@@ -97,24 +101,27 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
 
 
 def votes_by_mirror(engine: Engine, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
-    """The axes of each mirror image that is segmented, the image itself first, and how many votes are drawn of it."""
+    """Axes of each mirror image, and its number of votes; the first is the image itself."""
     mirrors = recipe.data.mirrors
     votes = votes_drawn(engine, recipe, votes)
     return [(mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])]
 
 
 def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
-    """How many votes V asked for give: without chance, one for each mirror image and no more, as further ones repeat them."""
+    """Number of votes that are drawn if V are requested.
+
+    A deterministic segmenter has one vote for each mirror image, because further ones would repeat them.
+    """
     return votes if engine.stochastic else min(votes, len(recipe.data.mirrors))
 
 
 def _whole(space: tuple[int, ...], data: DataSettings, multiple: int) -> bool:
-    """Whether an image is segmented in one piece."""
+    """Whether an image is small enough to be segmented in one piece."""
     return all(s <= data.whole * p for s, p in zip(_padded(space, data, multiple), data.size, strict=True))
 
 
 def _padded(space: tuple[int, ...], data: DataSettings, multiple: int) -> list[int]:
-    """The size that an image is padded to: multiples that the network needs, a window at least."""
+    """Size after padding: multiples that the network needs, and a window at least."""
     return [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, data.size, strict=True)]
 
 
@@ -127,11 +134,11 @@ def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: 
 
 
 def _bands(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, multiple: int) -> Iterator[np.ndarray]:
-    """Votes for one image in one piece, or in windows if it is larger, `[V, K, h, *rest]`."""
+    """Votes for one image, in one piece or in windows, `[V, K, h, *rest]`."""
     if _whole(shape, data, multiple):
         yield _in_one_piece(draw, read(0, shape[0])[None], data, multiple)[:, 0]
         return
-    target = [max(s, p) for s, p in zip(shape, data.size, strict=True)]  # windows have the right multiples by themselves
+    target = [max(s, p) for s, p in zip(shape, data.size, strict=True)]  # windows have the multiples that the network needs
     before, after = _margins(shape, target)
 
     def padded(start: int, stop: int) -> np.ndarray:
@@ -141,7 +148,7 @@ def _bands(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, m
         return np.pad(rows, [(0, 0), above, *zip(before[1:], after[1:], strict=True)], mode="edge")
 
     inside = tuple(slice(b, b + s) for b, s in zip(before[1:], shape[1:], strict=True))
-    if before[0] or after[0]:  # one row of windows, which is higher than the image
+    if before[0] or after[0]:  # the image is less high than a window
         (band,) = blend(draw, padded, tuple(target), data)
         yield band[:, :, before[0] : before[0] + shape[0]][(slice(None),) * 3 + inside]
         return
@@ -150,7 +157,7 @@ def _bands(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, m
 
 
 def _margins(space: tuple[int, ...], target: list[int]) -> tuple[list[int], list[int]]:
-    """How much an image is padded before and after, along each axis."""
+    """Padding before and after the image, along each axis."""
     missing = [t - s for t, s in zip(target, space, strict=True)]
     before = [m // 2 for m in missing]
     return before, [m - b for b, m in zip(before, missing, strict=True)]

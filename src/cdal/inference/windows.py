@@ -1,4 +1,7 @@
-"""Overlapping windows, blended with a Gaussian, a band at a time: memory grows with a band, not with the image."""
+"""Overlapping windows, blended with a Gaussian, one band of rows at a time.
+
+Memory grows with the size of a band, not with that of the image.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,37 @@ import numpy as np
 
 from cdal.recipes.settings import DataSettings
 
-VOXELS_AT_ONCE = 2**17
-"""Windows are segmented as many at once as hold this many voxels, but at least one."""
+VOXELS_AT_ONCE = {2: 2**17, 3: 2**19}
+"""Voxels of the windows in one batch, by axes of space; a batch has at least one window.
+
+This bounds the memory of a pass. Volumes take less memory for a voxel: their networks are narrower
+and shrink them along a third axis.
+"""
 
 Draw = Callable[[np.ndarray], np.ndarray]
-"""Votes for what the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]` float32."""
+"""Draws votes for images that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`."""
 
 Read = Callable[[int, int], np.ndarray]
-"""Rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
+"""Gives rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
 
 
 def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) -> Iterator[np.ndarray]:
-    """Votes for an image in windows, a band after the other along the first axis.
+    """Votes for an image in windows, one band of rows after the other.
 
     Args:
-        draw: the network.
-        read: gives rows of the image.
-        shape: of the image, at least that of a window.
-        data: `size` of a window, and `overlap`; without overlap windows lie side by side and weigh the same everywhere.
+        draw: draws votes for a batch of windows.
+        read: reads rows of the image.
+        shape: shape of the image, at least that of a window.
+        data: `size` and `overlap` of the windows. Without overlap, windows are weighted uniformly.
 
     Yields:
-        Votes of the next rows, `[V, K, h, *rest]`, which change when the next band is asked for.
+        Votes of the next rows, `[V, K, h, *rest]`. The array is reused for the next band.
     """
     size = data.size
     importance = _gaussian(size) if data.overlap else np.ones(size, np.float32)
     tops, *others = (_starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True))
     places = list(itertools.product(*others))
-    at_once = max(1, VOXELS_AT_ONCE // math.prod(size))
+    at_once = max(1, VOXELS_AT_ONCE[len(size)] // math.prod(size))
     total: np.ndarray | None = None
     weight = np.zeros((size[0], *shape[1:]), np.float32)
     for top, following in zip(tops, [*tops[1:], shape[0]], strict=True):
@@ -50,9 +57,9 @@ def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) ->
             for i, part in enumerate(parts):
                 total[part] += drawn[:, i] * importance
                 weight[part] += importance
-        assert total is not None  # there is a window at least
+        assert total is not None  # every row of windows has one at least
         finished = following - top
-        for vote in total:  # one by one, so that no second copy of all votes is made
+        for vote in total:  # one at a time: no second copy of all votes
             vote[:, :finished] /= weight[:finished]
         yield total[:, :, :finished]
         if following == shape[0]:
@@ -63,13 +70,13 @@ def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) ->
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where windows begin: at even distances, the last one flush with the end."""
+    """First positions of the windows: evenly spaced, the last one flush with the end."""
     step = max(1, int(size * (1 - overlap)))
     return [*range(0, length - size, step), length - size]
 
 
 def _gaussian(size: tuple[int, ...]) -> np.ndarray:
-    """The weight of a window's voxels: a Gaussian whose deviation is an eighth of the size, nowhere below a thousandth."""
+    """Weight of each voxel of a window: a Gaussian with a deviation of an eighth, at least 0.001."""
     importance = np.ones(size)
     for axis, extent in enumerate(size):
         x = np.arange(extent) - (extent - 1) / 2

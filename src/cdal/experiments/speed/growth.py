@@ -71,7 +71,7 @@ def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
     torch.manual_seed(0)
     network = ImageUNet(2, 3, 1, channels).to(device).eval()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    at_once = max(1, VOXELS_AT_ONCE // 256**2)
+    at_once = max(1, VOXELS_AT_ONCE[2] // 256**2)
     rows = []
     for dtype in dtypes(device):
         runs: dict[str, Any] = {}
