@@ -1,9 +1,11 @@
-"""What single decisions give, before and after in one run: Markdown tables of medians.
+"""Effect of single optimisations on the speed, before and after, as Markdown tables of medians.
 
     python benchmarks/levers.py
 
-The first table is of the image U-Net (16-32-64-128): instance normalisation as PyTorch has it and as groups of one channel, in both
-memory formats and precisions, forward and forward with backward. The second is of single operations.
+The first table has the image U-Net (16-32-64-128). It compares PyTorch's instance normalisation
+with group normalisation of one channel per group, in several memory formats and precisions. Times
+are for a forward pass, and for a forward and a backward pass. The other tables have single
+operations.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ FORMATS = {
 
 
 def with_instance_norm(network: nn.Module, dims: int) -> nn.Module:
-    """The network as it was: PyTorch's own instance normalisation."""
+    """Replace group normalisation by PyTorch's instance normalisation, as it was before."""
     kind = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -40,7 +42,7 @@ def with_instance_norm(network: nn.Module, dims: int) -> nn.Module:
 
 
 def passes(network: nn.Module, image: Tensor, bf16: bool) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A forward pass, and one with its backward pass."""
+    """Two functions: a forward pass, and a forward pass with its backward pass."""
 
     def forward() -> Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -81,7 +83,7 @@ def networks(rounds: int) -> None:
 
 
 def operations(rounds: int) -> Mapping[str, float]:
-    """Milliseconds of single operations on eight tiles of 16 channels in bf16."""
+    """Time of single operations in milliseconds, most on eight tiles of 16 channels in bf16."""
     x = torch.randn(8, 16, 256, 256, dtype=torch.bfloat16)
     calls = {
         "SiLU": lambda: F.silu(x, inplace=True),
@@ -94,10 +96,10 @@ def operations(rounds: int) -> Mapping[str, float]:
 
 
 def main() -> None:
-    """Measure."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--operations", action="store_true", help="only the single operations")
+    parser.add_argument("--operations", action="store_true", help="measure only the single operations")
     options = parser.parse_args()
     if os.environ.get("KEEP"):
         keep_freed_memory()

@@ -1,10 +1,11 @@
-"""Whether one number makes a single pass as well calibrated as the votes: temperatures fitted on the validation cases.
+"""Temperature scaling compared with votes: can one number calibrate a single pass as well?
 
     python benchmarks/temperature.py MODEL... --data DATA
 
-Each row has a temperature of its own, see `cdal.evaluation.calibration.fit_temperature`; the scores are those of the test cases,
-before and after. Timesteps 0 is the same network without diffusion; a model that has no diffusion has one row. Without chance
-there is one vote, or one for each mirror image that the recipe's votes see.
+Each row has its own temperature, fitted on the validation cases with
+`cdal.evaluation.calibration.fit_temperature`. The scores are those of the test cases, before and
+after scaling. Timesteps 0 is the same network without diffusion; a model without diffusion has one
+row. A deterministic model has one vote, or one for each mirror image of the recipe.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 
 
 def segmented(predictor: Predictor, data: Path, part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Probabilities `[K, *S]` and the annotators' classes `[R, *S]` of the model's own validation or test cases."""
+    """Probabilities `[K, *S]` and annotators' classes `[R, *S]` of the cases of one part.
+
+    Args:
+        predictor: the model.
+        data: path of the data folder.
+        part: part of the model's own fold, `validation` or `test`.
+    """
     folder = open_folder(data)
     names = set(predictor.header.data[part])
     for case in (case for case in folder.cases if case.name in names):
@@ -38,21 +45,21 @@ def segmented(predictor: Predictor, data: Path, part: str) -> Iterator[tuple[np.
 
 
 def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
-    """The line of one model, sampled in one way."""
+    """The table row of one model with one sampling."""
     predictor = load(model, Sampling(votes=votes, timesteps=timesteps, temperature=1))
     temperature = fit_temperature(segmented(predictor, data, "validation"))
     test = list(segmented(predictor, data, "test"))
-    found = []
-    for one in (1.0, temperature):
-        scored = [certainty(temper(probability, one), None, raters[0]) for probability, raters in test]
-        found.append(summary_of(scored, np.zeros(len(scored))))
-    scores = [f"{found_at[name]:.4f}" for name in ("ece", "nll", "brier") for found_at in found]
+    summaries = []
+    for scale in (1.0, temperature):
+        certainties = [certainty(temper(probability, scale), None, raters[0]) for probability, raters in test]
+        summaries.append(summary_of(certainties, np.zeros(len(certainties))))
+    scores = [f"{summary[name]:.4f}" for name in ("ece", "nll", "brier") for summary in summaries]
     drawn = str(predictor.votes)
     return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), drawn, f"{temperature:.2f}", *scores])
 
 
 def main() -> None:
-    """Fit and print."""
+    """Fit the temperatures and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", required=True, type=Path)

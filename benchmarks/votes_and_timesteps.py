@@ -1,9 +1,9 @@
-"""Dice of one model for several numbers of votes and of timesteps, as a Markdown table.
+"""Dice of one model for several numbers of votes and timesteps, as a Markdown table.
 
     python benchmarks/votes_and_timesteps.py hippocampus --data DATA
 
-Timesteps 0 is the same network without diffusion, which has one vote, or one for each mirror image that the votes see (`--mirror`,
-`--no-mirror`; the recipe's way if not given).
+Timesteps 0 is the same network without diffusion. It has one vote, or one for each mirror image.
+`--mirror` and `--no-mirror` override the recipe's use of mirror images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GRID = ((0, 15), (1, 1), (1, 5), (1, 15), (2, 1), (2, 5), (2, 15), (4, 1), (4, 5
 
 
 def main() -> None:
-    """Run the grid."""
+    """Evaluate the model at every point of the grid and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--data", required=True)

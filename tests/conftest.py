@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +22,11 @@ from helpers.recipes import small_recipe
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
 hypothesis.settings.load_profile("untimed")
+
+if find_spec("jaxtyping") and find_spec("beartype"):  # a GPU that is lent for a short time has neither
+    from helpers.shapes import check_shapes
+
+    check_shapes()
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes that compute side by side share the cores
     torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))

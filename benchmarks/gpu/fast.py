@@ -1,4 +1,4 @@
-"""The step *fast*: what a segmentation and a training step cost on this device, and where the time goes."""
+"""The step *fast*: cost of segmentation and of training steps on this device, with profiles."""
 
 from __future__ import annotations
 
@@ -40,25 +40,33 @@ STEPS: dict[str, tuple[int, ...]] = {
     "monuseg-paper": (3, 256, 256),
     "cxr-paper": (1, 256, 256),
 }
-"""Recipes whose training steps are timed, and the shape of a patch."""
+"""Shape of a patch, by recipe, for the recipes whose training steps are timed."""
 
 VOTES = 15
 
 
 def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> None:
-    """All parts, in the order of what they are worth."""
+    """Run all parts, the most important ones first."""
     deadline = time.monotonic() + seconds
     rounds = 1 if tiny else 3
     batches = (1,) if tiny else (1, 4, 16)
     shapes = {"hippocampus": (1, 16, 16, 16)} if tiny else SHAPES
     steps = shapes if tiny else STEPS
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        **{f"training step: {one}": lambda one=one: training_step(one, steps[one], rounds, device, tiny) for one in steps},
         **{
-            f"batches and graphs: {one}": lambda one=one: batches_and_graphs(one, shapes[one], batches, rounds, device, tiny)
-            for one in shapes
+            f"training step: {recipe}": lambda recipe=recipe: training_step(recipe, steps[recipe], rounds, device, tiny)
+            for recipe in steps
         },
-        **{f"profile: {one}": lambda one=one: profiled(segmenting(one, shapes[one], device, tiny), device) for one in shapes},
+        **{
+            f"batches and graphs: {recipe}": lambda recipe=recipe: batches_and_graphs(
+                recipe, shapes[recipe], batches, rounds, device, tiny
+            )
+            for recipe in shapes
+        },
+        **{
+            f"profile: {recipe}": lambda recipe=recipe: profiled(segmenting(recipe, shapes[recipe], device, tiny), device)
+            for recipe in shapes
+        },
         "profile: training, hippocampus": lambda: profiled(training_of("hippocampus", shapes, device, tiny), device),
         "batches made on the CPU": lambda: batch_making(rounds),
         "prediction that repeats itself": lambda: exactness(shapes, rounds, device, tiny),
@@ -79,17 +87,17 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
 
 
 def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """`cdal bench` of one task; a rehearsal leaves it out, as the tests of `cdal bench` do the same."""
+    """Run `cdal bench` on one task; skipped in a rehearsal, because its own tests cover it."""
     return {} if tiny else bench((task,), SYSTEMS, device=device, rounds=rounds).to_dict()
 
 
 def classes_of(name: str) -> int:
-    """K of a recipe's own data: the hippocampus has two parts, whether it is seen as volumes or as slices."""
+    """Number of classes K of a recipe's own data, background included."""
     return 3 if name.startswith("hippocampus") else 2
 
 
 def built(name: str, channels: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
-    """A segmenter of a recipe with random weights."""
+    """Build the segmenter of a recipe with random weights."""
     recipe = find_recipe(name)
     torch.manual_seed(0)
     return build_segmenter(recipe, channels, classes_of(name), training=training).to(device), recipe
@@ -99,8 +107,8 @@ class Training:
     """Training steps of a recipe on a batch of noise.
 
     Args:
-        name: of the recipe.
-        shape: of a patch, `[C, *S]`.
+        name: name of the recipe.
+        shape: shape of a patch, `[C, *S]`.
         device: `cuda` or `cpu`.
     """
 
@@ -112,10 +120,16 @@ class Training:
         label = torch.from_numpy(rng.integers(classes_of(name), size=(self.size, *shape[1:])).astype(np.uint8)).to(device)
         self.batch = Batch(image, label, ())
         self.every = getattr(recipe.segmenter, "discriminator_every", 1)
-        """Steps in a round, in which each player has its turn."""
+        """Number of steps in a round, in which each player has its turn."""
 
     def rounds(self, precision: Any, recorded: bool, exact: bool) -> Callable[[], None]:
-        """A call that takes the steps of one round."""
+        """A function that takes the steps of one round.
+
+        Args:
+            precision: precision of Lightning Fabric, for example `bf16-mixed`.
+            recorded: whether to record the steps as CUDA graphs.
+            exact: whether the results must be repeatable.
+        """
         rate = torch.tensor(1e-4, device=self.device)
         optimisers: dict[str, torch.optim.Optimizer] = {
             player: torch.optim.Adam(network.parameters(), rate, fused=True, capturable=self.device == "cuda")
@@ -129,21 +143,22 @@ class Training:
                 for step in range(1, 1 + self.every):
                     steps(self.batch, (0, "turns", step), step)
 
-        for _ in range(5 if recorded else 0):  # after which every kind of step is recorded
+        for _ in range(5 if recorded else 0):  # then every kind of step is recorded
             call()
         return call
 
 
 def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """Milliseconds of a step of all players: one operation at a time, and recorded as a CUDA graph."""
+    """Time of a training step of all players in milliseconds, with and without CUDA graphs."""
     training = Training(name, shape, device)
     kinds: dict[str, tuple[Any, bool, bool]] = {"float32": ("32-true", False, True)}
     if not tiny:
         kinds = {"bf16": ("bf16-mixed", False, True), "bf16, recorded": ("bf16-mixed", True, True)}
         kinds |= {"float32, recorded": ("32-true", True, True), "TF32, recorded, any order": ("32-true", True, False)}
     taken, operations = {}, 0.0
-    for kind, how in kinds.items():  # one after the other, as a recording keeps the memory of its step
-        call = training.rounds(*how)
+    for kind, options in kinds.items():
+        # One kind at a time, because a recording keeps the memory of its step.
+        call = training.rounds(*options)
         taken |= interleaved({kind: call}, rounds, device=device)
         operations = operations or gigaflops(call)
         del call
@@ -157,14 +172,14 @@ def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, t
 
 
 def free(device: str) -> None:
-    """Give back what nothing refers to any more."""
+    """Free memory that is no longer referenced."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
 
 
 def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
-    """A call that draws noise and segments."""
+    """A function that draws noise and segments the image."""
     random = generator(0, device=image.device)
 
     def call() -> torch.Tensor:
@@ -175,7 +190,10 @@ def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16
 
 
 def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
-    """The same as a CUDA graph: noise is drawn into its inputs, and all that follows is one launch."""
+    """The function of `drawn` as a CUDA graph.
+
+    Noise is drawn into the inputs of the graph; one launch does the rest.
+    """
     random = generator(0, device=image.device)
     with torch.no_grad(), repeatable(image.device), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
         draws, root = segmenter.draw(image, votes, random), segmenter.generator.noise_root()
@@ -187,13 +205,13 @@ def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Ca
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            found = segmenter.segment(image, draws, root)
+            segmented = segmenter.segment(image, draws, root)
 
     def call() -> torch.Tensor:
         draws.noise.normal_(generator=random)
         draws.z.normal_(generator=random)
         graph.replay()
-        return found
+        return segmented
 
     return call
 
@@ -201,7 +219,10 @@ def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Ca
 def batches_and_graphs(
     name: str, shape: tuple[int, ...], batches: tuple[int, ...], rounds: int, device: str, tiny: bool
 ) -> dict[str, Any]:
-    """Milliseconds for a batch of images, 15 votes, on the device alone: in float32 and bf16, and as a CUDA graph."""
+    """Time of a batch of images with 15 votes in milliseconds: float32, bf16, and as a CUDA graph.
+
+    Images and results stay on the device.
+    """
     segmenter, recipe = built(name, shape[0], device)
     segmenter = segmenter.eval()
     rows = []
@@ -225,7 +246,10 @@ def batches_and_graphs(
 
 
 def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dict[str, Any]:
-    """One image, 15 votes, in bf16: as it is, and compiled in two ways; the first call's seconds beside it."""
+    """Time of one image with 15 votes in bf16: uncompiled, and compiled in two modes.
+
+    The time of the first call, in seconds, is given as well.
+    """
     segmenter, _ = built(name, shape[0], device)
     segmenter = segmenter.eval()
     image = torch.randn(1, *shape, device=device)
@@ -248,12 +272,12 @@ def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dic
 
 
 def training_of(name: str, shapes: dict[str, tuple[int, ...]], device: str, tiny: bool) -> Callable[[], object]:
-    """A call that takes one round of training steps, one operation at a time."""
+    """A function that takes one round of training steps without CUDA graphs."""
     return Training(name, shapes[name], device).rounds("32-true" if tiny else "bf16-mixed", False, True)
 
 
 def segmenting(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> Callable[[], object]:
-    """A call that segments one image, as a prediction does."""
+    """A function that segments one image, as a prediction does."""
     segmenter, recipe = built(name, shape[0], device)
     if tiny:
         recipe = override(recipe, {"training.precision": "32"})
@@ -263,7 +287,7 @@ def segmenting(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> Ca
 
 
 def profiled(call: Callable[[], object], device: str) -> dict[str, Any]:
-    """Where a call's time goes: the operations, and how much of the time the device worked at all."""
+    """Profile a function: its most expensive operations, and the share of time the device works."""
     repeats = 5 if device == "cuda" else 1
     for _ in range(min(3, repeats)):
         call()
@@ -271,26 +295,26 @@ def profiled(call: Callable[[], object], device: str) -> dict[str, Any]:
     for _ in range(repeats):
         call()
     wall = (time.perf_counter() - began) / repeats
-    with profile(activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])) as found:
+    with profile(activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])) as profiler:
         for _ in range(repeats):
             call()
-    events = found.key_averages()
-    own = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
-    ordered = sorted(events, key=lambda event: getattr(event, own), reverse=True)
+    events = profiler.key_averages()
+    own_time = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    ordered = sorted(events, key=lambda event: getattr(event, own_time), reverse=True)
     kernels = [event for event in events if str(event.device_type).endswith("CUDA")]
     return {
         "wall ms": 1000 * wall,
         "device ms": sum(event.self_device_time_total for event in kernels) / 1000 / repeats,
         "kernels": sum(event.count for event in kernels) / repeats,
         "operations": [
-            {"name": event.key[:80], "ms": getattr(event, own) / 1000 / repeats, "calls": event.count / repeats}
+            {"name": event.key[:80], "ms": getattr(event, own_time) / 1000 / repeats, "calls": event.count / repeats}
             for event in ordered[:15]
         ],
     }
 
 
 def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """What a fixed order and true float32 cost a prediction: ms of the network alone."""
+    """Cost of repeatable operations and full float32 in prediction: time of the network in ms."""
     rows = {}
     for name, shape in shapes.items():
         segmenter, _ = built(name, shape[0], device)
@@ -314,7 +338,7 @@ def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny
 
 
 def batch_making(rounds: int) -> dict[str, Any]:
-    """Milliseconds of the CPU for one training batch, in one thread of its own."""
+    """Time to make one training batch on the CPU, in milliseconds."""
     rows = {}
     for name, (shape, classes) in {
         "hippocampus": ((1, 42, 58, 42), 3),

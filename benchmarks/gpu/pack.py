@@ -1,8 +1,9 @@
-"""Pack what the GPU machine lacks into `benchmarks/gpu/packed`: wheels, data at the size of the steps, and which code this is.
+"""Pack wheels, data and the code revision for the GPU machine into `benchmarks/gpu/packed`.
 
-    python benchmarks/gpu/pack.py --data ../shared/data
+    python benchmarks/gpu/pack.py --data DATA
 
-DATA holds the owners' files in `hippocampus`, `monuseg` and `cxr`. Prints the size of what travels for each step.
+DATA holds the files of the data owners in `hippocampus`, `monuseg` and `cxr`. Images are packed at
+the size that the steps need. The script prints for each step how much is copied to the machine.
 """
 
 from __future__ import annotations
@@ -29,30 +30,33 @@ from cdal.runtime.files import replacing
 from cdal.runtime.version import revision
 
 WHEELS = ("monai", "nibabel", "jsonargparse", "lightning-fabric", "rich", "markdown-it-py", "mdurl", "pygments")
-"""All are pure Python, so that the rehearsal can use the very same files. The other machine has the rest."""
+"""Packages that the GPU machine lacks.
+
+All are pure Python, so that a rehearsal can use the same files.
+"""
 
 PYTHON = "3.12"
 
 SIDES = {"monuseg": 512, "cxr": 256}
-"""Rows and columns to which pictures are brought, as the paper's protocols have them."""
+"""Side of the packed pictures in pixels, as in the paper's protocols."""
 
 EVERY = {"hippocampus": 40, "monuseg": 5, "cxr": 16}
-"""For a rehearsal, every so many of the cases alone."""
+"""For a rehearsal, only every n-th case is packed."""
 
 
 def pack_wheels(folder: Path) -> None:
-    """Fetch the wheels and note which code this is."""
+    """Download the wheels, and write down the revision of this code."""
     folder.mkdir(parents=True)
-    asked = ["--no-deps", "--python-version", PYTHON, "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
-    subprocess.run([sys.executable, "-m", "pip", "download", "-qq", *asked, "--dest", str(folder), *WHEELS], check=True)
-    strange = [path.name for path in folder.glob("*.whl") if not path.name.endswith("-none-any.whl")]
-    if strange:
-        raise SystemExit(f"expected wheels of pure Python; {', '.join(strange)} is for one platform.")
+    options = ["--no-deps", "--python-version", PYTHON, "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
+    subprocess.run([sys.executable, "-m", "pip", "download", "-qq", *options, "--dest", str(folder), *WHEELS], check=True)
+    binary = [path.name for path in folder.glob("*.whl") if not path.name.endswith("-none-any.whl")]
+    if binary:
+        raise SystemExit(f"expected wheels of pure Python; {', '.join(binary)} is for one platform.")
     (folder / "revision.txt").write_text(revision() + "\n", encoding="utf-8")
 
 
 def pack_data(name: str, source: Path, target: Path, tiny: bool) -> None:
-    """Turn the owners' files into a data folder, pictures at the size of `SIDES`."""
+    """Convert the owners' files into a data folder, with pictures at the size of `SIDES`."""
     with tempfile.TemporaryDirectory() as scratch:
         chosen = some_of(source, Path(scratch) / "some", EVERY[name]) if tiny else source
         prepared = Path(scratch) / "prepared"
@@ -63,7 +67,10 @@ def pack_data(name: str, source: Path, target: Path, tiny: bool) -> None:
 
 
 def some_of(source: Path, target: Path, every: int) -> Path:
-    """Links to every so many of the files in each folder; images and labels have equal names in equal order."""
+    """Link every n-th file of each folder, and return the folder of the links.
+
+    Images and labels stay paired, because they have the same names in the same order.
+    """
     for folder in sorted({path.parent for path in source.rglob("*.*") if path.suffix in (".png", ".gz")}):
         (target / folder.relative_to(source)).mkdir(parents=True)
         for path in sorted(folder.iterdir())[::every]:
@@ -72,7 +79,10 @@ def some_of(source: Path, target: Path, every: int) -> Path:
 
 
 def shrink(folder: Path, side: int) -> None:
-    """Bring the images and labels of a data folder to `side` x `side`; labels as probabilities, of which the largest wins."""
+    """Resize the images and labels of a data folder to `side` x `side`.
+
+    Labels are resized as probabilities, and each pixel gets the most probable class.
+    """
     settings = DataSettings(spatial_dims=2, size=(side, side), resize=(side, side))
     opened = open_folder(folder)
     for case in opened.cases:
@@ -81,33 +91,34 @@ def shrink(folder: Path, side: int) -> None:
         write_png(case.image, small)
         label = label_to_grid(labels[0], len(opened.classes), settings)
         write_label(folder / "labels" / case.name, label, Image(small[:1].astype(np.float32), suffix=".png"))
-    shutil.rmtree(folder / "instances", ignore_errors=True)  # of the full size, and not used
+    # The instance masks still have the full size, and no step uses them.
+    shutil.rmtree(folder / "instances", ignore_errors=True)
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
-    """A picture `[C, H, W]`, as small as PNG has it."""
+    """Write a picture `[C, H, W]` as an optimised PNG file."""
     picture = Pillow.fromarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Total size of the files below a folder, in bytes."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def tree_size() -> int:
-    """Bytes of the files that git knows or does not ignore."""
-    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
+    """Total size of the files that git does not ignore, in bytes."""
+    listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split("\0")
     return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
 
 
 def main() -> None:
-    """Pack, and print sizes and commands."""
+    """Pack everything, and print the sizes and the commands of the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the owners' files: hippocampus, monuseg, cxr")
-    parser.add_argument("--tiny", action="store_true", help="some cases alone, for a rehearsal")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the owners' files in hippocampus, monuseg and cxr")
+    parser.add_argument("--tiny", action="store_true", help="pack only some cases, for a rehearsal")
     options = parser.parse_args()
     shutil.rmtree(PACKED, ignore_errors=True)
     pack_wheels(PACKED / "wheels")
@@ -120,7 +131,7 @@ def main() -> None:
         folders = carried([step])
         total = tree + sum(sizes[folder.name] for folder in folders)
         if total > LIMIT:
-            raise SystemExit(f"{step}: {total / 2**20:.1f} MiB travel; at most {LIMIT / 2**20:.0f} may.")
+            raise SystemExit(f"{step}: {total / 2**20:.1f} MiB to copy; the limit is {LIMIT / 2**20:.0f} MiB.")
         names = " ".join(str(folder.relative_to(ROOT)) for folder in folders)
         print(f"{step}: {total / 2**20:.1f} MiB with the tree; carry {names}; run {command([step])}")
 

@@ -1,4 +1,4 @@
-"""The plan: its steps, what each needs, and where things lie. A bare machine can read it."""
+"""The plan: its steps, their requirements, and the folders. It needs only the standard library."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 PACKED = HERE / "packed"
-"""What travels beside the working tree; git ignores it."""
+"""Files to copy in addition to the working tree; git ignores this folder."""
 
 KEPT = ROOT / "runs" / "gpu"
-"""Run folders and records on the GPU machine, kept there from one command to the next; git ignores it."""
+"""Run folders and records that stay on the GPU machine; git ignores this folder."""
 
 RESULTS = ROOT / "docs" / "results" / "gpu"
-"""Records that came back, one JSON file a step; `results.py` puts them there."""
+"""Returned records, one JSON file per step; `results.py` writes them."""
 
 LIMIT = 64 * 2**20
-"""Bytes of the working tree and of what is carried, together."""
+"""Limit for the working tree and the carried files together, in bytes."""
 
 LARGEST_RESULT = 16 * 2**20
-"""Bytes of one file that comes back."""
+"""Limit for one returned file, in bytes."""
 
 
 class Step(NamedTuple):
     """A step of the plan.
 
     Attributes:
-        about: what it answers.
-        module: what runs it, `module.run(record, name, device, tiny, seconds)`.
-        seconds: its time limit, if no other is asked for.
-        data: the packed sets that it needs.
+        about: the question that it answers.
+        module: module with its function `run(record, name, device, tiny, seconds)`.
+        seconds: default time limit in seconds.
+        data: names of the packed data sets that it needs.
     """
 
     about: str
@@ -54,7 +54,7 @@ STEPS = {
     "systems-monuseg": Step("every system with the same seconds: MoNuSeg", "trainings", 480, ("monuseg",)),
     "default-long": Step("the default recipe with more steps and wider networks: hippocampus", "trainings", 480, ("hippocampus",)),
 }
-"""In the order in which they are to be run."""
+"""Steps in the order in which to run them."""
 
 
 def carried(steps: list[str]) -> list[Path]:
@@ -63,18 +63,21 @@ def carried(steps: list[str]) -> list[Path]:
 
 
 def command(steps: list[str]) -> str:
-    """The one command that runs these steps on the GPU machine."""
+    """The command that runs these steps on the GPU machine."""
     return f"python3 {HERE.relative_to(ROOT)}/run.py {' '.join(steps)} --out $OUT"
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A record; `None` where there is none, or a damaged one, which is set aside."""
+    """Read a record; `None` if the file is missing or damaged.
+
+    A damaged file is renamed.
+    """
     if not path.is_file():
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not {"step", "tiny", "state", "machine", "parts"} <= set(record):
-            raise ValueError("it is no record of a step")
+            raise ValueError("it is not the record of a step")
     except ValueError as error:
         aside = path.with_suffix(".damaged")
         path.replace(aside)
@@ -84,6 +87,6 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def missing(content: Mapping[str, Any]) -> list[str]:
-    """The parts that a record lacks, or in which it failed."""
+    """Names of the expected parts that are missing from a record or failed."""
     parts = content["parts"]
     return [name for name in content.get("expected", parts) if "error" in parts.get(name, {"error": ""})]

@@ -1,4 +1,7 @@
-"""What a step found: one JSON file, written anew after each part, so that a step that is stopped loses no more than a part."""
+"""The record of a step: a JSON file that is rewritten after each part.
+
+A step that is stopped loses one part at most.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ from plan import KEPT, PACKED, RESULTS, missing, read_record
 
 
 class Record:
-    """The parts of a step by name: what each found, or its error.
+    """The parts of a step by name, each with its results or its error.
 
-    Parts that an earlier run of the same kind finished are not run again: a run on this machine, or one whose record came back and
-    was committed.
+    Parts that an earlier run finished are not run again. The earlier run may have been on this
+    machine, or its record may be in `docs/results/gpu`. A rehearsal reuses only rehearsals.
 
     Args:
-        step: its name.
-        out: where the record goes, beside the one that is kept.
+        step: name of the step.
+        out: folder for the record. A second copy is kept in `runs/gpu` for later commands.
         device: `cuda` or `cpu`.
         tiny: whether this is a rehearsal.
     """
@@ -38,37 +41,40 @@ class Record:
         self.write()
 
     def expect(self, names: Iterable[str]) -> None:
-        """Say which parts the step has, so that a record tells what it lacks."""
+        """Declare the parts of the step, so that the record shows which ones are missing."""
         self.content["expected"] = list(names)
         self.write()
 
     def part(self, name: str, run: Callable[[], dict[str, Any]]) -> None:
-        """Run a part and write what it found; its error where it fails. A part that is there already is not run."""
+        """Run a part and write its results, or its error if it fails.
+
+        A part that the record already holds is not run.
+        """
         if name in self.content["parts"]:
             print(f"[{name}] done already", flush=True)
             return
         print(f"[{name}]", flush=True)
         began = time.monotonic()
         try:
-            found = run()
-        except Exception as error:  # the other parts are still worth having
+            result = run()
+        except Exception as error:  # the other parts can still run
             traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"}
+            result = {"error": f"{type(error).__name__}: {error}"}
         machine = self.content["machine"]
-        found |= {"part_seconds": round(time.monotonic() - began, 1)}
-        found |= {"on": machine["name"], "date": machine["date"], "code": machine["code"]}
-        self.content["parts"][name] = found
+        result |= {"part_seconds": round(time.monotonic() - began, 1)}
+        result |= {"on": machine["name"], "date": machine["date"], "code": machine["code"]}
+        self.content["parts"][name] = result
         self.write()
-        print(f"[{name}] {found['part_seconds']} s", flush=True)
+        print(f"[{name}] {result['part_seconds']} s", flush=True)
 
     def done(self) -> None:
-        """The step came to its end."""
+        """Mark the end of the step and list the parts that are missing."""
         left = missing(self.content)
         self.content["state"] = f"without {', '.join(left)}" if left else "done"
         self.write()
 
     def write(self) -> None:
-        """Both copies, each whole or not at all."""
+        """Write both copies, each atomically."""
         text = json.dumps(self.content, indent=1) + "\n"
         for path in (self.kept, self.path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,23 +84,23 @@ class Record:
 
 
 def about(device: str) -> dict[str, Any]:
-    """The machine, the versions, the code and the day."""
+    """The machine, the versions of the packages and of this code, and the date."""
     import numpy
     import torch
 
-    noted = PACKED / "wheels" / "revision.txt"
+    revision = PACKED / "wheels" / "revision.txt"
     facts: dict[str, Any] = {
         "name": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "code": noted.read_text(encoding="utf-8").strip() if noted.is_file() else "",
+        "code": revision.read_text(encoding="utf-8").strip() if revision.is_file() else "",
         "date": time.strftime("%Y-%m-%d"),
     }
     if device == "cuda":
-        asked = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
-        driver = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(asked[0]) else ""
+        query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(query[0]) else ""
         facts |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
         facts |= {"driver, memory": driver}
     return facts

@@ -1,8 +1,8 @@
-"""Keep the records that came back in `docs/results/gpu`, and write the page `docs/results/gpu.md` of all that are there.
+"""Merge returned records into `docs/results/gpu`, and write the page `docs/results/gpu.md`.
 
     python benchmarks/gpu/results.py [FOLDER]
 
-Parts of an earlier record that the new one lacks, or in which the new one failed, are kept.
+A part of an earlier record is kept if the new record lacks it, or if it failed there.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ Parts = Mapping[str, dict[str, Any]]
 
 
 def keep(folder: Path, kept: Path) -> None:
-    """Merge the records of a folder into those that are kept.
+    """Merge the records of a folder into the kept ones.
+
+    Args:
+        folder: folder with returned records.
+        kept: folder of the kept records.
 
     Raises:
-        SystemExit: the folder holds no record; or they are a rehearsal's, which are kept in a folder of their own alone.
+        SystemExit: the folder holds no record; or it holds a rehearsal, whose records must not be
+            mixed with the results.
     """
-    found = {step: record for step in STEPS if (record := read_record(folder / f"{step}.json")) is not None}
-    if not found:
+    returned = {step: record for step in STEPS if (record := read_record(folder / f"{step}.json")) is not None}
+    if not returned:
         raise SystemExit(f"{folder} holds no record of a step: {', '.join(f'{step}.json' for step in STEPS)}.")
-    if kept == RESULTS and any(record["tiny"] for record in found.values()):
-        raise SystemExit(f"{folder} holds a rehearsal. Give --into a folder of its own.")
+    if kept == RESULTS and any(record["tiny"] for record in returned.values()):
+        raise SystemExit(f"{folder} holds a rehearsal. Choose another folder with --into.")
     kept.mkdir(parents=True, exist_ok=True)
-    for step, record in found.items():
+    for step, record in returned.items():
         target = kept / f"{step}.json"
         earlier = read_record(target)
         if earlier is not None and step == "correct" and record["state"] == "begun":
-            continue  # its parts belong together
+            continue  # its parts are only valid together
         if earlier is not None and step != "correct":
             good = {name: part for name, part in earlier["parts"].items() if "error" not in part}
             new = {name: part for name, part in record["parts"].items() if "error" not in part or name not in good}
@@ -45,13 +50,13 @@ def keep(folder: Path, kept: Path) -> None:
 
 
 def page(kept: Path) -> str:
-    """The page, as Markdown."""
+    """The page as Markdown."""
     records = {step: record for step in STEPS if (record := read_record(kept / f"{step}.json")) is not None}
     lines = [
         "# On a GPU",
         "",
         "Written by `python benchmarks/gpu/results.py` from the records in [gpu/](gpu/), which `benchmarks/gpu` makes "
-        "([the plan](../../benchmarks/gpu/README.md)). What the figures say about speed stands in [speed](../speed.md#on-a-gpu).",
+        "([the plan](../../benchmarks/gpu/README.md)). What the figures say about speed stands in [speed](speed.md#on-a-gpu).",
         "",
         *table(["step", "question", "run", "card", "found"], [step_row(step, records.get(step)) for step in STEPS]),
     ]
@@ -61,7 +66,7 @@ def page(kept: Path) -> str:
 
 
 def step_row(step: str, record: Mapping[str, Any] | None) -> list[str]:
-    """A step's line in the table."""
+    """The row of a step in the first table."""
     if record is None:
         return [step, STEPS[step].about, "not run", "", ""]
     left = missing(record)
@@ -76,7 +81,7 @@ def step_row(step: str, record: Mapping[str, Any] | None) -> list[str]:
 
 
 def found(step: str, parts: Parts) -> str:
-    """What a step found, in a line."""
+    """The results of a step in one line."""
     if step == "correct":
         return ", ".join(f"{sum(p['outcome'] == kind for p in parts.values())} {kind}" for kind in ("passed", "failed", "skipped"))
     if step == "fast":
@@ -86,7 +91,7 @@ def found(step: str, parts: Parts) -> str:
 
 
 def about(record: Mapping[str, Any]) -> list[str]:
-    """The machine and the code."""
+    """A line about the machine and the versions."""
     return [", ".join(f"{key} {value}" for key, value in record["machine"].items()), ""]
 
 
@@ -102,8 +107,8 @@ _NOT_MEASURED = ("outcome", "test_seconds", "failure", "error", "part_seconds", 
 
 
 def correct(parts: Parts) -> list[str]:
-    """The differences from the CPU; then the tests with another outcome than passed, and what the others measured."""
-    rows, others, passed = [], [], []
+    """Tables of differences from the CPU and of tests that did not pass; names of the others."""
+    rows, not_passed, passed = [], [], []
     for name, part in parts.items():
         title = name.split("::")[-1].removeprefix("test_").replace("_", " ")
         measured = {key: value for key, value in part.items() if key not in _NOT_MEASURED}
@@ -112,15 +117,15 @@ def correct(parts: Parts) -> list[str]:
         elif part["outcome"] == "passed":
             passed.append(title)
         else:
-            told = "; ".join(f"{key}: {number(value)}" for key, value in measured.items())
-            others.append([title, part["outcome"], told])
+            values = "; ".join(f"{key}: {number(value)}" for key, value in measured.items())
+            not_passed.append([title, part["outcome"], values])
     lines = ["Probabilities on the GPU, less those on the CPU in float32:", "", *of_mappings(rows), ""]
-    lines += ["The other tests that did not pass:", "", *table(["test", "outcome", "measured"], others), ""]
+    lines += ["The other tests that did not pass:", "", *table(["test", "outcome", "measured"], not_passed), ""]
     return [*lines, f"Passed: {'; '.join(passed)}."]
 
 
 def fast(parts: Parts) -> list[str]:
-    """Training steps, batches and graphs, profiles, and the tables of `cdal bench`."""
+    """Tables of training steps, batches and graphs, profiles, and `cdal bench`."""
     lines = []
     steps = {name.split(": ")[1]: part for name, part in parts.items() if name.startswith("training step: ")}
     kinds = unique(kind for part in steps.values() for kind in part["ms a step"])
@@ -142,8 +147,8 @@ def fast(parts: Parts) -> list[str]:
                 "",
             ]
         elif name in ("batches made on the CPU", "prediction that repeats itself", "torch.compile"):
-            told = {key: value for key, value in part.items() if key not in _NOT_MEASURED}
-            nested = [{"of": key, **(value if isinstance(value, dict) else {"ms": value})} for key, value in told.items()]
+            measured = {key: value for key, value in part.items() if key not in _NOT_MEASURED}
+            nested = [{"of": key, **(value if isinstance(value, dict) else {"ms": value})} for key, value in measured.items()]
             lines += [f"{name}, ms:", "", *of_mappings(nested), ""]
     benched = {name: part for name, part in parts.items() if name.startswith("bench: ")}
     for position, (name, part) in enumerate(benched.items()):
@@ -154,7 +159,10 @@ def fast(parts: Parts) -> list[str]:
 
 
 def trainings(parts: Parts) -> list[str]:
-    """Each training: how long, its scores, and what the test cases' own choice would have reported."""
+    """Table of the trainings: duration, scores, and the best Dice of the test cases.
+
+    The latter is what selecting the weights on the test cases would have reported.
+    """
     rows = []
     for name, part in parts.items():
         summary, best = part["summary"], part.get("best on the test cases")
@@ -180,19 +188,19 @@ def trainings(parts: Parts) -> list[str]:
 
 
 def of_mappings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table whose heads are the keys."""
+    """A Markdown table of mappings, whose keys become the column headings."""
     heads = unique(key for row in rows for key in row)
     return table(heads, [[row.get(head) for head in heads] for row in rows])
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Markdown."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return lines + ["| " + " | ".join(number(value).replace("|", "/") for value in row) + " |" for row in rows]
 
 
 def number(value: Any) -> str:
-    """Three digits, or the whole number."""
+    """Format a value; numbers get three significant digits, large ones no decimals."""
     if value is None or value == "":
         return ""
     if isinstance(value, float):
@@ -201,17 +209,15 @@ def number(value: Any) -> str:
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """Each once, in order."""
+    """The distinct names in their order."""
     return list(dict.fromkeys(names))
 
 
 def main() -> None:
-    """Keep and write."""
+    """Merge the records and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "folder", nargs="?", type=Path, help="with the records that came back; without it the page alone is written"
-    )
-    parser.add_argument("--into", type=Path, default=RESULTS, help="where records are kept; the page lies beside this folder")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder with returned records; without it, only the page is written")
+    parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the kept records; the page is written next to it")
     options = parser.parse_args()
     if options.folder is not None:
         keep(options.folder, options.into)

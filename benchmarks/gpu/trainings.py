@@ -1,4 +1,4 @@
-"""The steps that train: the paper's network, all systems with the same seconds, the default recipe with more of everything."""
+"""Training steps of the plan: the paper's network, all systems, and longer and wider trainings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cdal.training.log import read_log
 from cdal.training.train import train
 
 _SCORING = {"paper": 60.0, "systems": 20.0, "default": 20.0}
-"""Seconds that are kept for the test cases after a training."""
+"""Seconds reserved after a training to score the test cases, by kind of step."""
 
 _WIDE = {"segmenter.channels": (32, 64, 128, 256), "segmenter.denoiser_channels": 64}
 _LONGER: dict[str, tuple[float, dict[str, Any]]] = {
@@ -37,10 +37,13 @@ _LONGER: dict[str, tuple[float, dict[str, Any]]] = {
     "6 minutes": (6.0, {}),
     "6 minutes, twice as wide": (6.0, _WIDE),
 }
-"""Minutes of training, and what is changed of the default recipe. None is begun that cannot be ended."""
+"""Minutes of training and changed fields of the default recipe, by name.
+
+A training starts only if the remaining time is enough to finish it.
+"""
 
 _SYSTEM_SECONDS = 60.0
-"""Of training for each system."""
+"""Training time of each system in seconds."""
 
 _TINY: dict[str, Any] = {
     "training.steps": 2,
@@ -53,14 +56,14 @@ _TINY: dict[str, Any] = {
 
 
 def small(recipe: Recipe, fields: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe as a rehearsal has it: two steps of a small network, on small pictures where it sees pictures."""
+    """The recipe for a rehearsal: two steps of a small network; pictures are made small too."""
     sees_pictures = recipe.data.resize or recipe.name == "monuseg"
     pictures = {"data.resize": (32, 32), "data.size": (16, 16), "data.shift": 1} if sees_pictures else {}
     return override(recipe, {**_TINY, **pictures, **(fields or {})})
 
 
 def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> None:
-    """Run a step by its name, `KIND-SET`."""
+    """Run a training step; its name is `KIND-DATASET`."""
     deadline = time.monotonic() + seconds
     kind, _, data = name.partition("-")
     checked = check_folder(PACKED / STEPS[name].data[0])
@@ -82,19 +85,20 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
 
 
 def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str, tiny: bool, seconds: float) -> None:
-    """Train the paper's network for the seconds there are; score the weights that were best on the validation cases.
+    """Train the paper's network for the available time and score it.
 
-    The log holds the Dice of the test cases at every validation: the best of these is what the paper's selection would report.
-    A training that was stopped goes on with the budget that it began with.
+    The weights are those with the best score on the validation cases. The log holds the Dice of the
+    test cases at every validation. The best of these is what the paper's selection would report. An
+    interrupted training is resumed with its original budget.
     """
     name = "the paper's network"
     record.expect([name])
     recipe = override(find_recipe(recipe_name), {"training.watch_test": True, "training.checkpoint_every": 2000})
-    kept = out / "recipe.yaml"
+    earlier = out / "recipe.yaml"
     if tiny:
         recipe = small(recipe, {"segmenter.discriminator_channels": (8, 8), "segmenter.embedding": 16})
-    elif kept.is_file():
-        recipe = load_recipe(kept)
+    elif earlier.is_file():
+        recipe = load_recipe(earlier)
     elif seconds <= 2 * _SCORING["paper"]:
         raise SystemExit(f"{seconds:.0f} seconds are too few: {_SCORING['paper']:.0f} are kept for the scores.")
     else:
@@ -107,7 +111,7 @@ def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str,
 
 
 def systems(data: str, tiny: bool) -> Mapping[str, Recipe]:
-    """The arms of the shipped experiment and SegDiff at its published size, each with the same seconds."""
+    """The arms of the shipped experiment, and SegDiff at its published size, with equal time."""
     experiment = EXPERIMENTS[f"systems-{data}"]
     arms = {**experiment.arms, "segdiff": Arm("segdiff")}
     if tiny:
@@ -120,21 +124,23 @@ def systems(data: str, tiny: bool) -> Mapping[str, Recipe]:
 
 
 def longer(tiny: bool) -> Mapping[str, Recipe]:
-    """The default recipe of the hippocampus with more of everything."""
+    """The default hippocampus recipe with longer trainings and wider networks."""
     recipe = find_recipe("hippocampus")
     if tiny:
         return {"2 minutes": small(recipe)}
-    changed = {name: (override(recipe, fields), minutes) for name, (minutes, fields) in _LONGER.items()}
-    return {
-        name: replace(one, training=replace(one.training, steps=None, minutes=minutes)) for name, (one, minutes) in changed.items()
-    }
+    recipes = {}
+    for name, (minutes, fields) in _LONGER.items():
+        changed = override(recipe, fields)
+        recipes[name] = replace(changed, training=replace(changed.training, steps=None, minutes=minutes))
+    return recipes
 
 
 def train_and_score(recipe: Recipe, data: Check, out: Path, device: str) -> dict[str, Any]:
-    """Train, or go on with a training that was stopped; score the test cases.
+    """Train, or resume an interrupted training, and score the test cases.
 
     Returns:
-        What the training took, the validations' curve, `summary` and the table by case.
+        The cost of the training, the scores at every validation, the summary of the evaluation and
+        its table of cases.
     """
     model = train(recipe, data, out, device)
     validations = [row for row in read_log(out) if "validation" in row or "test" in row]

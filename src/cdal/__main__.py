@@ -1,4 +1,4 @@
-"""`python -m cdal`."""
+"""Entry point of `python -m cdal`."""
 
 import sys
 

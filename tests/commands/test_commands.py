@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from cdal.cli import main
-from helpers.files import volume
-
-
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cdal", *map(str, words)], capture_output=True, text=True, check=False)
+from cdal.cli import VERBS, main
+from helpers.files import full_disk, volume
 
 
 def test_train_predict_and_info_by_command(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -51,12 +47,16 @@ def test_options_may_stand_in_a_file(trained: Path, phantoms: Path, tmp_path: Pa
     assert json.loads(capsys.readouterr().out)["protocol"]["votes"] == 2
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "predict", "evaluate", "export", "bench", "info"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit) as caught:
-        main([verb, "--help"])
-    assert caught.value.code == 0
-    assert "usage: cdal" in capsys.readouterr().out
+    """The help says what the verb does, as the list of all verbs does."""
+    for words in ([verb, "--help"], ["--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "usage: cdal" in shown
+        assert VERBS[verb].__doc__.splitlines()[0].split(": ", 1)[1] in shown
 
 
 def test_importing_the_package_imports_no_torch():
@@ -64,10 +64,15 @@ def test_importing_the_package_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_names_of_the_package_are_what_they_say_in_any_order():
-    code = "import cdal.training.train, cdal.inference.predict, cdal;"
-    code += "assert all(callable(getattr(cdal, n)) for n in ('train', 'predict', 'evaluate', 'load'))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_names_of_the_package_are_what_they_say_in_any_order(monkeypatch: pytest.MonkeyPatch):
+    """Also when the modules of the same names were imported before, into a package that nobody has used yet."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "cdal"]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.import_module("cdal.training.train")
+    importlib.import_module("cdal.inference.predict")
+    package = importlib.import_module("cdal")
+    for name in ("train", "predict", "evaluate", "load"):
+        assert callable(getattr(package, name))
 
 
 @pytest.mark.parametrize(
@@ -98,14 +103,22 @@ def test_wrong_words_exit_with_2_and_say_why(
     assert not (tmp_path / "y" / "model.safetensors").exists()
 
 
-def test_words_that_no_parser_knows_exit_with_2(tmp_path: Path):
+def test_words_that_no_parser_knows_exit_with_2(capsys: pytest.CaptureFixture[str]):
     for words in (["nothing"], ["predict"], ["evaluate", "m", "--votes", "many"]):
-        done = run(*words)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
+        assert "usage: cdal" in capsys.readouterr().err
 
 
-def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, tmp_path: Path):
+def test_the_module_is_the_command():
+    """`python -m cdal` takes words and gives the exit code of the verb."""
+    done = subprocess.run([sys.executable, "-m", "cdal", "info", "unheard-of"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cdal info: no model unheard-of")
+
+
+def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     scans = tmp_path / "scans"
     volume(scans / "good.nii.gz")
     whole = volume(scans / "short.nii.gz", shape=(20, 20, 20)).read_bytes()
@@ -116,11 +129,11 @@ def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, t
     nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "nan.nii.gz")
     nib.save(nib.Nifti1Image(np.full((8, 8, 8), 5.0, np.float32), np.eye(4)), scans / "flat.nii.gz")
     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(scans / "picture.png")
-    done = run("predict", volume_model, scans, tmp_path / "missing.nii.gz", "--out", tmp_path / "out")
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
+    assert main(["predict", str(volume_model), str(scans), str(tmp_path / "missing.nii.gz"), "--out", str(tmp_path / "out")]) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
     for name in ("short", "text", "zipped", "series", "nan", "flat", "picture", "missing"):
-        assert any(name in line and len(line) > 60 for line in done.stderr.splitlines())
+        assert any(name in line and len(line) > 60 for line in error.splitlines())
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"good_mask.nii.gz", "predictions.json"}
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"]) == 8
 
@@ -146,21 +159,15 @@ def test_a_read_only_folder_is_refused(volume_model: Path, tmp_path: Path):
     assert main(["predict", str(volume_model), str(volume(tmp_path / "a.nii.gz")), "--out", str(tmp_path / "out")]) == 2
 
 
-def test_a_full_disk_leaves_nothing_half_written(volume_model: Path, tmp_path: Path):
-    """A limit on the size of files stands for the end of the disk: the mask and the summary fit, the votes do not."""
+def test_a_full_disk_leaves_nothing_half_written(volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The mask and the record fit on the disk, the probabilities do not."""
     source = volume(tmp_path / "a.nii.gz", shape=(30, 30, 30))
-    code = "import sys; from cdal.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = ["predict", str(volume_model), str(source), "--out", str(tmp_path / "out"), "--save", "mask", "probability"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
-    assert done.returncode == 2
-    assert "cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    with full_disk(20_000):
+        code = main(["predict", str(volume_model), str(source), "--out", str(tmp_path / "out"), "--save", "mask", "probability"])
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert "Traceback" not in error
     assert {p.name for p in (tmp_path / "out").iterdir()} <= {"a_mask.nii.gz", "predictions.json"}
 
 

@@ -1,4 +1,4 @@
-"""The layouts of data folders: where the labels lie, and which values are which class."""
+"""The layouts of data folders: where images and labels lie, and which folders are refused."""
 
 from __future__ import annotations
 
@@ -11,63 +11,8 @@ from PIL import Image as Pillow
 from cdal.datasets.check import check_folder
 from cdal.datasets.folder import open_folder
 from cdal.datasets.reading import read_case
-from helpers.files import change, disc, disc_folder, kinds, picture, save_nifti
-
-
-def classes_of(root: Path, case: int = 0) -> np.ndarray:
-    folder = open_folder(root)
-    return read_case(folder.cases[case], folder)[1][0].array[0]
-
-
-@pytest.mark.parametrize("value", [1, 255, 7])
-def test_whatever_is_not_background_is_the_foreground(value: int, tmp_path: Path):
-    assert open_folder(disc_folder(tmp_path, value=value)).values == (0, value)
-    np.testing.assert_array_equal(classes_of(tmp_path), disc())
-
-
-def test_masks_by_class_in_jpeg_are_judged_one_by_one(tmp_path: Path):
-    disc_folder(tmp_path)
-    for i in range(6):
-        mask = Pillow.open(tmp_path / "masks" / f"c{i}.png")
-        for name in ("a", "b"):
-            Pillow.fromarray(np.asarray(mask) * 255).save(
-                tmp_path / "masks" / f"c{i}_{name}.{'jpg' if (i, name) == (2, 'b') else 'png'}"
-            )
-        (tmp_path / "masks" / f"c{i}.png").unlink()
-    errors = [finding for finding in check_folder(tmp_path).findings if finding.level == "error"]
-    assert [finding.case for finding in errors] == ["c2"]
-    assert "c2_b.jpg: JPEG changed" in errors[0].message
-
-
-def test_masks_of_classes_have_to_be_whole_and_well_named(tmp_path: Path):
-    disc_folder(tmp_path)
-    for i in range(6):
-        (tmp_path / "masks" / f"c{i}.png").rename(tmp_path / "masks" / f"c{i}_liver.png")
-    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "Liver": 1}}')
-    assert "expected a mask for each of Liver" in kinds(tmp_path, "error")["values"]
-    (tmp_path / "dataset.json").unlink()
-    (tmp_path / "masks/c0_liver.png").rename(tmp_path / "masks/c0.png")
-    assert "c0 has a label image" in kinds(tmp_path, "error")["values"]
-
-
-def test_gaps_in_the_values_are_closed(tmp_path: Path):
-    disc_folder(tmp_path)
-    change(tmp_path, "masks/c0.png", lambda m: m * 2)
-    change(tmp_path, "masks/c1.png", lambda m: m * 3)
-    for i in range(2, 6):
-        change(tmp_path, f"masks/c{i}.png", lambda m: m * 2)
-    folder = open_folder(tmp_path)
-    assert (folder.values, folder.classes) == ((0, 2, 3), ("background", "class 2", "class 3"))
-    assert set(np.unique(classes_of(tmp_path, 1))) == {0, 2}
-
-
-def test_colours_are_classes(tmp_path: Path):
-    disc_folder(tmp_path)
-    for i in range(6):
-        change(tmp_path, f"masks/c{i}.png", lambda m: np.stack([m * 255, m * 0, m * 0], axis=-1))
-    folder = open_folder(tmp_path)
-    assert folder.classes == ("background", "foreground")
-    np.testing.assert_array_equal(classes_of(tmp_path), disc())
+from cdal.runtime.errors import UserError
+from helpers.files import classes_of, disc, disc_folder, kinds, make_folder, picture, save_nifti
 
 
 @pytest.mark.parametrize("layout", ["suffix", "folder"])
@@ -112,3 +57,46 @@ def test_labels_of_several_kinds_are_refused(tmp_path: Path):
     disc_folder(tmp_path)
     picture(tmp_path / "masks" / "c0_rater0.png", disc())
     assert "labels of several kinds" in kinds(tmp_path, "error")["missing"]
+
+
+def test_a_decathlon_folder_is_understood(tmp_path: Path):
+    folder = open_folder(make_folder(tmp_path))
+    assert [case.name for case in folder.cases] == [f"c{i}" for i in range(8)]
+    assert folder.classes == ("background", "a", "b")
+    assert folder.licence == "free"
+
+
+def test_class_names_may_be_the_keys(tmp_path: Path):
+    (make_folder(tmp_path) / "dataset.json").write_text('{"labels": {"background": 0, "b": 2, "a": 1}}')
+    assert open_folder(tmp_path).classes == ("background", "a", "b")
+
+
+def test_annotators_belong_to_their_image(phantoms: Path):
+    folder = open_folder(phantoms)
+    assert len(folder.cases) == 16
+    assert [a.paths[0].name for a in folder.cases[3].labels] == [f"phantom_0003_rater{r}.png" for r in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda r: (r / "labelsTr" / "c2.nii.gz").unlink(), "image without a label: c2"),
+        (lambda r: (r / "imagesTr" / "c2.nii.gz").unlink(), "label without an image: c2"),
+        (lambda r: [p.unlink() for p in r.glob("*Tr/*")], "holds no image"),
+        (lambda r: (r / "imagesTr").rename(r / "pictures"), "expected imagesTr/ and labelsTr/"),
+        (lambda r: (r / "dataset.json").write_text("{"), "cannot be read as JSON"),
+        (lambda r: (r / "dataset.json").write_text('{"labels": {"1": "b", "2": "a"}}'), "0 for the background"),
+        (lambda r: (r / "dataset.json").write_text('{"labels": ["b", "a"]}'), "expected"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(break_it, said: str, tmp_path: Path):
+    break_it(make_folder(tmp_path))
+    with pytest.raises(UserError, match=said):
+        open_folder(tmp_path)
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="it holds nothing"):
+        open_folder(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        open_folder(tmp_path / "nowhere")

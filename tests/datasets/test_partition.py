@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdal.datasets.check import check_folder
+from cdal.datasets.folder import open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
-from cdal.datasets.partition import split_cases
+from cdal.datasets.partition import fold_count, split_cases
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from helpers.files import disc_folder
@@ -132,3 +133,34 @@ def test_partitions_of_a_file(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=said):
             split_cases(folder, settings_)
+
+
+@given(st.integers(3, 60), st.integers(3, 6), st.integers(0, 5))
+def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
+    count, fold = max(count, folds), fold % folds
+    cases = tuple(CaseFiles(f"{i:03d}", (Path(),), ()) for i in range(count))
+    folder = DataFolder(Path(), cases, ("a", "b"))
+    parts = split_cases(folder, DataSettings(folds=folds, fold=fold))
+    together = sorted(case.name for case in (*parts.train, *parts.validation, *parts.test))
+    assert together == [case.name for case in cases]
+    assert [case.name for case in parts.test] == [f"{i:03d}" for i in range(fold, count, folds)]
+    assert parts.validation == split_cases(folder, DataSettings(folds=folds, fold=(fold + 1) % folds)).test
+
+
+def test_folds_are_those_of_the_file_or_of_the_settings(tmp_path: Path):
+    disc_folder(tmp_path, count=8)
+    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": [f"c{i}"]} for i in range(7)]}))
+    folder = check_folder(tmp_path).folder
+    assert fold_count(folder, DataSettings(partition="mine", folds=4)) == 7
+    assert fold_count(folder, DataSettings(partition="stratified", folds=4)) == 4
+    assert fold_count(folder, DataSettings(folds=3)) == 3
+
+
+def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Path):
+    folder = open_folder(hippocampus)
+    names = sorted(p.name.removesuffix(".nii.gz") for p in (hippocampus / "imagesTr").iterdir())
+    assert folder.classes == ("background", "Anterior", "Posterior")
+    for fold in range(4):
+        parts = split_cases(folder, DataSettings(folds=4, fold=fold))
+        assert (len(parts.train), len(parts.validation), len(parts.test)) == (130, 65, 65)
+        assert [case.name for case in parts.test] == names[fold::4]

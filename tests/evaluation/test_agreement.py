@@ -19,6 +19,7 @@ from cdal.evaluation.agreement import (
     distances,
     diversity_agreement,
     generalised_energy_distance,
+    majority,
     matched_iou,
 )
 
@@ -84,3 +85,8 @@ def test_the_match_is_the_best_of_all(votes: np.ndarray, raters: np.ndarray):
     assert found["matched_iou"] == pytest.approx(best)
     assert 0 <= found["diversity_agreement"] <= 1
     assert agreement(votes, votes, 3) == pytest.approx({"ged": 0, "matched_iou": 1, "diversity_agreement": 1})
+
+
+def test_the_majority_is_the_class_most_chose():
+    raters = np.array([[0, 1, 2, 1], [0, 1, 2, 0], [1, 2, 2, 2]])
+    np.testing.assert_array_equal(majority(raters, 3), [0, 1, 2, 0])

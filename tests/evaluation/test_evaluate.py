@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from safetensors.torch import load_file
 
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
@@ -20,20 +18,11 @@ from cdal.datasets.phantoms import write_phantoms
 from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import majority
 from cdal.evaluation.evaluate import evaluate
-from cdal.evaluation.metrics import count
+from cdal.evaluation.metrics import SCORES, count
 from cdal.evaluation.result import write_result
-from cdal.imaging.grid import resized
-from cdal.inference.decision import decide
-from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
-from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
-from cdal.segmenters.build import build_segmenter
-from cdal.segmenters.model_file import save_model
-from cdal.segmenters.model_header import ModelHeader, read_header
-from helpers.files import SHAPE, volume
-from helpers.recipes import small_recipe
 
 
 def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phantoms: Path, tmp_path: Path):
@@ -67,79 +56,18 @@ def test_json_is_one_object_and_nothing_else(trained: Path, phantoms: Path, caps
     assert set(summary["annotators"]) == measures
 
 
-def test_mirror_images_are_seen_where_they_are_asked_for(
-    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "4", "--mirror", "--json"]) == 0
-    asked = json.loads(capsys.readouterr().out)
-    assert asked["protocol"]["flips"] == [0, 1]
-    by_recipe, without = (
-        evaluate(trained, phantoms, Sampling(votes=4, mirror=mirror)).summary()["mean"]["dice"] for mirror in (True, False)
-    )
-    assert asked["mean"]["dice"] == by_recipe != without
-    # Without chance there is one vote for each of the four images, and none to see where none is possible.
-    picture = next((phantoms / "images").iterdir())
-    assert load(trained, Sampling(timesteps=0, mirror=True)).predict(picture).count == 4
-    # A recipe whose votes see them is asked not to.
-    header = read_header(trained / "model.safetensors")
-    seeing = replace(header, recipe=replace(header.recipe, data=replace(header.recipe.data, mirror_votes=True)))
-    save_model(tmp_path / "seeing.safetensors", load_file(trained / "model.safetensors"), seeing)
-    for words, flips, dice in (([], [0, 1], by_recipe), (["--no-mirror"], [], without)):
-        assert (
-            main(["evaluate", str(tmp_path / "seeing.safetensors"), "--data", str(phantoms), "--votes", "4", *words, "--json"]) == 0
-        )
-        said = json.loads(capsys.readouterr().out)
-        assert (said["protocol"]["flips"], said["mean"]["dice"]) == (flips, dice)
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path / "out"), "--votes", "2", "--mirror"]) == 0
-    recipe = replace(header.recipe, data=replace(header.recipe.data, flips=()))
-    save_model(tmp_path / "still.safetensors", load_file(trained / "model.safetensors"), replace(header, recipe=recipe))
-    with pytest.raises(UserError, match="no axis along which a mirror image is possible"):
-        load(tmp_path / "still.safetensors", Sampling(mirror=True))
-
-
-def test_the_largest_components_are_kept_where_they_are_asked_for(
-    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    picture = next((phantoms / "images").iterdir())
-    plain, kept = load(trained, Sampling(votes=1)).predict(picture), load(trained, Sampling(votes=1, components=1)).predict(picture)
-    np.testing.assert_array_equal(plain.probability, kept.probability)
-    np.testing.assert_array_equal(kept.mask, decide(plain.probability, 1))
-    np.testing.assert_array_equal(kept.mask_at((20, 20)), decide(resized(plain.on_grid, (20, 20)), 1))
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--votes", "1", "--components", "1"]) == 0
-    written = np.asarray(Pillow.open(next(tmp_path.glob("*_mask.*"))))
-    np.testing.assert_array_equal(written > 0, kept.mask > 0)
-    assert json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]["components"] == 1
-    assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "1", "--components", "1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["protocol"]["components"] == 1
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--components", "-1"]) == 2
-    assert "data.components must be 0 or more" in capsys.readouterr().err
-
-
-def test_the_temperature_is_the_models_or_the_one_asked_for(
-    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    own = read_header(trained / "model.safetensors").temperature
-    picture = next((phantoms / "images").iterdir())
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--votes", "2"]) == 0
-    assert json.loads((tmp_path / "predictions.json").read_text())["predictions"][0]["temperature"] == own
-    found = {}
-    for temperature in ("1", "3"):
-        words = ["evaluate", str(trained), "--data", str(phantoms), "--votes", "2", "--temperature", temperature, "--json"]
-        capsys.readouterr()
-        assert main(words) == 0
-        found[temperature] = json.loads(capsys.readouterr().out)
-    assert found["3"]["protocol"]["temperature"] == 3
-    assert found["1"]["mean"] == found["3"]["mean"]
-    assert found["1"]["uncertainty"]["nll"] != found["3"]["uncertainty"]["nll"]
-    assert main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--temperature", "0"]) == 2
-    assert "temperature must be more than 0" in capsys.readouterr().err
-
-
 def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "1"]) == 0
-    shown = capsys.readouterr().out
-    assert "lesion" in shown
-    assert "HD95" in shown
+    words = ["evaluate", str(trained), "--data", str(phantoms), "--votes", "1"]
+    assert main([*words, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["classes"]["lesion"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("lesion" in line for line in lines)
+    rows = [line for line in lines if "│" in line]
+    for score, heading in SCORES.items():
+        (row,) = [row for row in rows if heading in row]
+        numbers = [scores[score], *scores["interval"][score]]
+        assert re.findall(r"\d+\.\d{4}", row) == [f"{number:.4f}" for number in numbers]
 
 
 def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phantoms: Path):
@@ -173,30 +101,6 @@ def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path
         evaluate(trained, phantoms, scorings=["mine"])
 
 
-def test_votes_on_disk_are_classes(volume_model: Path, tmp_path: Path):
-    predict(volume_model, [volume(tmp_path / "a.nii.gz")], tmp_path / "out", Sampling(votes=3), save=("votes",))
-    stored = np.asarray(nib.load(tmp_path / "out/a_votes.nii.gz").dataobj)
-    assert stored.shape == (*SHAPE, 3)
-    assert stored.dtype == np.uint8
-    assert set(np.unique(stored)) <= {0, 1, 2}
-
-
-def test_arrays_that_would_be_misread_are_refused(trained: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="channels first"):
-        load(trained).predict(np.zeros((32, 32, 3)))
-    settings = replace(small_recipe(), data=DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32), intensities="range"))
-    segmenter = build_segmenter(settings, 1, 2)
-    save_model(tmp_path / "r.safetensors", segmenter.generator.state_dict(), ModelHeader(settings, ("background", "a"), 1))
-    predictor = load(tmp_path / "r.safetensors")
-    picture = np.random.default_rng(0).integers(0, 255, size=(40, 50))
-    with pytest.raises(UserError, match="expected uint8"):
-        predictor.predict(picture)
-    assert predictor.predict(picture.astype(np.uint8)).mask.shape == (40, 50)
-    assert predictor.predict(picture / 255).mask.shape == (40, 50)
-    with pytest.raises(UserError, match="sees whole"):
-        predictor.predict(np.zeros((40, 50, 20), np.uint8))
-
-
 def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(
     trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -207,8 +111,3 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(
     assert json.loads(out)["cases"] == 3
     assert "phantom_0004.png" in json.loads(out)["failed"]["phantom_0004"]
     assert "phantom_0004.png" in error
-
-
-def test_the_majority_is_the_class_most_chose():
-    raters = np.array([[0, 1, 2, 1], [0, 1, 2, 0], [1, 2, 2, 2]])
-    np.testing.assert_array_equal(majority(raters, 3), [0, 1, 2, 0])

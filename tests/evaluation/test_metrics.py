@@ -16,7 +16,6 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from cdal.evaluation.metrics import bootstrap_interval, case_scores, count, surface_distances
-from cdal.inference.decision import spread
 
 MASKS = arrays(bool, (6, 7), elements=st.booleans())
 
@@ -80,9 +79,3 @@ def test_bootstrap_interval_is_near_the_normal_one():
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.003)
     assert bootstrap_interval(np.array([0.3, 0.3, np.nan])) == (0.3, 0.3)
     assert math.isnan(bootstrap_interval(np.array([0.3]))[0])
-
-
-@given(st.integers(1, 6), st.integers(0, 99))
-def test_spread_for_two_classes_is_the_standard_deviation(votes: int, seed: int):
-    p = np.random.default_rng(seed).random((votes, 4, 5))
-    np.testing.assert_allclose(spread(np.stack([1 - p, p], axis=1)), p.std(axis=0), atol=1e-9)

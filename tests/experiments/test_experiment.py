@@ -1,4 +1,4 @@
-"""Experiments: that every variant is a recipe that can be trained, and that a run answers its question and can be gone on with."""
+"""Experiments: every variant is a recipe that can be trained, and a run answers its question and can be resumed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import yaml
 
 from cdal.cli import main
 from cdal.datasets.check import check_folder
-from cdal.experiments import EXPERIMENTS, find_experiment
+from cdal.experiments import EXPERIMENTS, crossval, find_experiment
 from cdal.experiments.experiment import Arm, Experiment, run_experiment
-from cdal.experiments.jobs import Job
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import to_dict, to_yaml
 from cdal.runtime.errors import UserError
 from cdal.runtime.version import revision
 from helpers.events import lines_into
 from helpers.recipes import small_recipe
+from helpers.verbs import run_here
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -48,7 +48,9 @@ def test_the_variants_change_what_their_names_say():
     )
 
 
-def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
+def test_a_run_answers_is_resumed_and_says_how(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In this process; that each training has one of its own is tested in `test_crossval`."""
+    monkeypatch.setattr(crossval, "run_verb", run_here)
     (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
     experiment = Experiment(
         "tried",
@@ -92,20 +94,6 @@ def test_a_run_answers_goes_on_and_says_how(phantoms: Path, tmp_path: Path):
         experiment.jobs(data, tmp_path / "out", ["recycling"])
 
 
-def test_a_way_to_sample_that_fails_leaves_its_model_alone(tmp_path: Path):
-    scored = Job("cdal", 0, small_recipe(), tmp_path)
-    other = replace(scored, system="three votes", sampling=Sampling(votes=3))
-    for job in (scored, other):
-        job.evaluation.mkdir()
-        (job.evaluation / "summary.json").touch()
-    assert scored.done
-    assert other.done
-    other.failure.touch()
-    assert scored.done
-    assert not other.done
-    assert other.result == f"three votes={tmp_path / 'evaluation-votes-3' / 'failed.json'}"
-
-
 def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]):
     assert main(["experiment"]) == 0
     assert "ingredients-hippocampus" in capsys.readouterr().out
@@ -117,21 +105,10 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
     assert "--data and --out" in capsys.readouterr().err
 
 
-def test_by_itself_an_experiment_tells_its_variants(capsys: pytest.CaptureFixture[str]):
+def test_by_itself_an_experiment_shows_its_variants(capsys: pytest.CaptureFixture[str]):
     assert main(["experiment", "ingredients-monuseg", "--budget", "7steps"]) == 0
     told, experiment = yaml.safe_load(capsys.readouterr().out), find_experiment("ingredients-monuseg")
     assert list(told["variants"]) == list(experiment.arms)
     assert list(told["samplings"]) == list(experiment.samplings)
     assert told["budget"] == "7steps"
     assert told["seeds"] == [0, 1, 2]
-
-
-def test_phantoms_are_drawn_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "8"]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "p")
-    folder = check_folder(tmp_path / "p").folder
-    assert [len(case.labels) for case in folder.cases] == [6] * 8
-    recipes = find_experiment("ingredients-phantoms").recipes()
-    assert recipes["no recycling"].segmenter.votes == 16
-    assert recipes["no diffusion"].segmenter.votes == 1
-    assert main(["data", "phantoms", str(tmp_path / "p"), "--count", "0"]) == 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +16,19 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from cdal.datasets.check import check_folder
+from cdal.datasets.folder import open_folder
+from cdal.datasets.reading import read_case
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """While it lasts no file can grow beyond so many bytes, which stands for the end of the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def save_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -104,6 +120,22 @@ def disc_folder(root: Path, count: int = 6, size: int = 64, value: int = 1, radi
         picture(root / "images" / f"c{i}.png", (noise + 120 * disc(size, radius + i)).astype(np.uint8))
         picture(root / "masks" / f"c{i}.png", disc(size, radius + i, value))
     return root
+
+
+def make_folder(root: Path, count: int = 8, classes: int = 3) -> Path:
+    """Volumes of noise in the layout of the Decathlon."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        save_nifti(root / "imagesTr" / f"c{i}.nii.gz", rng.normal(size=(6, 7, 8)).astype(np.float32))
+        save_nifti(root / "labelsTr" / f"c{i}.nii.gz", rng.integers(classes, size=(6, 7, 8)).astype(np.uint8))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "a", "2": "b"}, "licence": "free"}))
+    return root
+
+
+def classes_of(root: Path, case: int = 0) -> np.ndarray:
+    """What the first annotator of a case of a folder chose."""
+    folder = open_folder(root)
+    return read_case(folder.cases[case], folder)[1][0].array[0]
 
 
 def kinds(root: Path, level: str) -> dict[str, str]:

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
+from cdal.inference.predictor import Predictor
+from cdal.inference.sampling import Sampling
+from cdal.inference.torch_engine import TorchEngine
+from cdal.recipes.cdal import ImageUNetSettings
+from cdal.recipes.recipe import DataSettings, Recipe
+from cdal.segmenters.model_header import ModelHeader
 from cdal.segmenters.segmenter import Segmenter, Turn
 
 
@@ -37,6 +43,13 @@ class Brightness(Segmenter):
     @property
     def stochastic(self) -> bool:
         return self._stochastic
+
+
+def bright_predictor(data: DataSettings, classes: tuple[str, ...] = ("background", "ball")) -> Predictor:
+    """A predictor of one channel that finds what is brighter than the mean."""
+    recipe = Recipe("bright", data, ImageUNetSettings(channels=(4, 8, 8)))
+    header = ModelHeader(recipe, classes, 1)
+    return Predictor(TorchEngine(Brightness().eval(), recipe), header, recipe, Sampling(), name="bright")
 
 
 def shake(module: torch.nn.Module) -> None:

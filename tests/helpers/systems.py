@@ -27,6 +27,14 @@ SMALL: dict[str, dict[str, object]] = {
     "dynunet": {"features": 4},
 }
 
+APPLICABLE = [
+    (data, system)
+    for data in ("phantoms", "hippocampus")
+    for system in SMALL
+    if data == "hippocampus" or system not in VOLUMES_ONLY
+]
+"""Every system with every kind of data that it can see."""
+
 
 def sized(data: str, size: tuple[int, ...]) -> Recipe:
     recipe = find_recipe(data)

@@ -1,13 +1,15 @@
-"""From votes to a class: the largest components, against MONAI's; and how sure they are, against PyTorch's softmax."""
+"""From votes to a class, and how sure: the largest components, against MONAI's; temperatures, against PyTorch's softmax."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from monai.transforms import KeepLargestConnectedComponent
 
-from cdal.inference.decision import decide, temper
+from cdal.inference.decision import decide, spread, temper
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 14, 16)])
@@ -61,3 +63,9 @@ def test_what_is_wholly_sure_stays_a_probability():
     found = temper(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), 2.0)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)
+
+
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_spread_for_two_classes_is_the_standard_deviation(votes: int, seed: int):
+    p = np.random.default_rng(seed).random((votes, 4, 5))
+    np.testing.assert_allclose(spread(np.stack([1 - p, p], axis=1)), p.std(axis=0), atol=1e-9)

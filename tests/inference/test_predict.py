@@ -1,29 +1,35 @@
-"""Prediction, as a user meets it."""
+"""Prediction from files to files, as a user meets it."""
 
 from __future__ import annotations
 
 import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
+import torch
 from PIL import Image as Pillow
 
-import cdal
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
-from cdal.inference.decision import spread
-from cdal.inference.load import load
+from cdal.imaging.formats import tiff
+from cdal.inference import predict as predicting
+from cdal.inference import segmented
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
-from cdal.recipes.cdal import ImageUNetSettings
-from cdal.recipes.recipe import DataSettings, Recipe
-from cdal.runtime.errors import UserError
+from cdal.recipes.recipe import DataSettings
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import ModelHeader
 from helpers.files import OBLIQUE, SHAPE, volume
+from helpers.polygons import rasterised
+from helpers.recipes import small_recipe
 
 
 def test_a_mask_lies_on_its_image(volume_model: Path, tmp_path: Path):
@@ -40,64 +46,6 @@ def test_a_mask_lies_on_its_image(volume_model: Path, tmp_path: Path):
     (row,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     mask = np.asarray(nib.load(tmp_path / "out" / "scan_mask.nii.gz").dataobj)
     assert row["volume"]["a"] == pytest.approx((mask == 1).sum() * abs(np.linalg.det(OBLIQUE[:3, :3])), rel=0.05)
-
-
-def test_the_class_is_decided_after_resampling(volume_model: Path, tmp_path: Path):
-    prediction = load(volume_model, Sampling(votes=4)).predict(volume(tmp_path / "a.nii.gz"), keep_votes=True)
-    np.testing.assert_array_equal(prediction.mask, prediction.probability.argmax(axis=0))
-    np.testing.assert_allclose(prediction.votes.mean(axis=0), prediction.probability, atol=1e-5)
-    np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-4)
-    assert prediction.uncertainty.max() > 0
-
-
-def test_the_same_volume_in_another_orientation_gets_the_same_mask(volume_model: Path, tmp_path: Path):
-    """Stored axes are permuted and flipped; the voxels and their places are the same, and so is the answer."""
-    first = nib.load(volume(tmp_path / "a.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0])))
-    turned = first.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
-    nib.save(turned, tmp_path / "b.nii.gz")
-    predictor = load(volume_model, Sampling(seed=3))
-    here = predictor.predict(tmp_path / "a.nii.gz", case="x").probability
-    there = predictor.predict(tmp_path / "b.nii.gz", case="x").probability
-    back = np.stack(
-        [
-            np.asarray(
-                nib.Nifti1Image(p, turned.affine)
-                .as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(turned.affine), nib.io_orientation(first.affine)))
-                .dataobj
-            )
-            for p in there
-        ]
-    )
-    np.testing.assert_allclose(back, here, atol=1e-3)
-
-
-def test_arrays_are_images_too(volume_model: Path, trained: Path):
-    array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    assert cdal.load(volume_model).predict(array).mask.shape == SHAPE
-    picture = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
-    prediction = cdal.load(trained, Sampling(votes=8)).predict(picture)
-    assert prediction.mask.shape == (40, 30)
-    np.testing.assert_array_equal(cdal.load(trained, Sampling(votes=8)).predict(picture[None]).mask, prediction.mask)
-
-
-def test_a_seed_repeats_and_another_does_not(volume_model: Path, tmp_path: Path):
-    source = volume(tmp_path / "a.nii.gz")
-    first, again, other = (load(volume_model, Sampling(seed=seed)).predict(source).probability for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 0
-
-
-def test_votes_differ_and_the_twin_has_one_opinion(volume_model: Path, tmp_path: Path):
-    source = volume(tmp_path / "a.nii.gz", affine=np.eye(4))
-    prediction = load(volume_model, Sampling(votes=6)).predict(source, keep_votes=True)
-    np.testing.assert_allclose(prediction.uncertainty, spread(prediction.votes), atol=1e-3)
-    assert prediction.uncertainty.mean() > 0.01
-    twin = load(volume_model, Sampling(votes=6, timesteps=0))
-    assert twin.predict(source, keep_votes=True).votes.shape[0] == 1
-    twin = load(volume_model, Sampling(votes=6, timesteps=0, mirror=True))
-    assert twin.predict(source, keep_votes=True).votes.shape[0] == 2  # one for each mirror image
-    with pytest.raises(UserError, match="divisor"):
-        load(volume_model, Sampling(timesteps=3))
 
 
 def test_pictures_get_pictures(trained: Path, phantoms: Path, tmp_path: Path):
@@ -149,51 +97,114 @@ def test_votes_are_those_that_were_drawn(trained: Path, phantoms: Path, tmp_path
     assert written.done[0]["vote_count"] == 1
 
 
-@pytest.mark.parametrize("mode", ["P", "LA"])
-def test_a_picture_is_the_same_in_every_mode(mode: str, trained: Path, phantoms: Path, tmp_path: Path):
-    gray = Pillow.open(open_folder(phantoms).cases[0].image)
-    if mode == "LA":
-        gray.convert("LA").save(tmp_path / "a.png")
-    else:
-        order = np.random.default_rng(0).permutation(256)
-        indices = Pillow.fromarray(np.argsort(order).astype(np.uint8)[np.asarray(gray)], mode="P")
-        indices.putpalette(np.repeat(order.astype(np.uint8), 3).tobytes())
-        indices.save(tmp_path / "a.png")
-    predictor = load(trained)
-    expected = predictor.predict(open_folder(phantoms).cases[0].image, case="x").probability
-    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png", case="x").probability, expected, atol=1e-5)
-
-
 def test_the_mask_has_the_shape_of_its_file(volume_model: Path, tmp_path: Path):
     predict(volume_model, [volume(tmp_path / "a.nii.gz", shape=(*SHAPE, 1))], tmp_path / "out", Sampling(votes=1))
     assert nib.load(tmp_path / "out" / "a_mask.nii.gz").shape == (*SHAPE, 1)
 
 
-def test_a_spacing_in_the_wrong_unit_is_refused(volume_model: Path, tmp_path: Path):
-    path = volume(tmp_path / "a.nii.gz", affine=np.diag([80.0, 80.0, 80.0, 1.0]))
-    with pytest.raises(UserError, match="millimetres"):
-        load(volume_model).predict(path)
+def test_votes_on_disk_are_classes(volume_model: Path, tmp_path: Path):
+    predict(volume_model, [volume(tmp_path / "a.nii.gz")], tmp_path / "out", Sampling(votes=3), save=("votes",))
+    stored = np.asarray(nib.load(tmp_path / "out/a_votes.nii.gz").dataobj)
+    assert stored.shape == (*SHAPE, 3)
+    assert stored.dtype == np.uint8
+    assert set(np.unique(stored)) <= {0, 1, 2}
 
 
-@pytest.mark.parametrize("kind", ["complex", "colour"])
-def test_voxels_that_are_no_single_numbers_are_refused(kind: str, volume_model: Path, tmp_path: Path):
-    dtype = np.dtype(np.complex64) if kind == "complex" else np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype), np.eye(4)), tmp_path / "a.nii.gz")
-    with pytest.raises(UserError, match="one number a voxel"):
-        load(volume_model).predict(tmp_path / "a.nii.gz")
+def test_results_kept_on_disk_are_those_kept_in_memory(volume_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    array = np.random.default_rng(0).normal(size=(40, 30, 35)).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, OBLIQUE), tmp_path / "v.nii.gz")
+    kinds = ("mask", "probability", "uncertainty", "votes")
+    predict(volume_model, [tmp_path / "v.nii.gz"], tmp_path / "memory", Sampling(votes=2), kinds)
+    monkeypatch.setattr(predicting, "LARGE", 1)
+    predict(volume_model, [tmp_path / "v.nii.gz"], tmp_path / "disk", Sampling(votes=2), kinds)
+    for kind in kinds:
+        names = [tmp_path / where / f"v_{kind}.nii.gz" for where in ("memory", "disk")]
+        first, second = (np.asarray(nib.load(name).dataobj) for name in names)
+        np.testing.assert_array_equal(first, second)
 
 
-def test_a_model_of_one_channel_refuses_three(trained: Path, tmp_path: Path):
-    colours = np.random.default_rng(0).integers(256, size=(32, 32, 3)).astype(np.uint8)
-    Pillow.fromarray(colours).save(tmp_path / "colour.png")
-    with pytest.raises(UserError, match=r"expected 1 channel.* it has 3"):
-        load(trained).predict(tmp_path / "colour.png")
+@pytest.fixture(scope="module")
+def microscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for colour pictures with random weights and few channels."""
+    small = small_recipe()
+    settings_ = replace(
+        small, data=DataSettings(spatial_dims=2, size=(256, 256), channels=3, intensities="range", overlap=0.1, whole=1.0)
+    )
+    torch.manual_seed(0)
+    segmenter = build_segmenter(settings_, 3, 2)
+    torch.nn.init.normal_(segmenter.generator.head.weight, std=0.3)
+    path = tmp_path_factory.mktemp("models") / "microscope.safetensors"
+    save_model(path, segmenter.generator.state_dict(), ModelHeader(settings_, ("background", "nucleus"), 3))
+    return path
 
 
-def test_a_plain_network_has_no_timesteps(tmp_path: Path):
-    recipe = Recipe("x", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(8, 12, 16)))
-    segmenter = build_segmenter(recipe, 1, 2)
-    header = ModelHeader(recipe, ("background", "a"), 1)
-    save_model(tmp_path / "m.safetensors", segmenter.network.state_dict(), header)
-    with pytest.raises(UserError, match="timesteps belong to diffusion"):
-        load(tmp_path / "m.safetensors", Sampling(timesteps=2))
+def test_a_large_picture_gets_its_results_band_by_band(microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tiff, "LARGE", 280 * 290)
+    monkeypatch.setattr(predicting, "LARGE", 280 * 290)
+    colours = np.random.default_rng(0).integers(0, 255, size=(300, 290, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(128, 128), photometric="rgb")
+    kinds = ("mask", "probability", "uncertainty", "geojson")
+    written = predict(microscope, [tmp_path / "slide.tif"], tmp_path / "out", Sampling(votes=2), save=kinds)
+    assert not written.failed
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "slide_mask.tif",
+        "slide_probability.tif",
+        "slide_uncertainty.tif",
+        "slide_objects.geojson",
+        "predictions.json",
+    }
+    mask = tifffile.imread(tmp_path / "out/slide_mask.tif")
+    probability = tifffile.imread(tmp_path / "out/slide_probability.tif")
+    np.testing.assert_array_equal(mask, probability > 0.5)
+    assert written.done[0]["volume"]["nucleus"] == mask.sum() > 0
+    np.testing.assert_array_equal(rasterised(tmp_path / "out/slide_objects.geojson", mask.shape, ("background", "nucleus")), mask)
+    monkeypatch.setattr(segmented, "MOST_WHOLE", 280 * 290)
+    for options, message in (
+        ({"save": ("votes",)}, "Save mask, probability"),
+        ({"sampling": Sampling(components=1)}, "components 0"),
+    ):
+        refused = predict(microscope, [tmp_path / "slide.tif"], tmp_path / "more", **options)
+        assert message in next(iter(refused.failed.values()))
+    monkeypatch.undo()
+    whole = predict(microscope, [tmp_path / "slide.tif"], tmp_path / "one", Sampling(votes=2, components=1))
+    assert 0 < whole.done[0]["volume"]["nucleus"] < written.done[0]["volume"]["nucleus"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_a_large_picture_of_another_format_keeps_it(suffix: str, microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(predicting, "LARGE", 280 * 290)
+    colours = np.random.default_rng(0).integers(0, 255, size=(300, 290, 3)).astype(np.uint8)
+    Pillow.fromarray(colours).save(tmp_path / f"a{suffix}")
+    written = predict(microscope, [tmp_path / f"a{suffix}"], tmp_path / "out", Sampling(votes=1), save=("mask", "probability"))
+    assert not written.failed
+    assert "votes" not in written.done[0]
+    mask = np.asarray(Pillow.open(tmp_path / f"out/a_mask{suffix}"))
+    np.testing.assert_array_equal(mask, np.asarray(Pillow.open(tmp_path / "out/a_probability.png")) > 65535 / 2)
+
+
+@pytest.mark.parametrize("layout", ["tiled", "one compressed strip"])
+def test_memory_does_not_grow_with_the_picture(layout: str, microscope: Path, tmp_path: Path):
+    """4100 x 4100 pixels in colours are 50 million numbers, which as float32 and with two votes of two classes would be 0.5 GiB."""
+    n = 4100
+    tile = np.random.default_rng(0).integers(0, 255, size=(256, 256, 3)).astype(np.uint8)
+    if layout == "tiled":
+        tiles = (tile for _ in range(math.ceil(n / 256) ** 2))
+        tifffile.imwrite(
+            tmp_path / "big.tif", tiles, shape=(n, n, 3), dtype=np.uint8, tile=(256, 256), photometric="rgb", compression="zlib"
+        )
+    else:
+        whole = np.tile(tile, (17, 17, 1))[:n, :n]
+        tifffile.imwrite(tmp_path / "big.tif", whole, rowsperstrip=n, photometric="rgb", compression="zlib")
+    code = (
+        "import resource, sys\n"
+        "from cdal.inference.predict import predict\n"
+        "from cdal.inference.sampling import Sampling\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "written = predict(sys.argv[1], [sys.argv[2]], sys.argv[3], Sampling(votes=2, timesteps=1))\n"
+        "assert not written.failed, written.failed\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 2**10)\n"
+    )
+    command = [sys.executable, "-c", code, str(microscope), str(tmp_path / "big.tif"), str(tmp_path / "out")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert tifffile.imread(tmp_path / "out/big_mask.tif").shape == (n, n)
+    assert float(ran.stdout) < 300  # MiB beyond what the libraries take

@@ -1,9 +1,10 @@
-"""The command line: one file a verb, with its options beside what it does.
+"""The command line: one module for each verb, with its options and its function.
 
-A verb's module has the functions `add_options(parser)` and `run(options) -> exit code`; verbs that take fields of the recipe have
-`run(options, fields)`. The first line of the module's docstring is its help.
+A verb's module has the functions `add_options(parser)` and `run(options) -> exit code`. Verbs that
+take fields of the recipe have `run(options, fields)`. The first line of the module's docstring is
+the verb's help.
 
-Exit codes: 0 done; 1 a bug; 2 the user's input; 3 done in part; 130 stopped.
+Exit codes: 0 done; 1 bug; 2 unusable input; 3 done in part; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _TAKE_FIELDS = {"train": train.run, "crossval": crossval.run, "experiment": expe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     keep_freed_memory()
     respect_quota()
     words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if fields and verb not in _TAKE_FIELDS:
         print(f"cdal: recipe fields (--{next(iter(fields))}) can be given to {', '.join(_TAKE_FIELDS)} only.", file=sys.stderr)
         return BAD_INPUT
-    for noisy in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for logger in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         if verb in _TAKE_FIELDS:
             return _TAKE_FIELDS[verb](options[verb], fields)
@@ -59,15 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"cdal {verb}: {error}", file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:  # whoever read our output has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the interpreter's last flush)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
+        # The interpreter flushes standard output at exit, which would fail again.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         return DONE
-    except OSError as error:  # what no reader or writer has explained better
+    except OSError as error:  # an error that no reader or writer has explained better
         print(f"cdal {verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        again = " The same command resumes it." if verb in _TAKE_FIELDS else ""
-        print(f"cdal {verb}: stopped.{again}", file=sys.stderr)
+        hint = " The same command resumes it." if verb in _TAKE_FIELDS else ""
+        print(f"cdal {verb}: stopped.{hint}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -81,6 +83,7 @@ def _parser() -> ArgumentParser:
         about = (module.__doc__ or "").splitlines()[0].split(": ", 1)[1]
         verb = ArgumentParser(description=about)
         add_config(verb)
-        subcommands.add_subcommand(name, verb, help=about)  # before its options, as they may be subcommands too
+        # A verb's options may be subcommands, which need the verb in its place first.
+        subcommands.add_subcommand(name, verb, help=about)
         module.add_options(verb)
     return parser

@@ -1,4 +1,4 @@
-"""`cdal bench`: Measure speed and cost as the documentation reports them."""
+"""`cdal bench`: Measure speed and cost as in the documentation."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from cdal.cli.words import DONE, add_json, split_list
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
-    parser.add_argument("parts", type=str, nargs="*", help="What to measure (docs/speed.md; default: everything).")
-    parser.add_argument("--systems", type=str, default="", help="Names with commas, for the parts on inference (default: all).")
-    parser.add_argument("--data", type=str | None, help="The hippocampus data folder, for the time to a Dice.")
-    parser.add_argument("--target", type=float, default=0.87, help="That Dice: mean over the classes on the validation cases.")
-    parser.add_argument("--model", type=str, default="hippocampus", help="Model for the exported graphs.")
-    parser.add_argument("--rounds", type=int, default=7, help="How often each variant is measured.")
-    parser.add_argument("--threads", type=int | None, help="Threads to compute with (default: PyTorch's choice).")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu or cuda (default: auto).")
+    """Add the verb's options to its parser."""
+    parser.add_argument("parts", type=str, nargs="*", help="Parts to measure (docs/guides/speed.md; default: all).")
+    parser.add_argument(
+        "--systems", type=str, default="", help="Systems for the parts on prediction, separated by commas (default: all)."
+    )
+    parser.add_argument("--data", type=str | None, help="Hippocampus data folder, for the part dice.")
+    parser.add_argument("--target", type=float, default=0.87, help="Mean validation Dice of the classes to reach in the part dice.")
+    parser.add_argument("--model", type=str, default="hippocampus", help="Model for the part runtimes.")
+    parser.add_argument("--rounds", type=int, default=7, help="Number of measurements of each variant.")
+    parser.add_argument("--threads", type=int | None, help="Number of threads (default: PyTorch's choice).")
+    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu or cuda (default: auto).")
     parser.add_argument("--out", type=str | None, help="Folder for bench.json and bench.md.")
     add_json(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     import torch
 
     from cdal.experiments.speed.run import bench

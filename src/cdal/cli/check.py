@@ -1,4 +1,4 @@
-"""`cdal check`: Find what is wrong with a data folder, case by case, and the remedy."""
+"""`cdal check`: Check a data folder case by case, and show how to fix each problem."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from cdal.cli.words import BAD_INPUT, DATA, DONE, add_json
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("data", type=str, help=DATA)
-    parser.add_argument("--sheet", type=str | None, help="Write a PNG of cases with the outlines of their masks.")
+    parser.add_argument("--sheet", type=str | None, help="PNG file to write, showing cases with the outlines of their masks.")
     parser.add_argument("--all", action="store_true", help="Show every finding, not only the first of each kind.")
     add_json(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import show_check
     from cdal.datasets.contact_sheet import write_contact_sheet
 
-    found = checked(options.data)
+    check = checked(options.data)
     if options.sheet is not None:
-        write_contact_sheet(Path(options.sheet), found.folder, [finding.case for finding in found.findings if finding.case])
+        write_contact_sheet(Path(options.sheet), check.folder, [finding.case for finding in check.findings if finding.case])
     if options.json:
-        print(json.dumps(found.to_dict()))
+        print(json.dumps(check.to_dict()))
     else:
-        show_check(found, everything=options.all)
-    return BAD_INPUT if found.errors else DONE
+        show_check(check, everything=options.all)
+    return BAD_INPUT if check.errors else DONE

@@ -1,4 +1,4 @@
-"""`cdal compare`: Compare evaluations on the same cases: a table, paired tests, pictures."""
+"""`cdal compare`: Compare evaluations of the same cases by tables, paired tests and pictures."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from cdal.cli.words import add_json
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument(
         "results",
         type=str,
         nargs="+",
-        help="Folders of cdal evaluate --out, or folders that hold such; NAME=FOLDER names a system.",
+        help="Folders from cdal evaluate --out, or folders that contain such folders. NAME=FOLDER names the system.",
     )
-    parser.add_argument("--reference", type=str | None, help="System that the others are compared with (default: the first).")
-    parser.add_argument("--score", type=str, default="dice", help="dice, iou, precision, recall, hd95 or assd.")
-    parser.add_argument("--scoring", type=str | None, help="Scoring protocol (cdal info; default: the first of each evaluation).")
+    parser.add_argument("--reference", type=str | None, help="System to compare the others with (default: the first).")
+    parser.add_argument("--score", type=str, default="dice", help="Score to compare: dice, iou, precision, recall, hd95 or assd.")
+    parser.add_argument(
+        "--scoring", type=str | None, help="Scoring protocol (cdal info; default: the main one of each evaluation)."
+    )
     parser.add_argument("--out", type=str | None, help="Folder for the tables (Markdown, CSV, LaTeX, HTML, JSON) and pictures.")
     add_json(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.evaluation.comparison import compare
     from cdal.evaluation.tables import write_comparison
 

@@ -1,4 +1,7 @@
-"""What the command line shows in the terminal. Progress goes to standard error, results to standard output."""
+"""Output of the command line in the terminal.
+
+Progress goes to standard error, results to standard output.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,17 @@ if TYPE_CHECKING:
 
 _error = Console(stderr=True)
 _EXAMPLES = 5
-"""Findings of one kind that are shown."""
+"""Number of findings of one kind that are shown."""
 
 _LINES_WITHOUT_TERMINAL = 20
-"""Lines of progress that a training, or one file that takes long, prints if standard error is not a terminal."""
+"""Number of progress lines of one training, or of one slow file, without a terminal."""
 
 _SECONDS_BETWEEN_LINES = 10.0
-"""At least, between two lines about a file."""
+"""Minimum time between two progress lines about a file."""
 
 
 class ProgressBars:
-    """A bar for each task that reports; without a terminal, some lines for those that take long."""
+    """A progress bar for each task; without a terminal, a few lines for slow tasks."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -43,7 +46,7 @@ class ProgressBars:
         self.last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Show how far a task is."""
+        """Show the progress of a task."""
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
         text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
@@ -52,14 +55,17 @@ class ProgressBars:
             self._print(event, text)
 
     def _print(self, event: Event, text: str) -> None:
-        """Steps of a training, and parts of a file that takes long, in twentieths."""
-        whole, share = divmod(event.done, 1.0) if not isinstance(event, Step) else (0, event.done)
-        key, due = (event.task, int(whole)), int(share * _LINES_WITHOUT_TERMINAL)
-        late = isinstance(event, Step) or time.monotonic() - self.last > _SECONDS_BETWEEN_LINES
-        if due > self.printed.get(key, 0) and late:
-            self.printed[key], self.last = due, time.monotonic()
-            of = text if isinstance(event, Step) else f"of {event.name}"
-            _error.print(f"{share:4.0%} {of}", highlight=False, markup=False, soft_wrap=True)
+        """Print a line when the next of `_LINES_WITHOUT_TERMINAL` equal parts is done.
+
+        The parts are those of a training or of a file that takes long.
+        """
+        item, share = divmod(event.done, 1.0) if not isinstance(event, Step) else (0, event.done)
+        key, part = (event.task, int(item)), int(share * _LINES_WITHOUT_TERMINAL)
+        due = isinstance(event, Step) or time.monotonic() - self.last > _SECONDS_BETWEEN_LINES
+        if part > self.printed.get(key, 0) and due:
+            self.printed[key], self.last = part, time.monotonic()
+            subject = text if isinstance(event, Step) else f"of {event.name}"
+            _error.print(f"{share:4.0%} {subject}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _count(event: Event) -> str:
@@ -75,7 +81,7 @@ def _step(step: Step) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[ProgressBars]:
-    """What takes events and shows them."""
+    """Yield a function that takes events and shows them as progress bars."""
     with Progress(
         TextColumn("{task.description:>10}"),
         BarColumn(bar_width=30),
@@ -89,9 +95,9 @@ def progress_bar() -> Iterator[ProgressBars]:
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
-    """The table of `cdal evaluate`."""
+    """Show the scores of `cdal evaluate` as tables, one for each scoring protocol."""
     protocol = dict(summary["protocol"])
-    said = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "scoring")
+    details = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "scoring")
     console = Console()
     for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
         table = Table(title=f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % interval over cases")
@@ -103,19 +109,19 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             unit = f" {protocol['unit']}" if score in DISTANCES else ""
             table.add_row(heading + unit, *[_cell(values, score) for values in columns.values()])
         console.print(table)
-    console.print(said, style="dim", highlight=False)
+    console.print(details, style="dim", highlight=False)
     for part in ("uncertainty", "annotators"):
         numbers = {name: value for name, value in summary.get(part, {}).items() if not isinstance(value, dict)}
-        told = ", ".join(
+        text = ", ".join(
             f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4g}'}" for name, value in numbers.items()
         )
-        if told:
-            console.print(f"{part}: {told}", highlight=False)
+        if text:
+            console.print(f"{part}: {text}", highlight=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
 
 
 def show_check(checked: Check, everything: bool = False) -> None:
-    """The table of `cdal check`: findings by level and kind, errors first."""
+    """Show the findings of `cdal check` as a table by level and kind, errors first."""
     console = Console()
     shown: Counter[tuple[str, str]] = Counter()
     table = Table("level", "kind", "case", Column("what", overflow="fold"))
@@ -142,16 +148,16 @@ def show_check(checked: Check, everything: bool = False) -> None:
 
 
 def show_findings(checked: Check) -> None:
-    """The warnings of a check, in short, on standard error."""
+    """Show the first warnings of a check on standard error."""
     for finding in [finding for finding in checked.findings if finding.level == "warning"][:_EXAMPLES]:
         _error.print(f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def show_tables(tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> None:
-    """Tables of cells, the heads first, and what they mean."""
+    """Show tables and notes; the first row of each table has its column headings."""
     console = Console()
     for rows in tables:
-        table = Table(*[Column(head, overflow="fold") for head in rows[0]])
+        table = Table(*[Column(heading, overflow="fold") for heading in rows[0]])
         for row in rows[1:]:
             table.add_row(*[escape(cell) for cell in row])
         console.print(table)
@@ -160,7 +166,7 @@ def show_tables(tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str])
 
 
 def show_values(values: Mapping[str, Any]) -> None:
-    """Nested values as YAML."""
+    """Show nested values as YAML."""
     text = yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=10_000)
     Console().print(text, end="", highlight=False, markup=False, soft_wrap=True)
 

@@ -1,4 +1,7 @@
-"""`cdal crossval`: Train and evaluate several systems on several folds, whatever is missing, and compare them."""
+"""`cdal crossval`: Train, evaluate and compare several systems on several folds.
+
+Only missing trainings and evaluations are run.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,18 @@ from cdal.cli.words import DATA, FIELDS, RECIPE, add_device, add_dry_run, add_js
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("recipe", type=str, help=RECIPE)
     parser.add_argument("--data", type=str, required=True, help=DATA)
-    parser.add_argument("--out", type=str, required=True, help="Folder for runs and comparison. Unfinished runs in it are resumed.")
-    parser.add_argument("--segmenter", type=str, default="cdal", help="Names with commas; the others are compared with the first.")
-    parser.add_argument("--folds", type=str, default="all", help="all, or numbers with commas.")
+    parser.add_argument(
+        "--out", type=str, required=True, help="Folder for the runs and the comparison. Unfinished runs in it are resumed."
+    )
+    parser.add_argument("--segmenter", type=str, default="cdal", help="Systems, separated by commas; the first is the reference.")
+    parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, separated by commas.")
     parser.add_argument("--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the recipe's).")
-    parser.add_argument("--seeds", type=str | None, help="Numbers with commas: a training with each (default: the recipe's seed).")
+    parser.add_argument(
+        "--seeds", type=str | None, help="Random seeds, separated by commas; one training for each (default: the recipe's seed)."
+    )
     add_dry_run(parser)
     add_device(parser)
     add_json(parser)
@@ -27,7 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace, fields: Mapping[str, str]) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.experiments.crossval import crossval
     from cdal.experiments.jobs import plan, systems_of
 

@@ -1,4 +1,4 @@
-"""`cdal data`: List the public sets, turn one's files into a data folder, or draw phantoms."""
+"""`cdal data`: List public data sets, convert one to a data folder, or generate phantoms."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from cdal.runtime.errors import UserError
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     actions = parser.add_subcommands(dest="action", title="actions")
-    action = ArgumentParser(description="List the public sets: content, source, licence, citation.")
+    action = ArgumentParser(description="List the public data sets: content, source, licence, citation.")
     add_json(action)
-    actions.add_subcommand("list", action, help="source, licence, citation")
-    action = ArgumentParser(description="Turn a public set's files into a data folder.")
+    actions.add_subcommand("list", action, help="list content, source, licence and citation")
+    action = ArgumentParser(description="Convert the files of a public data set to a data folder.")
     action.add_argument("name", type=str, help="Name of the set (cdal data list).")
-    action.add_argument("source", type=str, help="Folder or archive with the owners' files; or the word download.")
+    action.add_argument("source", type=str, help="Folder or archive with the original files, or the word download.")
     action.add_argument("target", type=str, help="Data folder to create.")
-    actions.add_subcommand("prepare", action, help="owners' files to a data folder")
-    action = ArgumentParser(description="Draw phantoms with six simulated annotators each, as a data folder.")
-    action.add_argument("target", type=str, help="Data folder; existing phantoms in it are drawn again.")
+    actions.add_subcommand("prepare", action, help="convert original files to a data folder")
+    action = ArgumentParser(description="Generate a data folder of phantoms, each with six simulated annotators.")
+    action.add_argument("target", type=str, help="Data folder to write. Existing phantoms in it are generated again.")
     action.add_argument("--count", type=int, default=320, help="Number of phantoms.")
     action.add_argument("--seed", type=int, default=0, help="Random seed.")
-    actions.add_subcommand("phantoms", action, help="generated pictures with several annotators")
+    actions.add_subcommand("phantoms", action, help="generate pictures with several annotators")
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     return {"list": _list, "prepare": _prepare, "phantoms": _phantoms}[options.action](options[options.action])
 
 

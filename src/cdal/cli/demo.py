@@ -1,4 +1,4 @@
-"""`cdal demo`: Learn on phantoms, segment held-out ones, write a report."""
+"""`cdal demo`: Train on phantoms, segment held-out ones and write a report."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cdal.cli.words import DONE, add_device
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
-    parser.add_argument("--out", type=str, default="cdal-demo", help="Folder for phantoms, run and report.")
-    parser.add_argument("--minutes", type=float, default=3.0, help="Minutes of training.")
+    """Add the verb's options to its parser."""
+    parser.add_argument("--out", type=str, default="cdal-demo", help="Folder for the phantoms, the run and the report.")
+    parser.add_argument("--minutes", type=float, default=3.0, help="Wall-clock budget of the training in minutes.")
     parser.add_argument("--seed", type=int, default=0, help="Random seed.")
     add_device(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import progress_bar
     from cdal.experiments.demo import run_demo
 

@@ -13,20 +13,20 @@ from cdal.cli.words import DATA, DONE, IN_PART, MODEL, add_device, add_json, add
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("model", type=str, help=MODEL)
     parser.add_argument("--data", type=str, required=True, help=DATA)
-    parser.add_argument("--fold", type=int | None, help="Fold k (default: the model's own).")
+    parser.add_argument("--fold", type=int | None, help="Number of the fold (default: the model's own).")
     parser.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="Which cases to score.")
     parser.add_argument("--scoring", type=str, nargs="+", help="Scoring protocols (cdal info; default: the recipe's).")
-    parser.add_argument("--out", type=str | None, help="Folder for the table by case and the summary.")
+    parser.add_argument("--out", type=str | None, help="Folder for the table of scores by case and the summary.")
     add_json(parser)
     add_sampling(parser)
     add_device(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import progress_bar, show_summary
     from cdal.evaluation.evaluate import evaluate
     from cdal.evaluation.result import write_result

@@ -1,4 +1,4 @@
-"""`cdal experiment`: Run a shipped experiment, whatever of it is missing, and write its page."""
+"""`cdal experiment`: Run the missing parts of a shipped experiment and write its page."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from cdal.runtime.errors import UserError
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument(
         "name",
         type=str | None,
         nargs="?",
-        help="A shipped experiment; alone, it shows its variants. Without a name all are listed.",
+        help="Name of a shipped experiment. Without --data and --out, its variants are listed; without a name, all experiments.",
     )
     parser.add_argument("--data", type=str | None, help=DATA)
-    parser.add_argument("--out", type=str | None, help="Folder for the runs and the page, NAME.md. Unfinished runs are resumed.")
-    parser.add_argument("--arms", type=str, default="", help="Only these variants, with commas, beside the first (default: all).")
-    parser.add_argument("--folds", type=str | None, help="Numbers with commas (default: the experiment's).")
-    parser.add_argument("--seeds", type=str | None, help="Numbers with commas (default: the experiment's).")
+    parser.add_argument(
+        "--out", type=str | None, help="Folder for the runs and the page, NAME.md. Unfinished runs in it are resumed."
+    )
+    parser.add_argument(
+        "--arms", type=str, default="", help="Variants to run besides the first, separated by commas (default: all)."
+    )
+    parser.add_argument("--folds", type=str | None, help="Numbers of folds, separated by commas (default: the experiment's).")
+    parser.add_argument("--seeds", type=str | None, help="Random seeds, separated by commas (default: the experiment's).")
     parser.add_argument(
         "--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the experiment's)."
     )
@@ -37,7 +41,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace, fields: Mapping[str, str]) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import show_values
     from cdal.experiments import EXPERIMENTS, find_experiment
     from cdal.experiments.experiment import run_experiment
@@ -47,7 +51,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         return DONE
     chosen = find_experiment(options.name)
     numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
-    changes: dict[str, Any] = {name: tuple(found) for name, found in numbers.items()}
+    changes: dict[str, Any] = {name: tuple(values) for name, values in numbers.items()}
     chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields={**chosen.fields, **fields})
     chosen.base()  # refuses unknown fields before the data are read
     if options.data is None and options.out is None:

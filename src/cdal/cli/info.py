@@ -1,4 +1,4 @@
-"""`cdal info`: List recipes, segmenters, scoring protocols and models; or show what one model is."""
+"""`cdal info`: List recipes, segmenters, scoring protocols and models, or describe one model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cdal.runtime.version import __version__
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("model", type=str | None, nargs="?", help=MODEL)
     add_json(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import show_values
 
     values = _everything() if options.model is None else _model(options.model)

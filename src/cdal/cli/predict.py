@@ -11,18 +11,26 @@ from cdal.inference.outputs import OUTPUTS
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("model", type=str, help=MODEL)
-    parser.add_argument("inputs", type=str, nargs="+", help="Files, folders of files, folders with a DICOM series.")
+    parser.add_argument("inputs", type=str, nargs="+", help="Files, folders of files, or folders with a DICOM series.")
     parser.add_argument("--out", type=str, default="cdal-results", help="Folder for the results.")
-    parser.add_argument("--save", type=str, nargs="+", default=["mask"], help=f"Some of: {' '.join(OUTPUTS)}.")
-    parser.add_argument("--series", type=str | None, help="Number, description or UID of the DICOM series, if there are several.")
+    parser.add_argument(
+        "--save",
+        type=str,
+        nargs="+",
+        default=["mask"],
+        help=f"Outputs to write for each image, one or more of: {' '.join(OUTPUTS)}.",
+    )
+    parser.add_argument(
+        "--series", type=str | None, help="Number, description or UID of the DICOM series, if a folder has several."
+    )
     add_sampling(parser)
     add_device(parser)
 
 
 def run(options: Namespace) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import progress_bar
     from cdal.inference.load import load
     from cdal.inference.predict import predict

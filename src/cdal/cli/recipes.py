@@ -1,4 +1,7 @@
-"""What the verbs that train share: the recipe that is meant, the check of its data, the jobs and comparisons that follow."""
+"""Functions shared by the verbs that train.
+
+They find the recipe, check its data, and show jobs and comparisons.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def recipe_of(options: Namespace, fields: Mapping[str, str]) -> tuple[Recipe, Mapping[str, str], Check | None]:
-    """The recipe named; if it is derived from the data, also the reasons for its values, and the folder's check."""
+    """The recipe with the given name.
+
+    Returns:
+        The recipe. If it is derived from the data, also the reasons for its values by field, and
+        the check of the data folder; else an empty mapping and `None`.
+    """
     from cdal.recipes import DERIVED, find_recipe
 
     if options.recipe not in DERIVED or options.data is None:
@@ -33,7 +41,7 @@ def recipe_of(options: Namespace, fields: Mapping[str, str]) -> tuple[Recipe, Ma
 
 
 def checked(data: str) -> Check:
-    """The check of a data folder, with a bar."""
+    """Check a data folder and show a progress bar meanwhile."""
     from cdal.cli.console import progress_bar
     from cdal.datasets.check import check_folder
 
@@ -42,13 +50,13 @@ def checked(data: str) -> Check:
 
 
 def say(event: Event) -> None:
-    """The lines of a comparison's trainings, as they come."""
+    """Print the messages of the trainings of a comparison on standard error."""
     if event.message:
         print(f"[{event.name}] {event.message}", file=sys.stderr, flush=True)
 
 
 def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
-    """What is done of each training and evaluation, and what is missing. Returns the exit code."""
+    """Show the state of each training and evaluation, and return the exit code."""
     from cdal.cli.console import show_values
 
     states = {job.name: job.state for job in jobs}
@@ -61,7 +69,7 @@ def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
 
 
 def show_comparison(comparison: Comparison, as_json: bool) -> int:
-    """Scores, uncertainty, costs; or the numbers as JSON. Returns the exit code."""
+    """Show scores, uncertainty and costs as tables or as JSON, and return the exit code."""
     from cdal.cli.console import show_tables
     from cdal.evaluation.tables import COSTS, remarks, table, uncertainty_table
 

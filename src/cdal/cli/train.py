@@ -1,4 +1,4 @@
-"""`cdal train`: Train a recipe on a data folder; the same command resumes an unfinished training."""
+"""`cdal train`: Train a recipe on a data folder; the same command resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The verb's options."""
+    """Add the verb's options to its parser."""
     parser.add_argument("recipe", type=str, help=RECIPE)
     parser.add_argument("--data", type=str | None, help=DATA)
     parser.add_argument("--out", type=str | None, help="Run folder. An unfinished run in it is resumed.")
-    parser.add_argument("--fold", type=int | None, help="Fold k of the recipe's partition; its part k is for the test.")
+    parser.add_argument("--fold", type=int | None, help="Number k of the fold; part k of the recipe's partition is for the test.")
     parser.add_argument("--segmenter", type=str | None, help="Name of a system (cdal info), or the class of your own network.")
-    parser.add_argument("--steps", type=int | None, help="Optimisation steps.")
-    parser.add_argument("--minutes", type=float | None, help="Minutes of training.")
-    parser.add_argument("--dry-run", action="store_true", help="Print the resolved recipe and do nothing.")
+    parser.add_argument("--steps", type=int | None, help="Number of optimisation steps.")
+    parser.add_argument("--minutes", type=float | None, help="Wall-clock budget of the training in minutes.")
+    parser.add_argument("--dry-run", action="store_true", help="Print the resolved recipe and do nothing else.")
     parser.add_argument("--seed", type=int | None, help="Random seed.")
     add_device(parser)
     parser.epilog = FIELDS
 
 
 def run(options: Namespace, fields: Mapping[str, str]) -> int:
-    """Run the verb; returns the exit code."""
+    """Run the verb and return the exit code."""
     from cdal.cli.console import progress_bar, show_findings
     from cdal.recipes.recipe import to_yaml
     from cdal.runtime.devices import find_device
@@ -48,7 +48,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         print(f"{field}: {reason}", file=sys.stderr)
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
-    find_device(options.device)  # what is quickly found is found before the data are read
+    find_device(options.device)  # fails early, before the data are read
     check_same_recipe(Path(options.out), recipe)
     check = check or checked(options.data)
     show_findings(check)
@@ -62,7 +62,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
 
 
 def _changed(recipe: Recipe, options: Namespace, fields: Mapping[str, str]) -> Recipe:
-    """The recipe with what the command line asks for."""
+    """The recipe with the changes that the command line requests."""
     from cdal.recipes import with_segmenter
     from cdal.recipes.recipe import override
     from cdal.segmenters.build import need_available

@@ -1,4 +1,4 @@
-"""The words that verbs share: exit codes, options, fields of the recipe, lists."""
+"""Exit codes, options and parsing functions that verbs share."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
-"""Exit codes; Python's own 1 is a bug."""
+"""Exit codes. Python itself exits with 1 on a bug."""
 
-FIELDS = "Any field of the recipe (train --dry-run shows them): --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
+FIELDS = "Fields of the recipe (see train --dry-run) are options: --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
 
 MODEL = "A .safetensors file, a run folder, the name of a shipped model, or an exported graph."
-RECIPE = "The name of a shipped recipe (cdal info), or a YAML file."
-DATA = "Data folder: imagesTr and labelsTr, or images and labels."
+RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
+DATA = "Data folder with imagesTr and labelsTr, or images and labels."
 
 
 def add_config(parser: ArgumentParser) -> None:
-    """`--config`, which every verb has."""
-    parser.add_argument("--config", action="config", help="YAML file with any of these options (recipe fields go into a recipe).")
+    """Add `--config`, which every verb has."""
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of these options. Recipe fields belong in a recipe file."
+    )
 
 
 def add_json(parser: ArgumentParser) -> None:
-    """`--json`."""
+    """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="Print one JSON object and nothing else.")
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """`--device`."""
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or mps (default: auto).")
+    """Add `--device`."""
+    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu, cuda or mps (default: auto).")
 
 
 def add_dry_run(parser: ArgumentParser) -> None:
-    """`--dry-run` of verbs with many trainings."""
-    parser.add_argument("--dry-run", action="store_true", help="Print what is done and what is missing, and do nothing.")
+    """Add `--dry-run` for verbs with several trainings."""
+    parser.add_argument("--dry-run", action="store_true", help="Print which runs are done and which are missing, and run nothing.")
 
 
 def add_sampling(parser: ArgumentParser) -> None:
-    """An option for each field of `Sampling`."""
+    """Add an option for each field of `Sampling`."""
     types = get_type_hints(Sampling)
     for option in dataclasses.fields(Sampling):
-        how: dict[str, Any] = {"help": option.metadata["help"]}
+        arguments: dict[str, Any] = {"help": option.metadata["help"]}
         if types[option.name] == bool | None:
-            parser.add_argument(f"--{option.name}", action=BooleanOptionalAction, **how)
+            parser.add_argument(f"--{option.name}", action=BooleanOptionalAction, **arguments)
         else:
-            parser.add_argument(f"--{option.name}", type=types[option.name], default=option.default, **how)
+            parser.add_argument(f"--{option.name}", type=types[option.name], default=option.default, **arguments)
 
 
 def sampling_of(options: Namespace) -> Sampling:
-    """What the options of `add_sampling` say.
+    """The `Sampling` that the options of `add_sampling` describe.
 
     Raises:
         UserError: a number is too low.
@@ -63,7 +65,12 @@ def sampling_of(options: Namespace) -> Sampling:
 
 
 def split_fields(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Words for the verb; and fields of the recipe, which are the options with a dot in their name, with their values.
+    """Separate the fields of the recipe from the other words of a command line.
+
+    A field is an option with a dot in its name.
+
+    Returns:
+        The other words, and the values of the fields by name.
 
     Raises:
         SystemExit: a field has no value.
@@ -86,15 +93,19 @@ def split_fields(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def split_list(text: str) -> list[str]:
-    """`a,b,c` as a list."""
+    """Parse names separated by commas, such as `a,b,c`."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def read_numbers(option: str, text: str) -> list[int]:
-    """`0,2` as numbers.
+    """Parse numbers separated by commas, such as `0,2`.
+
+    Args:
+        option: name of the option, for the error message.
+        text: value of the option.
 
     Raises:
-        UserError: it is anything else.
+        UserError: the text is not a list of numbers.
     """
     try:
         return [int(number) for number in split_list(text)]

@@ -1,1 +1,1 @@
-"""The data folder: layout, labels, check, partition, cases; the public sets."""
+"""The data folder (layout, labels, check, partition, cases) and the public data sets."""

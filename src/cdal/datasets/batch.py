@@ -1,4 +1,4 @@
-"""A batch of cases, as it passes from the data to a segmenter."""
+"""A batch of cases, the input of a segmenter in training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Cases as the segmenter sees them in training.
+    """A batch of training cases.
 
     Attributes:
-        image: `[B, C, *S]`, normalised.
-        label: `[B, *S]`, whole numbers from 0 (background) to K - 1.
-        cases: the B names, for messages.
+        image: normalised images, `[B, C, *S]`.
+        label: classes from 0 (background) to K - 1, `[B, *S]`.
+        cases: names of the B cases, for messages.
     """
 
     image: Tensor

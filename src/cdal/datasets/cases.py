@@ -1,4 +1,4 @@
-"""Cases in memory, and batches of them."""
+"""Loading cases into memory and drawing batches from them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Case:
     """A case on the network's grid.
 
     Attributes:
-        name: of the case.
-        image: `[C, *S]` float32, normalised.
-        labels: `[R, *S]` uint8, one for each annotator.
+        name: name of the case.
+        image: normalised image, `[C, *S]` float32.
+        labels: one label per annotator, `[R, *S]` uint8.
     """
 
     name: str
@@ -39,7 +39,12 @@ class Case:
 
 
 def load_case(files: CaseFiles, folder: DataFolder, settings: DataSettings) -> Case:
-    """A case on the network's grid; errors as `read_case`, `match_channels` and `normalise`."""
+    """Load a case on the network's grid.
+
+    Raises:
+        UserError: as for `read_case`, `match_channels` and `normalise`, or the case is a picture
+            but `data.spatial_dims` is 3.
+    """
     image, labels = read_case(files, folder)
     name = str(files.image)
     if len(image.shape) < settings.spatial_dims:
@@ -56,26 +61,32 @@ def load_cases(
     settings: DataSettings,
     report: Report = silent,
 ) -> list[Case]:
-    """Decode cases into memory.
+    """Load cases into memory.
+
+    Args:
+        files: files of the cases.
+        folder: data folder with its classes.
+        settings: settings for the grid, channels and intensities.
+        report: function that receives an event for each case.
 
     Raises:
-        UserError: as `load_case`; or cases have different numbers of channels.
+        UserError: as for `load_case`, or the cases have different numbers of channels.
     """
     cases = []
-    for number, one in enumerate(files, start=1):
-        cases.append(load_case(one, folder, settings))
+    for number, case_files in enumerate(files, start=1):
+        cases.append(load_case(case_files, folder, settings))
         if cases[-1].image.shape[0] != cases[0].image.shape[0]:
-            expected, came = cases[0].image.shape[0], cases[-1].image.shape[0]
+            expected, count = cases[0].image.shape[0], cases[-1].image.shape[0]
             raise UserError(
-                f"{one.image}: expected {expected} channel(s), as {cases[0].name} has; it has {came}. Bring all to one kind, or "
-                "say which: --data.channels 1 or 3."
+                f"{case_files.image}: expected {expected} channel(s), as {cases[0].name} has; it has {count}. Convert all "
+                "to the same number, or choose one: --data.channels 1 or 3."
             )
-        report(Event("reading", one.name, number, len(files)))
+        report(Event("reading", case_files.name, number, len(files)))
     return cases
 
 
 def fingerprint(cases: Iterable[Case]) -> str:
-    """A checksum of names, images and labels, which tells whether two models saw the same data."""
+    """Return a checksum of names, images and labels, to detect models trained on the same data."""
     digest = hashlib.sha256()
     for case in cases:
         digest.update(case.name.encode(errors="surrogateescape"))
@@ -85,23 +96,24 @@ def fingerprint(cases: Iterable[Case]) -> str:
 
 
 class BatchSource:
-    """Training batches: batch number `step` is a function of (seed, step) and nothing else.
+    """Source of training batches.
 
-    Each case is drawn once before any is drawn again.
+    The batch of a step depends on (seed, rank, step) only. Every case is drawn once before any case
+    is drawn again.
 
     Args:
-        cases: to train on.
+        cases: training cases.
         settings: patch size and augmentation.
-        batch: cases a batch.
-        seed: of all draws.
-        rank: of this process among those that train together.
+        batch: cases per batch.
+        seed: random seed for all draws.
+        rank: rank of this process if several processes train together.
     """
 
     def __init__(self, cases: Sequence[Case], settings: DataSettings, batch: int, seed: int, rank: int = 0) -> None:
         self.cases, self.settings, self.batch, self.seed, self.rank = cases, settings, batch, seed, rank
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step, on the CPU."""
+        """Return the batch of a step, on the CPU."""
         drawn = [self._case(step * self.batch + i) for i in range(self.batch)]
         rngs = [generator(self.seed, "patch", step, i, self.rank) for i in range(len(drawn))]
         images, labels = zip(*(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True)
@@ -113,7 +125,10 @@ class BatchSource:
         return self.cases[int(order[index])]
 
     def _seen(self, case: Case, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The image and one annotator's classes; of a volume that is cut into slices, one slice."""
+        """Return the image of a case and the label of a random annotator.
+
+        A volume is reduced to one random slice if the network is 2D.
+        """
         image, label = case.image, case.labels[_index(len(case.labels), rng)]
         if image.dim() - 1 > self.settings.spatial_dims:
             chosen = torch.tensor([_index(image.shape[1 + self.settings.slice_axis], rng)])

@@ -1,4 +1,4 @@
-"""One pass over a data folder: what is wrong with it, case by case, with the remedy; and what is known of its cases."""
+"""Checking a data folder: problems and their remedies, and facts about the cases."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ from cdal.runtime.events import Event, Report, silent
 __all__ = ["Check", "check_folder"]
 
 _ODD_SPACING = 3.0
-"""Times by which a volume's spacing may differ from the median's."""
+"""Largest acceptable ratio between a volume's spacing and the median spacing."""
 
 _MANY = 8
-"""With more values than these, classes are looked at twice."""
+"""If labels have more values than this, they may be object numbers instead of classes."""
 
 _SATURATED = 128
-"""From this value on, a lone value of a mask means white rather than a class."""
+"""If the only value of a mask is at least this, it means white, not a class."""
 
 
 def check_folder(root: Path | str, report: Report = silent) -> Check:
-    """Read every file of a data folder and tell what is wrong.
+    """Read all files of a data folder and report problems.
 
     Args:
-        root: the data folder.
-        report: gets the progress, in cases.
+        root: path of the data folder.
+        report: function that receives an event for each case.
+
+    Returns:
+        The folder with its classes, the findings, and facts about the readable cases.
 
     Raises:
-        UserError: there is no such folder, or it is of another form.
+        UserError: the folder does not exist or has an unknown layout.
     """
     folder = list_folder(Path(root))
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
@@ -49,8 +52,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     if not folder.classes:
         folder = with_masks_named(folder)
     for number, case in enumerate(folder.cases, start=1):
-        fact, found = look_at_case(case, folder)
-        findings += found
+        fact, case_findings = look_at_case(case, folder)
+        findings += case_findings
         facts += [fact] if fact else []
         report(Event("checking", case.name, number, len(folder.cases)))
     values = {0} | {value for fact in facts for value in fact.voxels}
@@ -62,8 +65,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         findings += _no_classes(folder, facts, values)
         if len(values) <= MOST_CLASSES:
             folder = with_classes_of(folder, values)
-            said = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True))
-            message = f"the labels are taken as {said}. To name them, write dataset.json: {{{propose(folder.values, ())}}}."
+            declared = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True))
+            message = f"the labels are taken as {declared}. To name them, write dataset.json: {{{propose(folder.values, ())}}}."
             findings.append(Finding("note", "values", "", message))
     if facts and not any(any(fact.drawn) for fact in facts):
         findings.append(Finding("error", "empty", "", "every mask is empty: there is nothing to learn. Are these the right masks?"))
@@ -76,34 +79,35 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
 
 
 def _undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Values that dataset.json does not declare, and classes that no label holds."""
+    """Find values that dataset.json does not declare, and classes that no label contains."""
     for fact in facts:
-        strange = sorted(set(fact.voxels) - set(folder.values))
-        if strange and len(strange) <= MOST_CLASSES:
+        undeclared = sorted(set(fact.voxels) - set(folder.values))
+        if undeclared and len(undeclared) <= MOST_CLASSES:
             message = (
                 f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label "
-                f"holds {', '.join(map(str, strange[:5]))}. Declare {propose(folder.values, strange)}, or renumber the label."
+                f"holds {', '.join(map(str, undeclared[:5]))}. Declare {propose(folder.values, undeclared)}, or renumber the label."
             )
             yield Finding("error", "values", fact.name, message)
     for name, value in zip(folder.classes, folder.values, strict=True):
         if value and not any(value in fact.voxels for fact in facts):
-            message = f"no label holds {value} ({name}), which dataset.json declares. Nothing can be learned of it."
+            message = f"no label holds {value} ({name}), which dataset.json declares. Nothing can be learned about it."
             yield Finding("warning", "values", "", message)
 
 
 def _no_classes(folder: DataFolder, facts: Sequence[CaseFacts], values: set[int]) -> Iterator[Finding]:
-    """Signs that the values of undeclared labels are no classes."""
+    """Find signs that the values of undeclared labels are not classes."""
     if len(values) > MOST_CLASSES:
-        if not any(len(fact.voxels) > MOST_CLASSES for fact in facts):  # else that label has a finding of its own
+        # Labels with too many values already have their own finding.
+        if not any(len(fact.voxels) > MOST_CLASSES for fact in facts):
             yield Finding("error", "values", "", too_many(folder.cases[0].labels[0], values))
     elif len(values) > 2 and max(values) >= _SATURATED and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn):
-        # Each mask by itself is black and white, but not the same white.
+        # Every mask is black and white, but white has different values.
         whites = Counter(drawn[0] for fact in facts for drawn in fact.drawn if drawn)
         odd, count = whites.most_common()[-1]
-        where = ", ".join([fact.name for fact in facts if (odd,) in fact.drawn][:5])
-        others = " or ".join(str(value) for value in sorted(whites) if value != odd)
+        cases = ", ".join([fact.name for fact in facts if (odd,) in fact.drawn][:5])
+        usual = " or ".join(str(value) for value in sorted(whites) if value != odd)
         message = (
-            f"{count} masks hold 0 and {odd} ({where}), others 0 and {others}. Write all masks with the same values; or, if these "
+            f"{count} masks hold 0 and {odd} ({cases}), others 0 and {usual}. Write all masks with the same values; or, if these "
             f"are classes, declare them in dataset.json: {{{propose(values, ())}}}."
         )
         yield Finding("error", "values", "", message)
@@ -115,24 +119,27 @@ def _no_classes(folder: DataFolder, facts: Sequence[CaseFacts], values: set[int]
 
 
 def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Cases that differ in kind from the others."""
+    """Find cases whose type, channels, dimensions or spacing differ from the others."""
     types = Counter(fact.stored for fact in facts)
     if len(types) > 1:
-        said = ", ".join(f"{count} {kind}" for kind, count in types.most_common())
+        listed = ", ".join(f"{count} {kind}" for kind, count in types.most_common())
         message = (
-            f"images of several types: {said}. Each is brought to mean 0 and standard deviation 1, unless the recipe says `range`."
+            f"images of several types: {listed}. Each is scaled to mean 0 and standard deviation 1, unless the recipe says `range`."
         )
         yield Finding("warning" if any(kind.startswith("uint16") for kind in types) else "note", "type", "", message)
     channels = Counter(1 if fact.gray else fact.channels for fact in facts)
     if len(channels) > 1:
-        said = ", ".join(f"{count} of {number} channel(s)" for number, count in channels.most_common())
+        listed = ", ".join(f"{count} of {number} channel(s)" for number, count in channels.most_common())
         level: Level = "warning" if set(channels) == {1, 3} else "error"
-        remedy = "Gray ones can be repeated to 3 channels (--data.channels 3)" if level == "warning" else "Bring all to one kind"
-        yield Finding(level, "channels", "", f"expected images of one kind; there are {said}. {remedy}.")
+        remedy = "Gray ones can be repeated to 3 channels (--data.channels 3)" if level == "warning" else "Convert all to one kind"
+        yield Finding(level, "channels", "", f"expected images of one kind; there are {listed}. {remedy}.")
     dims = Counter(len(fact.shape) for fact in facts)
     if len(dims) > 1:
         yield Finding(
-            "error", "shape", "", f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. Part them."
+            "error",
+            "shape",
+            "",
+            f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. Separate them.",
         )
     placed = [fact for fact in facts if fact.spacing is not None]
     if placed:
@@ -140,14 +147,14 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
         for fact in placed:
             ratio = np.array(fact.spacing) / middle
             if ratio.max() > _ODD_SPACING or ratio.min() < 1 / _ODD_SPACING:
-                said = " x ".join(f"{s:g}" for s in fact.spacing or ())
+                own = " x ".join(f"{s:g}" for s in fact.spacing or ())
                 usual = " x ".join(f"{s:g}" for s in middle)
-                message = f"{fact.name}: its voxels are {said} mm, the others' {usual} mm. Is its header right?"
+                message = f"{fact.name}: its voxels are {own} mm, the others' {usual} mm. Is its header right?"
                 yield Finding("warning", "spacing", fact.name, message)
 
 
 def _duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Images that are there twice."""
+    """Find images that occur more than once."""
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
         by_digest.setdefault(fact.digest, []).append(fact.name)
@@ -157,27 +164,35 @@ def _duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
 
 
 def _torn(folder: DataFolder) -> Iterator[Finding]:
-    """Partitions given with the folder whose parts share a case, a patient or an image: scores would say too much."""
+    """Find given partitions whose parts share a case, a patient or an image.
+
+    Scores on such partitions would be too optimistic.
+    """
     names = [case.name for case in folder.cases]
     given = {part: [n for n in names if folder.about.get(n, {}).get("split") == part] for part in ("train", "validation", "test")}
     listed = [("the column `split` of cases.csv", given)]
     for partition, folds in folder.partitions.items():
         for i, fold in enumerate(folds):
-            there = {part: [name for name in fold[part] if name in set(names)] for part in fold}
-            others = {name for part in there.values() for name in part}
-            listed.append((f"fold {i} of {partition} in splits.json", {"train": [n for n in names if n not in others], **there}))
-    for where, parts in listed:
+            present = {part: [name for name in fold[part] if name in set(names)] for part in fold}
+            assigned = {name for part in present.values() for name in part}
+            listed.append(
+                (f"fold {i} of {partition} in splits.json", {"train": [n for n in names if n not in assigned], **present})
+            )
+    for source, parts in listed:
         try:
             need_apart(folder, parts)
-        except UserError as error:  # noqa: PERF203 (each partition by itself)
-            yield Finding("error", "partition", "", f"{where}: {error}")
+        except UserError as error:  # noqa: PERF203 (each partition has its own finding)
+            yield Finding("error", "partition", "", f"{source}: {error}")
 
 
 def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[str, str]]:
-    """The rows of cases.csv, completed for a partition that is stratified.
+    """Return the rows of cases.csv with columns for stratified partitions added.
 
-    A stratum is the classes that occur and how much of the image they take (a third of the cases each: little, middling, much).
-    Images that are the same carry one name in `same_image`.
+    The added columns are:
+
+    - `stratum`, unless it exists: the classes in the case and the share of the image that they
+      cover. The share is `little`, `middling` or `much`, for a third of the cases each.
+    - `same_image`: the name of the first case with the same image.
     """
     shares = {fact.name: fact.foreground for fact in facts}
     low, high = np.quantile(list(shares.values()), [1 / 3, 2 / 3]) if facts else (0.0, 0.0)
@@ -192,54 +207,54 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[
 
 
 def _masks_by_class(folder: DataFolder) -> Iterator[Finding]:
-    """Files of one mask for each class that are of no class, or are missing."""
+    """Find masks whose name is not a class, and cases that lack the mask of a class."""
     for case in folder.cases:
         for annotation in case.labels:
             names = {name for name, _ in annotation.files}
-            if strange := sorted(names - set(folder.classes)):
-                there = annotation.paths[0].parent
-                said = "a label image" if strange == [""] else ", ".join(strange)
+            if unknown := sorted(names - set(folder.classes)):
+                parent = annotation.paths[0].parent
+                present = "a label image" if unknown == [""] else ", ".join(unknown)
                 message = (
-                    f"{there}: {case.name} has {said}; expected a mask for each of {', '.join(folder.classes[1:])}. Rename it."
+                    f"{parent}: {case.name} has {present}; expected a mask for each of {', '.join(folder.classes[1:])}. Rename it."
                 )
                 yield Finding("error", "values", case.name, message)
-            elif lacking := sorted(set(folder.classes[1:]) - names):
-                message = f"{case.name} has no mask of {', '.join(lacking)}: taken as empty."
+            elif missing := sorted(set(folder.classes[1:]) - names):
+                message = f"{case.name} has no mask of {', '.join(missing)}: taken as empty."
                 yield Finding("note", "empty", case.name, message)
 
 
 def _table(folder: DataFolder) -> Iterator[Finding]:
-    """Names in cases.csv and splits.json that are no case's, and cases that cases.csv leaves out."""
+    """Find unknown names in cases.csv and splits.json, and cases missing from cases.csv."""
     names = {case.name for case in folder.cases}
     tables = {"cases.csv": set(folder.about)} if folder.about else {}
     listed = {name for folds in folder.partitions.values() for fold in folds for part in fold.values() for name in part}
     tables |= {"splits.json": listed} if listed else {}
-    for table, said in tables.items():
-        if strange := sorted(said - names):
-            level: Level = "warning" if said & names else "error"
+    for table, mentioned in tables.items():
+        if unknown := sorted(mentioned - names):
+            level: Level = "warning" if mentioned & names else "error"
             message = (
-                f"{folder.root / table}: {some(strange)}: no case has this name. Names are those of the images, without suffix."
+                f"{folder.root / table}: {some(unknown)}: no case has this name. Names are those of the images, without suffix."
             )
             yield Finding(level, "table", "", message)
-    if folder.about and (forgotten := sorted(names - set(folder.about))) and names & set(folder.about):
-        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} says nothing of {some(forgotten)}.")
+    if folder.about and (unlisted := sorted(names - set(folder.about))) and names & set(folder.about):
+        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} has no row for {some(unlisted)}.")
 
 
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
     used = {path for case in folder.cases for path in (*case.images, *[p for a in case.labels for p in a.paths])}
     for parent in sorted({path.parent for case in folder.cases for path in case.images}):
-        if inside := sorted(
+        if subfolders := sorted(
             path.name for path in parent.iterdir() if path.is_dir() and path not in used and not path.name.startswith(".")
         ):
-            message = f"{parent}: the folders {', '.join(inside[:5])} are not looked into. Move their images up, if they matter."
+            message = f"{parent}: the folders {', '.join(subfolders[:5])} are not searched. Move their images up, if they matter."
             yield Finding("warning", "ignored", "", message)
     for parent in sorted({path.parent for path in used}):
-        others = [p.name for p in sorted(parent.iterdir()) if p.is_file() and not p.name.startswith(".") and not suffix_of(p)]
-        others = [name for name in others if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]
-        if others:
+        unreadable = [p.name for p in sorted(parent.iterdir()) if p.is_file() and not p.name.startswith(".") and not suffix_of(p)]
+        unreadable = [name for name in unreadable if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]
+        if unreadable:
             yield Finding(
                 "warning",
                 "ignored",
                 "",
-                f"{parent}: files of no format that is known: {some(others)}. Convert them, if they matter.",
+                f"{parent}: files of unknown format: {some(unreadable)}. Convert them, if they matter.",
             )

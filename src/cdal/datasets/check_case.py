@@ -1,4 +1,4 @@
-"""What is wrong with one case by itself, and what is known of it."""
+"""Checking a single case: its problems, and facts about it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cdal.imaging.intensities import is_gray
 from cdal.runtime.errors import UserError
 
 _NEARLY_ALL = 0.95
-"""A mask that covers more of the image than this may be inverted."""
+"""A mask that covers a larger share of the image than this may be inverted."""
 
 
 def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
-    """Facts of a case, none where it cannot be used, and findings."""
+    """Return the facts of a case (`None` if it cannot be used) and its findings."""
     try:
         image = read_channels(case.images, read_any)
         labels = [[turned_to(read_label(path), image) for path in annotation.paths] for annotation in case.labels]
@@ -34,13 +34,13 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
         message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
         return None, [Finding("error", "not-finite", case.name, message)]
-    for annotation, read in zip(case.labels, labels, strict=True):
-        for path, label in zip(annotation.paths, read, strict=True):
+    for annotation, masks in zip(case.labels, labels, strict=True):
+        for path, label in zip(annotation.paths, masks, strict=True):
             if fault := grid_fault(path, label, image):
                 return None, [Finding("error", fault[0], case.name, fault[1])]
             count = len(np.unique(label.array))
             if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
-                message = f"{path}: JPEG changed the mask's values; it holds {count}. Cut it at one half and save it as PNG."
+                message = f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at one half and save it as PNG."
                 findings.append(Finding("error", "values", case.name, message))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
@@ -51,9 +51,9 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         findings.append(Finding("error", "constant", case.name, message))
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
         bits = 8 * image.stored.itemsize
-        message = f"{case.image}: {bits} bits a number hold values to {high.max():g} only. Other programs show it black."
+        message = f"{case.image}: its {bits}-bit numbers only reach {high.max():g}. Other programs show it black."
         findings.append(Finding("note", "type", case.name, message))
-    counts = [_count(annotation, read, folder) for annotation, read in zip(case.labels, labels, strict=True)]
+    counts = [_count(annotation, masks, folder) for annotation, masks in zip(case.labels, labels, strict=True)]
     findings += _mask_findings(case, counts)
     inside = np.zeros(image.shape, bool)
     for label in labels[0]:
@@ -77,14 +77,17 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
 
 
 def _axes(image: Image) -> list[int]:
-    """The stored axes in the order right, anterior, superior."""
+    """Return the stored axes in the order right, anterior, superior."""
     if image.affine is None:
         return list(range(len(image.shape)))
     return [int(axis) for axis in np.argsort(nib.io_orientation(image.affine)[:, 0])]
 
 
 def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) -> dict[int, int]:
-    """Voxels of each value; of masks by class, of each class's place in the names."""
+    """Count the voxels of each value.
+
+    If there is one mask per class, the values are the indices of the classes in `folder.classes`.
+    """
     if not annotation.files[0][0]:
         values, counts = np.unique(labels[0].array, return_counts=True)
         return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
@@ -98,19 +101,24 @@ def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) 
 
 def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterator[Finding]:
     for annotation, count in zip(case.labels, counts, strict=True):
-        path, background, everything = annotation.paths[0], count.get(0, 0), sum(count.values())
+        path, background, total = annotation.paths[0], count.get(0, 0), sum(count.values())
         if len(count) > MOST_CLASSES:
             yield Finding("error", "values", case.name, too_many(annotation, count))
-        elif background == everything:
-            level: Level = "warning" if len(case.labels) == 1 else "note"  # an annotator may well have seen nothing
-            yield Finding(level, "empty", case.name, f"{path}: the mask is empty. If something is to be seen, draw it.")
-        elif background < (1 - _NEARLY_ALL) * everything:
-            share = 1 - background / everything
+        elif background == total:
+            # One of several annotators may have seen no object.
+            level: Level = "warning" if len(case.labels) == 1 else "note"
+            yield Finding(level, "empty", case.name, f"{path}: the mask is empty. If the image shows an object, draw it.")
+        elif background < (1 - _NEARLY_ALL) * total:
+            share = 1 - background / total
             yield Finding("warning", "values", case.name, f"{path}: the mask covers {share:.0%} of the image. Is it inverted?")
 
 
 def _object_size(inside: np.ndarray) -> float:
-    """Extent of an object as a share of the image's longer side: the mean over the connected objects, weighted by their area."""
+    """Return the size of a typical object relative to the longer side of the image.
+
+    It is the mean extent of the connected objects, weighted by their area. It is 0 for volumes and
+    empty masks.
+    """
     if inside.ndim != 2 or not inside.any():
         return 0.0
     numbered, count = ndimage.label(inside)

@@ -1,4 +1,4 @@
-"""One picture of many cases with the outlines of their masks: what a person sees at a glance no check finds."""
+"""A contact sheet for visual inspection of a data set."""
 
 from __future__ import annotations
 
@@ -22,20 +22,25 @@ _CAPTION = 14
 
 
 def write_contact_sheet(path: Path, folder: DataFolder, first: Sequence[str] = ()) -> Path:
-    """Write a PNG of up to 64 cases: those named `first`, then others at even distances.
+    """Write a PNG with up to 64 cases and the outlines of their masks.
+
+    The cases in `first` come first; the others are chosen at equal distances.
 
     Args:
-        path: of the PNG.
-        folder: with its classes.
-        first: names of cases to show before any others.
+        path: path of the PNG.
+        folder: data folder with its classes.
+        first: names of the cases to show first.
+
+    Returns:
+        The path of the PNG.
 
     Raises:
         UserError: the file cannot be written.
     """
     wanted = [case for case in folder.cases if case.name in set(first)][:_MOST]
-    others = [case for case in folder.cases if case.name not in set(first)]
-    step = max(1, -(-len(others) // max(1, _MOST - len(wanted))))
-    wanted += others[::step][: _MOST - len(wanted)]
+    remaining = [case for case in folder.cases if case.name not in set(first)]
+    step = max(1, -(-len(remaining) // max(1, _MOST - len(wanted))))
+    wanted += remaining[::step][: _MOST - len(wanted)]
     columns = min(_COLUMNS, max(1, len(wanted)))
     rows = -(-len(wanted) // columns)
     sheet = Pillow.new("RGB", (columns * _SIDE, max(1, rows) * (_SIDE + _CAPTION)), "white")
@@ -58,7 +63,8 @@ def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
         if folder.classes:
             image, labels = read_case(case, folder)
             return outlined(image, labels[0].array[0], _SIDE - 6)
-        image, label = read_image(case.image), read_label(case.labels[0].paths[0])  # no classes are known: what is not 0
+        # The classes are unknown, so outline all values other than 0.
+        image, label = read_image(case.image), read_label(case.labels[0].paths[0])
         return outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
     except UserError:
         return None

@@ -1,4 +1,4 @@
-"""Anyone's own folder: a recipe derived from what `check_folder` saw, with the reason for each choice."""
+"""Deriving a recipe from the facts that `check_folder` collects, with a reason for each choice."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSett
 from cdal.runtime.errors import UserError
 
 _SIDE = 256
-"""Pixels of a picture's longer side, or of a window, that two cores train in minutes."""
+"""Longer side of a resized picture or a window, in pixels; trains in minutes on two cores."""
 
 _VOXELS = 2**17
-"""Voxels of a training patch in 3D, for the same reason."""
+"""Largest 3D training patch, in voxels; chosen for the same reason."""
 
 _LARGE = 0.15
-"""Objects of at least this share of the image's side need the whole image to be told apart; smaller ones need its resolution."""
+"""Typical object size from which the network sees the whole image, relative to the image's side.
+
+Larger objects need the context of the whole image; smaller ones need its full resolution.
+"""
 
 _RARE = 0.05
-"""With less foreground than this share of the voxels, some patches are centred on it."""
+"""If the foreground takes a smaller share of the image, some patches are centred on it."""
 
 _ANISOTROPIC = 3.0
-"""With slices that are so many times thicker than the pixels, a volume is segmented slice by slice with its neighbours."""
+"""Ratio of slice thickness to pixel size from which volumes are segmented slice by slice.
+
+Each slice is then seen with its two neighbours.
+"""
 
 _MULTIPLE = 8
 _MOST_FOLDS = 5
@@ -35,11 +41,11 @@ _MOST_FOLDS = 5
 
 @dataclass(frozen=True)
 class Derived:
-    """A recipe and why it is so.
+    """A recipe and the reasons for its settings.
 
     Attributes:
-        recipe: complete.
-        reasons: by field, `data.size`, in words.
+        recipe: complete recipe.
+        reasons: reasons in words, by field, such as `data.size`.
     """
 
     recipe: Recipe
@@ -47,14 +53,14 @@ class Derived:
 
 
 def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
-    """Size, tiling, classes and steps from the folder's images.
+    """Derive size, tiling, classes and steps from the images of a data folder.
 
     Args:
-        checked: what `check_folder` gave.
-        patient: see `DataSettings.patient`.
+        checked: result of `check_folder`.
+        patient: regular expression for patients, see `DataSettings.patient`.
 
     Raises:
-        UserError: the folder has errors, or fewer than three cases.
+        UserError: the folder has errors, fewer than three cases, or fewer than three patients.
     """
     checked.need_no_errors()
     facts = checked.facts
@@ -62,12 +68,12 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
         raise UserError(f"{checked.folder.root}: expected at least 3 cases (training, validation and test); it holds {len(facts)}.")
     small = _objects_are_small(facts)
     data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)
-    rare = median(fact.foreground for fact in facts)
-    if rare < _RARE:
+    foreground = median(fact.foreground for fact in facts)
+    if foreground < _RARE:
         data = replace(data, foreground=0.33)
-        reasons["data.foreground"] = f"the foreground is {rare:.1%} of an image: a third of the patches are centred on it"
-    data, split = _partition(checked, replace(data, patient=patient))
-    reasons |= split
+        reasons["data.foreground"] = f"the foreground is {foreground:.1%} of an image: a third of the patches are centred on it"
+    data, partition_reasons = _partition(checked, replace(data, patient=patient))
+    reasons |= partition_reasons
     steps, batch = (3000, 2) if data.spatial_dims == 3 else (3000, 16) if data.neighbours else (2000, 4) if small else (1000, 4)
     segmenter = CDALSettings(sampling_timesteps=4 if small else 2)
     reasons["segmenter.sampling_timesteps"] = (
@@ -81,7 +87,7 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
 
 
 def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:
-    """Whether pictures are larger than a window and their objects a small part of them."""
+    """Whether pictures are larger than a window and their objects are small parts of them."""
     sizes = [fact.object_size for fact in facts if fact.object_size]
     return bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > _SIDE
 
@@ -96,25 +102,25 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
     if channels == 3 and all(fact.stored == "uint8" for fact in facts):
         data = replace(data, intensities="range")
         reasons["data.intensities"] = "range: colours of 8 bits mean the same in every picture"
-    drawn = [fact.object_size for fact in facts if fact.object_size]
-    size = median(drawn) if drawn else 1.0
+    sizes = [fact.object_size for fact in facts if fact.object_size]
+    size = median(sizes) if sizes else 1.0
     longest = max(height, width)
     if longest <= _SIDE and len({fact.shape for fact in facts}) == 1:
-        data = replace(data, size=_up((height, width)), whole=2.0)
+        data = replace(data, size=_round_up((height, width)), whole=2.0)
         reasons["data.size"] = f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
     elif not small:
-        whole = _near((height * _SIDE / longest, width * _SIDE / longest))
+        whole = _round((height * _SIDE / longest, width * _SIDE / longest))
         data = replace(data, size=whole, resize=whole)
         reasons["data.resize"] = (
-            f"{whole}: a typical object spans {size:.0%} of a picture ({height} x {width} as a rule), so the network sees the "
+            f"{whole}: a typical object spans {size:.0%} of a picture (typically {height} x {width}), so the network sees the "
             "whole picture at once; masks come back at the picture's own size"
         )
         reasons["data.size"] = f"{whole}: the whole picture, for large objects"
     else:
-        window = tuple(min(_SIDE, s) for s in _up((height, width)))
+        window = tuple(min(_SIDE, s) for s in _round_up((height, width)))
         data = replace(data, size=window, overlap=0.25, flips=(0, 1), mirror_votes=True, rotation=45.0, scaling=0.25, whole=1.0)
         reasons["data.size"] = (
-            f"{window}: a typical object spans {size:.1%} of a picture ({height} x {width} as a rule); such small objects are "
+            f"{window}: a typical object spans {size:.1%} of a picture (typically {height} x {width}); such small objects are "
             "segmented at the picture's own resolution, in windows"
         )
         reasons["data.flips"] = "both: small objects look alike in a mirror"
@@ -127,8 +133,8 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
     reasons = {"data.channels": str(channels)}
     placed = [fact.spacing for fact in facts if fact.spacing is not None]
     spacing = tuple(round(float(s), 3) for s in np.median(placed, axis=0)) if len(placed) == len(facts) else None
-    own = [np.array(fact.shape) * (fact.spacing or (1, 1, 1)) / (spacing or fact.spacing or (1, 1, 1)) for fact in facts]
-    shape = np.median(own, axis=0)
+    resampled = [np.array(fact.shape) * (fact.spacing or (1, 1, 1)) / (spacing or fact.spacing or (1, 1, 1)) for fact in facts]
+    shape = np.median(resampled, axis=0)
     data = DataSettings(channels=channels, spacing=spacing)
     if spacing is None:
         reasons["data.spacing"] = "null: the volumes' format knows no millimetres"
@@ -138,28 +144,28 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
     thick = int(np.argmax(spacing)) if spacing and ratio >= _ANISOTROPIC else int(np.argmin(shape))
     if ratio >= _ANISOTROPIC or shape[thick] < 2 * _MULTIPLE:
         plane = np.delete(shape, thick)
-        size = tuple(min(s, _SIDE) for s in _up(plane))
+        size = tuple(min(s, _SIDE) for s in _round_up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
         why = (
             f"slices are {ratio:.1f} times as thick as pixels" if ratio >= _ANISOTROPIC else f"there are {shape[thick]:.0f} slices"
         )
         reasons["data.spatial_dims"] = f"2: {why}, so each is seen as a picture with its two neighbours"
     else:
-        size = _up(shape)
+        size = _round_up(shape)
         while math.prod(size) > _VOXELS:
             longest = int(np.argmax(size))
             size = tuple(s - _MULTIPLE if axis == longest else s for axis, s in enumerate(size))
         data = replace(data, spatial_dims=3, size=size)
-    said = " x ".join(f"{s:.0f}" for s in shape)
-    reasons["data.size"] = f"{data.size}: volumes have {said} voxels as a rule; larger ones are segmented in windows"
+    typical = " x ".join(f"{s:.0f}" for s in shape)
+    reasons["data.size"] = f"{data.size}: volumes typically have {typical} voxels; larger ones are segmented in windows"
     return data, reasons
 
 
 def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[str, str]]:
     folds = min(_MOST_FOLDS, len(checked.facts))
     if any(row.get("split") == "test" for row in checked.folder.about.values()):
-        others = {row.get("patient", name) for name, row in checked.folder.about.items() if row.get("split") != "test"}
-        folds = max(3, min(_MOST_FOLDS, len(others)))
+        not_test = {row.get("patient", name) for name, row in checked.folder.about.items() if row.get("split") != "test"}
+        folds = max(3, min(_MOST_FOLDS, len(not_test)))
         return replace(data, partition="given", folds=folds), {
             "data.partition": "given: cases.csv says which cases are for the test"
         }
@@ -168,14 +174,14 @@ def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[s
     if folds < 3:
         raise UserError(f"{checked.folder.root}: expected cases of at least 3 patients; they are of {patients}.")
     grouped = f", none of the {patients} patients in two of them" if patients < len(checked.facts) else ""
-    about = f"stratified: {folds} parts alike in classes and in how much of an image they take{grouped}"
-    return replace(data, partition="stratified", folds=folds), {"data.partition": about}
+    reason = f"stratified: {folds} parts alike in classes and in how much of an image they take{grouped}"
+    return replace(data, partition="stratified", folds=folds), {"data.partition": reason}
 
 
-def _up(size: np.ndarray | tuple[float, ...]) -> tuple[int, ...]:
+def _round_up(size: np.ndarray | tuple[float, ...]) -> tuple[int, ...]:
     return tuple(max(2 * _MULTIPLE, math.ceil(round(float(s), 1) / _MULTIPLE) * _MULTIPLE) for s in size)
 
 
-def _near(size: tuple[float, float]) -> tuple[int, int]:
+def _round(size: tuple[float, float]) -> tuple[int, int]:
     rows, columns = (max(2 * _MULTIPLE, round(s / _MULTIPLE) * _MULTIPLE) for s in size)
     return rows, columns

@@ -1,4 +1,4 @@
-"""What a look at a data folder gives: findings, and facts of its cases."""
+"""Results of checking a data folder: findings, and facts about the cases."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth knowing.
+    """A problem with a data folder, or a remark about it.
 
     Attributes:
-        level: `error` stops a training; `warning` may spoil it; `note` is for information.
-        kind: a word to sort by: unreadable, missing, shape, affine, values, empty, constant, not-finite, duplicate, type, channels,
-            spacing, table, partition, ignored.
-        case: its name, or nothing where the whole folder is meant.
-        message: what was expected, what came and what to do.
+        level: `error` prevents training, `warning` may spoil it, `note` is for information.
+        kind: category: unreadable, missing, shape, affine, values, empty, constant, not-finite,
+            duplicate, type, channels, spacing, table, partition or ignored.
+        case: name of the case; empty if the finding concerns the whole folder.
+        message: what was expected, what was found, and the remedy.
     """
 
     level: Level
@@ -31,21 +31,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What is known of a readable case.
+    """Facts about a readable case.
 
     Attributes:
-        name: of the case.
-        shape: `*S`, of a volume with a place in space in the order right, anterior, superior.
-        channels: of the image.
-        gray: whether it has three channels that are alike.
-        stored: the type of its numbers on disk.
-        spacing: millimetres, in the same order; none for images without a place in space.
-        low: the smallest number.
-        high: the largest number.
-        voxels: of each value, in the labels of all annotators; a class's mask stands for the class's place in the names.
-        drawn: the values but 0 that each annotator used.
-        object_size: extent of a typical object (weighted by area) as a share of the image's longer side; 0 for empty masks.
-        digest: of the image.
+        name: name of the case.
+        shape: shape without channels, `*S`. The axes of a volume with geometry are in the order
+            right, anterior, superior.
+        channels: number of channels.
+        gray: whether the image has three equal channels.
+        stored: type of the numbers on disk.
+        spacing: millimetres per voxel, in the order of `shape`; `None` for images without geometry.
+        low: smallest intensity.
+        high: largest intensity.
+        voxels: number of voxels per value, summed over the annotators. If there is one mask per
+            class, the values are the indices of the classes.
+        drawn: values other than 0 that each annotator used.
+        object_size: extent of a typical object (weighted by area) relative to the image's longer
+            side; 0 for volumes and empty masks.
+        digest: checksum of the image.
     """
 
     name: str
@@ -63,18 +66,19 @@ class CaseFacts:
 
     @property
     def foreground(self) -> float:
-        """The share of the voxels that are of a class."""
+        """Share of the voxels that belong to a class other than background."""
         return 1 - self.voxels.get(0, 0) / max(1, sum(self.voxels.values()))
 
 
 @dataclass(frozen=True)
 class Check:
-    """The outcome.
+    """Result of `check_folder`.
 
     Attributes:
-        folder: with its classes, those found where none are declared, and what was seen of its cases, see `_known`.
-        findings: errors first.
-        facts: of the cases that could be read.
+        folder: data folder with its classes (those found in the labels if none are declared) and
+            with the columns that stratified partitions need in `about`.
+        findings: findings, errors first.
+        facts: facts about the readable cases.
     """
 
     folder: DataFolder
@@ -83,14 +87,14 @@ class Check:
 
     @property
     def errors(self) -> list[Finding]:
-        """Findings that stop a training."""
+        """Findings that prevent training."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     def need_no_errors(self) -> None:
-        """Refuse the folder if there are errors.
+        """Raise an error if the folder cannot be used.
 
         Raises:
-            UserError: lists the first of them.
+            UserError: there are errors; the message lists the first five.
         """
         if errors := self.errors:
             listed = "\n".join(f"  {finding.message}" for finding in errors[:5])
@@ -101,7 +105,7 @@ class Check:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As `cdal check --json` prints it."""
+        """Return the result as printed by `cdal check --json`."""
         return {
             "data": str(self.folder.root),
             "cases": len(self.folder.cases),

@@ -1,15 +1,20 @@
-"""The data folder: a Decathlon folder, or `images` beside `labels` (or `masks`) with equal names.
+"""Listing the cases of a data folder.
 
-    images/NAME.ext           one file an image; or NAME_0000.ext, NAME_0001.ext, ... for its channels (as nnU-Net has them)
+A data folder is a Decathlon folder, or it has `images` and `labels` (or `masks`) with equal names:
+
+    images/NAME.ext           one file per image; or one per channel, NAME_0000.ext, NAME_0001.ext,
+                              ..., as in nnU-Net
     images/NAME/              a DICOM series
-    labels/NAME.ext           a label image; NAME_mask.ext, NAME_seg.ext and the like will do
-    labels/NAME_rater0.ext    ... one for each annotator
-    labels/NAME_CLASS.ext     one mask for each class; or labels/CLASS/NAME.ext
-    dataset.json              names of the classes and the values they are stored as: {"labels": {"background": 0, "lung": 255}}
-    cases.csv                 what is known of the cases: case, patient, stratum, split (train or test)
-    splits.json               partitions by name: {"five-fold": [{"test": [NAME, ...], "validation": [...]}, ...]}
+    labels/NAME.ext           a label image; names such as NAME_mask.ext and NAME_seg.ext also work
+    labels/NAME_rater0.ext    ... or one label image per annotator
+    labels/NAME_CLASS.ext     ... or one mask per class; labels/CLASS/NAME.ext also works
+    dataset.json              names of the classes and their values in the labels:
+                              {"labels": {"background": 0, "lung": 255}}
+    cases.csv                 properties of cases: case, patient, stratum, split (train or test)
+    splits.json               partitions by name:
+                              {"five-fold": [{"test": [NAME, ...], "validation": [...]}, ...]}
 
-Only images and labels are needed.
+Only images and labels are required.
 """
 
 from __future__ import annotations
@@ -31,16 +36,19 @@ _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
 _RATER = re.compile(r"^rater\d+$")
 
 _MOST_DECLARED = 256
-"""Classes that a mask of 8 bits can hold."""
+"""Largest number of classes in an 8 bit mask."""
 
 _MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
 
 
 def open_folder(root: Path) -> DataFolder:
-    """List a data folder's cases; no image is opened, but for the labels of a folder that does not declare its classes.
+    """List the cases of a data folder.
+
+    No images are opened. Labels are opened only if the folder does not declare its classes.
 
     Raises:
-        UserError: the folder is missing, empty, or of another form; an image has no label or a label no image.
+        UserError: the folder is missing, empty or has an unknown layout; an image has no label, or
+            a label has no image.
     """
     folder = list_folder(root)
     if folder.problems:
@@ -49,23 +57,31 @@ def open_folder(root: Path) -> DataFolder:
 
 
 def list_folder(root: Path) -> DataFolder:
-    """As `open_folder`, but what does not fit together is listed in `problems`, and undeclared classes stay unknown."""
+    """List the cases of a data folder, and collect problems instead of raising them.
+
+    The folder is the same as that of `open_folder`, except that files without partner are listed in
+    `problems` and undeclared classes stay unknown.
+
+    Raises:
+        UserError: the folder is missing or has an unknown layout, or one of its tables cannot be
+            used.
+    """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or images and labels.")
     layout = next(((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None)
     if layout is None:
         expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
-        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-        raise UserError(f"{root}: expected {expected}; it holds {found}.")
+        contents = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
+        raise UserError(f"{root}: expected {expected}; it holds {contents}.")
     problems: list[str] = []
     label_files = _by_stem(root / layout[1], problems)
     images = _images(_by_stem(root / layout[0], problems, series=True), set(label_files), problems)
-    labels, lonely = _labels(root / layout[1], label_files, set(images), problems)
+    labels, unmatched_labels = _labels(root / layout[1], label_files, set(images), problems)
     if not images:
         problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
     else:
         _note_partners(problems, sorted(set(images) - set(labels)), "image without a label", root / layout[1])
-    _note_partners(problems, sorted(lonely), "label without an image", root / layout[0])
+    _note_partners(problems, sorted(unmatched_labels), "label without an image", root / layout[0])
     cases = tuple(CaseFiles(name, images[name], labels[name]) for name in sorted(set(images) & set(labels)))
     declared = _json(root / "dataset.json")
     classes, values = _declared_classes(declared, root / "dataset.json")
@@ -75,7 +91,13 @@ def list_folder(root: Path) -> DataFolder:
 
 
 def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[str, Path]:
-    """Files by their names without suffix; with `series` also the folders that hold a DICOM series, by their names."""
+    """Return the files of a folder by their names without suffix.
+
+    Args:
+        folder: folder to list; subfolders are not searched.
+        problems: list to which names that occur twice are added.
+        series: whether to include subfolders that contain a DICOM series, by their names.
+    """
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -87,14 +109,18 @@ def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[st
         else:
             continue
         if stem in files:
-            problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Take one of them away.")
+            problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Remove one of them.")
         else:
             files[stem] = path
     return files
 
 
 def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str]) -> dict[str, tuple[Path, ...]]:
-    """Files by case; where images are `NAME_0000`, `NAME_0001`, ... and labels `NAME`, those of one name are one case."""
+    """Return the image files of each case.
+
+    If images are called `NAME_0000`, `NAME_0001`, ... and labels `NAME`, the files of one name are
+    the channels of one case.
+    """
     matches = {stem: match for stem in files if (match := CHANNEL.match(stem))}
     labelled = sum(match["name"] in label_stems for match in matches.values())
     if len(matches) < len(files) or 2 * labelled < len(files) or set(files) & label_stems:
@@ -104,25 +130,23 @@ def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str
         grouped.setdefault(match["name"], {})[match["channel"]] = files[stem]
     channels = sorted({channel for case in grouped.values() for channel in case})
     for name, case in grouped.items():
-        if lacking := [channel for channel in channels if channel not in case]:
-            problems.append(
-                f"{name} has no channel {', '.join(lacking)}, which other images have. Add its file, or take {name} away."
-            )
+        if missing := [channel for channel in channels if channel not in case]:
+            problems.append(f"{name} has no channel {', '.join(missing)}, which other images have. Add its file, or remove {name}.")
     return {name: tuple(case[channel] for channel in sorted(case)) for name, case in grouped.items()}
 
 
 def _labels(
     folder: Path, files: Mapping[str, Path], names: set[str], problems: list[str]
 ) -> tuple[dict[str, tuple[Annotation, ...]], list[str]]:
-    """The annotations of each case, and the labels that belong to none."""
+    """Return the annotations of each case, and the names of labels without an image."""
     plain: dict[str, list[Path]] = {}
     raters: dict[str, list[Path]] = {}
     masks: dict[str, list[tuple[str, Path]]] = {}
-    lonely = []
+    unmatched_labels = []
     for stem, path in files.items():
         name, rest = _owner(stem, names)
         if name is None:
-            lonely.append(stem)
+            unmatched_labels.append(stem)
         elif not rest or rest.lower() in _MASK_WORDS:
             plain.setdefault(name, []).append(path)
         elif _RATER.match(rest):
@@ -133,25 +157,31 @@ def _labels(
         for stem, path in _by_stem(sub, problems).items():
             name, rest = _owner(stem, names)
             if name is None or (rest and rest.lower() not in _MASK_WORDS):
-                lonely.append(f"{sub.name}/{stem}")
+                unmatched_labels.append(f"{sub.name}/{stem}")
             else:
                 masks.setdefault(name, []).append((sub.name, path))
     labels: dict[str, tuple[Annotation, ...]] = {}
     for name in names & {*plain, *raters, *masks}:
         kinds = [kind for kind in (plain, raters, masks) if name in kind]
         if len(kinds) > 1 or len(plain.get(name, ())) > 1:
-            found = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
+            paths = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
             problems.append(
-                f"{name} has labels of several kinds: {', '.join(p.name for p in found[:4])}. Keep one label image, or one for "
+                f"{name} has labels of several kinds: {', '.join(p.name for p in paths[:4])}. Keep one label image, or one for "
                 "each annotator, or one mask for each class."
             )
-        one_each = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
-        labels[name] = tuple(one_each) or (Annotation(tuple(sorted(masks[name]))),)
-    return labels, lonely
+        single = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
+        labels[name] = tuple(single) or (Annotation(tuple(sorted(masks[name]))),)
+    return labels, unmatched_labels
 
 
 def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
-    """The image that a label's name begins with, the longest first, and what follows the underscore."""
+    """Split the name of a label into the name of its image and the rest.
+
+    The longest matching image name is used. The rest is the text after the underscore or hyphen.
+
+    Returns:
+        The name of the image (`None` if there is none) and the rest.
+    """
     if stem in names:
         return stem, ""
     cuts = [i for i, character in enumerate(stem) if character in "_-"]
@@ -161,7 +191,7 @@ def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
 
 def _note_partners(problems: list[str], names: list[str], what: str, folder: Path) -> None:
     if names:
-        problems.append(f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or take these away.")
+        problems.append(f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or remove these.")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -177,7 +207,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and values, of `{"0": "background", ...}` or `{"background": 0, ...}`."""
+    """Return the names and values of the classes in dataset.json.
+
+    Both `{"0": "background", ...}` and `{"background": 0, ...}` are accepted.
+    """
     labels = declared.get("labels")
     if labels is None:
         return (), ()
@@ -218,14 +251,14 @@ def _about(path: Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
-    rows = [{key.strip(): value.strip() for key, value in row.items() if key and value} for row in rows]
+    rows = [{key.strip(): value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
     if any("case" not in row for row in rows):
-        named = ", ".join(rows[0])
+        columns = ", ".join(rows[0])
         raise UserError(
-            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum or split; it has {named}."
+            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum or split; it has {columns}."
         )
     about = {row["case"]: row for row in rows}
     if len(about) < len(rows):
-        twice = next(row["case"] for i, row in enumerate(rows) if any(other["case"] == row["case"] for other in rows[:i]))
-        raise UserError(f"{path}: expected one row for each case; {twice} has several.")
+        duplicate = next(row["case"] for i, row in enumerate(rows) if any(other["case"] == row["case"] for other in rows[:i]))
+        raise UserError(f"{path}: expected one row for each case; {duplicate} has several.")
     return about

@@ -1,4 +1,4 @@
-"""From label files to classes: which values stand for what."""
+"""Conversion of label values to classes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 
 MOST_CLASSES = 64
-"""More values than these are no classes: instances, probabilities, or a mask that was interpolated."""
+"""Largest number of classes.
+
+Labels with more values hold object numbers or probabilities, or were interpolated.
+"""
 
 
 def with_values(folder: DataFolder) -> DataFolder:
-    """The folder with its classes: those declared; otherwise those that the labels hold, in the order of their values.
+    """Return the folder with its classes.
+
+    Undeclared classes are those found in the labels, in the order of their values.
 
     Raises:
-        UserError: a label is damaged, or the values are no classes.
+        UserError: a label is damaged, or the values are not classes.
     """
     if not folder.classes:
         folder = with_masks_named(folder)
@@ -42,53 +47,65 @@ def with_values(folder: DataFolder) -> DataFolder:
 
 
 def with_classes_of(folder: DataFolder, values: set[int]) -> DataFolder:
-    """The folder with a class for each value of its labels; with two classes where they are all empty."""
-    everything = values | {0} | (set() if values - {0} else {1})
-    return replace(folder, classes=name_classes(everything), values=tuple(sorted(everything)))
+    """Return the folder with a class for each value; with two classes if all labels are empty."""
+    all_values = values | {0} | (set() if values - {0} else {1})
+    return replace(folder, classes=name_classes(all_values), values=tuple(sorted(all_values)))
 
 
 def with_masks_named(folder: DataFolder) -> DataFolder:
-    """The folder with the classes after which its files are called, where there is one mask for each class; otherwise as it is."""
+    """Return the folder with the classes that its mask files are named after.
+
+    The folder is returned unchanged if it does not have one mask per class.
+    """
     named = {name for case in folder.cases for annotation in case.labels for name, _ in annotation.files} - {"", "background"}
     names = ("background", *sorted(named))
     return replace(folder, classes=names, values=tuple(range(len(names)))) if named else folder
 
 
 def name_classes(values: Iterable[int]) -> tuple[str, ...]:
-    """Names for undeclared classes: `foreground`, or `class 2` for the value 2; red, say, is `class #ff0000`."""
-    inside = sorted(set(values) - {0})
-    if len(inside) <= 1:
+    """Return names for undeclared classes.
+
+    The only class besides background is `foreground`. Several are `class 2` for the value 2, or
+    `class #ff0000` for the colour red.
+    """
+    foreground = sorted(set(values) - {0})
+    if len(foreground) <= 1:
         return ("background", "foreground")
-    return ("background", *[f"class {value}" if value < 2**16 else f"class #{value:06x}" for value in inside])
+    return ("background", *[f"class {value}" if value < 2**16 else f"class #{value:06x}" for value in foreground])
 
 
 def too_many(annotation: Annotation, values: Iterable[int]) -> str:
-    """What to say of labels whose values are no classes."""
+    """Return the error message for labels whose values are not classes."""
     count = len(set(values))
     path = annotation.paths[0]
-    lossy = ". JPEG changes values where it saves space: convert the masks to PNG with only the values that you meant"
-    cells = ". Numbered objects have to become one class, and an interpolated mask has to be cut at one half; then declare the "
+    jpeg_hint = ". JPEG changes values where it saves space: convert the masks to PNG with only the values that you meant"
+    objects_hint = (
+        ". Numbered objects have to become one class, and an interpolated mask has to be cut at one half; then declare the "
+    )
     hint = (
-        lossy if path.suffix.lower() in (".jpg", ".jpeg") else cells + 'classes in dataset.json: {"labels": {"background": 0, ...}}'
+        jpeg_hint
+        if path.suffix.lower() in (".jpg", ".jpeg")
+        else objects_hint + 'classes in dataset.json: {"labels": {"background": 0, ...}}'
     )
     return f"{path}: expected a label image with a value for each class; the labels hold {count} values and more{hint}."
 
 
 def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
-    """The classes that an annotator chose, `[1, *S]` of uint8: the values' places in `folder.values`.
+    """Read the classes that an annotator drew, `[1, *S]` uint8.
 
-    Of masks by class, whatever is not 0 is inside, and a later class lies on top of an earlier one.
+    Classes are indices into `folder.values`. If there is one mask per class, values other than 0
+    are inside. If masks overlap, the class of the later file covers the earlier one.
 
     Raises:
-        UserError: a file is damaged, its grid differs, or it holds a value that stands for no class.
+        UserError: a file is damaged, has another grid, or contains a value that is not a class.
     """
-    (name, path), *others = annotation.files
+    (name, path), *rest = annotation.files
     first = read_label(path)
     if not name:
         return replace(first, array=_classes_of(first, folder, path))
     classes = np.zeros(first.array.shape, np.uint8)
     for name, path in annotation.files:
-        label = read_label(path) if others else first
+        label = read_label(path) if rest else first
         need_on_grid(path, label, first, annotation.paths[0].name)
         if name not in folder.classes:
             raise UserError(f"{path}: expected a mask of one of {', '.join(folder.classes[1:])}; it is called {name}.")
@@ -98,26 +115,35 @@ def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
 
 def _classes_of(label: Image, folder: DataFolder, path: object) -> np.ndarray:
     values = np.array(folder.values)
-    place = np.searchsorted(values, label.array).clip(max=len(values) - 1)
-    strange = np.unique(label.array[values[place] != label.array])
-    if len(strange):
+    indices = np.searchsorted(values, label.array).clip(max=len(values) - 1)
+    undeclared = np.unique(label.array[values[indices] != label.array])
+    if len(undeclared):
         expected = ", ".join(f"{value} ({name})" for value, name in zip(folder.values, folder.classes, strict=True))
         raise UserError(
-            f"{path}: expected classes {expected}; it holds {', '.join(map(str, strange[:5]))}. "
-            f"Declare them in dataset.json, {propose(folder.values, strange)}, or renumber the label."
+            f"{path}: expected classes {expected}; it holds {', '.join(map(str, undeclared[:5]))}. "
+            f"Declare them in dataset.json, {propose(folder.values, undeclared)}, or renumber the label."
         )
-    return place.astype(np.uint8)
+    return indices.astype(np.uint8)
 
 
-def propose(values: Iterable[int], strange: Iterable[int]) -> str:
-    """The `labels` that would take the strange values in."""
-    everything = sorted({*values, *map(int, strange)})
-    named = dict(zip(name_classes(everything), everything, strict=False))
+def propose(values: Iterable[int], undeclared: Iterable[int]) -> str:
+    """Return the `labels` entry for dataset.json that declares all values.
+
+    Args:
+        values: declared values.
+        undeclared: values that are not declared.
+    """
+    all_values = sorted({*values, *map(int, undeclared)})
+    named = dict(zip(name_classes(all_values), all_values, strict=False))
     return '"labels": {' + ", ".join(f'"{name}": {value}' for name, value in named.items()) + "}"
 
 
 def grid_fault(path: Path, label: Image, image: Image, name: str = "its image") -> tuple[str, str] | None:
-    """Why a label does not lie on its image: `shape` or `affine`, and what to say of it; or none."""
+    """Return why a label does not match the grid of its image, or `None` if it does.
+
+    Returns:
+        `shape` or `affine`, and the error message.
+    """
     if label.shape != image.shape:
         return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
     if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
@@ -126,7 +152,7 @@ def grid_fault(path: Path, label: Image, image: Image, name: str = "its image") 
 
 
 def need_on_grid(path: Path, label: Image, image: Image, name: str = "its image") -> None:
-    """Make sure that a label lies on its image.
+    """Require that a label has the grid of its image.
 
     Raises:
         UserError: the shape or the affine differs.

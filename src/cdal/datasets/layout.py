@@ -1,4 +1,4 @@
-"""What a data folder holds: cases, their files, classes."""
+"""The contents of a data folder: cases, their files, and classes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one annotator drew.
+    """The annotation of one case by one annotator.
 
     Attributes:
-        files: the label image, `(("", path),)`; or one mask for each class, `(("liver", path), ...)`.
+        files: the label image, `(("", path),)`; or one mask per class, `(("liver", path), ...)`.
     """
 
     files: tuple[tuple[str, Path], ...]
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Its files."""
+        """Paths of the files."""
         return tuple(path for _, path in self.files)
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One case on disk.
+    """The files of one case.
 
     Attributes:
-        name: the image's name without suffix.
-        images: its file, or one for each channel.
-        labels: one annotation, or one for each annotator.
+        name: name of the image without suffix.
+        images: the image's only file, or one file per channel.
+        labels: one annotation per annotator.
     """
 
     name: str
@@ -39,23 +39,24 @@ class CaseFiles:
 
     @property
     def image(self) -> Path:
-        """The (first) image file, which stands for the case in messages."""
+        """The first image file, which represents the case in messages."""
         return self.images[0]
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """What a data folder holds.
+    """The contents of a data folder.
 
     Attributes:
-        root: where it is.
-        cases: sorted by name; those that have an image and a label.
-        classes: names, the background first; none where they are not declared and have to be read from the labels.
-        values: what stands for each class in the label images.
-        licence: what `dataset.json` says of it, or nothing.
-        about: rows of `cases.csv` by case.
-        partitions: `splits.json`.
-        problems: what keeps the folder from being used, each with the remedy.
+        root: path of the folder.
+        cases: cases with an image and a label, sorted by name.
+        classes: names of the classes, the background first; empty if the classes are not declared
+            and the labels have not been read.
+        values: value of each class in the label images.
+        licence: licence given in `dataset.json`, or an empty string.
+        about: rows of `cases.csv`, by case.
+        partitions: contents of `splits.json`.
+        problems: reasons why the folder cannot be used, each with its remedy.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""Which cases train, which choose the weights, and which are for the test."""
+"""Partitions of the cases into training, validation and test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 
 SCHEMES = ("interleaved", "stratified", "given")
-"""Partitions that need no file; any other name is one of `splits.json`."""
+"""Partitions that need no file; other names refer to `splits.json`."""
 
 _SEED = 0
 
@@ -30,29 +30,37 @@ class Split:
     test: tuple[CaseFiles, ...]
 
     def names(self) -> dict[str, list[str]]:
-        """Names of the cases by part."""
+        """Return the names of the cases, by part."""
         return {part: [case.name for case in getattr(self, part)] for part in ("train", "validation", "test")}
 
 
 def fold_count(folder: DataFolder, settings: DataSettings) -> int:
-    """How many folds the partition has: those of splits.json, or as many as the settings say."""
+    """Return the number of folds in splits.json, or in the settings if it lacks the partition."""
     return len(folder.partitions.get(settings.partition, ())) or settings.folds
 
 
 def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
-    """The parts of fold `settings.fold`.
+    """Return the parts of fold `settings.fold`.
 
-    `interleaved`: case i of the sorted names belongs to part i mod `folds`; test is part k, validation part k + 1, the others
-    train. `stratified`: the same with parts drawn so that each stratum is spread evenly over them and no patient is in two, by the
-    columns of cases.csv; `check_folder` completes them. `given`: the test cases of the column `split`; the others are parted as if
-    stratified into `folds`, of which part k is for validation. Any other name: a partition of splits.json.
+    The partition is one of:
+
+    - `interleaved`: case i of the sorted names is in part i mod `folds`. In fold k, part k is for
+      the test, part k + 1 is for validation, and the other parts are for training.
+    - `stratified`: the same, but the parts are drawn. Each stratum is spread evenly over the parts,
+      and all cases of a patient are in one part. Strata and patients are columns of cases.csv;
+      `check_folder` adds missing strata.
+    - `given`: the column `split` of cases.csv gives the test cases. The other cases are split into
+      `folds` stratified parts, of which part k is for validation.
+    - any other name: a partition in splits.json.
 
     Args:
-        folder: the cases.
-        settings: `partition`, `folds`, `fold`, `validation` and `patient`.
+        folder: data folder.
+        settings: settings of which `partition`, `folds`, `fold`, `validation` and `patient` are
+            used.
 
     Raises:
-        UserError: there are too few cases, or the folder does not hold the partition.
+        UserError: there are too few cases, the parts share a patient or an image, or the folder
+            does not have the partition.
     """
     if settings.partition == "interleaved":
         if len(folder.cases) < settings.folds:
@@ -78,25 +86,32 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
 
 
 def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None) -> dict[str, str]:
-    """The patient of each case: the column `patient` of cases.csv, or what the pattern finds in its name, or the case itself.
+    """Return the patient of each case.
 
-    Patients who share an image (`check_folder` notes images that are the same) are one.
+    The patient is what the pattern finds in the name of the case. Without a pattern, it is the
+    column `patient` of cases.csv, or the case itself if there is no such column. Patients who share
+    an image count as one; `check_folder` detects equal images.
+
+    Args:
+        folder: data folder.
+        cases: cases to look up.
+        pattern: regular expression, or `None`.
 
     Raises:
-        UserError: the pattern is no regular expression, or finds nothing in a name.
+        UserError: the pattern is not a regular expression, or finds nothing in a name.
     """
     try:
         compiled = re.compile(pattern) if pattern else None
     except re.error as error:
-        raise UserError(f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is none: {error}.") from error
+        raise UserError(f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is not one: {error}.") from error
     groups = {}
     for case in cases:
         patient = folder.about.get(case.name, {}).get("patient", case.name)
         if compiled is not None:
-            found = compiled.search(case.name)
-            if found is None:
+            match = compiled.search(case.name)
+            if match is None:
                 raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
-            patient = next((part for part in found.groups() if part), found.group())
+            patient = next((part for part in match.groups() if part), match.group())
         groups[case.name] = patient
     for case in cases:
         twin = folder.about.get(case.name, {}).get("same_image", case.name)
@@ -107,27 +122,27 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
 
 
 def need_apart(folder: DataFolder, parts: Mapping[str, Sequence[str]], pattern: str | None = None) -> None:
-    """Refuse parts that share a case, a patient or an image.
+    """Require that parts do not share a case, a patient or an image.
 
     Args:
-        folder: the cases.
-        parts: names of cases by part.
-        pattern: see `groups_of`.
+        folder: data folder.
+        parts: names of the cases, by part.
+        pattern: regular expression for patients, see `groups_of`.
 
     Raises:
-        UserError: names them.
+        UserError: parts share a case, a patient or an image; the message names the cases.
     """
     groups = groups_of(folder, folder.cases, pattern)
-    for one, other in itertools.combinations(parts, 2):
-        if both := sorted(set(parts[one]) & set(parts[other])):
-            raise UserError(f"{folder.root}: {', '.join(both[:5])} would be in {one} and in {other}. Mend splits.json.")
-        here = {groups[name]: name for name in parts[one]}
-        if torn := [(here[groups[name]], name) for name in parts[other] if groups[name] in here]:
-            first, second = torn[0]
+    for first, second in itertools.combinations(parts, 2):
+        if shared := sorted(set(parts[first]) & set(parts[second])):
+            raise UserError(f"{folder.root}: {', '.join(shared[:5])} would be in {first} and in {second}. Correct splits.json.")
+        case_of = {groups[name]: name for name in parts[first]}
+        if pairs := [(case_of[groups[name]], name) for name in parts[second] if groups[name] in case_of]:
+            case, related = pairs[0]
             raise UserError(
-                f"{folder.root}: {first} is in {one} and {second} in {other}, but they are of one patient or the same image"
-                f"{f' (and {len(torn) - 1} more)' if len(torn) > 1 else ''}; the scores would say too much. Take --data.partition "
-                "stratified, or mend the split."
+                f"{folder.root}: {case} is in {first} and {related} in {second}, but they are of one patient or the same image"
+                f"{f' (and {len(pairs) - 1} more)' if len(pairs) > 1 else ''}; the scores would be too optimistic. Use "
+                "--data.partition stratified, or correct the split."
             )
 
 
@@ -144,16 +159,19 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
             f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; there are "
             f"{len(set(groups.values()))}, with {len(cases)} cases. Give a smaller --data.folds."
         )
-    stratum = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
-    pooled = [name if stratum.count(name) >= settings.folds else "rare" for name in stratum]
+    strata = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
+    pooled = [name if strata.count(name) >= settings.folds else "rare" for name in strata]
     by_group = [groups[case.name] for case in cases]
-    alone = len(set(by_group)) == len(cases)  # then parts of equal size are possible
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # two seconds, for those who ask for it
+    # If every case is its own patient, parts of equal size are possible.
+    ungrouped = len(set(by_group)) == len(cases)
+    # Imported here because it takes two seconds.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    kind = StratifiedKFold if alone else StratifiedGroupKFold
-    splitter = kind(settings.folds, shuffle=True, random_state=_SEED)
+    splitter_class = StratifiedKFold if ungrouped else StratifiedGroupKFold
+    splitter = splitter_class(settings.folds, shuffle=True, random_state=_SEED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the pooled stratum may still be smaller than the number of folds
+        # The pooled stratum may still have fewer cases than there are folds.
+        warnings.simplefilter("ignore")
         return [[cases[i] for i in part] for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)]
 
 
@@ -161,13 +179,13 @@ def _given(folder: DataFolder, settings: DataSettings) -> Split:
     column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
     if not any(column.values()):
         raise UserError(
-            f"{folder.root}: the partition `given` needs a table cases.csv with the columns case and split; there is none."
+            f"{folder.root}: the partition `given` needs a table cases.csv with the columns case and split; none was found."
         )
-    strange = sorted(set(column.values()) - {"train", "validation", "test"})
-    if strange or "test" not in column.values():
+    unknown = sorted(set(column.values()) - {"train", "validation", "test"})
+    if unknown or "test" not in column.values():
         raise UserError(
             f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every case (and validation, if you "
-            f"like); {'it holds ' + ', '.join(map(repr, strange)) if strange else 'no case is for the test'}."
+            f"like); {'it holds ' + ', '.join(map(repr, unknown)) if unknown else 'no case is for the test'}."
         )
     return _with_validation(folder, settings, {part: [n for n, p in column.items() if p == part] for part in set(column.values())})
 
@@ -178,11 +196,11 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
     if not isinstance(folds, list):
         raise UserError(
             f"{path}: expected the partition {settings.partition!r}; it holds {', '.join(folder.partitions) or 'none'}. Public "
-            f"sets get theirs by `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
+            f"sets get theirs from `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
         )
     if not settings.fold < len(folds):
         raise UserError(
-            f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; fold {settings.fold} came."
+            f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; there is no fold {settings.fold}."
         )
     fold = folds[settings.fold]
     unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
@@ -192,7 +210,7 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
 
 
 def _with_validation(folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]) -> Split:
-    """Cases by part; where no case is said to be for validation, some of the training cases are drawn for it."""
+    """Return the parts; draw validation cases from the training cases if none are listed."""
     by_name = {case.name: case for case in folder.cases}
     test = [by_name[name] for name in names["test"]]
     train = [by_name[name] for name in names.get("train", [name for name in by_name if name not in set(names["test"])])]

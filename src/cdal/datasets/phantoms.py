@@ -1,8 +1,10 @@
-"""Phantoms: pictures whose true masks are known, and whose annotators disagree where the borders are blurred.
+"""Phantoms: synthetic pictures with known masks and disagreeing annotators.
 
-A phantom holds one to three lesions. Each border is sharp on one side and blurred on another; the width of the blur is visible in
-the picture. An annotator sees the border at a level of his own: where it is sharp all agree, where it is blurred the generous
-draws further out than the strict. So the disagreement to be predicted is known, and can be read from the picture.
+A phantom has one to three lesions. The border of a lesion is sharp on one side and blurred on
+another; the width of the blur is visible in the picture. Each annotator draws the border at a
+personal threshold. Annotators therefore agree on sharp borders. On blurred borders, generous
+annotators draw further outside than strict ones. The disagreement to predict is thus known, and it
+can be inferred from the picture.
 """
 
 from __future__ import annotations
@@ -19,17 +21,17 @@ from cdal.runtime.files import write_json
 
 CLASSES = ("background", "lesion")
 TRUTH = "truth"
-"""The folder of the true masks, beside `images` and `labels`."""
+"""Folder of the true masks, next to `images` and `labels`."""
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One picture.
+    """A synthetic picture with its masks.
 
     Attributes:
-        image: `[H, W]` uint8.
-        mask: `[H, W]` uint8, the true lesions.
-        raters: `[R, H, W]` uint8, the annotators' masks.
+        image: gray picture, `[H, W]` uint8.
+        mask: true lesions, `[H, W]` uint8.
+        raters: masks of the annotators, `[R, H, W]` uint8.
     """
 
     image: np.ndarray
@@ -41,9 +43,9 @@ def make_phantom(rng: np.random.Generator, size: int = 64, raters: int = 6) -> P
     """Draw one phantom.
 
     Args:
-        rng: the source of every draw.
-        size: pixels along each side.
-        raters: annotators.
+        rng: random generator for all draws.
+        size: height and width in pixels.
+        raters: number of annotators.
     """
     rows, columns = np.mgrid[:size, :size].astype(float)
     membership = np.zeros((size, size))
@@ -52,29 +54,32 @@ def make_phantom(rng: np.random.Generator, size: int = 64, raters: int = 6) -> P
     texture = ndimage.gaussian_filter(rng.standard_normal((size, size)), 4)
     texture *= 0.08 / texture.std()
     contrast = rng.uniform(0.45, 0.75) * rng.choice([-1, 1])
-    picture = 0.5 + contrast * (membership - 0.5) + texture + 0.04 * rng.standard_normal((size, size))
+    pixels = 0.5 + contrast * (membership - 0.5) + texture + 0.04 * rng.standard_normal((size, size))
     levels = rng.uniform(0.1, 0.9, raters)
     evidence = special.logit(membership)
     masks = [evidence + _wobble(rng, size) > special.logit(level) for level in levels]
     return Phantom(
-        np.clip(255 * picture, 0, 255).astype(np.uint8),
+        np.clip(255 * pixels, 0, 255).astype(np.uint8),
         (membership > 0.5).astype(np.uint8),
         np.stack(masks).astype(np.uint8),
     )
 
 
 def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, raters: int = 6) -> Path:
-    """Write a data folder of phantoms: `images`, `labels` (`NAME_rater0` and on), and the `truth` that no training sees.
+    """Write a data folder of phantoms.
+
+    The folder has `images`, `labels` (`NAME_rater0` and so on), and `truth`, which is not used in
+    training.
 
     Args:
-        target: the folder.
-        count: of phantoms.
-        seed: phantom i is a function of (seed, i).
-        size: pixels along each side.
-        raters: annotators.
+        target: path of the folder.
+        count: number of phantoms.
+        seed: random seed; phantom i depends on (seed, i) only.
+        size: height and width in pixels.
+        raters: number of annotators.
 
     Returns:
-        The folder.
+        The path of the folder.
     """
     for i in range(count):
         phantom = make_phantom(np.random.default_rng((seed, i)), size, raters)
@@ -90,7 +95,11 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
 
 
 def _lesion(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
-    """How much each pixel belongs to a lesion, from 0 to 1: a star-shaped outline whose blur varies with the direction."""
+    """Draw a lesion with a star-shaped outline whose blur varies with the direction.
+
+    Returns:
+        The degree to which each pixel belongs to the lesion, from 0 to 1.
+    """
     centre = rng.uniform(0.25 * size, 0.75 * size, 2)
     y, x = rows - centre[0], columns - centre[1]
     angle, radius = np.arctan2(y, x), np.hypot(y, x)
@@ -100,12 +109,12 @@ def _lesion(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, siz
 
 
 def _harmonics(rng: np.random.Generator, angle: np.ndarray, strength: float) -> np.ndarray:
-    """A smooth random function of the direction."""
+    """Return a smooth random function of the direction."""
     waves = [rng.normal(0, strength / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 5)]
     return np.sum(waves, axis=0)
 
 
 def _wobble(rng: np.random.Generator, size: int) -> np.ndarray:
-    """An annotator's unsteady hand: a smooth random field, in units of log odds."""
+    """Return a smooth random field in log odds that imitates an annotator's imprecise drawing."""
     field = ndimage.gaussian_filter(rng.standard_normal((size, size)), 5)
     return 0.3 * field / field.std()

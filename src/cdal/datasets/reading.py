@@ -1,4 +1,4 @@
-"""A case's files as images on their own grid."""
+"""Reading the files of a case."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from cdal.imaging.image import Image
 
 
 def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]:
-    """A case's image and its annotators' classes, on its own grid.
+    """Read the image and the annotations of a case, on the image's own grid.
+
+    Returns:
+        The image, and a label image of classes per annotator.
 
     Raises:
-        UserError: a file is damaged, a label lies on another grid than its image, or holds classes that were not declared.
+        UserError: a file is damaged, or a label has another grid than its image or contains
+            undeclared classes.
     """
     image = read_channels(files.images)
     labels = [turned_to(read_annotation(annotation, folder), image) for annotation in files.labels]

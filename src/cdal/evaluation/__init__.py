@@ -1,1 +1,1 @@
-"""Scores of one model, several compared, and pages."""
+"""Scores of one model, comparisons of several, and report pages."""

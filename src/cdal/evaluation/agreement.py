@@ -1,6 +1,7 @@
-"""How well votes stand for several annotators of one image. Plain arrays in, plain numbers out; nothing here knows a network.
+"""Agreement of a model's votes with several annotators of one image.
 
-V votes and R annotators are masks `[V, *S]` and `[R, *S]` of classes; K is the number of classes with the background.
+The functions take NumPy arrays and return numbers; they need no network. V votes and R annotators
+are class masks `[V, *S]` and `[R, *S]`. K is the number of classes, background included.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from cdal.inference.decision import spread
 
 
 def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, float]:
-    """Every measure of the votes as a set against the annotators as a set.
+    """All measures that compare the set of votes with the set of annotators.
 
     Returns:
-        `ged`, `matched_iou` and `diversity_agreement`, see the functions of these names.
+        `ged` (see `generalised_energy_distance`), `matched_iou` and `diversity_agreement` (see the
+        functions of these names).
     """
     between = distances(votes, raters, classes)
     within_votes, within_raters = distances(votes, votes, classes), distances(raters, raters, classes)
@@ -30,26 +32,28 @@ def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, 
 
 
 def distances(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
-    """1 - IoU of every mask of the first set with every one of the second, mean over the foreground classes, `[A, B]`.
+    """Pairwise distances 1 - IoU between two sets of masks, `[A, *S], [B, *S] -> [A, B]`.
 
-    Two empty masks are at distance 0.
+    The IoU is averaged over the foreground classes. Two empty masks have distance 0.
     """
     return 1 - np.mean([_iou(first == k, second == k) for k in range(1, classes)], axis=0)
 
 
 def generalised_energy_distance(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
-    """Squared generalised energy distance between votes and annotators (Székely & Rizzo; Kohl et al., NeurIPS 2018).
+    """Squared generalised energy distance between votes and annotators.
 
-    2 E d(vote, rater) - E d(vote, vote') - E d(rater, rater') with d as in `distances`, each of the expectations over all ordered
-    pairs, a mask with itself included. 0 is perfect.
+    2 E d(vote, rater) - E d(vote, vote') - E d(rater, rater') with d as in `distances`
+    (Székely & Rizzo; Kohl et al., NeurIPS 2018). Each expectation is over all ordered pairs,
+    including the pairs of a mask with itself. 0 is perfect.
     """
     return agreement(votes, raters, classes)["ged"]
 
 
 def matched_iou(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
-    """Mean IoU of the best one-to-one match of votes to annotators (Kohl et al., 2019, "Hungarian-matched IoU").
+    """Mean IoU of the best one-to-one match of votes to annotators.
 
-    Votes and annotators are repeated to a common number first. 1 is perfect.
+    This is the "Hungarian-matched IoU" of Kohl et al., 2019. If the numbers of votes and annotators
+    differ, both sets are first repeated to a common number. 1 is perfect.
     """
     return agreement(votes, raters, classes)["matched_iou"]
 
@@ -57,41 +61,45 @@ def matched_iou(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
 def diversity_agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:
     """Whether votes differ as much as annotators do (Rahman et al., CVPR 2023), between 0 and 1.
 
-    1 less the mean of two differences between votes and annotators: of the largest distance within each set, and of the smallest
-    between two different members. A set of one has no distance.
+    Take the smallest and the largest distance between two different members of each set. The result
+    is 1 minus the mean absolute difference of these two numbers between votes and annotators. The
+    distances within a set of one mask count as 0.
     """
     return agreement(votes, raters, classes)["diversity_agreement"]
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of every mask of the first set with every one of the second, `[A, *S], [B, *S] -> [A, B]`; of two empty ones 1."""
+    """Pairwise IoU of two sets of masks, `[A, *S], [B, *S] -> [A, B]`; 1 for two empty masks."""
     a, b = (masks.reshape(len(masks), -1).astype(float) for masks in (first, second))
-    both = a @ b.T
-    either = a.sum(axis=1)[:, None] + b.sum(axis=1) - both
-    return np.divide(both, either, out=np.ones_like(both), where=either > 0)
+    intersection = a @ b.T
+    union = a.sum(axis=1)[:, None] + b.sum(axis=1) - intersection
+    return np.divide(intersection, union, out=np.ones_like(intersection), where=union > 0)
 
 
 def _matched(iou: np.ndarray) -> float:
-    both = math.lcm(*iou.shape)
-    repeated = iou.repeat(both // iou.shape[0], axis=0).repeat(both // iou.shape[1], axis=1)
+    common = math.lcm(*iou.shape)
+    repeated = iou.repeat(common // iou.shape[0], axis=0).repeat(common // iou.shape[1], axis=1)
     return float(repeated[optimize.linear_sum_assignment(repeated, maximize=True)].mean())
 
 
 def _diversity_agreement(votes: np.ndarray, raters: np.ndarray) -> float:
-    def ends(within: np.ndarray) -> np.ndarray:
+    def extremes(within: np.ndarray) -> np.ndarray:
         pairs = within[np.triu_indices(len(within), 1)]
         return np.array([pairs.min(), pairs.max()]) if len(pairs) else np.zeros(2)
 
-    return float(1 - np.abs(ends(votes) - ends(raters)).mean())
+    return float(1 - np.abs(extremes(votes) - extremes(raters)).mean())
 
 
 def disagreement(raters: np.ndarray, classes: int) -> np.ndarray:
-    """The annotators' spread, as `spread` is that of the votes, `[R, *S]` of classes `-> [*S]`."""
+    """Spread of the annotators, `[R, *S] -> [*S]`; `spread` computes the same for the votes."""
     return spread(np.stack([raters == k for k in range(classes)], axis=1).astype(float))
 
 
 def border(raters: np.ndarray, width: int = 3) -> np.ndarray:
-    """Where annotators may disagree: pixels within `width` of the border of any annotator's foreground, `[R, *S] -> [*S]` bool."""
+    """Pixels where annotators may disagree, `[R, *S] -> [*S]` (boolean).
+
+    These are the pixels within `width` of the border of any annotator's foreground.
+    """
     near = np.zeros(raters.shape[1:], bool)
     for mask in raters > 0:
         near |= ndimage.binary_dilation(mask, iterations=width) & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
@@ -99,20 +107,22 @@ def border(raters: np.ndarray, width: int = 3) -> np.ndarray:
 
 
 def disagreement_correlation(uncertainty: np.ndarray, raters: np.ndarray, classes: int) -> float:
-    """Spearman's rank correlation, over the border pixels, of the votes' spread with the annotators' spread.
+    """Rank correlation of the spread of the votes with the spread of the annotators.
+
+    It is Spearman's correlation, computed over the border pixels (see `border`).
 
     Args:
-        uncertainty: `[*S]`, see `spread`.
-        raters: `[R, *S]` of classes.
-        classes: K, with the background.
+        uncertainty: spread of the votes, `[*S]`, see `spread`.
+        raters: class masks of the annotators, `[R, *S]`.
+        classes: number of classes K, background included.
 
     Returns:
-        NaN where either is the same at every border pixel.
+        The correlation; NaN if either spread is the same at every border pixel.
     """
-    where = border(raters)
-    return rank_correlation(uncertainty[where], disagreement(raters, classes)[where])
+    pixels = border(raters)
+    return rank_correlation(uncertainty[pixels], disagreement(raters, classes)[pixels])
 
 
 def majority(raters: np.ndarray, classes: int) -> np.ndarray:
-    """The class that most annotators chose, `[R, *S] -> [*S]`; the lower one where two are equal."""
+    """The class that most annotators chose, `[R, *S] -> [*S]`; in a tie, the lowest class."""
     return np.stack([(raters == k).sum(axis=0) for k in range(classes)]).argmax(axis=0)

@@ -1,7 +1,8 @@
-"""Whether a segmentation knows how sure it may be. Plain arrays in, plain numbers out; nothing here knows a network.
+"""Calibration and uncertainty metrics.
 
-All is taken over a box around the true foreground (`region`), as far background, where every system is right and sure, would
-make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
+The functions take NumPy arrays and return numbers; they need no network. Metrics are computed in a
+box around the true foreground (`region`). Far from it, every system is correct and certain, and
+these voxels would make any calibration look perfect (Mehrtash et al., IEEE TMI 2020).
 """
 
 from __future__ import annotations
@@ -18,30 +19,38 @@ from cdal.evaluation.metrics import nan_mean, rank_correlation
 from cdal.inference.decision import LEAST
 
 BINS = 15
-"""Of the reliability diagram, of equal width (Guo et al., ICML 2017)."""
+"""Number of bins of the reliability diagram; all have the same width (Guo et al., ICML 2017)."""
 
 COVERAGES = np.linspace(0.05, 1, 20)
-"""Where the risk-coverage curve is told."""
+"""Coverages at which the risk-coverage curve is reported."""
 
 _MARGIN = 8
 TEMPERATURES = (0.25, 4.0)
-"""Between which one is fitted."""
+"""Bounds of a fitted temperature."""
 
 _FITTED = 2**15
-"""Voxels of a case, at even distances, by which a temperature is fitted."""
+"""Number of voxels of each case, evenly spaced, that a temperature is fitted to."""
 
 
 @dataclass(frozen=True)
 class Certainty:
-    """How sure a segmentation was of one case, and how far it was right.
+    """Certainty of a segmentation of one case, and how often it was correct.
+
+    Uncertainty is either the entropy of the mean probability or the spread of the votes.
 
     Attributes:
-        scores: `nll` (mean negative log-likelihood of the true class, in nats), `brier` (mean squared distance of the probabilities
-            from the one-hot truth, summed over classes: 0 to 2), and, by the entropy of the mean probability and, with `_spread`,
-            by the spread of the votes: `aurc` (area under the risk-coverage curve) and `auroc` (how well wrong voxels are told
-            from right ones, 0.5 is chance), and `doubt` (its sum over the whole image, for each voxel segmented as foreground).
-        bins: `[BINS, 3]`: voxels, sum of the largest probability, voxels that were right, by that probability.
-        risks: by `entropy` and `spread`, the share of wrong voxels among the surest at each of `COVERAGES`.
+        scores: scores by name. `nll` is the mean negative log-likelihood of the true class, in
+            nats. `brier` is the mean squared distance of the probabilities from the one-hot truth,
+            summed over classes (0 to 2). Three scores exist for the entropy and, with the suffix
+            `_spread`, for the spread: `aurc` is the area under the risk-coverage curve, `auroc`
+            measures how well the uncertainty separates wrong voxels from correct ones (0.5 is
+            chance), and `doubt` is the uncertainty summed over the whole image, divided by the
+            number of voxels segmented as foreground.
+        bins: data of the reliability diagram, `[BINS, 3]`. Voxels are binned by their largest
+            probability; each row holds the number of voxels, the sum of their largest
+            probabilities, and the number of correct voxels.
+        risks: for `entropy` and `spread`, the share of wrong voxels among the most certain ones at
+            each of `COVERAGES`.
     """
 
     scores: dict[str, float]
@@ -50,26 +59,26 @@ class Certainty:
 
 
 def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np.ndarray) -> Certainty:
-    """Measure one case.
+    """Compute the metrics of one case.
 
     Args:
-        probability: `[K, *S]`, the mean over the votes.
-        uncertainty: `[*S]`, the spread of the votes; none where there is one vote.
-        truth: `[*S]` of classes.
+        probability: mean probability over the votes, `[K, *S]`.
+        uncertainty: spread of the votes, `[*S]`; `None` if there is only one vote.
+        truth: true classes, `[*S]`.
     """
     inside = region(truth)
-    everywhere = {"entropy": entropy(probability)} | ({} if uncertainty is None else {"spread": uncertainty})
-    p = np.stack([one[inside].reshape(-1) for one in probability]).astype(np.float64)
+    uncertainties = {"entropy": entropy(probability)} | ({} if uncertainty is None else {"spread": uncertainty})
+    p = np.stack([of_class[inside].reshape(-1) for of_class in probability]).astype(np.float64)
     p, y = p / p.sum(axis=0), truth[inside].reshape(-1)
     wrong = p.argmax(axis=0) != y
-    of_truth = np.take_along_axis(p, y[None].astype(int), axis=0)[0]
+    p_true = np.take_along_axis(p, y[None].astype(int), axis=0)[0]
     scores = {
-        "nll": float(-np.log(np.maximum(of_truth, LEAST)).mean()),
-        "brier": float(((p**2).sum(axis=0) - 2 * of_truth + 1).mean()),
+        "nll": float(-np.log(np.maximum(p_true, LEAST)).mean()),
+        "brier": float(((p**2).sum(axis=0) - 2 * p_true + 1).mean()),
     }
     foreground = max(1, int((probability.argmax(axis=0) > 0).sum()))
     risks = {}
-    for name, doubt in everywhere.items():
+    for name, doubt in uncertainties.items():
         suffix = "" if name == "entropy" else f"_{name}"
         voxels, wrongs = by_doubt(doubt[inside].reshape(-1), wrong)
         curve = risk_coverage(voxels, wrongs)
@@ -81,47 +90,53 @@ def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np
 
 
 def fit_temperature(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
-    """The temperature (`cdal.inference.decision.temper`) of the least negative log-likelihood, mean over cases and annotators.
+    """Fit the temperature that minimises the negative log-likelihood.
+
+    The likelihood is averaged over cases and annotators; `cdal.inference.decision.temper` applies
+    the temperature.
 
     Args:
-        cases: of each the probabilities `[K, *S]` and the annotators' classes `[R, *S]`.
+        cases: probabilities `[K, *S]` and the annotators' classes `[R, *S]` of each case.
     """
-    fitted = []
+    samples = []
     for probability, raters in cases:
         inside = region(raters.max(axis=0))
-        p, y = (np.stack([one[inside].reshape(-1) for one in all_of]) for all_of in (probability, raters))
-        some = np.linspace(0, p.shape[1] - 1, min(p.shape[1], _FITTED)).astype(int)
-        fitted.append((np.log(np.maximum(p[:, some], LEAST)), y[:, some].astype(int)))
+        p, y = (np.stack([values[inside].reshape(-1) for values in stacked]) for stacked in (probability, raters))
+        voxels = np.linspace(0, p.shape[1] - 1, min(p.shape[1], _FITTED)).astype(int)
+        samples.append((np.log(np.maximum(p[:, voxels], LEAST)), y[:, voxels].astype(int)))
 
-    def likelihood(temperature: float) -> float:
-        return float(np.mean([_likelihood(logarithms / temperature, y) for logarithms, y in fitted]))
+    def mean_nll(temperature: float) -> float:
+        return float(np.mean([_nll(log_p / temperature, y) for log_p, y in samples]))
 
-    return float(minimize_scalar(likelihood, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-3}).x)
+    return float(minimize_scalar(mean_nll, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-3}).x)
 
 
-def _likelihood(logits: np.ndarray, raters: np.ndarray) -> float:
-    """The mean negative log-likelihood of the classes `[R, N]` by `[K, N]`."""
+def _nll(logits: np.ndarray, raters: np.ndarray) -> float:
+    """Mean negative log-likelihood of the classes `[R, N]` under the logits `[K, N]`."""
     return float((logsumexp(logits, axis=0) - np.take_along_axis(logits, raters, axis=0)).mean())
 
 
 def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
-    """Means over cases; the calibration error and its reliability diagram over all voxels together.
+    """Summarise the metrics of several cases.
+
+    Scores are means over cases. The calibration error and the reliability diagram are computed over
+    the voxels of all cases together.
 
     Args:
-        cases: what `certainty` found of each.
-        dice: of each.
+        cases: result of `certainty` for each case.
+        dice: Dice of each case.
 
     Returns:
-        The scores, `ece`, as `dice_by_doubt` the rank correlation of Dice and doubt, and what the curves are made of:
-        `reliability` and `risk`. A score that no case has is NaN.
+        The scores; `ece`; the rank correlation of Dice and doubt as `dice_by_doubt`; and the data
+        of the curves, `reliability` and `risk`. A score that no case has is NaN.
     """
     bins = np.sum([case.bins for case in cases], axis=0)
     values = {name: np.array([case.scores[name] for case in cases]) for name in cases[0].scores}
-    told = {"ece": calibration_error(bins)}
-    told |= {name: nan_mean(of_cases) for name, of_cases in values.items() if not name.startswith("doubt")}
-    told |= {f"dice_by_{name}": rank_correlation(found, dice) for name, found in values.items() if name.startswith("doubt")}
+    doubts = [name for name in values if name.startswith("doubt")]
     return {
-        **told,
+        "ece": calibration_error(bins),
+        **{name: nan_mean(of_cases) for name, of_cases in values.items() if name not in doubts},
+        **{f"dice_by_{name}": rank_correlation(values[name], dice) for name in doubts},
         "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
         "risk": {
             "coverage": COVERAGES.tolist(),
@@ -131,33 +146,47 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
 
 
 def entropy(probability: np.ndarray) -> np.ndarray:
-    """Of the classes' probabilities, in nats, `[K, *S] -> [*S]`."""
+    """Entropy of the class probabilities in nats, `[K, *S] -> [*S]`."""
     return -(probability * np.log(np.maximum(probability, LEAST))).sum(axis=0)
 
 
 def region(truth: np.ndarray) -> tuple[slice, ...]:
-    """The box around the foreground and 8 voxels more on every side; everything where there is none."""
-    where = np.nonzero(truth)
-    if not len(where[0]):
+    """Box around the foreground with a margin of 8 voxels; the whole image if there is none."""
+    foreground = np.nonzero(truth)
+    if not len(foreground[0]):
         return (slice(None),) * truth.ndim
-    return tuple(slice(max(0, int(axis.min()) - _MARGIN), int(axis.max()) + _MARGIN + 1) for axis in where)
+    return tuple(slice(max(0, int(axis.min()) - _MARGIN), int(axis.max()) + _MARGIN + 1) for axis in foreground)
 
 
 def reliability(sure: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Voxels, sum of their largest probability, and how many of them are right, in bins of that probability, `[BINS, 3]`."""
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return np.stack([np.bincount(place, weight, BINS) for weight in (np.ones_like(sure), sure, right.astype(float))], axis=1)
+    """Reliability diagram: voxels in bins of their largest probability, `[N], [N] -> [BINS, 3]`.
+
+    Args:
+        sure: largest probability of each voxel, `[N]`.
+        right: whether that class is correct, `[N]`.
+
+    Returns:
+        For each bin: number of voxels, sum of their largest probabilities, number of correct
+        voxels.
+    """
+    bin_of = np.minimum((sure * BINS).astype(int), BINS - 1)
+    return np.stack([np.bincount(bin_of, weight, BINS) for weight in (np.ones_like(sure), sure, right.astype(float))], axis=1)
 
 
 def calibration_error(bins: np.ndarray) -> float:
-    """Expected calibration error: the mean distance of confidence from accuracy over the bins, weighed by their voxels."""
+    """Expected calibration error of a reliability diagram `[BINS, 3]`.
+
+    It is the mean absolute difference of confidence and accuracy over the bins, weighted by their
+    numbers of voxels.
+    """
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / bins[:, 0].sum())
 
 
 def by_doubt(doubt: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels and wrong voxels of each doubt that occurs, the smallest first, `[N], [N] -> [D], [D]`.
+    """Number of voxels and of wrong voxels for each value of doubt, `[N], [N] -> [D], [D]`.
 
-    One sort is the cost of both measures below: a picture has a million voxels.
+    The D distinct values are in ascending order. `risk_coverage` and `detection` share this one
+    sort, because a picture has a million voxels.
     """
     order = np.argsort(doubt)
     rising = doubt[order]
@@ -166,23 +195,25 @@ def by_doubt(doubt: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def risk_coverage(voxels: np.ndarray, wrongs: np.ndarray) -> np.ndarray:
-    """The share of wrong voxels among the n surest, for each n from 1 to all N (Geifman & El-Yaniv, NeurIPS 2017), `[N]`.
+    """Share of wrong voxels among the n most certain ones, for each n from 1 to N, `[N]`.
 
-    Voxels of equal doubt are taken in no order: each counts as the mean of them.
+    This is the risk-coverage curve of Geifman & El-Yaniv, NeurIPS 2017. Voxels of equal doubt have
+    no order: each counts as their mean.
 
     Args:
-        voxels: `[D]`, see `by_doubt`.
-        wrongs: `[D]`.
+        voxels: number of voxels for each value of doubt, `[D]`, see `by_doubt`.
+        wrongs: number of wrong voxels among them, `[D]`.
     """
     return np.cumsum(np.repeat(wrongs / voxels, voxels)) / np.arange(1, voxels.sum() + 1)
 
 
 def detection(voxels: np.ndarray, wrongs: np.ndarray) -> float:
-    """The area under the ROC curve of finding wrong voxels by their doubt; arguments as those of `risk_coverage`.
+    """Area under the ROC curve for detecting wrong voxels by their doubt.
 
-    That is the chance that a wrong voxel has more doubt than a right one, equal doubt counting half; NaN without such pairs.
+    It is the probability that a wrong voxel has more doubt than a correct one; equal doubt counts
+    half. NaN if there is no such pair. The arguments are those of `risk_coverage`.
     """
     rights = voxels - wrongs
     pairs = int(wrongs.sum()) * int(rights.sum())
-    less = np.cumsum(rights) - rights / 2
-    return float((wrongs * less).sum() / pairs) if pairs else float("nan")
+    rights_below = np.cumsum(rights) - rights / 2
+    return float((wrongs * rights_below).sum() / pairs) if pairs else float("nan")

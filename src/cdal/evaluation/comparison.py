@@ -1,4 +1,4 @@
-"""Several systems on the same cases: what each reached, what it cost, and whether it differs from the one they are held against."""
+"""Comparison of several systems on the same cases: scores, costs, and tests against a reference."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from cdal.evaluation.significance import holm, paired_t, permutation, wilcoxon
 from cdal.runtime.errors import UserError, some
 
 _SAME = ("data", "partition", "folds", "split", "scoring", "unit", "empty_masks")
-"""What two evaluations must have in common, beside the cases of a fold and their truth."""
+"""Protocol entries that two evaluations must share, besides the cases of a fold and their truth."""
 
 
 @dataclass(frozen=True)
 class Competitor:
-    """A system and its evaluations, the folds in order; or why there are none.
+    """A system with its evaluations, or with the reason why it failed.
 
     Attributes:
-        name: of the system.
-        results: one for each fold and seed.
-        failure: what went wrong, where something did; the results are then left out of the comparison.
+        name: name of the system.
+        results: one evaluation for each fold and seed, in this order.
+        failure: message if a run failed, otherwise empty. A system that failed is left out of the
+            comparison, with all its results.
     """
 
     name: str
@@ -33,10 +34,15 @@ class Competitor:
     failure: str = ""
 
     def values(self, score: str, kind: str | None = None) -> np.ndarray:
-        """A score of every case, in the order of their names; of a class, or the mean over the classes.
+        """A score of every case, sorted by the names of the cases.
 
-        Where several trainings are tested on one case (other seeds, or folds of a data set with test cases of its own), the mean
-        over them counts, so that every case counts once.
+        Several trainings may be tested on the same case: those with different seeds, or all folds
+        of a data set with a fixed test set. Every case counts once, by its mean over these
+        trainings.
+
+        Args:
+            score: name of the score.
+            kind: name of the class; `None` for the mean over the classes.
         """
         by_case: dict[str, list[float]] = {}
         for result in self.results:
@@ -45,48 +51,58 @@ class Competitor:
         return np.array([np.mean(by_case[case]) for case in sorted(by_case)])
 
     def by_fold(self, score: str, kind: str | None = None) -> np.ndarray:
-        """The mean of each fold."""
+        """Mean score of each fold; the arguments are those of `values`."""
         return self._by([result.fold for result in self.results], score, kind)
 
     def by_seed(self, score: str, kind: str | None = None) -> np.ndarray:
-        """The mean of each seed."""
+        """Mean score of each seed; the arguments are those of `values`."""
         return self._by([result.seed for result in self.results], score, kind)
 
     def _by(self, keys: Sequence[int | None], score: str, kind: str | None) -> np.ndarray:
-        means = [nan_mean(result.values(score, kind)) for result in self.results]
-        return np.array([np.mean([mean for mean, of in zip(means, keys, strict=True) if of == key]) for key in dict.fromkeys(keys)])
+        groups: dict[int | None, list[float]] = {}
+        for key, result in zip(keys, self.results, strict=True):
+            groups.setdefault(key, []).append(nan_mean(result.values(score, kind)))
+        return np.array([np.mean(means) for means in groups.values()])
 
     def uncertainty(self) -> dict[str, tuple[float, float]]:
-        """By measure, the mean over the trainings and their standard deviation; measures that one of them lacks are left out."""
-        told = [result.uncertainty for result in self.results]
-        shared = [measure for measure in told[0] if all(measure in one for one in told)]
-        values = {measure: np.array([one[measure] for one in told]) for measure in shared}
+        """Mean and standard deviation over the trainings for each measure of uncertainty.
+
+        Only measures that all trainings have are included.
+        """
+        trainings = [result.uncertainty for result in self.results]
+        shared = [measure for measure in trainings[0] if all(measure in training for training in trainings)]
+        values = {measure: np.array([training[measure] for training in trainings]) for measure in shared}
         return {measure: (float(of_trainings.mean()), sample_sd(of_trainings)) for measure, of_trainings in values.items()}
 
     def cost(self) -> dict[str, float | None]:
-        """Parameters, gigaflops, seconds an image, minutes and steps of training, and GiB: medians over folds, none if unknown."""
-        training = [result.cost.get("training") or {} for result in self.results]
-        seconds = _median(one.get("seconds") for one in training)
+        """Costs as medians over the evaluations; `None` if unknown.
+
+        `parameters`, `gigaflops`, `seconds_per_image`, `training_minutes`, `training_steps` and
+        `peak_memory_gib` (of the training process).
+        """
+        trainings = [result.cost.get("training") or {} for result in self.results]
+        seconds = _median(training.get("seconds") for training in trainings)
         return {
             "parameters": _median(result.cost.get("parameters") for result in self.results),
             "gigaflops": _median(result.cost.get("gigaflops") for result in self.results),
             "seconds_per_image": _median(result.seconds for result in self.results),
             "training_minutes": None if seconds is None else seconds / 60,
-            "training_steps": _median(one.get("steps") for one in training),
-            "peak_memory_gib": _median(one.get("peak_memory") for one in training),
+            "training_steps": _median(training.get("steps") for training in trainings),
+            "peak_memory_gib": _median(training.get("peak_memory") for training in trainings),
         }
 
 
 @dataclass(frozen=True)
 class Description:
-    """A score of a system.
+    """Statistics of one score of a system.
 
     Attributes:
-        mean: over the cases that have it.
-        interval: 95 % bootstrap interval over cases.
-        sd_over_folds: standard deviation (of a sample, as the paper's) of the folds' means; NaN with one fold.
-        sd_over_seeds: the same of the seeds' means.
-        missing: cases that have none, as distances where a mask is empty.
+        mean: mean over the cases that have the score.
+        interval: 95 % bootstrap interval of the mean over cases.
+        sd_over_folds: sample standard deviation (as in the paper) of the means of the folds; NaN
+            with one fold.
+        sd_over_seeds: sample standard deviation of the means of the seeds; NaN with one seed.
+        missing: number of cases without the score; a distance is missing if a mask is empty.
     """
 
     mean: float
@@ -98,14 +114,14 @@ class Description:
 
 @dataclass(frozen=True)
 class Against:
-    """A system held against the reference, over the mean of the classes.
+    """A system compared with the reference, by the mean score over the classes.
 
     Attributes:
-        difference: of the means over cases, the system's less the reference's.
-        interval: 95 % bootstrap interval of it over cases.
-        wilcoxon: p, corrected after Holm for the number of systems.
-        permutation: p, corrected likewise.
-        t_over_folds: p of the paired t-test over folds, as in the paper; not corrected.
+        difference: mean over cases of the system's score minus the reference's.
+        interval: 95 % bootstrap interval of the difference over cases.
+        wilcoxon: p-value of Wilcoxon's signed-rank test, Holm-corrected for the number of systems.
+        permutation: p-value of the permutation test, corrected in the same way.
+        t_over_folds: p-value of the paired t-test over folds, as in the paper; not corrected.
     """
 
     difference: float
@@ -117,16 +133,17 @@ class Against:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome.
+    """Outcome of a comparison.
 
     Attributes:
-        competitors: in the order given, those that failed too.
-        reference: name of the one that the others are held against.
-        score: which score is compared.
-        classes: names without the background.
-        described: by name of the system, by class (none for the mean over the classes), by score.
-        against: by name, for all but the reference and those that failed.
-        protocol: what all evaluations have in common.
+        competitors: systems in the order given, including those that failed.
+        reference: name of the system that the others are compared with.
+        score: name of the compared score.
+        classes: names of the classes without the background.
+        described: statistics by name of the system, by class (`None` for the mean over the classes)
+            and by score.
+        against: tests by name of the system, without the reference and the systems that failed.
+        protocol: protocol entries that all evaluations share.
     """
 
     competitors: tuple[Competitor, ...]
@@ -139,11 +156,11 @@ class Comparison:
 
     @property
     def finished(self) -> tuple[Competitor, ...]:
-        """Those that did not fail."""
+        """The systems that did not fail."""
         return tuple(competitor for competitor in self.competitors if not competitor.failure)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number, for JSON; NaN becomes none."""
+        """All numbers as plain data for JSON; NaN becomes `None`."""
         return {
             "score": self.score,
             "reference": self.reference,
@@ -155,7 +172,7 @@ class Comparison:
         if competitor.failure:
             return {"failure": competitor.failure}
         plain = {
-            kind: {score: nan_to_none(vars(found)) for score, found in scores.items()}
+            kind: {score: nan_to_none(vars(description)) for score, description in scores.items()}
             for kind, scores in self.described[competitor.name].items()
         }
         mean = plain.pop(None)
@@ -175,15 +192,19 @@ def compare(
     """Compare evaluations of several systems on the same cases.
 
     Args:
-        results: folders that `cdal evaluate --out` wrote, or folders that hold such (those of a cross validation); several folds of
-            one system are taken together. `NAME=FOLDER` gives a system its name.
-        reference: name of the system that the others are held against; the first that did not fail if not given.
-        score: the score that is tested.
-        names: of systems that come first, in this order.
-        scoring: the scoring protocol whose scores are compared; the first of each evaluation if not given.
+        results: folders that `cdal evaluate --out` wrote, or parents of such folders, for example
+            that of a cross-validation. Several folds of one system are combined. `NAME=FOLDER`
+            gives a system a name.
+        reference: name of the system that the others are compared with; by default the first one
+            that did not fail.
+        score: name of the score to test.
+        names: names of the systems to put first, in this order.
+        scoring: scoring protocol whose scores are compared; by default the first of each
+            evaluation.
 
     Raises:
-        UserError: a folder holds no evaluation; or the evaluations are of other cases or protocols, and which.
+        UserError: a folder holds no evaluation, or two evaluations differ in their cases or
+            protocols; the message lists the differences.
     """
     if score not in SCORES:
         raise UserError(f"no score {score!r}. There are: {', '.join(SCORES)}.")
@@ -208,64 +229,81 @@ def compare(
     return Comparison(tuple(competitors), reference, score, classes, described, against, common)
 
 
-def _competitors(found: Sequence[Result | Failure]) -> list[Competitor]:
-    """One for each name, with its folds in order; a failure of one fold is one of the system."""
+def _competitors(outcomes: Sequence[Result | Failure]) -> list[Competitor]:
+    """Group evaluations and failures by the name of the system, sorted by fold and seed.
+
+    If one fold of a system failed, the system counts as failed.
+    """
     competitors = []
-    for name in dict.fromkeys(one.name for one in found):
-        results = [one for one in found if isinstance(one, Result) and one.name == name]
-        failures = [one.message for one in found if isinstance(one, Failure) and one.name == name]
+    for name in dict.fromkeys(outcome.name for outcome in outcomes):
+        results = [outcome for outcome in outcomes if isinstance(outcome, Result) and outcome.name == name]
+        failures = [outcome.message for outcome in outcomes if isinstance(outcome, Failure) and outcome.name == name]
         trainings = [_training(result) for result in results]
-        if twice := [result for result in results if trainings.count(_training(result)) > 1]:
-            paths = ", ".join(str(result.path) for result in twice if _training(result) == _training(twice[0]))
-            raise UserError(f"several evaluations of {name} on fold {twice[0].fold}: {paths}. Give each a name: NAME=FOLDER.")
+        if duplicates := [result for result in results if trainings.count(_training(result)) > 1]:
+            first = duplicates[0]
+            paths = ", ".join(str(result.path) for result in duplicates if _training(result) == _training(first))
+            raise UserError(f"several evaluations of {name} on fold {first.fold}: {paths}. Give each a name: NAME=FOLDER.")
         ordered = sorted(results, key=_training)
         competitors.append(Competitor(name, tuple(ordered), failures[0] if failures else ""))
     return competitors
 
 
 def _training(result: Result) -> tuple[int, int]:
-    """Fold and seed, in an order."""
+    """Fold and seed of a result as a key to sort by; -1 if unknown."""
     return (-1 if result.fold is None else result.fold, -1 if result.seed is None else result.seed)
 
 
-def _need_the_same(one: Competitor, other: Competitor) -> None:
-    """Refuse to compare what was not measured alike."""
-    folds, theirs = [r.fold for r in one.results], [r.fold for r in other.results]
-    if folds != theirs:
-        raise UserError(f"{one.name} was evaluated on the folds {folds}, {other.name} on {theirs}. Evaluate both on the same.")
-    for mine, yours in zip(one.results, other.results, strict=True):
-        differing = [
-            f"{name} is {mine.protocol.get(name)!r} there and {yours.protocol.get(name)!r} here"
-            for name in _SAME
-            if mine.protocol.get(name) != yours.protocol.get(name)
-        ]
-        if mine.classes != yours.classes:
-            differing.append(f"the classes are {', '.join(mine.classes)} there and {', '.join(yours.classes)} here")
-        lacking, further = sorted(set(mine.scores) - set(yours.scores)), sorted(set(yours.scores) - set(mine.scores))
-        differing += [f"{yours.path} lacks the cases {some(lacking)}"] if lacking else []
-        differing += [f"{yours.path} has also the cases {some(further)}"] if further else []
-        truths = [result.protocol.get("truth") for result in (mine, yours)]
-        if not differing and truths[0] != truths[1]:
-            unknown = "one was made by an older version, which kept no checksum of the labels"
-            differing.append("the cases have the same names, but other labels" if all(truths) else unknown)
-        if differing:
-            raise UserError(f"{mine.path} and {yours.path} cannot be compared: {'; '.join(differing)}. Evaluate both alike.")
+def _need_the_same(reference: Competitor, system: Competitor) -> None:
+    """Check that two systems were evaluated on the same cases under the same protocol.
 
-
-def _against(reference: Competitor, others: Sequence[Competitor], score: str) -> dict[str, Against]:
-    theirs, by_fold = reference.values(score), reference.by_fold(score)
-    ours = [other.values(score) for other in others]
-    w = holm([wilcoxon(values, theirs) for values in ours])
-    p = holm([permutation(values, theirs) for values in ours])
-    return {
-        other.name: Against(
-            nan_mean(values - theirs),
-            bootstrap_interval(values - theirs),
-            w[i],
-            p[i],
-            paired_t(other.by_fold(score), by_fold),
+    Raises:
+        UserError: they were not.
+    """
+    folds, own_folds = [result.fold for result in reference.results], [result.fold for result in system.results]
+    if folds != own_folds:
+        raise UserError(
+            f"{reference.name} was evaluated on the folds {folds}, {system.name} on {own_folds}. Evaluate both on the same."
         )
-        for i, (other, values) in enumerate(zip(others, ours, strict=True))
+    for first, second in zip(reference.results, system.results, strict=True):
+        if differences := _differences(first, second):
+            raise UserError(
+                f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}. Evaluate both in the same way."
+            )
+
+
+def _differences(first: Result, second: Result) -> list[str]:
+    """Differences that forbid a comparison of two results, as messages."""
+    differences = [
+        f"{name} is {first.protocol.get(name)!r} there and {second.protocol.get(name)!r} here"
+        for name in _SAME
+        if first.protocol.get(name) != second.protocol.get(name)
+    ]
+    if first.classes != second.classes:
+        differences.append(f"the classes are {', '.join(first.classes)} there and {', '.join(second.classes)} here")
+    missing, extra = sorted(set(first.scores) - set(second.scores)), sorted(set(second.scores) - set(first.scores))
+    differences += [f"{second.path} lacks the cases {some(missing)}"] if missing else []
+    differences += [f"{second.path} has also the cases {some(extra)}"] if extra else []
+    checksums = [result.protocol.get("truth") for result in (first, second)]
+    if not differences and checksums[0] != checksums[1]:
+        unknown = "one was made by an older version, which kept no checksum of the labels"
+        differences.append("the cases have the same names, but other labels" if all(checksums) else unknown)
+    return differences
+
+
+def _against(reference: Competitor, systems: Sequence[Competitor], score: str) -> dict[str, Against]:
+    baseline, baseline_by_fold = reference.values(score), reference.by_fold(score)
+    values_of = [system.values(score) for system in systems]
+    wilcoxon_p = holm([wilcoxon(values, baseline) for values in values_of])
+    permutation_p = holm([permutation(values, baseline) for values in values_of])
+    return {
+        system.name: Against(
+            nan_mean(values - baseline),
+            bootstrap_interval(values - baseline),
+            wilcoxon_p[i],
+            permutation_p[i],
+            paired_t(system.by_fold(score), baseline_by_fold),
+        )
+        for i, (system, values) in enumerate(zip(systems, values_of, strict=True))
     }
 
 

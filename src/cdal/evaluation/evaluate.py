@@ -1,4 +1,4 @@
-"""Scores of a model on the cases of a data folder: a table by case, means with intervals, and the protocol they belong to."""
+"""Evaluation of one model on the cases of a data folder."""
 
 from __future__ import annotations
 
@@ -52,22 +52,24 @@ def evaluate(
 ) -> Evaluation:
     """Segment the cases of one part of a data folder and score them against their labels.
 
-    With several annotators the truth is the class that most of them chose; beside it the votes are compared with all of them.
+    With several annotators, the truth is the class that most of them chose. In addition, the votes
+    are compared with all annotators.
 
     Args:
-        model: what `cdal.load` takes or gives.
-        data: the data folder.
-        sampling: how the model is sampled; as its recipe says if `None`. Not with a predictor, which has its own.
-        split: which cases of the fold; `all` for a data set that the model has not seen.
-        fold: k; the model's own if `None`.
-        scorings: names of scoring protocols (`cdal.recipes.protocols`); the recipe's if `None`.
-        report: gets the progress, in cases.
+        model: name or path of a model, or a predictor, see `cdal.load`.
+        data: path of the data folder.
+        sampling: how to sample the model; `None` to follow its recipe. It cannot be given together
+            with a predictor, which has its own.
+        split: part of the fold to score; `all` for a data set that the model has not seen.
+        fold: number of the fold; `None` for the model's own.
+        scorings: names of scoring protocols (`cdal.recipes.protocols`); `None` for the recipe's.
+        report: receives the progress, in cases.
 
     Returns:
-        The scores; `cdal.evaluation.result.write_result` writes them into a folder.
+        The scores. `cdal.evaluation.result.write_result` writes them into a folder.
 
     Raises:
-        UserError: the model or the data cannot be used; or test cases were seen in training.
+        UserError: the model or the data cannot be used, or cases to test were seen in training.
     """
     predictor = predictor_of(model, sampling)
     folder = open_folder(Path(data))
@@ -89,7 +91,8 @@ def evaluate(
             with nullcontext() if evaluation.rows else FlopCounterMode(display=False) as operations:
                 prediction = predictor.predict(image, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
-            if operations is not None and isinstance(predictor.engine, TorchEngine):  # no other engine's can be counted
+            # Only PyTorch counts operations.
+            if operations is not None and isinstance(predictor.engine, TorchEngine):
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
         except UserError as error:
             evaluation.failed[case.name] = str(error)
@@ -97,10 +100,9 @@ def evaluate(
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
             evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
-            several = prediction.count > 1
-            evaluation.certainties[case.name] = certainty(
-                prediction.probability, prediction.uncertainty if several else None, majority(raters, len(folder.classes))
-            )
+            uncertainty = prediction.uncertainty if prediction.count > 1 else None
+            truth = majority(raters, len(folder.classes))
+            evaluation.certainties[case.name] = certainty(prediction.probability, uncertainty, truth)
             if len(labels) > 1:
                 evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name)})
             evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
@@ -125,7 +127,7 @@ def _rows(
     case: str,
     seconds: float,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each scoring protocol and class, against the annotators' majority."""
+    """One row for each scoring protocol and class, scored against the annotators' majority."""
     truth = majority(raters, len(classes))
     for protocol in protocols:
         scores = _scores(prediction, truth, protocol, classes, image)
@@ -140,27 +142,30 @@ def _scores(
     if protocol.size is None:
         return case_scores(prediction.mask, truth, classes, image.spacing)
     if truth.ndim != 2:
-        raise UserError(f"the scoring protocol {protocol.name} is for pictures; {classes} are of a volume. Take own-grid.")
+        raise UserError(f"the scoring protocol {protocol.name} is for pictures; this is a volume. Use own-grid.")
     one_hot = np.stack([truth == k for k in range(len(classes))]).astype(np.float32)
     label = resized(one_hot, protocol.size).argmax(axis=0)
     scores = case_scores(prediction.mask_at(protocol.size), label, classes, (1.0, 1.0))
-    # A stretched grid has no unit that distances could be told in.
+    # Distances on a stretched grid have no unit.
     return {name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()}
 
 
 def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> Sequence[CaseFiles]:
-    """The cases to score; none that the model saw in training, unless these are asked for."""
+    """The cases to score.
+
+    For the parts `test` and `all`, cases that the model saw in training or validation are refused.
+    """
     data, parts = predictor.header.recipe.data, predictor.header.data
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
     elif split == "validation" and not data.validation:
         raise UserError("the model was trained on its validation cases too (data.validation is false). Take --split test.")
-    elif fold == data.fold and split in parts:  # the model knows which cases its own parts are
+    elif fold == data.fold and split in parts:  # the model file lists the cases of its own fold
         cases = [case for case in folder.cases if case.name in set(parts[split])]
         if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):
             raise UserError(
-                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some are not there, or are other "
-                "images. Give the data folder it was trained with, or --split all for other data."
+                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some are missing or are "
+                "different images. Give the data folder it was trained with, or --split all for other data."
             )
         return cases
     else:
@@ -170,40 +175,43 @@ def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> 
     if known and split in ("test", "all"):
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
-            f"say nothing. The model was trained on fold {data.fold}: leave --fold away; or ask for --split train."
+            f"be meaningless. The model was trained on fold {data.fold}: omit --fold, or use --split train."
         )
     return cases
 
 
 def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
-    """Whether a case is another image than that of the same name which the model knows; never for models that kept no checksums."""
+    """Whether a case differs from the image of the same name that the model file records.
+
+    False if the model file has no checksums.
+    """
     known = parts.get("images", {}).get(case.name)
     try:
         return known is not None and image_digest(read_channels(case.images)) != known
     except UserError:
-        return False  # it cannot be read, which is told when it is scored
+        return False  # unreadable; the scoring reports it
 
 
 def _twin(predictor: Predictor) -> Predictor | None:
-    """The same weights without diffusion, if there is any to leave out."""
+    """The same weights without diffusion; `None` if the model has none or cannot leave it out."""
     if predictor.path is None or predictor.recipe.segmenter.without_diffusion() is None:
         return None
-    if not isinstance(predictor.engine, TorchEngine):  # a graph's steps are fixed
+    if not isinstance(predictor.engine, TorchEngine):  # the steps of an exported graph are fixed
         return None
     return load(predictor.path, replace(predictor.sampling, timesteps=0, votes=1), predictor.engine.device.type)
 
 
 def _agreement(prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str) -> dict[str, float]:
     classes = len(prediction.probability)
-    assert prediction.votes is not None  # asked for
-    agreed = {
+    assert prediction.votes is not None  # kept, because the case has several annotators
+    measures = {
         **agreement(prediction.votes.argmax(axis=1), raters, classes),
         "rank_correlation": disagreement_correlation(prediction.uncertainty, raters, classes),
     }
     if twin is not None:
-        alone = twin.predict(image, case).mask[None]
-        agreed["ged_deterministic"] = generalised_energy_distance(alone, raters, classes)
-    return agreed
+        mask = twin.predict(image, case).mask
+        measures["ged_deterministic"] = generalised_energy_distance(mask[None], raters, classes)
+    return measures
 
 
 def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:

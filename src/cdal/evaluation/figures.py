@@ -1,4 +1,4 @@
-"""The pictures of a comparison: differences to the reference, and every case."""
+"""Figures of a comparison: differences from the reference, and the scores of every case."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from cdal.evaluation.metrics import DISTANCES, SCORES
 
 _COLUMNS_OF_SLOPES = 4
 _WIDE = 10.0
-"""Where differences are larger than this, their axis is linear up to 1 and logarithmic beyond."""
+"""If a difference exceeds this, the axis is linear up to 1 and logarithmic beyond."""
 
 
 def differences(comparison: Comparison) -> Figure:
-    """Each system's difference to the reference with its 95 % interval over cases.
+    """Draw the difference of each system from the reference, with its 95 % interval over cases.
 
-    Where there are several seeds, a gray band tells what another one changes: the standard deviation of the reference's means.
+    With several seeds, a grey band shows the effect of another seed: the standard deviation of the
+    reference's means over seeds.
     """
     score, against = comparison.score, comparison.against
     scale, unit = (1.0, comparison.protocol.get("unit", "")) if score in DISTANCES else (100.0, "points")
     of_seeds = scale * comparison.described[comparison.reference][None][score].sd_over_seeds
     places = range(len(against), 0, -1)
-    found = scale * np.array([one.difference for one in against.values()])
-    low, high = scale * np.array([one.interval for one in against.values()]).T
+    means = scale * np.array([test.difference for test in against.values()])
+    low, high = scale * np.array([test.interval for test in against.values()]).T
     figure = Figure(figsize=(7.5, 0.9 + 0.25 * len(against)), layout="constrained")
     axis = figure.subplots()
     if not math.isnan(of_seeds):
         axis.axvspan(-of_seeds, of_seeds, color="#dddddd", linewidth=0, label="another seed")
         axis.legend(frameon=False, fontsize=8)
     axis.axvline(0, color="#888888", linewidth=1)
-    axis.errorbar(found, list(places), xerr=[found - low, high - found], fmt="o", color="#1f77b4", markersize=4, linewidth=1.2)
-    if np.nanmax(np.abs(found), initial=0.0) > _WIDE:
+    axis.errorbar(means, list(places), xerr=[means - low, high - means], fmt="o", color="#1f77b4", markersize=4, linewidth=1.2)
+    if np.nanmax(np.abs(means), initial=0.0) > _WIDE:
         axis.set_xscale("symlog", linthresh=1.0)
         axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(list(places), [_plain_text(name) for name in against], fontsize=8)
@@ -43,7 +44,7 @@ def differences(comparison: Comparison) -> Figure:
 
 
 def boxes(comparison: Comparison) -> Figure:
-    """A box for each system over its cases, with every case as a point, and the mean."""
+    """Draw a box plot of each system over its cases, with the mean and every case as a point."""
     finished = comparison.finished
     figure = Figure(figsize=(7.5, 0.9 + 0.36 * len(finished)), layout="constrained")
     axis = figure.subplots()
@@ -51,8 +52,8 @@ def boxes(comparison: Comparison) -> Figure:
     values = [_clean(competitor.values(comparison.score)) for competitor in finished]
     places = range(len(finished), 0, -1)
     axis.boxplot(values, positions=list(places), orientation="horizontal", widths=0.6, showfliers=False, showmeans=True)
-    for place, one in zip(places, values, strict=True):
-        axis.plot(one, place + rng.uniform(-0.2, 0.2, len(one)), ".", color="#1f77b4", alpha=0.35, markersize=3)
+    for place, scores in zip(places, values, strict=True):
+        axis.plot(scores, place + rng.uniform(-0.2, 0.2, len(scores)), ".", color="#1f77b4", alpha=0.35, markersize=3)
     axis.set_yticks(list(places), [_plain_text(competitor.name) for competitor in finished])
     axis.set_xlabel(f"{SCORES[comparison.score]} of a case, mean of the classes")
     axis.grid(axis="x", alpha=0.3)
@@ -60,15 +61,18 @@ def boxes(comparison: Comparison) -> Figure:
 
 
 def slopes(comparison: Comparison) -> Figure:
-    """Each case as a line from the reference to a system, green where the system is better, red where it is worse."""
+    """Draw each case as a line from the reference to a system.
+
+    The line is green if the system is better, red if it is worse, and grey if both are equal.
+    """
     reference = next(c for c in comparison.finished if c.name == comparison.reference)
-    others = [competitor for competitor in comparison.finished if competitor is not reference]
-    columns = min(_COLUMNS_OF_SLOPES, len(others))
-    count = math.ceil(len(others) / columns)
+    compared = [competitor for competitor in comparison.finished if competitor is not reference]
+    columns = min(_COLUMNS_OF_SLOPES, len(compared))
+    count = math.ceil(len(compared) / columns)
     figure = Figure(figsize=(2.4 * columns + 0.4, 2.5 * count), layout="constrained")
     axes = figure.subplots(count, columns, squeeze=False, sharey=True).ravel()
     theirs, sign = reference.values(comparison.score), -1 if comparison.score in DISTANCES else 1
-    for axis, other in zip(axes, others, strict=False):
+    for axis, other in zip(axes, compared, strict=False):
         ours = other.values(comparison.score)
         gain = sign * (ours - theirs)
         for before, after, more in zip(theirs, ours, gain, strict=True):
@@ -77,7 +81,7 @@ def slopes(comparison: Comparison) -> Figure:
         axis.set_xticks([0, 1], [_plain_text(reference.name), _plain_text(other.name)], fontsize=7)
         axis.set_xlim(-0.15, 1.15)
         axis.set_title(f"{int((gain > 0).sum())} of {int((~np.isnan(gain)).sum())} better", fontsize=8)
-    for axis in axes[len(others) :]:
+    for axis in axes[len(compared) :]:
         axis.set_axis_off()
     figure.supylabel(f"{SCORES[comparison.score]} of a case, mean of the classes", fontsize=9)
     return figure
@@ -88,5 +92,5 @@ def _clean(values: np.ndarray) -> np.ndarray:
 
 
 def _plain_text(name: str) -> str:
-    """For matplotlib, to which a dollar begins a formula."""
+    """Escape the dollar signs, because matplotlib reads them as the start of a formula."""
     return name.replace("$", r"\$")

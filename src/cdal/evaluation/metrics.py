@@ -1,7 +1,10 @@
-"""Scores of masks. Plain arrays in, plain numbers out; nothing here knows a network.
+"""Scores of segmentation masks, and their statistics.
 
-Rule for empty masks: where truth and prediction are both empty, Dice, IoU, precision and recall are 1; where one alone is
-empty, they are 0. Surface distances need both; otherwise they are NaN, and means leave them out.
+The functions take NumPy arrays and return numbers; they need no network.
+
+Empty masks: if truth and prediction are both empty, Dice, IoU, precision and recall are 1. If only
+one of them is empty, they are 0. Surface distances need two non-empty masks; otherwise they are
+NaN, and means leave them out.
 """
 
 from __future__ import annotations
@@ -17,7 +20,13 @@ from scipy import ndimage, stats
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels of one class: in both masks, in the prediction alone, in the truth alone."""
+    """Voxel counts of one class.
+
+    Attributes:
+        both: number of voxels in both masks (TP).
+        predicted_only: number of voxels only in the prediction (FP).
+        truth_only: number of voxels only in the truth (FN).
+    """
 
     both: int
     predicted_only: int
@@ -50,7 +59,7 @@ class Counts:
 
 
 def count(prediction: np.ndarray, truth: np.ndarray) -> Counts:
-    """Compare two masks (true inside) of equal shape.
+    """Count the voxels that two boolean masks share and those that only one of them has.
 
     Raises:
         ValueError: the shapes differ.
@@ -63,18 +72,18 @@ def count(prediction: np.ndarray, truth: np.ndarray) -> Counts:
 
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
-    """HD95 and ASSD between the surfaces of two masks `[*S]`.
+    """HD95 and ASSD between the surfaces of two masks.
 
-    HD95 is the larger of the two directed 95th percentiles; ASSD the mean over both surfaces. Surfaces are the voxels that the
-    mask loses when it is eroded once.
+    HD95 is the larger of the two directed 95th percentiles. ASSD is the mean over both surfaces.
+    The surface of a mask consists of the voxels that one erosion removes.
 
     Args:
-        prediction: true inside.
-        truth: true inside.
-        spacing: millimetres per voxel.
+        prediction: predicted mask, `[*S]`, boolean.
+        truth: true mask, `[*S]`, boolean.
+        spacing: size of a voxel in millimetres.
 
     Returns:
-        HD95 and ASSD in millimetres; NaN where a mask is empty.
+        HD95 and ASSD in millimetres; NaN if a mask is empty.
     """
     prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
     if not prediction.any() or not truth.any():
@@ -82,14 +91,17 @@ def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[
     (box,) = ndimage.find_objects((prediction | truth).astype(np.uint8))
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction[box], truth[box])]
     first, second = surfaces
-    distances = [ndimage.distance_transform_edt(~to, sampling=spacing)[of] for of, to in ((first, second), (second, first))]
-    return max(float(np.quantile(one, 0.95)) for one in distances), float(np.concatenate(distances).mean())
+    distances = [
+        ndimage.distance_transform_edt(~target, sampling=spacing)[source] for source, target in ((first, second), (second, first))
+    ]
+    hd95 = max(float(np.quantile(directed, 0.95)) for directed in distances)
+    return hd95, float(np.concatenate(distances).mean())
 
 
 def case_scores(
     prediction: np.ndarray, truth: np.ndarray, classes: tuple[str, ...], spacing: tuple[float, ...]
 ) -> dict[str, dict[str, float]]:
-    """Every score of every class but the background, `{class: {score: value}}`."""
+    """All scores of all foreground classes, `{class: {score: value}}`."""
     scores = {}
     for k, name in enumerate(classes[1:], start=1):
         counts = count(prediction == k, truth == k)
@@ -106,7 +118,10 @@ def case_scores(
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean over cases; NaN is left out, and fewer than two cases give NaN."""
+    """95 % percentile bootstrap interval of the mean over cases.
+
+    NaN values are left out. With fewer than two cases both ends are NaN.
+    """
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
     if len(values) < 2:
@@ -119,18 +134,21 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0)
 
 
 def nan_mean(values: np.ndarray) -> float:
-    """The mean of what is there; NaN where nothing is."""
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else float("nan")
+    """Mean of the values that are not NaN; NaN if all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def sample_sd(values: np.ndarray) -> float:
-    """The standard deviation of a sample; NaN of fewer than two."""
+    """Sample standard deviation; NaN for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def nan_to_none(values: Any) -> Any:
-    """Numbers in dictionaries, lists and tuples as JSON knows them: NaN as none."""
+    """Replace NaN by `None`, which JSON can hold, in nested dictionaries, lists and tuples.
+
+    Tuples become lists.
+    """
     if isinstance(values, Mapping):
         return {name: nan_to_none(value) for name, value in values.items()}
     if isinstance(values, (list, tuple)):
@@ -139,14 +157,17 @@ def nan_to_none(values: Any) -> Any:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's; NaN where either is always the same, or there are fewer than two."""
+    """Spearman's rank correlation.
+
+    NaN if either array is constant or has fewer than two values.
+    """
     if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(stats.spearmanr(first, second).statistic)
 
 
 SCORES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "hd95": "HD95", "assd": "ASSD"}
-"""Every score of a class and how it is written."""
+"""Scores of a class, with their names for display."""
 
 DISTANCES = ("hd95", "assd")
-"""Those that have a unit."""
+"""The scores that are lengths and have a unit."""

@@ -1,4 +1,4 @@
-"""One HTML page, self-contained: tables and pictures that open anywhere."""
+"""A self-contained HTML page of tables and pictures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ td:first-child, th:first-child { text-align: left; } img { max-width: 100%; } p 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        heading: of the part.
-        text: a paragraph.
-        table: rows of cells, the heads first.
-        pictures: PNG, base64.
+        heading: heading of the section.
+        text: paragraph under the heading.
+        table: rows of cells; the first row holds the column headings.
+        pictures: PNG pictures, base64-encoded.
     """
 
     heading: str
@@ -48,7 +48,7 @@ class Section:
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
-    """Write the page, whole or not at all."""
+    """Write the page atomically and return its path."""
     page = Environment(autoescape=True).from_string(_PAGE).render(title=title, sections=sections)
     write_text(path, page)
     return path

@@ -1,4 +1,4 @@
-"""Pictures for pages: a case with its votes, reliability, risk and coverage."""
+"""Pictures for report pages: a case with its votes, reliability, and risk against coverage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 
 def embed(picture: Path | Figure) -> str:
-    """A PNG file or a figure as base64."""
+    """Encode a PNG file or a figure as base64."""
     if isinstance(picture, Path):
         return base64.b64encode(picture.read_bytes()).decode()
     buffer = io.BytesIO()
@@ -29,18 +29,18 @@ def case_picture(
     votes: np.ndarray,
     disagreement: np.ndarray,
 ) -> str:
-    """A row of pictures of one 2D case with two classes.
+    """Draw one 2D case with two classes as a row of pictures.
 
     Args:
-        image: `[H, W]`.
-        truth: `[H, W]` mask.
-        probability: `[H, W]` of the foreground.
-        uncertainty: `[H, W]`.
-        votes: `[V, H, W]` of the foreground's probability; the first four are shown.
-        disagreement: `[H, W]`, the annotators' spread.
+        image: image, `[H, W]`.
+        truth: true mask, `[H, W]`.
+        probability: foreground probability, `[H, W]`.
+        uncertainty: spread of the votes, `[H, W]`.
+        votes: foreground probability of each vote, `[V, H, W]`; the first four are shown.
+        disagreement: spread of the annotators, `[H, W]`.
 
     Returns:
-        PNG, base64.
+        The PNG picture, base64-encoded.
     """
     panels = [
         ("image", image, "gray", None),
@@ -62,17 +62,17 @@ def case_picture(
 
 
 def certainty_figure(uncertainty: Mapping[str, Any]) -> Figure:
-    """The reliability diagram and the risk-coverage curve.
+    """Draw the reliability diagram and the risk-coverage curve.
 
     Args:
-        uncertainty: what `Evaluation.summary` says under this name.
+        uncertainty: the entry `uncertainty` of `Evaluation.summary`.
     """
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
     reliability, risk = figure.subplots(1, 2)
     voxels, confidence, right = (np.array(uncertainty["reliability"][name]) for name in ("voxels", "confidence", "right"))
-    there = voxels > 0
+    used = voxels > 0
     reliability.plot([0, 1], [0, 1], color="#888888", linewidth=1)
-    reliability.plot(confidence[there] / voxels[there], right[there] / voxels[there], "o-", color="#1f77b4", markersize=4)
+    reliability.plot(confidence[used] / voxels[used], right[used] / voxels[used], "o-", color="#1f77b4", markersize=4)
     reliability.set(
         xlabel="largest probability", ylabel="share of voxels that are right", title=f"reliability, ECE {uncertainty['ece']:.4f}"
     )

@@ -1,4 +1,4 @@
-"""The result of an evaluation: what it holds, how it is written, and how it is read again."""
+"""Results of evaluations: their content, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_figure, write_json, write_text
 
 FAILURE = "failed.json"
-"""What a cross validation leaves in the folder of a run that failed."""
+"""File that a cross-validation writes into the folder of a failed run."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: of one system on one fold, trained once.
+    """One evaluation as read from its folder: one system on one fold, trained once.
 
     Attributes:
-        path: its folder.
-        name: of the system.
-        protocol: how the scores were made.
-        seconds: median for a case.
-        cost: see `Evaluation.cost`.
-        classes: names without the background.
-        scores: `{case: {score: [classes]}}`.
-        uncertainty: by measure (`cdal.evaluation.calibration.summary_of`, `cdal.evaluation.agreement`), means over the cases.
+        path: folder of the evaluation.
+        name: name of the system.
+        protocol: settings that the scores were made with.
+        seconds: median time per case, in seconds.
+        cost: cost of training and prediction, see `Evaluation.cost`.
+        classes: names of the classes without the background.
+        scores: scores of every case, `{case: {score: [classes]}}`.
+        uncertainty: means over the cases by measure, see `cdal.evaluation.calibration.summary_of`
+            and `cdal.evaluation.agreement`.
     """
 
     path: Path
@@ -48,29 +49,34 @@ class Result:
 
     @property
     def fold(self) -> int | None:
-        """Which fold; none where all cases were scored."""
+        """Number of the fold; `None` if all cases were scored."""
         fold: int | None = self.protocol["fold"]
         return fold
 
     @property
     def seed(self) -> int | None:
-        """Of its training; none if an older version did not keep it."""
+        """Random seed of the training; `None` if an older version did not record it."""
         seed: int | None = self.protocol.get("training_seed")
         return seed
 
     def values(self, score: str, kind: str | None = None) -> np.ndarray:
-        """A score of every case: of one class, or the mean over the classes."""
-        where = [self.classes.index(kind)] if kind is not None else list(range(len(self.classes)))
-        return np.array([scores[score][where].mean() for scores in self.scores.values()])
+        """A score of every case, for one class or as the mean over the classes.
+
+        Args:
+            score: name of the score.
+            kind: name of the class; `None` for the mean over the classes.
+        """
+        positions = [self.classes.index(kind)] if kind is not None else list(range(len(self.classes)))
+        return np.array([scores[score][positions].mean() for scores in self.scores.values()])
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed.
+    """A failed run.
 
     Attributes:
-        name: of the system.
-        message: where it failed and why.
+        name: name of the system.
+        message: place and reason of the failure.
     """
 
     name: str
@@ -78,15 +84,21 @@ class Failure:
 
 
 def read_result(folder: Path, name: str | None = None, scoring: str | None = None) -> Result:
-    """One evaluation; arguments as those of `compare`.
+    """Read one evaluation from its folder.
+
+    Args:
+        folder: folder that `cdal evaluate --out` wrote.
+        name: name of the system; by default the name of its segmenter.
+        scoring: scoring protocol to read; by default the first one.
 
     Raises:
-        UserError: the folder holds none, it is damaged, or was not scored by that protocol.
+        UserError: the folder holds no evaluation, the evaluation is damaged, or it was not scored
+            by that protocol.
     """
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         protocol = dict(summary["protocol"])
-        protocol["fold"]  # each must be there
+        protocol["fold"]  # every evaluation must have one
         scorings = [protocol["scoring"], *summary.get("also", {})]
         protocol["scoring"] = scoring or scorings[0]
         with (folder / CASES).open(encoding="utf-8", newline="") as file:
@@ -102,16 +114,28 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         if not scores:
             raise ValueError("no case")
         cost = summary.get("cost") or {}
-        told = {**summary.get("uncertainty", {}), **summary.get("annotators", {})}
-        uncertainty = {measure: value for measure, value in told.items() if isinstance(value, float)}
+        measures = {**summary.get("uncertainty", {}), **summary.get("annotators", {})}
+        uncertainty = {measure: value for measure, value in measures.items() if isinstance(value, float)}
         seconds = summary["seconds_per_case"]
         return Result(folder, name or protocol["segmenter"], protocol, seconds, cost, classes, scores, uncertainty)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES}, of cdal evaluate --out.") from error
+        raise UserError(
+            f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES} from cdal evaluate --out."
+        ) from error
 
 
 def find_results(results: Sequence[Path | str], scoring: str | None) -> Iterator[Result | Failure]:
-    """Every evaluation and every failure in the folders."""
+    """Read all evaluations and failures in the folders.
+
+    Args:
+        results: folders, or `NAME=FOLDER` to name the system, as in
+            `cdal.evaluation.comparison.compare`.
+        scoring: scoring protocol to read; `None` for the first one of each evaluation.
+
+    Raises:
+        UserError: a folder holds neither an evaluation nor a failure, or one of them cannot be
+            read.
+    """
     for given in results:
         name, folder = _named(str(given))
         summaries = sorted(folder.rglob(SUMMARY))
@@ -123,36 +147,45 @@ def find_results(results: Sequence[Path | str], scoring: str | None) -> Iterator
 
 
 def read_failure(path: Path, name: str | None = None) -> Failure:
-    """Why a run failed, as a cross validation wrote it.
+    """Read the failure of a run, as a cross-validation wrote it.
+
+    Args:
+        path: path of the file.
+        name: name of the system; by default the one in the file.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return Failure(name or str(said["segmenter"]), f"fold {said['fold']}, {said['stage']}: {said['message']}")
+        failure = json.loads(path.read_text(encoding="utf-8"))
+        message = f"fold {failure['fold']}, {failure['stage']}: {failure['message']}"
+        return Failure(name or str(failure["segmenter"]), message)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error!r}. Take it away, and run the cross validation again.") from error
+        raise UserError(f"{path} is damaged: {error!r}. Delete it and run the cross-validation again.") from error
 
 
 CASES, CERTAINTIES, PICTURE, SUMMARY = "cases.csv", "uncertainty.csv", "uncertainty.png", "summary.json"
-"""What an evaluation leaves in its folder, beside the table of annotators."""
+"""Files of an evaluation; data with several annotators add `annotators.csv`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome.
+    """Outcome of an evaluation.
 
     Attributes:
-        rows: one for each scoring protocol, case and class: `scoring`, `case`, `class`, the scores, `seconds`.
-        annotators: one for each case with several annotators: `case`, the measures of `cdal.evaluation.agreement.agreement`,
-            `rank_correlation`, and `ged_deterministic` where the model has a twin without diffusion.
-        certainties: of each case, see `cdal.evaluation.calibration`.
-        classes: names without the background.
-        protocol: what the scores were made with.
-        failed: a message for each case that could not be read; the scores are without it.
-        cost: `parameters`; `gigaflops` of the first case, with all its votes and windows: convolutions and matrix products;
-            `peak_memory` of this process in GiB; what the `training` took, where the model lies in its run folder.
+        rows: one row for each scoring protocol, case and class: `scoring`, `case`, `class`, the
+            scores and `seconds`.
+        annotators: one row for each case with several annotators: `case`, the measures of
+            `cdal.evaluation.agreement.agreement`, `rank_correlation` and, if the model has a twin
+            without diffusion, `ged_deterministic`.
+        certainties: certainty of each case, see `cdal.evaluation.calibration`.
+        classes: names of the classes without the background.
+        protocol: settings that the scores were made with.
+        failed: error messages of the cases that could not be read; these cases have no scores.
+        cost: `parameters` is the number of parameters. `gigaflops` counts the convolutions and
+            matrix products of the first case, all votes and windows included. `peak_memory` is that
+            of this process in GiB. `training` is the cost of the training, empty if the model is
+            not in its run folder.
     """
 
     rows: list[dict[str, Any]]
@@ -164,29 +197,36 @@ class Evaluation:
     cost: dict[str, Any]
 
     def values(self, score: str, name: str | None = None, scoring: str | None = None) -> np.ndarray:
-        """A score of every case, of one class or averaged over the classes; by the first protocol where none is said."""
+        """A score of every case, for one class or as the mean over the classes.
+
+        Args:
+            score: name of the score.
+            name: name of the class; `None` for the mean over the classes.
+            scoring: scoring protocol; `None` for the first one.
+        """
         scoring = scoring or self.scorings[0]
         rows = [row for row in self.rows if row["scoring"] == scoring]
         cases = list(dict.fromkeys(row["case"] for row in rows))
-        chosen = [name] if name else list(self.classes)
+        kinds = [name] if name else list(self.classes)
         by_key = {(row["case"], row["class"]): row[score] for row in rows}
-        return np.array([[by_key[case, k] for k in chosen] for case in cases]).mean(axis=1)
+        return np.array([[by_key[case, kind] for kind in kinds] for case in cases]).mean(axis=1)
 
     @property
     def scorings(self) -> tuple[str, ...]:
-        """The scoring protocols."""
+        """Names of the scoring protocols."""
         return tuple(dict.fromkeys(row["scoring"] for row in self.rows))
 
     def summary(self) -> dict[str, Any]:
-        """Means over cases, as `cdal evaluate --json` prints them; `interval` holds 95 % bootstrap intervals over cases.
+        """Means over cases, as `cdal evaluate --json` prints them.
 
-        The scores of the first protocol stand outside, those of any others in `also`.
+        `interval` holds 95 % bootstrap intervals over cases. The scores of the first scoring
+        protocol are at the top level, those of the other protocols under `also`.
         """
 
         def means(scoring: str) -> dict[str, Any]:
             return {"classes": {k: self._means(k, scoring) for k in self.classes}, "mean": self._means(None, scoring)}
 
-        first, *others = self.scorings
+        first, *further = self.scorings
         seconds = [row["seconds"] for row in self.rows if row["class"] == self.classes[0] and row["scoring"] == first]
         summary: dict[str, Any] = {
             "cases": len(seconds),
@@ -197,8 +237,8 @@ class Evaluation:
             "cost": self.cost,
             "failed": self.failed,
         }
-        if others:
-            summary["also"] = {scoring: means(scoring) for scoring in others}
+        if further:
+            summary["also"] = {scoring: means(scoring) for scoring in further}
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
             summary["annotators"] = {name: nan_mean(np.array([row[name] for row in self.annotators])) for name in names}
@@ -213,7 +253,7 @@ class Evaluation:
 
 def write_result(evaluation: Evaluation, out: Path) -> None:
     """Write the tables, the picture and the summary of an evaluation into a folder."""
-    certainties = [{"case": case, **found.scores} for case, found in evaluation.certainties.items()]
+    certainties = [{"case": case, **certainty.scores} for case, certainty in evaluation.certainties.items()]
     for name, rows in ((CASES, evaluation.rows), ("annotators.csv", evaluation.annotators), (CERTAINTIES, certainties)):
         if rows:
             text = io.StringIO()
@@ -227,7 +267,7 @@ def write_result(evaluation: Evaluation, out: Path) -> None:
 
 
 def _named(given: str) -> tuple[str | None, Path]:
-    """`NAME=FOLDER` or `FOLDER`, either of which may have further equals signs."""
+    """Split `NAME=FOLDER` or `FOLDER`; both parts may contain further equals signs."""
     if Path(given).exists():
         return None, Path(given)
     parts = given.split("=")

@@ -1,6 +1,7 @@
-"""Whether one system is better than another on the same cases: paired tests, intervals, and the correction for testing often.
+"""Paired significance tests of two systems on the same cases, corrected for multiple testing.
 
-Plain arrays in, plain numbers out; every array has one number for each case (or fold), in the same order. All tests are two-sided.
+The functions take NumPy arrays with one number for each case (or fold), in the same order. All
+tests are two-sided.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from scipy import stats
 
 
 def wilcoxon(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The p of Wilcoxon's signed-rank test; 1 where no pair differs, NaN with fewer than two pairs."""
+    """p-value of Wilcoxon's signed-rank test.
+
+    1 if no pair differs; NaN with fewer than two pairs.
+    """
     ours, theirs = _pairs(ours, theirs)
     if len(ours) < 2:
         return float("nan")
@@ -22,9 +26,16 @@ def wilcoxon(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def permutation(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, seed: int = 0) -> float:
-    """The p of the permutation test of the mean difference, which swaps the two of a pair; NaN with fewer than two pairs.
+    """p-value of the paired permutation test of the mean difference.
 
-    Exact where there are no more ways to swap than `resamples`.
+    A permutation swaps the two values of some pairs. The test is exact if there are at most
+    `resamples` permutations. The result is NaN with fewer than two pairs.
+
+    Args:
+        ours: values of the first system.
+        theirs: values of the second system.
+        resamples: greatest number of permutations.
+        seed: random seed of the permutations.
     """
     ours, theirs = _pairs(ours, theirs)
     if len(ours) < 2:
@@ -46,7 +57,10 @@ def permutation(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, see
 
 
 def paired_t(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The p of the paired t-test, which the paper takes over folds; NaN with fewer than two pairs, or if all differ by the same."""
+    """p-value of the paired t-test, which the paper uses over folds.
+
+    NaN with fewer than two pairs, or if all pairs have the same difference.
+    """
     ours, theirs = _pairs(ours, theirs)
     if len(ours) < 2 or np.ptp(ours - theirs) == 0:
         return float("nan")
@@ -54,7 +68,10 @@ def paired_t(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm, Scandinavian Journal of Statistics 1979); NaN stays NaN and counts as no test."""
+    """Holm's step-down correction (Holm, Scandinavian Journal of Statistics 1979).
+
+    NaN stays NaN and is not counted as a test.
+    """
     p = np.asarray(p_values, float)
     corrected = np.full(len(p), np.nan)
     order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
@@ -66,13 +83,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _pairs(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of which neither is NaN.
+    """The pairs in which neither value is NaN.
 
     Raises:
-        ValueError: there are not as many of the one as of the other.
+        ValueError: the arrays differ in shape.
     """
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     if ours.shape != theirs.shape:
         raise ValueError(f"paired tests need as many numbers of both; there are {ours.shape} and {theirs.shape}.")
-    there = ~(np.isnan(ours) | np.isnan(theirs))
-    return ours[there], theirs[there]
+    known = ~(np.isnan(ours) | np.isnan(theirs))
+    return ours[known], theirs[known]

@@ -1,4 +1,4 @@
-"""A comparison as tables (Markdown, CSV, LaTeX, HTML) and as JSON; its pictures beside them."""
+"""Tables of a comparison in Markdown, CSV, LaTeX and HTML, with its JSON file and its pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cdal.evaluation.pictures import embed
 from cdal.runtime.files import write_figure, write_text
 
 COSTS = 6
-"""The last columns of the table."""
+"""Number of cost columns, the last ones of the table."""
 
 MEASURES = {
     "ece": "ECE",
@@ -34,33 +34,36 @@ MEASURES = {
     "diversity_agreement": "diversity agreement",
     "rank_correlation": "rank correlation with disagreement",
 }
-"""Measures of uncertainty and how they are headed, in their order."""
+"""Measures of uncertainty with their column headings, in the order of the columns."""
 
 _ABOUT = (
-    "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly segmented voxels) are taken in a box "
-    "around the true foreground; lower is better for all but AUROC. Uncertainty is the entropy of the mean probability, or the "
-    "spread of the votes. 'Dice by': Spearman's correlation, over cases, of the Dice with the summed uncertainty for each voxel of "
-    "the mask; -1 is perfect."
+    "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly segmented voxels) are computed in a "
+    "box around the true foreground; lower is better for all but AUROC. Uncertainty is the entropy of the mean probability, or the "
+    "spread of the votes. 'Dice by': Spearman's correlation over cases of the Dice with the summed uncertainty per voxel of the "
+    "mask; -1 is perfect."
 )
 _ANNOTATORS = (
     "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) compare the votes with all annotators."
 )
 
 Rows = list[list[str]]
-"""Cells of a table, the heads first."""
+"""Cells of a table by row; the first row holds the column headings."""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write `comparison.md`, `.csv`, `.tex`, `.html`, `.json`; `boxes.png`; of several systems `differences.png` and `slopes.png`.
+    """Write a comparison into a folder.
+
+    The files are `comparison.md`, `.csv`, `.tex`, `.html` and `.json`, and `boxes.png`. With
+    several systems, `differences.png` and `slopes.png` are added.
 
     Returns:
-        The files.
+        Paths of the written files.
     """
     rows, notes = table(comparison), remarks(comparison)
-    sure, meant = uncertainty_table(comparison), uncertainty_remark(comparison)
-    parts = [(rows, notes), *([(sure, [meant])] if sure else [])]
+    uncertainty_rows, uncertainty_note = uncertainty_table(comparison), uncertainty_remark(comparison)
+    parts = [(rows, notes), *([(uncertainty_rows, [uncertainty_note])] if uncertainty_rows else [])]
     texts = {
-        "comparison.md": "\n".join(markdown(part) + "\n" + "".join(f"- {note}\n" for note in said) for part, said in parts),
+        "comparison.md": "\n".join(markdown(part) + "\n" + "".join(f"- {line}\n" for line in lines) for part, lines in parts),
         "comparison.csv": numbers(comparison),
         "comparison.tex": latex(rows, notes),
         "comparison.json": json.dumps(comparison.to_dict(), indent=1) + "\n",
@@ -77,14 +80,17 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         written.append(out / name)
     sections = [
         Section("Scores and costs", " ".join(notes), rows),
-        *([Section("Uncertainty", meant, sure)] if sure else []),
+        *([Section("Uncertainty", uncertainty_note, uncertainty_rows)] if uncertainty_rows else []),
         Section("Pictures", "", (), [embed(figure) for figure in pictures.values()]),
     ]
     return [*written, write_report(out / "comparison.html", f"{SCORES[comparison.score]}, {len(rows) - 1} systems", sections)]
 
 
 def table(comparison: Comparison) -> Rows:
-    """The comparison as a person reads it: scores in per cent with intervals, differences and p, costs."""
+    """The main table: scores, differences from the reference with p-values, and costs.
+
+    Scores are in per cent, with 95 % intervals; distances are in their own unit.
+    """
     score = comparison.score
     unit = f" ({comparison.protocol.get('unit', '')})" if score in DISTANCES else " (%)"
     heads = ["system", *[f"{SCORES[score]} {name}{unit}" for name in comparison.classes]]
@@ -97,75 +103,78 @@ def table(comparison: Comparison) -> Rows:
 
 
 def uncertainty_table(comparison: Comparison) -> Rows:
-    """A row for each system that did not fail, without measures that no system has; nothing if they have none at all."""
+    """Measures of uncertainty, one row for each system that did not fail.
+
+    Measures that no system has are left out. The table is empty if there are no measures at all.
+    """
     by_name = {competitor.name: competitor.uncertainty() for competitor in comparison.finished}
-    shown = [measure for measure in MEASURES if any(measure in found for found in by_name.values())]
+    shown = [measure for measure in MEASURES if any(measure in measures for measures in by_name.values())]
     rows = [["system", *[MEASURES[measure] for measure in shown]]]
-    for name, found in by_name.items():
-        rows.append([name, *[_measured(*found[measure]) if measure in found else "" for measure in shown]])
+    for name, measures in by_name.items():
+        rows.append([name, *[_measured(*measures[measure]) if measure in measures else "" for measure in shown]])
     return rows if shown else []
 
 
 def uncertainty_remark(comparison: Comparison) -> str:
-    """What the numbers of `uncertainty_table` are."""
+    """Explanation of the numbers in `uncertainty_table`."""
     spread = "After ±: standard deviation over trainings. " if len(comparison.finished[0].results) > 1 else ""
     annotators = f" {_ANNOTATORS}" if any("ged" in competitor.uncertainty() for competitor in comparison.finished) else ""
     return f"{spread}{_ABOUT}{annotators}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What the table's numbers are, and what is not in it."""
+    """Notes on `table`: failures, missing scores, and how to read the numbers and the tests."""
     protocol, first, score = comparison.protocol, comparison.finished[0], comparison.score
     count, folds = len(first.values(score)), list(dict.fromkeys(str(result.fold) for result in first.results))
     seeds = len({result.seed for result in first.results})
     part = f"all cases of {protocol['data']}"
     if protocol["split"] != "all":
         part = f"{protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} ({protocol['partition']})"
-    said = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
+    notes = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
     if comparison.competitors[0].failure:
-        said.append(f"The first system failed, so that the others are held against {comparison.reference}.")
+        notes.append(f"The first system failed; the others are compared with {comparison.reference}.")
     missing = {competitor.name: comparison.described[competitor.name][None][score].missing for competitor in comparison.finished}
-    said += [
+    notes += [
         f"{name}: {cases} of {count} cases have no {SCORES[score]}, and are in no mean of it."
         for name, cases in missing.items()
         if cases
     ]
-    said += [
+    notes += [
         f"{count} cases of {protocol['data']}: {part}, scored by {protocol['scoring']}.",
         "In brackets: 95 % bootstrap interval over cases."
         + (" After ±: standard deviation over folds." if _several_folds(comparison) else "")
         + (f" After ±±: standard deviation over {seeds} trainings with different seeds." if seeds > 1 else ""),
         f"Against {comparison.reference}: difference of the mean {SCORES[score]} over the classes. p: paired, two-sided, over "
-        "cases, corrected after Holm for the number of systems. Cases are taken as independent; "
+        "cases, Holm-corrected for the number of systems. Cases are treated as independent. "
         + (
-            "each case counts by its mean over the trainings, whose chance is seen in their standard deviation and not in p."
+            "Each case counts by its mean over the trainings; chance between trainings shows in their standard deviation, not in p."
             if seeds > 1
-            else "each system was trained once for a fold, so that chance between trainings is not in them."
+            else "Each system was trained once per fold; chance between trainings is not included."
         ),
     ]
     if sum(len(result.scores) for result in first.results) > count * seeds:
-        said.append("Several folds test the same cases: a case counts once, by its mean over these folds.")
+        notes.append("Several folds test the same cases: a case counts once, by its mean over these folds.")
     if _several_folds(comparison):
-        said.append(
-            f"The t-test over {len(folds)} folds is the paper's. The folds' training cases overlap, so that its p is too small, "
-            "and with so few folds it sees large differences only; it is not corrected."
+        notes.append(
+            f"The t-test over {len(folds)} folds is the paper's. Its p is too small because the folds share training cases, and "
+            "with so few folds it detects only large differences. It is not corrected."
         )
     return [
-        *said,
-        "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds an image: median. Memory: peak "
-        "of the training process.",
+        *notes,
+        "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds per image: median. Memory: "
+        "peak of the training process.",
     ]
 
 
 def markdown(rows: Rows) -> str:
-    """A Markdown table."""
+    """Format rows as a Markdown table."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
 
 
 def latex(rows: Rows, notes: Sequence[str]) -> str:
-    """A LaTeX table with booktabs; the notes as comments."""
+    """Format rows as a LaTeX table with booktabs; the notes become comments."""
     lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     columns = "l" + "r" * (len(rows[0]) - 1)
@@ -173,7 +182,7 @@ def latex(rows: Rows, notes: Sequence[str]) -> str:
 
 
 def numbers(comparison: Comparison) -> str:
-    """CSV with every number in full: a row for each system, class and score."""
+    """All numbers in full precision as CSV, one row for each system, class and score."""
     text = io.StringIO()
     writer = csv.writer(text)
     costs = list(comparison.finished[0].cost())
@@ -186,12 +195,13 @@ def numbers(comparison: Comparison) -> str:
             writer.writerow([name, *[""] * (8 + len(tests) + len(costs)), system["failure"]])
             continue
         for kind, scores in [*system["classes"].items(), ("mean", system["mean"])]:
-            for score, found in scores.items():
+            for score, described in scores.items():
                 tested = scores is system["mean"] and score == comparison.score
                 against = system.get("against_reference", {}) if tested else {}
-                described = [found["mean"], found["sd_over_folds"], found["sd_over_seeds"], *found["interval"], found["missing"]]
+                statistics = [described[column] for column in ("mean", "sd_over_folds", "sd_over_seeds")]
+                statistics += [*described["interval"], described["missing"]]
                 writer.writerow(
-                    [name, kind, score, *described, *[against.get(test) for test in tests], *system["cost"].values(), ""]
+                    [name, kind, score, *statistics, *[against.get(test) for test in tests], *system["cost"].values(), ""]
                 )
     return text.getvalue()
 
@@ -207,11 +217,11 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     kinds = [*comparison.classes, *([None] if len(comparison.classes) > 1 else [])]
     cells = [competitor.name]
     for kind in kinds:
-        found = comparison.described[competitor.name][kind][comparison.score]
-        spread = "" if math.isnan(found.sd_over_folds) else f" ± {scale * found.sd_over_folds:.2f}"
-        spread += "" if math.isnan(found.sd_over_seeds) else f" ±± {scale * found.sd_over_seeds:.2f}"
-        mean = "none" if math.isnan(found.mean) else f"{scale * found.mean:.2f}"
-        cells.append(mean + spread + _interval(found.interval, scale, ".2f"))
+        described = comparison.described[competitor.name][kind][comparison.score]
+        spread = "" if math.isnan(described.sd_over_folds) else f" ± {scale * described.sd_over_folds:.2f}"
+        spread += "" if math.isnan(described.sd_over_seeds) else f" ±± {scale * described.sd_over_seeds:.2f}"
+        mean = "none" if math.isnan(described.mean) else f"{scale * described.mean:.2f}"
+        cells.append(mean + spread + _interval(described.interval, scale, ".2f"))
     against = comparison.against.get(competitor.name)
     folds = _several_folds(comparison)
     if against is None:
@@ -220,7 +230,7 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
         difference = "none" if math.isnan(against.difference) else f"{scale * against.difference:+.2f}"
         cells.append(difference + _interval(against.interval, scale, "+.2f"))
         cells += [_p(against.wilcoxon), _p(against.permutation), *([_p(against.t_over_folds)] if folds else [])]
-    shown: dict[str, Callable[[float], str]] = {
+    formats: dict[str, Callable[[float], str]] = {
         "parameters": lambda count: f"{count / 1e6:.2f}",
         "gigaflops": lambda operations: f"{operations:.1f}",
         "seconds_per_image": lambda seconds: f"{seconds:.2f}",
@@ -228,15 +238,15 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
         "training_steps": lambda steps: f"{steps:.0f}",
         "peak_memory_gib": lambda memory: f"{memory:.1f}",
     }
-    return cells + ["" if value is None else shown[name](value) for name, value in competitor.cost().items()]
+    return cells + ["" if value is None else formats[name](value) for name, value in competitor.cost().items()]
 
 
 def _measured(mean: float, sd: float) -> str:
     return f"{mean:.3g}" if math.isnan(sd) else f"{mean:.3g} ± {sd:.1g}"
 
 
-def _interval(ends: tuple[float, float], scale: float, how: str) -> str:
-    return "" if math.isnan(ends[0]) else f" ({scale * ends[0]:{how}} to {scale * ends[1]:{how}})"
+def _interval(ends: tuple[float, float], scale: float, form: str) -> str:
+    return "" if math.isnan(ends[0]) else f" ({scale * ends[0]:{form}} to {scale * ends[1]:{form}})"
 
 
 def _p(value: float) -> str:
@@ -246,6 +256,6 @@ def _p(value: float) -> str:
 
 
 def _escaped(cell: str) -> str:
-    """For LaTeX."""
+    """Escape a cell for LaTeX."""
     special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "<": "$<$"}
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in cell)

@@ -1,4 +1,4 @@
-"""Shipped experiments: questions with the trainings that answer them, one command each (`cdal experiment`)."""
+"""Shipped experiments, each a question with the trainings that answer it (`cdal experiment`)."""
 
 from __future__ import annotations
 
@@ -10,36 +10,39 @@ from cdal.experiments.systems import systems
 from cdal.runtime.errors import UserError
 
 _FIVE_VOTES = {"segmenter.votes": 5}
-"""The paper's number of votes; 15, the default here, are among the ways to sample."""
+"""The paper's number of votes. 15, the default here, is one of the experiments' samplings."""
 
 _EVERY_STEP = {"segmenter.discriminator_every": 1}
-"""As in the paper, so that what is said of attention and adversarial term is said of them at their strongest."""
+"""As in the paper, so that attention and the adversarial term are tested at full strength."""
 
-_AS_FOUND = {"data.components": 0, "data.mirror_votes": False, "training.calibrate": False}
-"""Systems are compared by what they find at one look, and how sure they are of it, before anything is mended afterwards."""
+_RAW = {"data.components": 0, "data.mirror_votes": False, "training.calibrate": False}
+"""Comparisons use raw predictions: no test-time mirroring, component filtering or calibration."""
 
 _SMALLER = {"data.size": (128, 128), "data.shift": 8}
-"""Pictures at half the resolution and windows of half the side, so that two cores train many variants with several seeds."""
+"""Smaller windows, used with pictures of half the resolution.
+
+Two CPU cores can then train many variants with several seeds.
+"""
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
-        ingredients("phantoms", 250, {"segmenter.votes": 16, **_EVERY_STEP, **_AS_FOUND}),
-        ingredients("hippocampus", 300, {**_FIVE_VOTES, **_EVERY_STEP, **_AS_FOUND}),
-        ingredients("monuseg", 600, {**_FIVE_VOTES, **_EVERY_STEP, **_AS_FOUND, "data.resize": (512, 512), **_SMALLER}, large=True),
-        ingredients("cxr", 400, {**_FIVE_VOTES, **_EVERY_STEP, **_AS_FOUND, "data.resize": (128, 128), **_SMALLER}, large=True),
-        systems("hippocampus", "2h", {**_FIVE_VOTES, **_AS_FOUND}),
-        systems("monuseg", "2h", {**_FIVE_VOTES, **_AS_FOUND}),
-        systems("cxr", "2h", {**_FIVE_VOTES, **_AS_FOUND}),
+        ingredients("phantoms", 250, {"segmenter.votes": 16, **_EVERY_STEP, **_RAW}),
+        ingredients("hippocampus", 300, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW}),
+        ingredients("monuseg", 600, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (512, 512), **_SMALLER}, large=True),
+        ingredients("cxr", 400, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (128, 128), **_SMALLER}, large=True),
+        systems("hippocampus", "2h", {**_FIVE_VOTES, **_RAW}),
+        systems("monuseg", "2h", {**_FIVE_VOTES, **_RAW}),
+        systems("cxr", "2h", {**_FIVE_VOTES, **_RAW}),
     )
 }
 
 
 def find_experiment(name: str) -> Experiment:
-    """The experiment of a name.
+    """Look up a shipped experiment by its name.
 
     Raises:
-        UserError: there is none; the message lists those there are.
+        UserError: no experiment has this name; the message lists the existing ones.
     """
     if name not in EXPERIMENTS:
         close = difflib.get_close_matches(name, EXPERIMENTS, n=1)

@@ -1,7 +1,8 @@
-"""Several systems on several folds with several seeds: train and evaluate what is missing, one after the other, then compare.
+"""Cross-validation: train and evaluate systems on several folds with several seeds, then compare.
 
-Every training and every evaluation is a process of its own, `cdal train` and `cdal evaluate`. So its peak memory is its own, and
-one that fails, runs out of memory or is killed leaves the others alone; it becomes a row of the comparison that says so.
+Every training and every evaluation runs in its own process, as `cdal train` or `cdal evaluate`. Its
+peak memory is therefore its own. A process that fails, runs out of memory or is killed does not
+affect the others; the comparison reports it as a failed system.
 """
 
 from __future__ import annotations
@@ -30,22 +31,26 @@ def crossval(
     device: str = "auto",
     report: Report = silent,
 ) -> Comparison:
-    """Run what is missing and compare; what is there from an earlier call is kept.
+    """Run the missing trainings and evaluations, then compare the systems.
+
+    Finished trainings and evaluations of earlier calls are kept.
 
     Args:
-        systems: a recipe by name; the first is the one that the others are held against.
-        data: the data folder, checked.
-        out: holds `SYSTEM/fold-K/` with run and evaluation (for other seeds than the recipe's `SYSTEM/fold-K-seed-S/`), and the
-            comparison.
-        folds: all of the partition if not given.
-        budget: the same for every system, `5min`, `2h` or `500steps`; the recipe's own if not given.
-        seeds: of every random draw of a training; the recipe's if not given.
+        systems: recipe of each system by name; the others are compared with the first.
+        data: the checked data folder.
+        out: folder for the comparison and for `SYSTEM/fold-K/`, which hold run and evaluation.
+            Seeds other than the recipe's use `SYSTEM/fold-K-seed-S/`.
+        folds: numbers of the folds; `None` for all folds of the partition.
+        budget: training budget of every system, `5min`, `2h` or `500steps`; `None` for the recipe's
+            own.
+        seeds: random seeds of the trainings; `None` for the recipe's.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: gets the progress, in trainings, with a line for each thing that happens.
+        report: receives the progress, in trainings, and a line for each step of the work.
 
     Raises:
-        UserError: a name, a fold or the budget is not known; `out` holds a run of another recipe; or every system failed.
-        KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
+        UserError: a fold, a seed or the budget is invalid, `out` holds a run of another recipe, or
+            every system failed.
+        KeyboardInterrupt: the user pressed Ctrl-C. The same call resumes the work.
     """
     out = Path(out)
     jobs = plan(systems, data, out, folds, budget, seeds)
@@ -56,7 +61,7 @@ def crossval(
 
 
 def run_jobs(jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", report: Report = silent) -> None:
-    """Train and evaluate what is missing; arguments and errors as those of `crossval`."""
+    """Run the missing trainings and evaluations; arguments and errors are those of `crossval`."""
     data.need_no_errors()
     find_device(device)
     with sole_writer(out), terminated_is_interrupted():
@@ -73,14 +78,14 @@ def run_jobs(jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", 
 
 
 def _run(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
-    """Train, where that is not done, and evaluate; where one fails, say so in the job's folder."""
+    """Train a job if necessary and evaluate it; a failure is written into the job's folder."""
     job.failure.unlink(missing_ok=True)
-    asked = job.folder / "asked.yaml"
-    write_text(asked, to_yaml(job.recipe))
-    where = ["--data", str(data), "--device", device]
+    recipe = job.folder / "asked.yaml"
+    write_text(recipe, to_yaml(job.recipe))
+    common = ["--data", str(data), "--device", device]
     stages = {
-        "training": ["train", str(asked), *where, "--out", str(job.folder)],
-        "evaluation": ["evaluate", str(job.folder), *where, "--out", str(job.evaluation), *job.sampling.words()],
+        "training": ["train", str(recipe), *common, "--out", str(job.folder)],
+        "evaluation": ["evaluate", str(job.folder), *common, "--out", str(job.evaluation), *job.sampling.words()],
     }
     for stage, words in stages.items():
         if stage == "training" and job.trained:

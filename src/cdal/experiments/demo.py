@@ -1,4 +1,4 @@
-"""`cdal demo`: the whole way on phantoms, from pictures to a report, in a few minutes and with nothing else needed."""
+"""`cdal demo`: train, evaluate and report on phantoms, in a few minutes; it needs no data."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demonstration found.
+    """Outcome of the demonstration.
 
     Attributes:
-        dice: mean over the held-out phantoms, against their true masks.
-        summary: of the evaluation against the annotators, see `Evaluation.summary`.
-        report: the page.
-        model: the model file.
+        dice: mean Dice over the held-out phantoms, against their true masks.
+        summary: summary of the evaluation against the annotators, see `Evaluation.summary`.
+        report: path of the report page.
+        model: path of the model file.
     """
 
     dice: float
@@ -48,7 +48,7 @@ class Outcome:
     model: Path
 
     def lines(self) -> list[str]:
-        """What is printed; the last line is the mean Dice."""
+        """The lines that `cdal demo` prints; the last one is the mean Dice."""
         votes, twin = self.summary["annotators"]["ged"], self.summary["annotators"]["ged_deterministic"]
         correlation = self.summary["annotators"]["rank_correlation"]
         return [
@@ -69,14 +69,14 @@ def run_demo(
     device: str = "auto",
     report: Report = silent,
 ) -> Outcome:
-    """Make phantoms, train on half of them, segment the held-out quarter, write the report.
+    """Draw phantoms, train on half of them, evaluate the held-out quarter, and write the report.
 
     Args:
-        out: a folder for phantoms, run and report; a training that is there is gone on with.
-        minutes: of training.
-        seed: of every random draw.
+        out: folder for phantoms, run and report; an unfinished training in it is resumed.
+        minutes: training time in minutes.
+        seed: random seed for all draws.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: gets the progress, see `cdal.train`.
+        report: receives the progress, see `cdal.train`.
     """
     data, run = out / "phantoms", out / "run"
     write_phantoms(data, COUNT, seed)
@@ -92,7 +92,7 @@ def run_demo(
 
 
 def _against_truth(predictor: Predictor, data: Path) -> tuple[float, list[str]]:
-    """Mean Dice on the held-out phantoms against their true masks, and pictures of the first of them."""
+    """Mean Dice of the held-out phantoms against their true masks, and pictures of the first."""
     folder = open_folder(data)
     recipe = predictor.header.recipe
     scores: list[float] = []
@@ -106,7 +106,7 @@ def _against_truth(predictor: Predictor, data: Path) -> tuple[float, list[str]]:
             raters = np.stack([label.array[0] for label in labels])
             disputed = disagreement(raters, len(folder.classes))
             votes = prediction.votes
-            assert votes is not None  # asked for
+            assert votes is not None  # kept above
             pictures.append(
                 case_picture(image.array[0], truth, prediction.probability[1], prediction.uncertainty, votes[:, 1], disputed)
             )
@@ -121,7 +121,7 @@ def _sections(evaluation: Evaluation, dice: float, run: Path, pictures: list[str
     for name, heading in SCORES.items():
         low, high = scores["interval"][name]
         rows.append((heading, f"{scores[name]:.4f}", f"{low:.4f} to {high:.4f}"))
-    opinions = [
+    uncertainty_rows = [
         ("measure", "value"),
         ("generalised energy distance, votes", f"{agreement['ged']:.4f}"),
         ("generalised energy distance, same network without diffusion", f"{agreement['ged_deterministic']:.4f}"),
@@ -130,7 +130,7 @@ def _sections(evaluation: Evaluation, dice: float, run: Path, pictures: list[str
     return [
         Section(
             "What was done",
-            f"{COUNT} phantoms were drawn, half of them to train on, a quarter to choose the weights, and a quarter held out. Six "
+            f"{COUNT} phantoms were drawn: half for training, a quarter for choosing the weights, and a quarter held out. Six "
             "simulated annotators outline each phantom; they agree where a border is sharp and differ where it is blurred. The "
             "segmenter saw one annotator at a time, and never the true masks. The scores are those of the held-out quarter. "
             f"Against the true masks the mean Dice is {dice:.4f}.",
@@ -138,9 +138,9 @@ def _sections(evaluation: Evaluation, dice: float, run: Path, pictures: list[str
         Section("Scores against the annotators' majority", table=rows),
         Section(
             "Uncertainty against the annotators' disagreement",
-            f"{VOTES} votes a phantom. The distance compares the votes with all the annotators, 0 is perfect; the correlation is "
+            f"{VOTES} votes per phantom. The distance compares the votes with all the annotators; 0 is perfect. The correlation is "
             "Spearman's, between the spread of the votes and the spread of the annotators.",
-            table=opinions,
+            table=uncertainty_rows,
             pictures=[embed(certainty_figure(summary["uncertainty"]))],
         ),
         Section("Held-out phantoms", pictures=pictures),

@@ -1,4 +1,4 @@
-"""An experiment: a question, the variants that are trained for it, and one command that runs what is missing."""
+"""Experiments: a question, the variants trained to answer it, and a function that runs them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cdal.runtime.events import Report, silent
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant.
+    """A variant of an experiment.
 
     Attributes:
-        segmenter: its system.
-        fields: values of the recipe that differ, by name.
+        segmenter: name of its system.
+        fields: changed values of the recipe, by field name.
     """
 
     segmenter: str = "cdal"
@@ -36,18 +36,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is asked, and what is trained to answer it.
+    """A question and the trainings that answer it.
 
     Attributes:
-        name: of the experiment.
-        question: one or two sentences.
-        recipe: name of the one that the variants change.
-        arms: the variants by name; the first is the one that the others are held against.
-        fields: values of the recipe, changed before it is varied.
-        samplings: further ways to sample the first variant's trained models, by name.
-        folds: of the recipe's partition.
-        seeds: of the trainings.
-        budget: of every training, `600steps`, `30min` or `2h`; none takes the recipe's.
+        name: name of the experiment.
+        question: the question, in one or two sentences.
+        recipe: name of the recipe that the variants change.
+        arms: variants by name; the others are compared with the first.
+        fields: changed values of the recipe for all variants, by field name.
+        samplings: further ways to sample the trained models of the first variant, by name.
+        folds: numbers of the folds, in the recipe's partition.
+        seeds: random seeds of the trainings.
+        budget: budget of every training, `600steps`, `30min` or `2h`; `None` for the recipe's.
     """
 
     name: str
@@ -61,20 +61,20 @@ class Experiment:
     budget: str | None = None
 
     def base(self) -> Recipe:
-        """The recipe that is varied.
+        """The recipe that the variants change.
 
         Raises:
-            UserError: a field is not known.
+            UserError: a field does not exist.
         """
         return override(find_recipe(self.recipe), self.fields)
 
     def recipes(self) -> dict[str, Recipe]:
-        """The recipe of every variant; errors as `base`."""
+        """The recipe of every variant; the errors are those of `base`."""
         base = self.base()
         return {name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter] for name, arm in self.arms.items()}
 
     def about(self) -> dict[str, Any]:
-        """What it asks and trains, for people to read: variants and ways to sample with what they change."""
+        """A description to print: the question, and what each variant and each sampling changes."""
         variants = {name: " ".join([f"--segmenter {arm.segmenter}", *words_of(arm.fields)]) for name, arm in self.arms.items()}
         return {
             "question": self.question,
@@ -87,29 +87,29 @@ class Experiment:
         }
 
     def jobs(self, data: Check, out: Path, arms: Sequence[str] = ()) -> list[Job]:
-        """What there is to train and to score.
+        """The jobs to train and to score.
 
         Args:
-            data: the data folder, checked.
-            out: holds the runs in `NAME/`.
-            arms: only these variants and ways to sample, beside the first; all if none are given.
+            data: the checked data folder.
+            out: parent folder of the runs, which are in `NAME/`.
+            arms: names of variants and samplings to run besides the first variant; empty for all.
 
         Raises:
-            UserError: a variant is not known; or as `cdal.experiments.jobs.plan`.
+            UserError: a variant does not exist; also the errors of `cdal.experiments.jobs.plan`.
         """
         if unknown := [name for name in arms if name not in (*self.arms, *self.samplings)]:
             raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join([*self.arms, *self.samplings])}.")
         first, *_ = self.arms
         chosen = {name: recipe for name, recipe in self.recipes().items() if name == first or not arms or name in arms}
         jobs = plan(chosen, data, out / self.name, self.folds, self.budget, self.seeds)
-        again = [
+        resampled = [
             replace(job, system=name, sampling=sampling)
             for name, sampling in self.samplings.items()
             if not arms or name in arms
             for job in jobs
             if job.system == first
         ]
-        return [*jobs, *again]
+        return [*jobs, *resampled]
 
 
 def run_experiment(
@@ -120,19 +120,22 @@ def run_experiment(
     device: str = "auto",
     report: Report = silent,
 ) -> Comparison:
-    """Train and score what is missing, and write the page; what is there from an earlier call is kept.
+    """Run the missing trainings and evaluations of an experiment, and write its page.
+
+    Finished trainings and evaluations of earlier calls are kept.
 
     Args:
-        experiment: see `Experiment`; `dataclasses.replace` changes its folds, seeds or budget.
-        data: the data folder, checked.
-        out: holds the runs in `NAME/`, and the page as `NAME.md`, `NAME.json` and, with the scores of every case, `NAME.csv`.
+        experiment: the experiment; `dataclasses.replace` changes its folds, seeds or budget.
+        data: the checked data folder.
+        out: folder for the runs (`NAME/`), the page (`NAME.md`), its numbers (`NAME.json`) and the
+            scores of every case (`NAME.csv`).
         arms: see `Experiment.jobs`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: see `cdal.experiments.crossval.crossval`.
 
     Raises:
-        UserError: as `Experiment.jobs`; or every variant failed.
-        KeyboardInterrupt: Ctrl-C came; the same call goes on from there.
+        UserError: every variant failed; also the errors of `Experiment.jobs`.
+        KeyboardInterrupt: the user pressed Ctrl-C. The same call resumes the work.
     """
     out = Path(out)
     jobs = experiment.jobs(data, out, arms)
@@ -144,7 +147,7 @@ def run_experiment(
 
 
 def _command(experiment: Experiment, arms: Sequence[str]) -> str:
-    """What makes the page again."""
+    """The command that reproduces the page."""
     folds, seeds = (",".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
     words = ["cdal experiment", experiment.name, "--data DATA --out RUNS", f"--folds {folds}", f"--seeds {seeds}"]
     words += [f"--budget {experiment.budget}"] if experiment.budget else []

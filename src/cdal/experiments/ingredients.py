@@ -1,4 +1,4 @@
-"""Table 1 of the paper with the controls it lacks: what each ingredient of cDAL does, at equal steps."""
+"""Table 1 of the paper with additional controls: the effect of each ingredient of cDAL."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ _NO_RECYCLING = {"segmenter.recycling": 0}
 _SQUARED_ALONE = {"segmenter.dice": 0, "segmenter.cross_entropy": 0}
 
 _QUARTER = {"segmenter.attention_downsample": 4}
+"""The attention map at a quarter of the resolution, the finest of the fast generator."""
 
 _SIXTEENTH = {"segmenter.attention_downsample": 16, "segmenter.discriminator_channels": (32, 64, 64)}
-"""The attention map at other resolutions than the default's eighth; the fast generator has none above a quarter."""
+"""The attention map at a sixteenth of the resolution; the default is an eighth."""
 
 
 def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool = False) -> Experiment:
-    """Each ingredient left out or replaced by a control, and other ways to sample the same weights.
+    """An experiment that leaves out each ingredient or replaces it by a control.
+
+    All variants train for the same number of steps. The trained models of the first variant are
+    also sampled in other ways.
 
     Args:
-        recipe: name of the one that is varied.
-        steps: of every training.
-        fields: of the recipe, changed before it is varied.
-        large: whether a sixteenth of the images' resolution still tells a map.
+        recipe: name of the recipe that the variants change.
+        steps: number of steps of every training.
+        fields: changed values of the recipe for all variants, by field name.
+        large: whether the images are large enough for an attention map at a sixteenth of their
+            resolution.
     """
     arms = {
         "cdal": Arm(),

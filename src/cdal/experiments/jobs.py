@@ -1,4 +1,4 @@
-"""What a comparison has to run: one job for each system, fold and seed."""
+"""The jobs of a comparison: one for each system, fold and seed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Job:
     """One system on one fold with one seed.
 
     Attributes:
-        system: its name.
-        fold: k.
-        recipe: resolved.
-        folder: of the run.
-        sampling: how the trained model is sampled.
+        system: name of the system.
+        fold: number of the fold.
+        recipe: recipe with this fold, seed and budget.
+        folder: run folder.
+        sampling: how to sample the trained model.
     """
 
     system: str
@@ -44,28 +44,28 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name of the job in messages."""
         seed = self.recipe.training.seed
         return f"{self.system}, fold {self.fold}" + (f", seed {seed}" if seed else "")
 
     @property
     def evaluation(self) -> Path:
-        """Where its scores go."""
+        """Folder for the scores."""
         return self.folder / "-".join(["evaluation", *(word.strip("-") for word in self.sampling.words())])
 
     @property
     def trained(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether the training is finished."""
         return bool(kept_cost(self.folder))
 
     @property
     def done(self) -> bool:
-        """Whether it is scored already."""
+        """Whether the evaluation is finished and no failure is recorded."""
         return (self.evaluation / SUMMARY).is_file() and not self.failure.is_file()
 
     @property
     def state(self) -> str:
-        """`scored`; or what came last of what is still to do: `failed`, `trained`, `begun`, `missing`."""
+        """Progress of the job: `scored`, `failed`, `trained`, `begun` or `missing`."""
         states = {
             "scored": self.done,
             "failed": self.failure.is_file(),
@@ -76,34 +76,40 @@ class Job:
 
     @property
     def failure(self) -> Path:
-        """Where it is said why it failed. Other ways to sample a trained model fail by themselves."""
+        """File with the reason of a failure.
+
+        A job with its own sampling has a separate file, because its failure must not mark the
+        trained model as failed.
+        """
         return (self.evaluation if self.sampling.words() else self.folder) / FAILURE
 
     @property
     def result(self) -> str:
-        """What `compare` takes: the name, and where the scores are or why there are none."""
+        """Argument for `compare`: the name, and the path of the scores or of the failure."""
         return f"{self.system}={self.evaluation if self.done else self.failure}"
 
 
 def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Mapping[str, Any] | None = None) -> dict[str, Recipe]:
-    """The recipe with each of these segmenters, by name.
+    """The recipe with each of these segmenters in turn, by the name of the segmenter.
 
     Args:
-        recipe: with its own segmenter, which the others replace.
-        segmenters: names (`cdal.recipes.systems`).
-        fields: values of the recipe, changed for every system; those of the segmenter if a system has them.
+        recipe: recipe whose segmenter is replaced.
+        segmenters: names of segmenters, see `cdal.recipes.systems`.
+        fields: changed values of the recipe, by field name. Fields of the segmenter are changed
+            only for the systems that have them.
 
     Raises:
-        UserError: a segmenter or a field is not known.
+        UserError: a segmenter or a field does not exist, or a segmenter needs a missing package.
     """
     _need_each_once("segmenter", segmenters)
-    changed = {name: with_segmenter(recipe, name) for name in segmenters}
-    for one in changed.values():
-        need_available(one.segmenter)
-    given = dict(fields or {})
-    _need_known(given, changed)
+    recipes = {name: with_segmenter(recipe, name) for name in segmenters}
+    for changed in recipes.values():
+        need_available(changed.segmenter)
+    values = dict(fields or {})
+    _need_known(values, recipes)
     return {
-        name: override(one, {field: value for field, value in given.items() if _has(one, field)}) for name, one in changed.items()
+        name: override(base, {field: value for field, value in values.items() if _has(base, field)})
+        for name, base in recipes.items()
     }
 
 
@@ -115,12 +121,15 @@ def plan(
     budget: str | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Job]:
-    """What there is to do, fold by fold of each system; arguments and errors as those of `crossval`."""
+    """The jobs of a cross-validation, sorted by system, fold and seed.
+
+    Arguments and errors are those of `cdal.experiments.crossval.crossval`.
+    """
     first = next(iter(systems.values()))
     count = fold_count(data.folder, first.data)
     chosen = range(count) if folds is None else folds
-    if wrong := [fold for fold in chosen if not 0 <= fold < count]:
-        raise UserError(f"no fold {wrong[0]}. The partition {first.data.partition} has the folds 0 to {count - 1}.")
+    if invalid := [fold for fold in chosen if not 0 <= fold < count]:
+        raise UserError(f"no fold {invalid[0]}. The partition {first.data.partition} has the folds 0 to {count - 1}.")
     _need_each_once("fold", chosen)
     seeds = [first.training.seed] if seeds is None else seeds
     _need_each_once("seed", seeds)
@@ -131,8 +140,8 @@ def plan(
             for seed in seeds:
                 training = replace(recipe.training, **changes, seed=seed)
                 seeded = "" if seed == recipe.training.seed else f"-seed-{seed}"
-                one = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
-                job = Job(name, fold, one, out / name.replace(" ", "-") / f"fold-{fold}{seeded}")
+                resolved = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
+                job = Job(name, fold, resolved, out / name.replace(" ", "-") / f"fold-{fold}{seeded}")
                 check_same_recipe(job.folder, job.recipe)
                 jobs.append(job)
     return jobs
@@ -141,12 +150,15 @@ def plan(
 def _need_each_once(what: str, named: Sequence[str] | Sequence[int]) -> None:
     if not named:
         raise UserError(f"no {what} is named. Name one or more, with commas.")
-    if twice := [one for one, count in Counter(named).items() if count > 1]:
-        raise UserError(f"the {what} {twice[0]} is named twice.")
+    if repeated := [name for name, count in Counter(named).items() if count > 1]:
+        raise UserError(f"the {what} {repeated[0]} is named twice.")
 
 
 def _has(recipe: Recipe, field: str) -> bool:
-    """Whether a field is one of this recipe; misspelt ones of data and training are, for `override` to refuse them."""
+    """Whether a recipe has a field.
+
+    The answer is yes for every field outside the segmenter; `override` refuses misspelt ones.
+    """
     return not field.startswith("segmenter.") or field in field_names(recipe)
 
 
@@ -158,17 +170,20 @@ def _need_known(fields: Iterable[str], recipes: Mapping[str, Recipe]) -> None:
 
 
 def read_budget(budget: str | None) -> dict[str, Any]:
-    """The fields of `TrainingSettings` that `5min`, `2h` or `500steps` stand for.
+    """The fields of `TrainingSettings` for a budget such as `5min`, `2h` or `500steps`.
+
+    Args:
+        budget: the budget; `None` changes no field.
 
     Raises:
-        UserError: it is none of these.
+        UserError: the budget has another form.
     """
     if budget is None:
         return {}
-    found = _BUDGET.fullmatch(budget.strip().lower())
-    if found is None or float(found[1]) <= 0:
+    match = _BUDGET.fullmatch(budget.strip().lower())
+    if match is None or float(match[1]) <= 0:
         raise UserError(f"a budget is minutes, hours or steps: 5min, 2h, 500steps; it is {budget!r}.")
-    number, unit = float(found[1]), found[2][0]
+    number, unit = float(match[1]), match[2][0]
     if unit == "s":
         return {"steps": int(number), "minutes": None}
     return {"steps": None, "minutes": number * (60 if unit == "h" else 1)}

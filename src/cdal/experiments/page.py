@@ -1,4 +1,4 @@
-"""What an experiment found, as a page with a picture, as JSON, and as CSV with the scores of every case."""
+"""The page of an experiment, with a figure, its numbers as JSON, and all scores as CSV."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ from cdal.runtime.machine import about
 
 
 def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
-    """`NAME.md`, `NAME.json`, `NAME.csv` and, of several systems, `NAME.png`; the device is `cpu`, `cuda` or `mps`."""
-    here = about(device)
+    """Write `NAME.md`, `NAME.json` and `NAME.csv`; with several systems, also `NAME.png`.
+
+    Args:
+        comparison: the comparison to report.
+        name: name of the experiment and of the files.
+        question: question of the experiment.
+        command: command that reproduces the page.
+        protocol: description of the trainings.
+        device: `cpu`, `cuda` or `mps`.
+        out: folder for the files.
+    """
+    machine = about(device)
     trainings = _trainings(comparison)
     hours = sum(training.get("seconds", 0.0) for training in trainings) / 3600
     versions = sorted({training.get("cdal", "of unknown version") for training in trainings})
@@ -26,8 +36,8 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         f"# {name}",
         f"**Question.** {question}",
         f"    {command}",
-        f"**Protocol.** {protocol} {here['processor']}, threads: {here['threads']}, {device}, PyTorch {here['torch']}, cDAL "
-        f"{', '.join(versions)}; {hours:.1f} hours of training in all.",
+        f"**Protocol.** {protocol} {machine['processor']}, threads: {machine['threads']}, {device}, PyTorch {machine['torch']}, "
+        f"cDAL {', '.join(versions)}; {hours:.1f} hours of training in all.",
         "## Accuracy",
         markdown([row[:-COSTS] for row in rows]).rstrip(),
         *([f"![The differences, with their intervals]({name}.png)"] if comparison.against else []),
@@ -43,7 +53,7 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         "question": question,
         "command": command,
         "how": protocol,
-        "machine": here,
+        "machine": machine,
         "versions": versions,
         "training_hours": hours,
         **comparison.to_dict(),
@@ -56,7 +66,7 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
 
 
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
-    """What every training took, each told once however often it was sampled."""
+    """Cost of every training; a training counts once, even if it was sampled in several ways."""
     results = [result for competitor in comparison.finished for result in competitor.results]
     return list({result.path.parent: result.cost.get("training") or {} for result in results}.values())
 

@@ -1,1 +1,1 @@
-"""Images with their place in space: formats, annotations, grids, intensities, augmentation."""
+"""Images with their geometry: formats, annotations, grids, intensities and augmentation."""

@@ -1,4 +1,7 @@
-"""Random changes of a training patch, all drawn from one generator: place, rotation, size, mirror image, field, colours."""
+"""Random augmentation of training patches.
+
+Each patch has its own generator for position, rotation, scale, mirroring, collimation and colours.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,29 @@ from torch import Tensor
 from cdal.recipes.recipe import DataSettings
 
 _STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-"""Absorption of red, green and blue by haematoxylin, eosin and DAB (Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001)."""
+"""Absorption of red, green and blue light by haematoxylin, eosin and DAB.
+
+Source: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001.
+"""
 
 
 def augment(
     images: Sequence[Tensor], labels: Sequence[Tensor], settings: DataSettings, rngs: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
-    """A batch of random patches, one of each image.
+    """Draw a batch of random patches, one per image.
 
-    Place, rotation, size and mirror image are one linear interpolation for the whole batch; the label's classes are interpolated as
-    probabilities, then the largest wins. Beyond the image's edge the image repeats its last value and the label is background.
+    Position, rotation, scale and mirroring are applied to the whole batch by a single linear
+    interpolation. Label classes are interpolated as probabilities; the most probable class wins.
+    Outside the image, its edge values are repeated and the label is background.
 
     Args:
-        images: `[C, *S]` each, normalised.
-        labels: `[*S]` of classes each.
-        settings: `size` of the patches and the strengths.
-        rngs: of each image, the source of its draws.
+        images: normalised images, `[C, *S]` each.
+        labels: classes, `[*S]` each.
+        settings: patch size and strength of each augmentation.
+        rngs: one random generator per image.
 
     Returns:
-        `[B, C, *size]` float32 and `[B, *size]` int64.
+        Images `[B, C, *size]` (float32) and labels `[B, *size]` (int64).
     """
     moves = [_draw_move(label, settings, rng) for label, rng in zip(labels, rngs, strict=True)]
     grid = _grid(moves, settings.size)
@@ -52,11 +59,12 @@ def augment(
 
 
 class _Move(NamedTuple):
-    """Which part of an image is looked at, and where each voxel of the patch lies in it.
+    """The part of an image that a patch needs, and the map from the patch to it.
 
     Attributes:
-        block: the part that the patch can reach: an image may be hundreds of times as large.
-        matrix: from a voxel of the patch to one of the block, each counted from its own centre; homogeneous.
+        block: the part of the image within reach of the patch; the image may be far larger.
+        matrix: homogeneous matrix from patch voxels to block voxels, each counted from its own
+            centre.
     """
 
     block: tuple[slice, ...]
@@ -64,12 +72,12 @@ class _Move(NamedTuple):
 
     @property
     def with_channels(self) -> tuple[slice, ...]:
-        """The block of an image `[C, *S]`."""
+        """Index of the block in an image `[C, *S]`."""
         return (slice(None), *self.block)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the block."""
+        """Shape of the block."""
         return tuple(part.stop - part.start for part in self.block)
 
 
@@ -83,10 +91,11 @@ def _draw_move(label: Tensor, settings: DataSettings, rng: torch.Generator) -> _
     reach = [math.ceil(max(corner, size / 2) * scale) + 2 for size in settings.size]
     low = [max(0, math.floor(c) - r) for c, r in zip(centre, reach, strict=True)]
     high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
-    away = [c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)]
+    offset = [c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)]
     mirror = [-scale if axis in settings.flips and _uniform(0, 1, rng) < 0.5 else scale for axis in range(dims)]
-    # Mirrored and sized, turned, then moved. (The parameters of MONAI's Affine would turn the move too.)
-    matrix = create_translate(dims, away) @ create_rotate(dims, rotation) @ create_scale(dims, mirror)
+    # The patch is mirrored and scaled, then rotated, then translated.
+    # MONAI's Affine is not used because it would rotate the translation too.
+    matrix = create_translate(dims, offset) @ create_rotate(dims, rotation) @ create_scale(dims, mirror)
     return _Move(tuple(slice(start, stop) for start, stop in zip(low, high, strict=True)), np.asarray(matrix))
 
 
@@ -95,11 +104,14 @@ def _largest(moves: Sequence[_Move]) -> tuple[int, ...]:
 
 
 def _grid(moves: Sequence[_Move], size: tuple[int, ...]) -> Tensor:
-    """Where in the padded blocks each voxel of the patches lies, as `grid_sample` wants it: from -1 to 1, the last axis first."""
+    """Return the position of each patch voxel in the padded blocks.
+
+    Coordinates follow `grid_sample`: from -1 to 1, the last axis first.
+    """
     shape, dims = np.array(_largest(moves)), len(size)
     thetas = []
     for move in moves:
-        # The block lies at the start of its padded form, so that its centre is not the centre.
+        # A block is padded at its end only, so the padding moves the centre.
         shift = (np.array(move.shape) - shape) / 2
         matrix = move.matrix[:dims, :dims] * np.array(size) / shape[:, None]
         offset = (move.matrix[:dims, dims] + shift) * 2 / shape
@@ -109,7 +121,7 @@ def _grid(moves: Sequence[_Move], size: tuple[int, ...]) -> Tensor:
 
 
 def _padded(x: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
-    """The block `[C, *S]` at the start of a larger one."""
+    """Pad a block `[C, *S]` at the end of each axis."""
     missing = [wanted - s for wanted, s in zip(shape, x.shape[1:], strict=True)]
     if not any(missing):
         return x
@@ -117,7 +129,13 @@ def _padded(x: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
 
 
 def _move_classes(labels: Tensor, grid: Tensor) -> Tensor:
-    """The classes `[B, 1, *S]` at the grid's places, `[B, *size]`. What no class of the foreground wins is background."""
+    """Resample classes `[B, 1, *S]` at the positions of the grid.
+
+    A voxel is background unless a foreground class is more probable than background.
+
+    Returns:
+        Classes `[B, *size]`.
+    """
     best = torch.zeros(grid.shape[:-1])
     chosen = torch.zeros(grid.shape[:-1], dtype=torch.int64)
     rest = torch.ones(grid.shape[:-1])
@@ -131,22 +149,28 @@ def _move_classes(labels: Tensor, grid: Tensor) -> Tensor:
 
 
 def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list[float]:
-    """Of a patch, in voxels: anywhere that leaves it inside, give or take the shift; or near a voxel of a class."""
-    rooms = [min(max(0, s - size) / 2 + settings.shift, s / 2) for s, size in zip(label.shape, settings.size, strict=True)]
-    away = [_uniform(-room, room, rng) for room in rooms]
+    """Draw the centre of a patch, in voxels.
+
+    It is drawn uniformly such that the patch stays inside the image, apart from `settings.shift`.
+    With probability `settings.foreground` it is drawn near a voxel of a random class instead.
+    """
+    limits = [min(max(0, s - size) / 2 + settings.shift, s / 2) for s, size in zip(label.shape, settings.size, strict=True)]
+    offset = [_uniform(-limit, limit, rng) for limit in limits]
     if settings.foreground and _uniform(0, 1, rng) < settings.foreground and (present := label.unique()[1:]).numel():
         chosen = present[int(torch.randint(len(present), (), generator=rng))]
         voxels = (label == chosen).nonzero()
         voxel = voxels[int(torch.randint(len(voxels), (), generator=rng))].tolist()
         near = [v + _uniform(-0.25, 0.25, rng) * size for v, size in zip(voxel, settings.size, strict=True)]
-        away = [min(max(n - (s - 1) / 2, -room), room) for n, s, room in zip(near, label.shape, rooms, strict=True)]
-    return [(s - 1) / 2 + a for s, a in zip(label.shape, away, strict=True)]
+        offset = [min(max(n - (s - 1) / 2, -limit), limit) for n, s, limit in zip(near, label.shape, limits, strict=True)]
+    return [(s - 1) / 2 + a for s, a in zip(label.shape, offset, strict=True)]
 
 
 def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> Tensor:
-    """One dark level beyond a field that holds the foreground; then scaled as images are, to which their borders belong.
+    """Darken everything outside a random field that contains the foreground.
 
-    The level lies between black and the foreground's mean, as the air beside a patient does.
+    The dark level lies between black and the mean of the foreground, like the air around a patient
+    in an X-ray. Unless intensities are scaled by `range`, the result is normalised again, because
+    the statistics of an image include its dark border.
     """
     if settings.collimation == 0 or _uniform(0, 1, rng) >= settings.collimation:
         return image
@@ -158,20 +182,24 @@ def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.
         field.append(slice(int(_uniform(0, first, rng)), math.ceil(_uniform(last + 1, size, rng))))
     black = image.amin(dim=axes, keepdim=True)
     inside = image[:, label > 0].mean(dim=1).reshape(black.shape) if len(places) else black
-    seen = (black + _uniform(0, 1, rng) * (inside - black)).expand_as(image).clone()
-    seen[tuple(field)] = image[tuple(field)]
+    darkened = (black + _uniform(0, 1, rng) * (inside - black)).expand_as(image).clone()
+    darkened[tuple(field)] = image[tuple(field)]
     if settings.intensities == "range":
-        return seen
-    sd, mean = torch.std_mean(seen, dim=axes, keepdim=True)
-    return (seen - mean) / sd.clamp_min(1e-6)
+        return darkened
+    sd, mean = torch.std_mean(darkened, dim=axes, keepdim=True)
+    return (darkened - mean) / sd.clamp_min(1e-6)
 
 
 def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
-    """More or less of each stain (Tellez et al., IEEE TMI 37(9), 2018): optical density is linear in the stains' amounts."""
+    """Vary the amount of each stain at random (Tellez et al., IEEE TMI 37(9), 2018).
+
+    Optical density is linear in the amounts of the stains.
+    """
     if strength == 0:
         return image
     stains = F.normalize(_STAINS, dim=1)
-    density = -((image + 2) / 4).clamp(1e-3, 1).log()  # `range` puts intensities between -2 and 2
+    # `range` maps intensities to [-2, 2].
+    density = -((image + 2) / 4).clamp(1e-3, 1).log()
     amounts = torch.tensordot(torch.linalg.inv(stains).T, density, dims=1)
     factor, offset = (torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1)) for _ in range(2))
     changed = amounts * (1 + 0.25 * strength * factor) + 0.1 * strength * offset
@@ -179,7 +207,7 @@ def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
 
 
 def _recolour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
-    """Contrast, brightness, gamma, blur and noise, each in some of the patches."""
+    """Change contrast, brightness, gamma, blur and noise, each with some probability."""
     if strength == 0:
         return image
     if _uniform(0, 1, rng) < 0.5:
@@ -200,5 +228,5 @@ def _uniform(low: float, high: float, rng: torch.Generator) -> float:
 
 
 def _plain(x: Any) -> Tensor:
-    """MONAI's transforms answer with tensors that carry a history; the network needs none."""
+    """Convert a MONAI tensor, which records the transforms applied to it, to a plain tensor."""
     return x.as_tensor() if hasattr(x, "as_tensor") else x

@@ -1,4 +1,4 @@
-"""Images whose channels lie in a file each."""
+"""Images whose channels are stored in separate files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
 CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
-"""The name of a file with one channel of an image, as nnU-Net has it."""
+"""Name of a file that holds one channel of an image, as in nnU-Net."""
 
 
 def read_channels(paths: Sequence[Path], read: Callable[[Path], Image] = read_image) -> Image:
-    """An image whose channels are put together from their files.
+    """Read an image, joining its channels if they are stored in separate files.
 
     Args:
-        paths: the image's file, or one file for each channel.
-        read: `read_image`, or another reader.
+        paths: the image's only file, or one file per channel.
+        read: function that reads one file; `read_image` or another reader.
 
     Raises:
-        UserError: a file is damaged, or the files lie on different grids.
+        UserError: a file is damaged, or the files have different grids.
     """
-    first, *others = (read(path) for path in paths)
-    for path, other in zip(paths[1:], others, strict=True):
-        placed = first.affine is None or other.affine is None or np.allclose(first.affine, other.affine, atol=1e-2)
-        if other.shape != first.shape or not placed:
-            raise UserError(f"{path}: expected the shape and the affine of {paths[0].name}, {first.shape}; it has {other.shape}.")
-    return replace(first, array=np.concatenate([first.array, *[other.array for other in others]])) if others else first
+    first, *rest = (read(path) for path in paths)
+    for path, image in zip(paths[1:], rest, strict=True):
+        same_affine = first.affine is None or image.affine is None or np.allclose(first.affine, image.affine, atol=1e-2)
+        if image.shape != first.shape or not same_affine:
+            raise UserError(f"{path}: expected the shape and the affine of {paths[0].name}, {first.shape}; it has {image.shape}.")
+    return replace(first, array=np.concatenate([first.array, *[image.array for image in rest]])) if rest else first

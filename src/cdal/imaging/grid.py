@@ -1,7 +1,8 @@
-"""Between an image's own grid and the network's, some rows at a time.
+"""Resampling between an image's own grid and the network's grid, a few rows at a time.
 
-The network's grid: of volumes, axes nearest to right, anterior, superior and the recipe's spacing; of pictures, the recipe's rows
-and columns. A volume without a place in space is taken as it is.
+For volumes, the network's grid has axes closest to right, anterior and superior, and the recipe's
+spacing. For pictures, it has the recipe's rows and columns. Volumes without geometry keep their
+axes and are not resampled.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from cdal.recipes.settings import DataSettings
 from cdal.runtime.errors import UserError
 
 MOST_VOXELS = 3e8
-"""Voxels of a resampled image; more are the sign of a spacing in the wrong unit."""
+"""Largest resampled image, in voxels; a larger one indicates a spacing in the wrong unit."""
 
 
 class Frame:
-    """An image and its place on the network's grid, with the axis along which it is processed first.
+    """An image and its position on the network's grid.
 
-    That axis is the rows of a picture. Of a volume it is the axis nearest to right; or the axis across the slices, if the network
-    sees slices.
+    Images are processed along one axis in steps called rows. Pictures use their pixel rows. Volumes
+    use the axis closest to right, or the slice axis if the network segments slices.
 
     Args:
-        image: on its own grid; volumes are `Image`s, in memory.
-        settings: `spacing` of volumes, `resize` of pictures.
-        name: of the image, for the message.
+        image: image on its own grid. Volumes must be an `Image`, which is in memory.
+        settings: settings of which `spacing` (volumes) and `resize` (pictures) are used.
+        name: name of the image, for error messages.
 
     Attributes:
         image: the image.
-        shape: of the network's grid, rows first.
-        own: the image's own shape with its axes in the same order.
-        unchanged: whether the network's grid has the image's own voxels.
+        shape: shape of the network's grid, rows first.
+        own: shape of the image with its axes in the same order.
+        unchanged: whether the network's grid and the image have the same voxels.
 
     Raises:
-        UserError: the image would be larger than `MOST_VOXELS`.
+        UserError: the resampled image would have more than `MOST_VOXELS` voxels.
     """
 
     def __init__(self, image: Rows, settings: DataSettings, name: str = "the image") -> None:
@@ -59,11 +60,16 @@ class Frame:
         self.unchanged = self.shape == self.own and self._ratio is None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows of the network's grid, `[C, stop - start, *rest]` float32, with the intensities as stored."""
+        """Return rows of the image on the network's grid, with the stored intensities.
+
+        Returns:
+            `[C, stop - start, *rest]` float32.
+        """
         if self.unchanged:
             return self._own_rows(start, stop)
         if self._ratio is None:
-            if self._resized is None:  # all of it: a smaller picture depends on every pixel
+            # The whole picture is resized at once: reducing it mixes many of its rows into one.
+            if self._resized is None:
                 self._resized = resized(self.image.rows(0, self.own[0]), (self.shape[0], self.shape[1]))
             return self._resized[:, start:stop]
         low, high = _span(self._ratio[0], start, stop, self.own[0])
@@ -71,63 +77,67 @@ class Frame:
         return _interpolated(self._own_rows(low, high), self._ratio, offset, (stop - start, *self.shape[1:]))
 
     def back(self, bands: Iterable[np.ndarray], rows: int | None = None) -> Iterator[np.ndarray]:
-        """Values on the network's grid, brought to the image's own voxels by linear interpolation.
+        """Interpolate values on the network's grid linearly to the image's own voxels.
 
         Args:
-            bands: `[N, h, *rest]`, rows of the network's grid from the first to the last.
-            rows: how many rows to give at a time; as many as can be given if `None`.
+            bands: arrays `[N, h, *rest]` that hold all rows of the network's grid in order.
+            rows: number of rows to yield at a time; `None` yields as many as are ready.
 
         Yields:
-            `[N, h, *rest]`, rows of the image from the first to the last, its axes in the order of `own`.
+            Arrays `[N, h, *rest]` that hold all rows of the image in order, with axes in the order
+            of `own`.
         """
         kept: np.ndarray | None = None
-        first, given, length = 0, 0, self.own[0]
+        first, yielded, length = 0, 0, self.own[0]
         for band in bands:
             kept = band if kept is None else np.concatenate([kept, band], axis=1)
-            there = first + kept.shape[1]
-            ready = length if there == self.shape[0] else self._ready(there)
-            while given < ready and (rows is None or ready == length or ready - given >= rows):
-                stop = ready if rows is None else min(ready, given + rows)
-                yield self._back(kept, first, given, stop)
-                given = stop
-            needed = min(there, self._needed(given))
+            received = first + kept.shape[1]
+            ready = length if received == self.shape[0] else self._ready(received)
+            while yielded < ready and (rows is None or ready == length or ready - yielded >= rows):
+                stop = ready if rows is None else min(ready, yielded + rows)
+                yield self._back(kept, first, yielded, stop)
+                yielded = stop
+            needed = min(received, self._needed(yielded))
             kept, first = kept[:, needed - first :], needed
 
     def straight(self, array: np.ndarray) -> np.ndarray:
-        """An array `[*lead, *own]` with the axes of the image itself, `[*lead, *S]`; a view."""
+        """Return a view of an array `[*lead, *own]` with the axes of the image, `[*lead, *S]`."""
         lead = array.ndim - len(self.own)
         turned = np.flip(array, tuple(lead + axis for axis in self._flipped))
         return turned.transpose(*range(lead), *(lead + self._axes.index(axis) for axis in range(len(self.own))))
 
     def _turn(self, image: Rows, settings: DataSettings, name: str) -> None:
-        """Axes permuted and flipped, and how many of the image's voxels make one of the network's, along each."""
-        assert isinstance(image, Image)  # as volumes are
-        axes, flipped, own = [0, 1, 2], [False] * 3, None
+        """Set the order and direction of the axes, and the ratio of the voxel sizes along each.
+
+        A ratio is the network's voxel size divided by the image's.
+        """
+        assert isinstance(image, Image)  # volumes are always in memory
+        axes, flipped, own_spacing = [0, 1, 2], [False] * 3, None
         if image.affine is not None:
             turn = io_orientation(image.affine)
             axes = [int(np.flatnonzero(turn[:, 0] == k)[0]) for k in range(3)]
             flipped = [bool(turn[axis, 1] < 0) for axis in axes]
-            own = np.linalg.norm((image.affine @ inv_ornt_aff(turn, image.shape))[:3, :3], axis=0)
+            own_spacing = np.linalg.norm((image.affine @ inv_ornt_aff(turn, image.shape))[:3, :3], axis=0)
         order = [0, 1, 2]
         if settings.spatial_dims == 2:
             order = [settings.slice_axis, *(axis for axis in range(3) if axis != settings.slice_axis)]
         self._axes = tuple(axes[k] for k in order)
         self._flipped = tuple(k for k in range(3) if flipped[order[k]])
         self.shape = self.own = tuple(image.shape[axis] for axis in self._axes)
-        if own is None or settings.spacing is None or np.allclose(own, settings.spacing, rtol=1e-3):
+        if own_spacing is None or settings.spacing is None or np.allclose(own_spacing, settings.spacing, rtol=1e-3):
             return
-        ratio = (np.array(settings.spacing) / own)[order]
+        ratio = (np.array(settings.spacing) / own_spacing)[order]
         shape = tuple(int(n) for n in np.round((np.array(self.own) - 1) / ratio + 1))
         if np.prod(shape) > MOST_VOXELS:
             raise UserError(
                 f"{name}: at the model's {settings.spacing} mm a voxel it would have {np.prod(shape):.2g} voxels, more than "
-                f"{MOST_VOXELS:.2g}. Its own spacing is {tuple(round(float(s), 3) for s in own)}: is that in millimetres? Crop it, "
-                "or mend its header."
+                f"{MOST_VOXELS:.2g}. Its own spacing is {tuple(round(float(s), 3) for s in own_spacing)}: is that in millimetres? "
+                "Crop it, or correct its header."
             )
         self.shape, self._ratio = shape, ratio
 
     def _own_rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows of the image in the order of `own`, `[C, h, *rest]`."""
+        """Return rows of the image in the axis order of `own`, `[C, h, *rest]`."""
         if self.planar:
             return self.image.rows(start, stop)
         assert isinstance(self.image, Image)
@@ -136,7 +146,14 @@ class Frame:
         return np.ascontiguousarray(turned[:, start:stop])
 
     def _back(self, kept: np.ndarray, first: int, start: int, stop: int) -> np.ndarray:
-        """The image's rows from rows of the network's grid, of which `kept` begins with number `first`."""
+        """Return rows of the image, interpolated from rows of the network's grid.
+
+        Args:
+            kept: rows of the network's grid.
+            first: index of the first row in `kept`.
+            start: first row of the image.
+            stop: end of the rows of the image.
+        """
         if self.unchanged:
             return kept[:, start - first : stop - first]
         if self._ratio is None:
@@ -146,32 +163,36 @@ class Frame:
         offset = np.array([start * inverse[0] - first, 0.0, 0.0])
         return _interpolated(kept, inverse, offset, (stop - start, *self.own[1:]))
 
-    def _ready(self, there: int) -> int:
-        """How many of the image's rows follow from so many of the network's."""
+    def _ready(self, received: int) -> int:
+        """Return how many rows of the image the first `received` rows of the grid suffice for."""
         if self.unchanged:
-            return there
+            return received
         if self._ratio is None:
             return 0  # Pillow needs the whole picture
-        return min(self.own[0], max(0, math.ceil((there - 1) * self._ratio[0])))
+        return min(self.own[0], max(0, math.ceil((received - 1) * self._ratio[0])))
 
-    def _needed(self, given: int) -> int:
-        """The first of the network's rows that is still needed once so many of the image's are given."""
+    def _needed(self, yielded: int) -> int:
+        """Return the first row of the grid that is needed after `yielded` rows of the image."""
         if self.unchanged:
-            return given
-        return 0 if self._ratio is None else int(given / self._ratio[0])
+            return yielded
+        return 0 if self._ratio is None else int(yielded / self._ratio[0])
 
 
 def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> np.ndarray:
-    """The image on the network's grid, `[C, *S]` float32; arguments and errors as those of `Frame`."""
+    """Return the image on the network's grid, `[C, *S]` float32.
+
+    Arguments and errors are those of `Frame`.
+    """
     frame = Frame(image, settings, name)
     axis = settings.slice_axis if settings.spatial_dims == 2 and not frame.planar else 0
     return np.moveaxis(frame.read(0, frame.shape[0]), 1, 1 + axis)
 
 
 def turned_to(label: Image, image: Image) -> Image:
-    """A label whose voxels are those of an image, but with axes permuted or flipped, with the axes of the image.
+    """Reorder and flip the axes of a label to match those of its image.
 
-    A label that was drawn on a DICOM series and saved as NIfTI is of this kind. Any other label is returned as it is.
+    Labels drawn on a DICOM series and saved as NIfTI need this. The label is returned unchanged if
+    its voxels are not those of the image.
     """
     if label.affine is None or image.affine is None or np.allclose(label.affine, image.affine, atol=1e-2):
         return label
@@ -184,18 +205,21 @@ def turned_to(label: Image, image: Image) -> Image:
 
 
 def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndarray:
-    """Classes on the network's grid, `[*S]` of uint8: each class is resampled as a probability, then the largest wins."""
+    """Resample classes to the network's grid, `[*S]` uint8.
+
+    Each class is resampled as a probability; the most probable class wins.
+    """
     one_hot = np.stack([label.array[0] == k for k in range(classes)]).astype(np.float32)
     return to_grid(Image(one_hot, label.affine), settings).argmax(axis=0).astype(np.uint8)
 
 
 def resized(values: np.ndarray, size: tuple[int, int], rows: tuple[float, float] | None = None) -> np.ndarray:
-    """A picture `[C, H, W]` at another size `(H, W)`; a smaller one is smoothed first.
+    """Resize a picture `[C, H, W]`; it is smoothed if it becomes smaller.
 
     Args:
-        values: of the picture.
+        values: pixels of the picture, `[C, H, W]`.
         size: rows and columns of the result.
-        rows: the part of the picture that the result shows, from one row to another; all of it if `None`.
+        rows: range of rows of the picture to resize; `None` means all of it.
     """
     height, width = size
     top, bottom = rows or (0, values.shape[1])
@@ -205,11 +229,21 @@ def resized(values: np.ndarray, size: tuple[int, int], rows: tuple[float, float]
 
 
 def _span(ratio: float, start: int, stop: int, length: int) -> tuple[int, int]:
-    """The rows, among so many, from which rows `start` to `stop` at this ratio are interpolated."""
+    """Return the range of source rows needed to interpolate rows `start` to `stop`.
+
+    Args:
+        ratio: source rows per row.
+        start: first row.
+        stop: end of the rows.
+        length: number of source rows.
+    """
     return min(length - 1, int(start * ratio)), min(length, int((stop - 1) * ratio) + 2)
 
 
 def _interpolated(values: np.ndarray, ratio: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Linear interpolation of `[N, *S]` at `ratio * index + offset`; beyond the edge the last value repeats."""
-    moved = [ndimage.affine_transform(one, np.diag(ratio), offset, shape, order=1, mode="nearest") for one in values]
+    """Interpolate `[N, *S]` linearly at `ratio * index + offset`.
+
+    Outside the array, its edge values are repeated.
+    """
+    moved = [ndimage.affine_transform(channel, np.diag(ratio), offset, shape, order=1, mode="nearest") for channel in values]
     return np.stack(moved).astype(np.float32, copy=False)

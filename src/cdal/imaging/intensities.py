@@ -1,4 +1,4 @@
-"""From stored numbers to what the network sees."""
+"""Conversion of stored intensities to the network's input."""
 
 from __future__ import annotations
 
@@ -10,47 +10,57 @@ import numpy as np
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
-_ALIKE = 4
-"""Gray levels of 256 by which the channels of a gray picture saved in colours may differ (JPEG)."""
+_JPEG_TOLERANCE = 4
+"""Largest difference, of 255 gray levels, between the channels of a gray picture.
+
+JPEG compression makes the channels of gray pictures saved in colour differ slightly.
+"""
 
 
 def match_channels(image: Image, channels: int | None, name: str) -> Image:
-    """The image with so many channels: a gray picture is repeated, a gray one saved in colours is reduced.
+    """Return the image with the given number of channels.
+
+    One channel is repeated to three for pictures. Three equal channels are reduced to one.
+
+    Args:
+        image: the image.
+        channels: number of channels; `None` returns the image unchanged.
+        name: name of the image, for error messages.
 
     Raises:
-        UserError: it can be brought there by neither.
+        UserError: neither conversion applies.
     """
-    came = image.array.shape[0]
-    if channels is None or came == channels:
+    count = image.array.shape[0]
+    if channels is None or count == channels:
         return image
-    if came == 1 and channels == 3 and len(image.shape) == 2:
+    if count == 1 and channels == 3 and len(image.shape) == 2:
         return replace(image, array=image.array.repeat(3, axis=0))
-    if came == 3 and channels == 1 and is_gray(image):
+    if count == 3 and channels == 1 and is_gray(image):
         return replace(image, array=image.array[:1])
-    hint = " It has colours: train on colour images, or turn it to gray." if came == 3 and channels == 1 else ""
-    raise UserError(f"{name}: expected {channels} channel(s), as in training; it has {came}.{hint}")
+    hint = " It has colours: train on colour images, or turn it to gray." if count == 3 and channels == 1 else ""
+    raise UserError(f"{name}: expected {channels} channel(s), as in training; it has {count}.{hint}")
 
 
 def is_gray(image: Image) -> bool:
-    """Whether the three channels of a picture are alike."""
-    tolerance = _ALIKE * type_range(image.stored) / 255
+    """Whether an image has three channels that are equal up to compression errors."""
+    tolerance = _JPEG_TOLERANCE * type_range(image.stored) / 255
     return len(image.array) == 3 and float(np.abs(image.array - image.array[:1]).max()) <= tolerance
 
 
 def type_range(stored: np.dtype) -> float:
-    """The largest number of a type: 255 for 8 bits; 1 for floating point."""
+    """Return the largest value of a type: 255 for 8 bits, 1 for floating point."""
     return float(np.iinfo(stored).max) if stored.kind in "iu" else 1.0
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A clip and a linear map of each channel.
+    """Clipping and a linear map for each channel.
 
     Attributes:
-        low: `[C]`.
-        high: `[C]`.
-        mean: `[C]`, what becomes 0.
-        deviation: `[C]`, what becomes 1.
+        low: lower clipping limits, `[C]`.
+        high: upper clipping limits, `[C]`.
+        mean: values that become 0, `[C]`.
+        deviation: distances from the mean that become 1, `[C]`.
     """
 
     low: np.ndarray
@@ -60,17 +70,17 @@ class Scale:
 
     @staticmethod
     def of(values: np.ndarray, intensities: str, stored: np.dtype, name: str) -> Scale:
-        """The scale of an image `[C, *S]`, see `DataSettings.intensities`.
+        """Compute the scale of an image `[C, *S]`, see `DataSettings.intensities`.
 
         Raises:
-            UserError: a channel is constant (`image`).
+            UserError: a channel is constant (only if `intensities` is `image`).
         """
         if intensities == "range":
-            every, top = np.ones(len(values)), type_range(stored)
-            return Scale(-math.inf * every, math.inf * every, top / 2 * every, top / 4 * every)
+            ones, top = np.ones(len(values)), type_range(stored)
+            return Scale(-math.inf * ones, math.inf * ones, top / 2 * ones, top / 4 * ones)
         flat = values.reshape(len(values), -1)
         low, high = np.percentile(flat, [0.5, 99.5], axis=1).astype(np.float32)
-        # A channel that is flat but for a small object has no percentiles to clip to.
+        # A flat channel with a small object has equal percentiles; use its extremes instead.
         sparse = high <= low
         low = np.where(sparse, flat.min(axis=1), low)
         high = np.where(sparse, flat.max(axis=1), high)
@@ -78,12 +88,12 @@ class Scale:
             raise UserError(
                 f"{name}: expected an image with some contrast; every voxel is {low[constant][0]:g}. Is it the right file?"
             )
-        # In float64: intensities reach 1e6 and more, whose squares do not add up in float32.
+        # In float64: float32 is too imprecise for sums of squares of intensities above 1e6.
         wide = np.clip(flat, low[:, None], high[:, None]).astype(np.float64)
         return Scale(*(np.asarray(x, np.float64) for x in (low, high, wide.mean(axis=1), wide.std(axis=1))))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """The image as the network sees it, `[C, *S]` float32."""
+        """Return the image as the network's input, `[C, *S]` float32."""
         low, high, mean, deviation = (
             x.reshape(-1, *[1] * (values.ndim - 1)) for x in (self.low, self.high, self.mean, self.deviation)
         )
@@ -91,5 +101,5 @@ class Scale:
 
 
 def normalise(values: np.ndarray, intensities: str, stored: np.dtype, name: str) -> np.ndarray:
-    """An image `[C, *S]` as the network sees it; see `Scale`."""
+    """Return an image `[C, *S]` as the network's input, see `Scale`."""
     return Scale.of(values, intensities, stored, name).apply(values)

@@ -1,4 +1,4 @@
-"""Images of any size opened: in memory, or some rows at a time."""
+"""Opening images of any size, in memory or a few rows at a time."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from cdal.imaging.rows import Rows
 
 @contextmanager
 def open_image(path: Path, scratch: Path | None = None) -> Iterator[Rows]:
-    """The image of a file, or of the DICOM series in a folder: a large picture on disk if its format allows it, else in memory.
+    """Open the image of a file, or of the DICOM series in a folder.
+
+    Large pictures stay on disk if their format allows it; other images are read into memory.
 
     Args:
-        path: of the file or folder.
-        scratch: a folder for what can only be decoded in one piece; a temporary one if `None`.
+        path: path of the file or folder.
+        scratch: folder for decoded data if a large picture can only be decoded in one piece; a
+            temporary folder if `None`.
 
     Raises:
-        UserError: as `read_image`; or the file needs an extra that is not installed.
+        UserError: as for `read_image`, or the file needs an extra that is not installed.
     """
-    found = format_of(path) if path.is_file() else None
-    if found is None:
+    image_format = format_of(path) if path.is_file() else None
+    if image_format is None:
         yield read_image(path)
         return
-    with found.open_rows(path, scratch) as rows:
+    with image_format.open_rows(path, scratch) as rows:
         yield read_image(path) if rows is None else rows

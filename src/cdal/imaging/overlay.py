@@ -1,4 +1,4 @@
-"""An image with the outlines of its classes."""
+"""Drawing the outlines of classes on an image."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from cdal.imaging.palette import PALETTE
 
 
 def outlined(image: Image, label: np.ndarray, side: int | None = None) -> Pillow.Image:
-    """A picture with the outlines of its classes, in their colours.
+    """Return a picture of the image with the outlines of its classes in their colours.
 
     Args:
-        image: on its own grid; of a volume, the slice across the last axis with most foreground is shown.
-        label: `[*S]` of classes.
-        side: pixels of the longer side; the image's own where none are given.
+        image: image on its own grid. For a volume, the slice along the last axis with most
+            foreground is shown.
+        label: classes `[*S]`.
+        side: pixels of the longer side; `None` keeps the image's size.
     """
     array = image.array
     if label.ndim == 3:

@@ -1,4 +1,4 @@
-"""Colours for classes, so that a mask is visible to the eye: the background black, then hues that are easy to tell apart."""
+"""Colours for classes: black for the background, then distinct hues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-# Okabe and Ito's colours, which people of every colour vision can tell apart, before any others.
+# The first colours are Okabe and Ito's, which people with colour blindness can distinguish.
 _FIRST = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)]
 
 
@@ -17,4 +17,4 @@ def _colours() -> np.ndarray:
 
 
 PALETTE = _colours()
-"""`[256, 3]`, red, green and blue of each class."""
+"""Red, green and blue of each class, `[256, 3]`."""

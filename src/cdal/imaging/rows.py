@@ -1,4 +1,7 @@
-"""Images that are read, and results that are kept, some rows at a time, so that memory does not grow with their size."""
+"""Reading images and keeping results a few rows at a time.
+
+Memory use therefore does not grow with the size of an image.
+"""
 
 from __future__ import annotations
 
@@ -11,45 +14,50 @@ import numpy as np
 from cdal.imaging.image import Image
 
 LARGE = 2**24
-"""Voxels of an image whose results are kept on disk until they are written, and of a picture that is read some rows at a time."""
+"""Size, in voxels, from which an image counts as large.
+
+Results of large images are kept on disk until they are written. Large pictures are read a few rows
+at a time.
+"""
 
 
 class Rows(Protocol):
-    """An image that gives rows: an `Image`, or a large picture on disk.
+    """An image that is read by rows: an `Image`, or a large picture on disk.
 
     Attributes:
-        shape: `*S`.
-        stored: the type of its numbers on disk.
-        like: an `Image` of the same format and geometry, perhaps without content, for the writers of results.
+        shape: shape without channels, `*S`.
+        stored: type of the numbers on disk.
+        like: an `Image` of the same format and geometry for the writers of results; it may be
+            empty.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`*S`."""
+        """Shape without channels, `*S`."""
         ...
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """The type of its numbers on disk."""
+        """Type of the numbers on disk."""
         ...
 
     @property
     def like(self) -> Image:
-        """An `Image` of the same format and geometry."""
+        """An `Image` of the same format and geometry; it may be empty."""
         ...
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """`[C, stop - start, *rest]`, float32."""
+        """Return rows `[C, stop - start, *rest]` float32."""
         ...
 
 
 class RowStore:
-    """Rows of numbers in a file, written one after the other and read in any order.
+    """Rows of numbers in a file, appended in order and read in any order.
 
     Args:
-        path: of the file.
-        width: numbers in a row.
-        kind: their type.
+        path: path of the file.
+        width: numbers per row.
+        kind: type of the numbers.
         offset: bytes before the first row.
     """
 
@@ -62,17 +70,17 @@ class RowStore:
             file.write(np.ascontiguousarray(rows, self.kind).data)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """`[stop - start, width]`."""
+        """Return rows `[stop - start, width]`."""
         skip = self.offset + start * self.width * self.kind.itemsize
         return np.fromfile(self.path, self.kind, (stop - start) * self.width, offset=skip).reshape(stop - start, self.width)
 
 
 class Kept:
-    """Numbers `[*lead, n, *rest]` that come some rows at a time, and are kept in memory or in a file.
+    """Numbers `[*lead, n, *rest]` that are appended by rows and kept in memory or in a file.
 
     Args:
         kind: type of the numbers.
-        path: of the file; in memory if `None`.
+        path: path of the file; in memory if `None`.
     """
 
     def __init__(self, kind: type, path: Path | None = None) -> None:
@@ -83,7 +91,7 @@ class Kept:
         self._bands: list[np.ndarray] = []
 
     def append(self, band: np.ndarray, lead: int = 0) -> None:
-        """Keep the next rows, `[*lead, h, *rest]`, of which `lead` axes come before the rows."""
+        """Keep the next rows, `[*lead, h, *rest]`; `lead` is the number of axes before the rows."""
         self.lead, self.rest = band.shape[:lead], band.shape[lead + 1 :]
         self.count += band.shape[lead]
         rows_first = np.moveaxis(band, lead, 0)
@@ -93,20 +101,20 @@ class Kept:
             self._store.append(rows_first.reshape(len(rows_first), -1))
 
     def array(self) -> np.ndarray:
-        """All of it, `[*lead, n, *rest]`."""
+        """Return all numbers, `[*lead, n, *rest]`."""
         return self.rows(0, self.count)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Some of the rows, `[*lead, stop - start, *rest]`."""
+        """Return some of the rows, `[*lead, stop - start, *rest]`."""
         if self.path is None:
             if len(self._bands) > 1:
                 self._bands = [np.concatenate(self._bands)]
-            found = self._bands[0][start:stop]
+            kept_rows = self._bands[0][start:stop]
         else:
-            found = self._store.rows(start, stop).reshape(-1, *self.lead, *self.rest)
-        return np.moveaxis(found, 0, len(self.lead))
+            kept_rows = self._store.rows(start, stop).reshape(-1, *self.lead, *self.rest)
+        return np.moveaxis(kept_rows, 0, len(self.lead))
 
     @property
     def _store(self) -> RowStore:
-        assert self.path is not None  # asked of files only
+        assert self.path is not None  # only used if there is a file
         return RowStore(self.path, math.prod(self.lead) * math.prod(self.rest), self.kind)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cdal.recipes.settings import DataSettings
 
-VOXELS_AT_ONCE = {2: 2**17, 3: 2**19}
+VOXELS_AT_ONCE = {2: 2**17, 3: 2**18}
 """Voxels of the windows in one batch, by axes of space; a batch has at least one window.
 
 This bounds the memory of a pass. Volumes take less memory for a voxel: their networks are narrower

@@ -27,15 +27,16 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "phantoms": phantoms,
 }
 
-DERIVED = {"folder": "Derived from the images of a data folder of one's own (cdal.datasets.derive)."}
-"""Recipes that need the data to be made."""
+DERIVED = {"folder": "Derived from the images of your own data folder (cdal.datasets.derive)."}
+"""Recipes that are derived from the data, by name, with a description."""
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a shipped name or of a YAML file.
+    """The shipped recipe with that name, or the recipe read from a YAML file.
 
     Raises:
-        UserError: there is none; the message lists the shipped ones.
+        UserError: no such recipe exists; the message lists the shipped ones. Or the file cannot be
+            read as a recipe.
     """
     if name in RECIPES:
         return RECIPES[name]()

@@ -1,7 +1,7 @@
-"""The settings of the systems that cDAL is compared with, and of a network of your own.
+"""Settings of the systems that cDAL is compared with, and of your own network.
 
-A system's settings are part of a model file's header, so they can be read where the system's network cannot: nothing here imports
-PyTorch. The networks themselves are in `cdal.segmenters.baselines`, in a file each.
+A model file's header contains these settings. It can be read without PyTorch, so nothing here
+imports PyTorch. The networks are in `cdal.segmenters.baselines`, one file for each.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
 
 MEDT_GRID = 4
-"""Patches along each axis that the local branch of MedT sees."""
+"""Number of patches along each axis in the local branch of MedT."""
 
 _DYNUNET_SMALLEST = 4
-"""Voxels along an axis below which a DynUNet does not halve it."""
+"""A DynUNet halves an axis only if at least this many voxels remain."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class MSUNetSettings(SegmenterSettings):
 
     Attributes:
         channels: features at each level.
-        kernels: of the two sequences of convolutions.
+        kernels: kernel sizes of the two sequences of convolutions.
     """
 
     name: str = "msu-net"
@@ -90,15 +90,15 @@ class MSUNetSettings(SegmenterSettings):
     dims = (2,)
 
     def multiple(self, data: DataSettings) -> int:
-        """A pooling between levels."""
+        """One pooling between two levels."""
         return 2 ** (len(self.channels) - 1)
 
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
         need_channels(self)
-        odd = "two odd numbers of 1 or more"
-        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), odd)
+        expected = "two odd numbers of 1 or more"
+        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), expected)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ResUNetSettings(SegmenterSettings):
     dims = (2,)
 
     def multiple(self, data: DataSettings) -> int:
-        """A pooling between levels."""
+        """One pooling between two levels."""
         return 2 ** (len(self.channels) - 1)
 
     def check(self, data: DataSettings) -> None:
@@ -129,8 +129,8 @@ class MedTSettings(SegmenterSettings):
     """MedT.
 
     Attributes:
-        width: features inside the attention of the first stage; each further stage has twice as many.
-        heads: of each attention.
+        width: features inside the attention of the first stage; each further stage doubles them.
+        heads: number of heads of each attention layer.
     """
 
     name: str = "medt"
@@ -140,15 +140,15 @@ class MedTSettings(SegmenterSettings):
     dims = (2,)
 
     def multiple(self, data: DataSettings) -> int:
-        """The grid of patches, each halved once by the stem."""
+        """Twice the grid of patches, because the stem halves the resolution once."""
         return 2 * MEDT_GRID
 
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
         need(self, "segmenter.heads", lambda heads: heads >= 1, "1 or more")
-        fits = f"a multiple of twice segmenter.heads ({2 * self.heads})"
-        need(self, "segmenter.width", lambda width: width >= 1 and width % (2 * self.heads) == 0, fits)
+        expected = f"a multiple of twice segmenter.heads ({2 * self.heads})"
+        need(self, "segmenter.width", lambda width: width >= 1 and width % (2 * self.heads) == 0, expected)
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,15 @@ class SegDiffSettings(SegmenterSettings):
     """SegDiff.
 
     Attributes:
-        features: of the U-Net at full resolution.
-        multipliers: of the features at each level; none takes improved DDPM's for the size.
-        residual_blocks: of the U-Net at each level.
-        encoder_blocks: RRDBs of the image encoder.
-        encoder_features: of the image encoder.
+        features: features of the U-Net at full resolution.
+        multipliers: multipliers of the features at each level. `None`: those of improved DDPM for
+            the size of the patch.
+        residual_blocks: number of residual blocks of the U-Net at each level.
+        encoder_blocks: number of RRDBs of the image encoder.
+        encoder_features: features of the image encoder.
         growth: features that each convolution of a dense block adds.
-        timesteps: T.
-        sampling_timesteps: steps at sampling; a divisor of T.
+        timesteps: T of training, the number of noise levels.
+        sampling_timesteps: T of sampling; it must divide `timesteps`.
     """
 
     name: str = "segdiff"
@@ -185,7 +186,7 @@ class SegDiffSettings(SegmenterSettings):
         return 2 ** (len(self.levels(data)) - 1)
 
     def levels(self, data: DataSettings) -> tuple[int, ...]:
-        """The multipliers of the features."""
+        """Multipliers of the features at each level."""
         if self.multipliers is not None:
             return self.multipliers
         side = min(data.size)
@@ -193,7 +194,7 @@ class SegDiffSettings(SegmenterSettings):
 
     @property
     def stochastic(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     @property
@@ -207,15 +208,20 @@ class SegDiffSettings(SegmenterSettings):
         for name in ("residual_blocks", "encoder_blocks", "encoder_features", "growth", "timesteps"):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
         need(self, "segmenter.features", lambda features: features >= 32 and features % 32 == 0, "a multiple of 32")
-        need(self, "segmenter.multipliers", lambda m: m is None or (len(m) >= 1 and min(m) >= 1), "some numbers, or null")
+        need(
+            self,
+            "segmenter.multipliers",
+            lambda m: m is None or (len(m) >= 1 and min(m) >= 1),
+            "numbers of 1 or more, or null",
+        )
         T = self.timesteps
-        divides = f"a divisor of segmenter.timesteps ({T})"
-        need(self, "segmenter.sampling_timesteps", lambda steps: steps >= 1 and T % steps == 0, divides)
+        expected = f"a divisor of segmenter.timesteps ({T})"
+        need(self, "segmenter.sampling_timesteps", lambda steps: steps >= 1 and T % steps == 0, expected)
 
 
 @dataclass(frozen=True)
 class SegDiffSmallSettings(SegDiffSettings):
-    """SegDiff with a quarter of the features and a twentieth of the sampling's steps: what a CPU can train in minutes."""
+    """SegDiff that a CPU trains in minutes: 1/4 of the features, 1/20 of the sampling steps."""
 
     name: str = "segdiff-small"
     votes: int = 3
@@ -234,8 +240,8 @@ class MultiSegCapsSettings(SegmenterSettings):
     """Multi-SegCaps.
 
     Attributes:
-        iterations: of the routing.
-        reconstruction: weight of the reconstruction.
+        iterations: number of routing iterations.
+        reconstruction: weight of the reconstruction loss.
     """
 
     name: str = "multi-segcaps"
@@ -262,9 +268,9 @@ class EMSegCapsSettings(SegmenterSettings):
     """EM-SegCaps.
 
     Attributes:
-        types: of capsules at full, half, quarter and eighth of the resolution.
-        iterations: of the routing.
-        inverse_temperature: lambda of the routing's activations.
+        types: numbers of capsule types at full, half, a quarter and an eighth of the resolution.
+        iterations: number of routing iterations.
+        inverse_temperature: inverse temperature (lambda) of the activations in the routing.
     """
 
     name: str = "em-segcaps"
@@ -292,9 +298,9 @@ class UCaps3DSettings(SegmenterSettings):
     """3D-UCaps.
 
     Attributes:
-        iterations: of the routing.
+        iterations: number of routing iterations.
         margin: weight of the margin loss.
-        reconstruction: weight of the reconstruction.
+        reconstruction: weight of the reconstruction loss.
     """
 
     name: str = "3d-ucaps"
@@ -322,14 +328,14 @@ class DynUNetSettings(SegmenterSettings):
     """DynUNet.
 
     Attributes:
-        features: at full resolution.
+        features: features at full resolution.
     """
 
     name: str = "dynunet"
     features: int = 32
 
     def multiple(self, data: DataSettings) -> int:
-        """What the axis that is halved most often needs."""
+        """The multiple for the axis that is halved most often."""
         poolings = zip(*kernels_and_strides(data)[1], strict=True)
         return max(2 ** list(axis).count(2) for axis in poolings)
 
@@ -342,18 +348,18 @@ class DynUNetSettings(SegmenterSettings):
             data,
             "data.size",
             lambda _: levels >= 3,
-            f"such that some axis can be halved twice and leave {_DYNUNET_SMALLEST} (dynunet)",
+            f"such that some axis can be halved twice and keep {_DYNUNET_SMALLEST} voxels (dynunet)",
         )
 
 
 @dataclass(frozen=True)
 class OwnSettings(SegmenterSettings):
-    """A network of one's own.
+    """Your own network.
 
     Attributes:
-        name: its class, `package.module.Class`.
-        options: further arguments of its constructor, by name.
-        divisor: the network's input is padded to a multiple of this along each axis.
+        name: class of the network, `package.module.Class`.
+        options: further arguments of the network's constructor, by name.
+        divisor: divisor of the input's size; each axis of the input is padded to a multiple of it.
     """
 
     name: str = ""
@@ -371,9 +377,10 @@ class OwnSettings(SegmenterSettings):
 
 
 def kernels_and_strides(data: DataSettings) -> tuple[list[list[int]], list[list[int]]]:
-    """Kernel and stride of each level of a DynUNet, by axis; the first level has stride 1.
+    """Kernels and strides of each level of a DynUNet, by axis; the first level has stride 1.
 
-    Across slices that are twice as thick as pixels are wide there is no convolution, until pixels have grown so far.
+    An axis along which voxels are at least twice as long as along the finest axis has kernel 1. It
+    gets kernel 3 once halving the other axes has reduced this ratio below 2.
     """
     size = list(data.size)
     spacing = list(data.spacing or (1.0, 1.0, 1.0))
@@ -381,9 +388,9 @@ def kernels_and_strides(data: DataSettings) -> tuple[list[list[int]], list[list[
         spacing = [s for axis, s in enumerate(spacing) if axis != data.slice_axis]
     kernel = [3 if length < 2 * min(spacing) else 1 for length in spacing]
     kernels, strides = [kernel], [[1] * len(size)]
-    while can := [axis for axis, s in enumerate(size) if s >= 2 * _DYNUNET_SMALLEST and s % 2 == 0]:
-        shortest = min(spacing[axis] for axis in can)
-        halved = [axis for axis in can if spacing[axis] < 2 * shortest]
+    while divisible := [axis for axis, s in enumerate(size) if s >= 2 * _DYNUNET_SMALLEST and s % 2 == 0]:
+        shortest = min(spacing[axis] for axis in divisible)
+        halved = [axis for axis in divisible if spacing[axis] < 2 * shortest]
         stride = [2 if axis in halved else 1 for axis in range(len(size))]
         size = [s // step for s, step in zip(size, stride, strict=True)]
         spacing = [length * step for length, step in zip(spacing, stride, strict=True)]

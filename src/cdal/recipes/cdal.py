@@ -1,4 +1,4 @@
-"""The settings of cDAL and of its image network alone."""
+"""Settings of cDAL, of its controls, and of its image network."""
 
 from __future__ import annotations
 
@@ -9,46 +9,61 @@ from typing import Literal
 from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_channels
 
 FOLD = 4
-"""Pixels along each axis of a label that the fast generator, and D beside it, see as channels of one position."""
+"""Pixels along each axis of a label that become channels of one position.
+
+The fast generator and its discriminator see labels in this form.
+"""
 
 Attention = Literal["raw", "normalised", "none", "constant", "shuffled"]
 
 
 @dataclass(frozen=True)
 class CDALSettings(SegmenterSettings):
-    """The diffusion segmenter (Hejrati et al., MICCAI 2024), and our changes to it, each of which is one field.
+    """The diffusion segmenter (Hejrati et al., MICCAI 2024) and our changes to it.
+
+    Each change is one field.
 
     Attributes:
-        name: of the segmenter (`cdal.recipes.systems`).
-        votes: segmentations that are drawn and averaged for one image. The paper has 5 (Sec. 3.2), whose mean is still noisy, 0.1
-            to 0.2 points of Dice below that of 15.
-        generator: `fast` (encode once, denoise at a quarter of the resolution) or `paper` (the paper's network).
+        name: name of the segmenter (`cdal.recipes.systems`).
+        votes: segmentations that are drawn and averaged for one image. The paper uses 5 (Sec. 3.2).
+            Their mean is still noisy: its Dice is 0.1 to 0.2 points below that of 15 votes.
+        generator: type of the generator: `fast` (encode once, denoise at a quarter of the
+            resolution) or `paper` (the paper's network).
         channels: features of the network at each level, from full resolution downwards.
         denoiser_channels: features of the fast denoiser.
         denoiser_blocks: residual blocks of the fast denoiser.
         latent: length L of the random latent z (Sec. 2.3).
         embedding: length of the embedding of z and t.
         timesteps: T of training, the number of noise levels.
-        sampling_timesteps: T of sampling; it must divide `timesteps`, so that every noise level met was trained. 0 takes the fast
-            generator's coarse segmentation and no diffusion: the deterministic twin.
-        diffusion: false takes x_t and z as zero in one step: the identical network, deterministic, as a control.
-        z: `drawn` is the paper's; `constant` is the same z always, as a control.
-        discriminator_channels: features of the discriminator, each further level at half the resolution.
-        attention: `raw` is the paper's A_D; `normalised` has mean 1 and is not negative; `none`, `constant` (the mean of the raw
-            map) and `shuffled` are controls.
-        attention_downsample: the discriminator's features are taken at this fraction of the resolution.
-        squared_error: weight of Eq. 4.
-        energy: weight of the energy score of the training votes, which rewards votes spread as the truth is.
+        sampling_timesteps: T of sampling. It must divide `timesteps`, so that every noise level was
+            trained. 0 takes the fast generator's coarse segmentation, which is deterministic, and
+            leaves out the diffusion.
+        diffusion: whether there is a diffusion. False sets x_t and z to zero and uses one step: the
+            identical network, deterministic, as a control.
+        z: source of the latent z. `drawn`: random, as in the paper. `constant`: always the same z,
+            as a control.
+        discriminator_channels: features of the discriminator at each level; each further level has
+            half the resolution.
+        attention: attention map of the discriminator. `raw`: the paper's A_D. `normalised`: not
+            negative, with mean 1. `none`, `constant` (the mean of the raw map) and `shuffled` are
+            controls.
+        attention_downsample: downsampling factor at which the discriminator's features are taken.
+        squared_error: weight of the squared error (Eq. 4).
+        energy: weight of the energy score of the training votes. It rewards votes that are
+            distributed as the truth is.
         dice: weight of the soft Dice loss of the mean of the training votes.
         cross_entropy: weight of the cross-entropy of the mean of the training votes.
-        coarse: weight of Dice and cross-entropy of the fast generator's coarse segmentation (deep supervision).
-        adversarial: weight of the discriminator's opinion in the generator's loss (the paper: 0).
-        training_votes: draws of z for one image in one generator step; the energy score needs at least 2.
+        coarse: weight of Dice and cross-entropy of the fast generator's coarse segmentation (deep
+            supervision).
+        adversarial: weight of the discriminator's judgement in the generator's loss (the paper: 0).
+        training_votes: draws of z for one image in one generator step; the energy score needs at
+            least 2.
         recycling: share of the training x_t that is made from the generator's own prediction.
         r1: weight of the gradient penalty on real pairs.
-        discriminator_every: steps from one turn of the discriminator to the next (the paper: 1). At the others the label is not
-            attended and there is no adversarial term, which weighs so much more at its turns.
-        r1_every: turns of the discriminator from one penalty to the next ("lazy").
+        discriminator_every: steps from one turn of the discriminator to the next (the paper: 1).
+            Steps between its turns have no attention and no adversarial term. The adversarial
+            term's weight is multiplied by this number at its turns.
+        r1_every: turns of the discriminator from one penalty to the next ("lazy" regularisation).
     """
 
     name: str = "cdal"
@@ -84,17 +99,17 @@ class CDALSettings(SegmenterSettings):
 
     @property
     def folding(self) -> int:
-        """Pixels along each axis of a label that are folded into channels; 1 is none."""
+        """Pixels along each axis of a label that are folded into channels; 1 means no folding."""
         return FOLD if self.generator == "fast" else 1
 
     @property
     def stochastic(self) -> bool:
-        """Whenever there is a diffusion at all."""
+        """True if the label is diffused, in at least one sampling step."""
         return self.diffusion and self.sampling_timesteps > 0
 
     @property
     def diffusion_steps(self) -> int | None:
-        """T of sampling."""
+        """T of sampling; `None` without diffusion."""
         return self.sampling_timesteps if self.diffusion else None
 
     def check(self, data: DataSettings) -> None:
@@ -121,10 +136,10 @@ class CDALSettings(SegmenterSettings):
             f"a divisor of segmenter.timesteps ({T}), or 0 with the fast generator",
         )
         need(self, "segmenter.recycling", lambda share: 0 <= share <= 1, "between 0 and 1")
-        least = 2 if self.energy else 1
+        minimum = 2 if self.energy else 1
         reason = " (the energy score compares votes)" if self.energy else ""
-        need(self, "segmenter.training_votes", lambda votes: votes >= least, f"{least} or more{reason}")
-        need(self, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "some numbers of 1 or more")
+        need(self, "segmenter.training_votes", lambda votes: votes >= minimum, f"{minimum} or more{reason}")
+        need(self, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "a list of numbers, each 1 or more")
         if not self.diffusion:
             need(self, "segmenter.timesteps", lambda steps: steps == 1, "1 without diffusion")
             for name in ("energy", "adversarial", "recycling"):
@@ -132,12 +147,15 @@ class CDALSettings(SegmenterSettings):
             need(self, "segmenter.attention", lambda kind: kind == "none", "none without diffusion")
 
     def smallest_grid(self, data: DataSettings) -> int:
-        """See `SegmenterSettings.smallest_grid`; the discriminator may see less than the generator."""
-        judged = min(data.size) / self.folding / 2 ** (len(self.discriminator_channels) - 1)
-        return min(super().smallest_grid(data), math.ceil(judged))
+        """See `SegmenterSettings.smallest_grid`.
+
+        The discriminator's lowest resolution may be below the generator's.
+        """
+        discriminator = min(data.size) / self.folding / 2 ** (len(self.discriminator_channels) - 1)
+        return min(super().smallest_grid(data), math.ceil(discriminator))
 
     def without_diffusion(self) -> SegmenterSettings | None:
-        """The fast generator's coarse segmentation, as one vote."""
+        """Settings for the fast generator's coarse segmentation; `None` if it has none."""
         return replace(self, sampling_timesteps=0) if self.generator == "fast" and self.stochastic else None
 
     def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
@@ -148,11 +166,11 @@ class CDALSettings(SegmenterSettings):
 
 @dataclass(frozen=True)
 class ImageUNetSettings(SegmenterSettings):
-    """The fast generator's image network and nothing else, trained with Dice and cross-entropy.
+    """Only the fast generator's image network, trained with Dice and cross-entropy.
 
     Attributes:
-        name: of the segmenter (`cdal.recipes.systems`).
-        votes: passes that are averaged for one image, see `SegmenterSettings`.
+        name: name of the segmenter (`cdal.recipes.systems`).
+        votes: passes that are averaged for one image; see `SegmenterSettings`.
         channels: features at each level, from full resolution downwards.
     """
 
@@ -175,7 +193,10 @@ class ImageUNetSettings(SegmenterSettings):
 
 
 def paper() -> CDALSettings:
-    """The method to the letter: the raw attention map and the squared error alone. For the hippocampus as large as the authors'."""
+    """The paper's method: the raw attention map, and the squared error as the only loss.
+
+    The network's size is the authors' for the hippocampus.
+    """
     return CDALSettings(
         name="cdal-paper",
         votes=5,
@@ -201,7 +222,7 @@ def paper() -> CDALSettings:
 
 
 def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
-    """The same network without diffusion: x_t and z are zero, and nothing is drawn."""
+    """The same network without diffusion: x_t and z are zero, and nothing is drawn at random."""
     return replace(
         settings or CDALSettings(),
         name="cdal-deterministic",
@@ -218,5 +239,5 @@ def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
 
 
 def constant_z(settings: CDALSettings | None = None) -> CDALSettings:
-    """The same method whose z is always the same; votes differ by the noise alone."""
+    """The same method with a constant z; votes differ only because of the noise."""
     return replace(settings or CDALSettings(), name="cdal-constant-z", z="constant")

@@ -1,7 +1,7 @@
-"""How a score is made: on which grid masks are compared. A score carries its protocol's name.
+"""Scoring protocols: the grid on which masks are compared.
 
-Which cases are scored is the recipe's partition (`data.partition`), how they are segmented its `size`, `resize`, `overlap` and
-`votes`.
+Every score is reported with its protocol's name. The recipe's partition (`data.partition`) decides
+which cases are scored. Its `size`, `resize`, `overlap` and `votes` decide how they are segmented.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from cdal.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Protocol:
-    """A grid for scores.
+    """The grid on which scores are computed.
 
     Attributes:
-        name: of the protocol.
-        about: one line.
-        size: rows and columns to which probabilities and labels are resampled (each class as a probability) before the class is
-            decided and compared; none compares on the image's own grid.
+        name: name of the protocol.
+        about: description in one line.
+        size: rows and columns to which probabilities and labels are resampled, each class as a
+            probability, before the class is decided and compared. `None`: the image's own grid.
     """
 
     name: str
@@ -38,11 +38,11 @@ PROTOCOLS = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """The scoring protocol of a name.
+    """The scoring protocol with that name.
 
     Raises:
-        UserError: there is none.
+        UserError: no such protocol exists; the message lists all.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"no scoring protocol {name!r}. There are: {', '.join(PROTOCOLS)}.")
+        raise UserError(f"no scoring protocol {name!r}. The protocols are: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]

@@ -1,8 +1,9 @@
-"""A recipe: everything that decides what an experiment does, as one frozen tree of dataclasses.
+"""A recipe: all settings of an experiment, as one frozen tree of dataclasses.
 
-Shipped recipes are functions in `cdal.recipes` that return a `Recipe`; a variant is `dataclasses.replace` away. The resolved
-recipe is written as YAML into the run folder and as JSON into the model file. A field that does not exist, or holds a value
-of the wrong type, is refused with the names that exist.
+Shipped recipes are functions in `cdal.recipes` that return a `Recipe`. Use `dataclasses.replace` to
+make a variant. The resolved recipe is written as YAML into the run folder and as JSON into the
+model file. An unknown field or a value of the wrong type is refused; the message lists the known
+fields.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ class Recipe:
     """One experiment.
 
     Attributes:
-        name: of the recipe it began as.
-        data: how cases become network inputs.
-        segmenter: what is trained; its `name` says which settings these are.
-        training: how.
+        name: name of the recipe it started from.
+        data: settings for turning cases into network inputs.
+        segmenter: settings of the segmenter that is trained; `name` selects their class.
+        training: settings of the training.
     """
 
     name: str
@@ -67,7 +68,7 @@ def check(recipe: Recipe) -> None:
     """Refuse values that no run could use.
 
     Raises:
-        UserError: names the field, what was expected and what came.
+        UserError: the message names the field, the expected values and the given value.
     """
     check_data(recipe.data)
     check_training(recipe.training)
@@ -77,7 +78,7 @@ def check(recipe: Recipe) -> None:
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain numbers, strings, lists and dictionaries: what YAML and JSON hold."""
+    """The recipe as nested dictionaries of plain values, which YAML and JSON can hold."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -88,18 +89,21 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
-    """The recipe that `to_dict` gave, or that a person wrote; fields left out have their defaults.
+    """The recipe from nested dictionaries, as `to_dict` returns them or as a user writes them.
+
+    Missing fields have their defaults.
 
     Args:
-        values: nested dictionaries.
-        origin: what to call the source in an error.
+        values: nested dictionaries of fields.
+        origin: name of the source in error messages.
 
     Raises:
-        UserError: a field does not exist or has the wrong type; the message lists the names that exist.
+        UserError: a field does not exist or has the wrong type; the message lists the known fields.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{origin} must be a mapping with data, segmenter and training; it is {type(values).__name__}.")
-    given = {name: value for name, value in values.items() if value is not None}  # an empty part is one left out
+    # An empty part of a YAML file is None; it counts as missing.
+    given = {name: value for name, value in values.items() if value is not None}
     unknown = [str(name) for name in given if name not in ("name", *_PARTS)]
     if unknown:
         raise UserError(f"{origin}: no part is called {', '.join(unknown)}. The parts are: name, {', '.join(_PARTS)}.")
@@ -116,15 +120,16 @@ def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
 
 
 def override(recipe: Recipe, fields: Mapping[str, Any], origin: str = "the fields") -> Recipe:
-    """The recipe with some fields changed.
+    """A copy of the recipe with some fields changed.
 
     Args:
-        recipe: to start from.
-        fields: values by name, `{"training.batch": 4}`; a text is read as the command line would, `{"training.batch": "4"}`.
-        origin: what to call the source in an error.
+        recipe: recipe to start from.
+        fields: values by field name, `{"training.batch": 4}`. Strings are parsed as on the command
+            line, `{"training.batch": "4"}`.
+        origin: name of the source in error messages.
 
     Raises:
-        UserError: as `from_dict`; or the segmenter would become another.
+        UserError: same as for `from_dict`; or a field would change the segmenter's name.
     """
     if not fields:
         return recipe
@@ -141,7 +146,7 @@ def override(recipe: Recipe, fields: Mapping[str, Any], origin: str = "the field
 
 
 def words_of(fields: Mapping[str, Any]) -> list[str]:
-    """Fields as options of the command line, `["--training.batch=4"]`."""
+    """Fields as command-line options, `["--training.batch=4"]`."""
     texts = {name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) for name, value in fields.items()}
     return [f"--{name}={text}" for name, text in texts.items()]
 
@@ -160,12 +165,12 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The recipe as a person reads it."""
+    """The recipe as YAML text."""
     return yaml.safe_dump(to_dict(recipe), sort_keys=False, default_flow_style=None, width=120)
 
 
 def field_names(recipe: Recipe) -> list[str]:
-    """Every field as it is written on the command line, `training.batch`."""
+    """Names of all fields as on the command line, such as `training.batch`."""
     return _field_names(vars(recipe))
 
 
@@ -174,7 +179,7 @@ def _field_names(parts: Mapping[str, Any]) -> list[str]:
 
 
 def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> Recipe:
-    """The recipe of nested values; `base` has the name and the parts that hold if the values say nothing."""
+    """The recipe from nested values; `base` has the default name and the default parts."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--name", type=str, default=base["name"])
     for part in _PARTS:
@@ -187,13 +192,13 @@ def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> R
 
 
 def _explain(message: str, names: Sequence[str]) -> str:
-    """The parser's message, with the field most like the one it did not know, and all of them."""
+    """The parser's message; for an unknown field also the most similar field and all fields."""
     unknown = re.search(r"option '([\w.]+)'", message)
     return message.strip() if unknown is None else f"{message.strip()}{_like(unknown[1], names)}"
 
 
 def _like(wrong: str, names: Sequence[str]) -> str:
-    """The field most like one that is not known, and all of them."""
+    """A hint for an unknown field: the most similar field, and all fields."""
     by_last_part = {name.split(".")[1]: name for name in names}
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
     close = close or [by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)]

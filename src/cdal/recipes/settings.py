@@ -1,6 +1,7 @@
-"""The parts of a recipe: plain frozen dataclasses, which know no network and need no torch.
+"""The parts of a recipe: plain frozen dataclasses, which need neither PyTorch nor a network.
 
-The settings of each segmenter are in `cdal.recipes.cdal` and `cdal.recipes.baselines`; here is what all have.
+This module has the settings that all recipes share. The settings of each segmenter are in
+`cdal.recipes.cdal` and `cdal.recipes.baselines`.
 """
 
 from __future__ import annotations
@@ -22,38 +23,50 @@ class DataSettings:
     """How cases become network inputs.
 
     Attributes:
-        spatial_dims: axes of space that the network sees. 2 with volumes as cases means slice by slice.
-        size: voxels of one training patch along each of these axes; also the sliding window at prediction.
-        channels: of every image: gray pictures are repeated to 3, gray ones saved as colours are reduced to 1; none takes those of
-            the first case.
-        spacing: millimetres per voxel to which volumes are resampled; none keeps the case's own.
-        resize: rows and columns to which pictures are resampled; none keeps the picture's own.
-        intensities: `image` scales each image to mean 0 and standard deviation 1, clipped to its percentiles 0.5 and 99.5; `range`
-            maps the range of the stored type (0 to 255 for 8 bits) to [-2, 2], the same for every image.
-        neighbours: slices on each side that are given as extra channels when volumes are cut into slices ("2.5D").
-        slice_axis: axis (0 right, 1 anterior, 2 superior) across which volumes are cut into slices.
-        partition: how cases are parted: `interleaved` by the sorted names, `stratified` by what is known of them, `given` by the
-            column `split` of cases.csv, or the name of a partition in splits.json; see `cdal.datasets.partition`.
-        folds: parts of the data. If interleaved or stratified, part k is for the test and part k + 1 for validation; otherwise the
-            cases that are not for the test are parted so, and one part is for validation unless the partition says which.
-        fold: k.
-        validation: false trains on the validation cases too and keeps the weights of the last step, as nothing is left to choose
-            others: for a last training, of a length and with settings that an earlier one with validation has found.
-        patient: regular expression that finds the patient in a case's name; cases of one patient stay in one part (stratified).
-        overlap: of neighbouring windows at prediction, as a fraction; they are blended by a Gaussian. 0 lays them side by side.
-        whole: an image up to this many times `size` along each axis is segmented in one piece.
-        protocols: how scores are made, the first before any others; see `cdal.recipes.protocols`.
-        flips: axes along which a mirror image is anatomically possible (training, and `mirror_votes`).
-        mirror_votes: whether the votes see the mirror images in turn; each has to be encoded by itself.
-        components: how many connected components a segmentation keeps of each class, the largest; 0 keeps all, see
-            `cdal.inference.decision.decide`.
+        spatial_dims: number of spatial axes that the network sees. With 2, volumes are segmented
+            slice by slice.
+        size: voxels of one training patch along each of these axes; also the sliding window at
+            prediction.
+        channels: channels of every image. Gray pictures are repeated to 3; gray pictures saved as
+            colours are reduced to 1. `None`: as many as the first case has.
+        spacing: millimetres per voxel to which volumes are resampled. `None`: the case's own.
+        resize: rows and columns to which pictures are resampled. `None`: the picture's own.
+        intensities: scaling of intensities. `image`: each image is clipped to its percentiles 0.5
+            and 99.5 and scaled to mean 0 and standard deviation 1. `range`: the range of the stored
+            type (0 to 255 for 8 bits) is mapped to [-2, 2], the same for every image.
+        neighbours: slices on each side that become extra channels if volumes are cut into slices
+            ("2.5D").
+        slice_axis: axis across which volumes are cut into slices: 0 right, 1 anterior, 2 superior.
+        partition: name of the rule that divides the cases: `interleaved` by the sorted names,
+            `stratified` by the columns of cases.csv, `given` by its column `split`, or the name of
+            a partition in splits.json; see `cdal.datasets.partition`.
+        folds: number of parts. If interleaved or stratified, part k is for the test and part k + 1
+            for validation. Otherwise the cases outside the test set are divided into these parts,
+            and one part is for validation unless the partition names the validation cases.
+        fold: number k of the fold.
+        validation: whether validation cases are kept apart to choose the weights. False trains on
+            them too and keeps the weights of the last step. It is meant for a final training, with
+            the length and settings that an earlier training with validation has found.
+        patient: regular expression that finds the patient in a case's name. All cases of a patient
+            stay in one part (stratified).
+        overlap: overlap of neighbouring windows at prediction, as a fraction. Windows are blended
+            with a Gaussian. 0 puts them side by side.
+        whole: size limit for segmenting in one piece: up to this many times `size` along each axis.
+        protocols: names of the scoring protocols, the main one first; see `cdal.recipes.protocols`.
+        flips: axes along which a mirror image is anatomically possible (training, `mirror_votes`).
+        mirror_votes: whether the votes see the mirror images in turn. Each mirror image is encoded
+            separately.
+        components: number of connected components to keep of each class, the largest first. 0 keeps
+            all; see `cdal.inference.decision.decide`.
         rotation: largest random rotation in degrees (training).
         scaling: largest random change of size, as a fraction (training).
         shift: largest random displacement in voxels (training).
-        intensity: strength of random contrast, brightness, blur and noise; 0 switches them off (training).
-        stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures with `range`).
-        collimation: share of the patches that are dark and flat beyond a random field that holds their foreground, as many X-rays
-            are (training; for images that are seen whole).
+        intensity: strength of random contrast, brightness, blur and noise; 0 switches them off
+            (training).
+        stain: strength of random changes of haematoxylin, eosin and DAB (training; colour pictures
+            with `range`).
+        collimation: share of the patches that are dark and flat outside a random field. The field
+            contains the foreground, as in many X-rays (training; for images that are seen whole).
         foreground: share of the patches that are centred on a voxel of a class (training).
     """
 
@@ -86,61 +99,65 @@ class DataSettings:
 
     @property
     def mirrors(self) -> tuple[tuple[int, ...], ...]:
-        """The axes of each mirror image that the votes see in turn, the image itself first."""
+        """Flipped axes of each mirror image that the votes see; the first is the image itself."""
         axes = self.flips if self.mirror_votes else ()
         return tuple(chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count))
 
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """What the settings of every segmenter have. Each segmenter adds fields of its own.
+    """Settings that every segmenter has; each segmenter adds its own fields.
 
     Attributes:
-        name: of the segmenter (`cdal.recipes.systems`).
-        votes: segmentations that are averaged for one image. Where chance has no part, there is one for each mirror image at most.
+        name: name of the segmenter (`cdal.recipes.systems`).
+        votes: segmentations that are averaged for one image. A deterministic segmenter has at most
+            one for each mirror image.
     """
 
     name: str
     votes: int = 1
 
     dims: ClassVar[tuple[int, ...]] = (2, 3)
-    """Axes of space that the network can have."""
+    """Numbers of spatial axes that the network supports."""
 
     neighbours: ClassVar[int] = 0
-    """Slices on each side that it is given where it sees volumes slice by slice."""
+    """Neighbouring slices on each side that the network gets if it sees volumes slice by slice."""
 
     training: ClassVar[Mapping[str, Any]] = {}
-    """What its authors' training has that ours has not, as fields of `TrainingSettings`."""
+    """Fields of `TrainingSettings` in which the authors' training differs from ours."""
 
     def multiple(self, data: DataSettings) -> int:
-        """The network's input must be a multiple of this along each axis."""
+        """The number of which the network's input must be a multiple along each axis."""
         return 1
 
     @property
     def stochastic(self) -> bool:
-        """Whether two votes on one image can differ."""
+        """Whether two votes for the same image can differ."""
         return False
 
     @property
     def diffusion_steps(self) -> int | None:
-        """T of sampling; none where there is no diffusion."""
+        """T of sampling; `None` if the segmenter has no diffusion."""
         return None
 
     def check(self, data: DataSettings) -> None:
-        """Refuse values that no run could use; errors as `need`."""
+        """Refuse values that no run could use; raises the same errors as `need`."""
         need(self, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
         need(self, "segmenter.name", lambda _: data.spatial_dims in self.dims, f"a segmenter for {data.spatial_dims} axes of space")
 
     def smallest_grid(self, data: DataSettings) -> int:
-        """Voxels along the shortest axis of a training patch where the networks see it at their lowest resolution."""
+        """Voxels along the shortest axis of a training patch at the networks' lowest resolution."""
         return math.ceil(min(data.size) / self.multiple(data))
 
     def without_diffusion(self) -> SegmenterSettings | None:
-        """The settings of the same weights without diffusion; `None` where there is none to leave out."""
+        """Settings for sampling the same weights without diffusion; `None` if impossible."""
         return None
 
     def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
-        """These settings with the numbers of `other`, where the two are to be compared: a method and its own controls."""
+        """These settings with the sizes of `other`, if one is a method and the other its control.
+
+        Such a pair can be compared only if both have the same sizes. Other settings are unchanged.
+        """
         return self
 
 
@@ -149,25 +166,30 @@ class TrainingSettings:
     """How the segmenter is trained.
 
     Attributes:
-        steps: optimisation steps; none leaves the length to `minutes`.
-        minutes: wall-clock budget; the learning rate's schedule follows it. With `steps` too, whichever ends first.
-        batch: patches a step.
-        learning_rate: peak learning rate of the player that predicts (AdamW).
+        steps: number of optimisation steps. `None`: only `minutes` limits the length.
+        minutes: wall-clock budget; the learning rate's schedule follows it. If `steps` is set too,
+            training ends with whichever is reached first.
+        batch: patches per step.
+        learning_rate: peak learning rate of the network that predicts (AdamW).
         discriminator_learning_rate: peak learning rate of the discriminator (Adam).
-        betas: momenta of AdamW. The discriminator's are the paper's (0.5, 0.9).
-        weight_decay: of AdamW.
+        betas: momenta of AdamW. The discriminator uses the paper's, 0.5 and 0.9.
+        weight_decay: weight decay of AdamW.
         warmup: share of the budget during which the learning rate rises; one cosine follows.
-        ema: decay of the moving average of the weights that predict; it builds up over the first steps.
+        ema: decay of the moving average of the weights that predict. It increases to this value
+            over the first steps.
         clip: largest norm of the gradient.
-        precision: `bf16` or `32`; `auto` takes bf16 where the device computes it natively.
+        precision: number format, `bf16` or `32`. `auto` takes bf16 if the device has it natively.
         validate_every: steps from one validation to the next.
-        validation_votes: votes a case at validation.
-        validation_cases: cases at validation, evenly taken from the sorted names; none takes all.
-        watch_test: whether the log holds the Dice of the test cases too, at every validation. Nothing is chosen by it: it shows
-            what a choice by the test cases, as the paper's program makes it, would be worth. It takes time of a budget in minutes.
-        calibrate: whether in the end a temperature of the probabilities is fitted on validation cases; no mask depends on it.
+        validation_votes: votes per case at validation.
+        validation_cases: number of cases at validation, evenly taken from the sorted names. `None`:
+            all.
+        watch_test: whether every validation also logs the Dice of the test cases. Nothing is chosen
+            by it. It shows the effect of choosing weights by the test cases, as the paper's program
+            does. Its time counts towards a budget in minutes.
+        calibrate: whether a temperature for the probabilities is fitted on the validation cases at
+            the end. Masks do not depend on it.
         checkpoint_every: steps from one checkpoint to the next.
-        seed: of every random draw.
+        seed: random seed for all draws.
     """
 
     steps: int | None = 5000
@@ -194,7 +216,7 @@ def check_data(data: DataSettings) -> None:
     """Refuse values that no run could use.
 
     Raises:
-        UserError: names the field, what was expected and what came.
+        UserError: the message names the field, the expected values and the given value.
     """
     dims = data.spatial_dims
     need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
@@ -202,14 +224,20 @@ def check_data(data: DataSettings) -> None:
     need(data, "data.size", lambda size: min(size) >= 1, "numbers of 1 or more")
     need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
-    turned = data.partition in ("interleaved", "stratified")  # other partitions know their folds themselves
-    need(data, "data.fold", lambda fold: 0 <= fold < (data.folds if turned else math.inf), f"0 to {data.folds - 1}")
+    # Other partitions define their own number of folds.
+    limited = data.partition in ("interleaved", "stratified")
+    need(
+        data,
+        "data.fold",
+        lambda fold: 0 <= fold < (data.folds if limited else math.inf),
+        f"0 to {data.folds - 1}" if limited else "0 or more",
+    )
     for name in ("neighbours", "components"):
         need(data, f"data.{name}", lambda number: number >= 0, "0 or more")
     need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
     need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
     need(data, "data.channels", lambda channels: channels is None or channels >= 1, "1 or more, or null")
-    need(data, "data.resize", lambda size: size is None or (dims == 2 and min(size) >= 1), "2 numbers (pictures alone), or null")
+    need(data, "data.resize", lambda size: size is None or (dims == 2 and min(size) >= 1), "2 numbers (pictures only), or null")
     need(data, "data.partition", lambda name: bool(name), "a name")
     known = f"some of {', '.join(PROTOCOLS)}"
     need(data, "data.protocols", lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS), known)
@@ -226,9 +254,9 @@ def check_data(data: DataSettings) -> None:
 
 
 def check_training(training: TrainingSettings) -> None:
-    """Refuse values that no run could use; errors as `check_data`."""
-    endless = training.minutes is None
-    need(training, "training.steps", lambda steps: steps is not None or not endless, "a number where training.minutes is none")
+    """Refuse values that no run could use; raises the same errors as `check_data`."""
+    has_budget = training.minutes is not None
+    need(training, "training.steps", lambda steps: steps is not None or has_budget, "a number where training.minutes is none")
     for name in ("steps", "batch", "validate_every", "validation_votes", "validation_cases", "checkpoint_every"):
         need(training, f"training.{name}", lambda number: number is None or number >= 1, "1 or more")
     for name in ("minutes", "learning_rate", "discriminator_learning_rate", "clip"):
@@ -241,16 +269,16 @@ def check_training(training: TrainingSettings) -> None:
 
 
 def need(owner: object, field_name: str, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuse a field's value.
+    """Refuse a field's value if it does not meet a condition.
 
     Args:
-        owner: the part that has the field.
-        field_name: with its part, `training.batch`.
-        holds: what the value must fulfil.
-        expected: the same in words.
+        owner: part of the recipe that has the field.
+        field_name: name of the field with its part, such as `training.batch`.
+        holds: condition that the value must meet.
+        expected: description of that condition.
 
     Raises:
-        UserError: names the field, what was expected and what came.
+        UserError: the message names the field, the expected values and the given value.
     """
     value = getattr(owner, field_name.split(".")[1])
     if not holds(value):
@@ -258,7 +286,7 @@ def need(owner: object, field_name: str, holds: Callable[[Any], bool], expected:
 
 
 def need_channels(owner: SegmenterSettings, least: int = 1, exactly: int | None = None) -> None:
-    """Refuse `channels` of another number of levels, or of numbers below 1."""
-    levels = f"{exactly} numbers" if exactly else f"{least} levels or more" if least > 1 else "some numbers"
-    fits = range(exactly, exactly + 1) if exactly else range(least, 100)
-    need(owner, "segmenter.channels", lambda channels: len(channels) in fits and min(channels) >= 1, f"{levels}, each 1 or more")
+    """Refuse `channels` with a wrong number of levels or with numbers below 1."""
+    levels = f"{exactly} numbers" if exactly else f"{least} levels or more" if least > 1 else "a list of numbers"
+    counts = range(exactly, exactly + 1) if exactly else range(least, 100)
+    need(owner, "segmenter.channels", lambda channels: len(channels) in counts and min(channels) >= 1, f"{levels}, each 1 or more")

@@ -1,4 +1,4 @@
-"""Every segmenter there is, by name, and its settings."""
+"""All segmenters by name, with their default settings."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from cdal.runtime.errors import UserError
 
 
 class System(NamedTuple):
-    """A segmenter that can be had by name.
+    """A segmenter that can be selected by name.
 
     Attributes:
-        about: one line.
-        settings: gives its settings when it is called.
+        about: description in one line.
+        settings: function that returns its default settings.
     """
 
     about: str
@@ -45,7 +45,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "cdal-paper": System("Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice", paper),
     "cdal-deterministic": System("control: the network of cdal without diffusion", deterministic),
-    "cdal-constant-z": System("control: cdal whose z is always the same", constant_z),
+    "cdal-constant-z": System("control: cdal with a constant z", constant_z),
     "cdal-unet": System("control: the image network of cdal alone", ImageUNetSettings),
     "unet": System("U-Net (Ronneberger et al., MICCAI 2015), slice by slice", UNetSettings),
     "unet-3d": System("3D U-Net (Çiçek et al., MICCAI 2016), volumes", UNet3DSettings),
@@ -63,17 +63,17 @@ SYSTEMS: dict[str, System] = {
     "3d-ucaps": System("3D-UCaps (Nguyen et al., MICCAI 2021), volumes", UCaps3DSettings),
     "dynunet": System("MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", DynUNetSettings),
 }
-"""All but networks of one's own, whose name is that of their class."""
+"""All systems by name, except your own networks, which are named by their class."""
 
 
 def default_settings(name: str) -> SegmenterSettings:
-    """The settings a segmenter has when nobody asks for others.
+    """The default settings of a segmenter.
 
     Args:
-        name: of a system, or the class of a network of one's own, `package.module.Class`.
+        name: name of a system, or the class of your own network, `package.module.Class`.
 
     Raises:
-        UserError: there is none; the message lists those there are.
+        UserError: no such segmenter exists; the message lists all.
     """
     if name in SYSTEMS:
         return SYSTEMS[name].settings()
@@ -82,6 +82,6 @@ def default_settings(name: str) -> SegmenterSettings:
     close = difflib.get_close_matches(name, SYSTEMS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(
-        f"no segmenter {name!r}.{hint} There are: {', '.join(SYSTEMS)}; or the class of a network of one's own, "
+        f"no segmenter {name!r}.{hint} The segmenters are: {', '.join(SYSTEMS)}; or the class of your own network, "
         "package.module.Class."
     )

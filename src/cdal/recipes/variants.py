@@ -1,4 +1,4 @@
-"""Recipes with another segmenter: what of the data and the training has to change for it."""
+"""Variants of a recipe: another segmenter, the paper's training, other sampling."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from cdal.recipes.systems import default_settings
 from cdal.runtime.errors import UserError
 
 _SLICES_FOR_A_VOLUME = 8
-"""Slices in a batch of a 2D network for each volume in a batch of a 3D one."""
+"""Slices in a batch of a 2D network for each volume in a batch of a 3D network."""
 
 
 def with_segmenter(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with another segmenter, in the form that suits the recipe's data.
+    """The recipe with another segmenter, adapted to the recipe's data.
 
-    Networks of two axes get volumes slice by slice; patches grow to the multiple that the network needs; where votes see mirror
-    images, segmenters without chance have one vote for each; the training takes over what the settings ask for.
+    2D networks get volumes slice by slice. Patches grow to the multiple that the network needs. If
+    votes see mirror images, deterministic segmenters have one vote for each mirror image. Training
+    fields that the segmenter's settings name (`training`) replace the recipe's.
 
     Raises:
-        UserError: there is no such segmenter, or it cannot see the recipe's data.
+        UserError: the segmenter does not exist, or it cannot be used with the recipe's data.
     """
     if name == recipe.segmenter.name:
         return recipe
@@ -31,7 +32,7 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     settings = default_settings(name).shaped_like(recipe.segmenter)
     if recipe.data.spatial_dims not in settings.dims:
         if 2 not in settings.dims:
-            raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} sees pictures. Take a recipe in 3D.")
+            raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} is for pictures. Use a 3D recipe.")
         recipe = _slice_by_slice(recipe, settings.neighbours)
     if recipe.data.mirror_votes and not settings.stochastic:
         settings = replace(settings, votes=len(recipe.data.mirrors))
@@ -45,7 +46,10 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
 
 
 def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:
-    """The data with a patch that the network can see; a larger patch may have deeper levels, and so a larger multiple."""
+    """The data settings with a patch size that the network accepts.
+
+    A larger patch may allow more levels, which need a larger multiple; hence the recursion.
+    """
     multiple = settings.multiple(data)
     size = tuple(math.ceil(s / multiple) * multiple for s in data.size)
     return data if size == data.size else _fitting(replace(data, size=size), settings)
@@ -54,7 +58,7 @@ def _fitting(data: DataSettings, settings: SegmenterSettings) -> DataSettings:
 def _slice_by_slice(recipe: Recipe, neighbours: int) -> Recipe:
     data, training = recipe.data, recipe.training
     size = tuple(s for axis, s in enumerate(data.size) if axis != data.slice_axis)
-    flips = tuple(sorted({0, 1, 2} - {data.slice_axis})).index
+    new_axis = tuple(sorted({0, 1, 2} - {data.slice_axis})).index
     return replace(
         recipe,
         data=replace(
@@ -62,16 +66,18 @@ def _slice_by_slice(recipe: Recipe, neighbours: int) -> Recipe:
             spatial_dims=2,
             size=size,
             neighbours=neighbours,
-            flips=tuple(flips(axis) for axis in data.flips if axis != data.slice_axis),
+            flips=tuple(new_axis(axis) for axis in data.flips if axis != data.slice_axis),
         ),
         training=replace(training, batch=training.batch * _SLICES_FOR_A_VOLUME),
     )
 
 
 def _paper(recipe: Recipe) -> Recipe:
-    """The paper's method on the recipe's data: single slices, no flips, its learning rates and momenta.
+    """The paper's method on the recipe's data.
 
-    Not the paper's: gradients are clipped, the learning rate follows a cosine, patches are rotated and scaled as the recipe says.
+    It has single slices, no flips, and the paper's learning rates and momenta. Unlike in the paper,
+    gradients are clipped and the learning rate follows a cosine. Patches are rotated and scaled as
+    in the recipe.
     """
     if recipe.data.spatial_dims == 3:
         recipe = _slice_by_slice(recipe, 0)
@@ -84,7 +90,10 @@ def _paper(recipe: Recipe) -> Recipe:
 
 
 def paper_training(training: TrainingSettings, learning_rate: float, discriminator_learning_rate: float) -> TrainingSettings:
-    """The paper's optimiser in place of ours; its learning rates differ by data set."""
+    """The training settings with the paper's optimiser.
+
+    The paper's learning rates depend on the data set.
+    """
     return replace(
         training,
         learning_rate=learning_rate,
@@ -96,10 +105,11 @@ def paper_training(training: TrainingSettings, learning_rate: float, discriminat
 
 
 def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
-    """The recipe with another number of sampling steps; itself where none is asked for.
+    """The recipe with another number of sampling steps; unchanged if `timesteps` is `None`.
 
     Raises:
-        UserError: its segmenter has no diffusion, or was not trained for so many; the message names the model's file.
+        UserError: the segmenter has no diffusion (the message names the model file at `path`), or
+            was not trained for this number of steps.
     """
     if timesteps is None:
         return recipe
@@ -109,10 +119,13 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
 
 
 def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
-    """The recipe whose votes see mirror images; without chance there is one vote for each.
+    """The recipe with votes that see mirror images.
+
+    A deterministic segmenter has one vote for each mirror image.
 
     Raises:
-        UserError: it has no axes along which mirror images are possible; the message names the model's file.
+        UserError: the recipe has no axes along which mirror images are possible; the message names
+            the model file at `path`.
     """
     if not recipe.data.flips:
         raise UserError(f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is empty).")

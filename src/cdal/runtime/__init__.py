@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, seeds, devices, threads, memory, version."""
+"""Basic services used by all packages: errors, files, seeds, devices, threads, memory, version."""

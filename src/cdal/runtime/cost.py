@@ -1,4 +1,4 @@
-"""What a process costs: its peak memory, and what a training took."""
+"""The cost of a process: its peak memory, and the record of what a training took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from cdal.runtime.files import write_json
 
 
 def peak_memory() -> float | None:
-    """GiB that this process has held at most: of the GPU where it used one; none where the system does not tell."""
+    """Peak memory of this process in GiB: GPU memory if it used a GPU, else main memory.
+
+    `None` if the system does not report it.
+    """
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**30
     return memory.peak_memory()
@@ -24,13 +27,16 @@ _COST = "cost.json"
 
 
 def keep_cost(out: Path, cost: Mapping[str, Any]) -> None:
-    """Write what the training took: steps, seconds, peak memory in GiB, device, threads. What is there is kept."""
+    """Write what a training took: steps, seconds, peak memory in GiB, device, threads.
+
+    An existing file is left unchanged.
+    """
     if not (out / _COST).is_file():
         write_json(out / _COST, dict(cost))
 
 
 def kept_cost(out: Path) -> dict[str, Any]:
-    """What `keep_cost` wrote; nothing where it did not, or where it cannot be read."""
+    """What `keep_cost` wrote; empty if the file is missing or cannot be read."""
     try:
         cost = json.loads((out / _COST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The one exception that speaks to the user."""
+"""The exception whose message is written for the user."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """The user's input cannot be used: the message says what was expected, what came, and the remedy.
+    """The user's input cannot be used.
 
+    The message says what was expected, what was found, and how to fix it.
     The command line prints the message without a traceback and exits with code 2.
     """
 
 
 def some(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
+    """The first five names, and the number of the remaining ones."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""What long work reports to whoever watches it: a progress bar, a log, a server."""
+"""Progress events that long tasks report to a progress bar, a log or a server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """How far a task is.
+    """The progress of a task.
 
     Attributes:
-        task: `checking`, `reading`, `training`, `segmenting`, `scoring`, `preparing`, `measuring` or `running`.
-        name: the case, file or part that this is about.
-        done: how many of `total` are done; a fraction of one while it is being done.
-        total: how many there are; `None` if that is not known.
-        message: a line for people, if the numbers do not say all.
+        task: name of the task: `checking`, `reading`, `training`, `segmenting`, `scoring`,
+            `preparing`, `measuring` or `running`.
+        name: name of the current case, file or part.
+        done: number of finished items. Its fraction is the finished share of the current item.
+        total: number of all items; `None` if it is not known.
+        message: line of text for the user, if the numbers do not say everything.
     """
 
     task: str
@@ -26,8 +27,8 @@ class Event:
 
 
 Report = Callable[[Event], object]
-"""Called with each event; what it returns is ignored, and what it raises ends the work."""
+"""Function called with each event. Its return value is ignored; an exception ends the task."""
 
 
 def silent(event: Event) -> None:
-    """Report to nobody."""
+    """Ignore the event."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _PREFIX = ".cdal-"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends, and goes if the block fails.
+    """Yield a temporary file that replaces `path` when the block ends.
+
+    The temporary file is in the same folder. It is deleted if the block fails.
 
     Raises:
-        UserError: the folder cannot be made or written, or the disk is full.
+        UserError: the folder cannot be created or written, or the disk is full.
     """
     temporary = None
     try:
@@ -49,13 +51,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8. Raises UserError as `replacing` does; so do the two below."""
+    """Write text in UTF-8. This and the two functions below raise UserError as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write what JSON can hold, indented."""
+    """Write a JSON value, indented."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -67,10 +69,10 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Nobody else writes into `folder` meanwhile; what a killed writer left half done is taken away.
+    """Hold an exclusive lock on `folder` and delete temporary files left by a killed process.
 
     Raises:
-        UserError: somebody does, or the folder cannot be made.
+        UserError: another process holds the lock, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise UserError(f"another process is training into {folder}. Wait for it, or give another --out.") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder} cannot be written: it is, or lies in, a file. Give a folder for --out.") from error
+        raise UserError(f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out.") from error
 
 
 def _umask() -> int:

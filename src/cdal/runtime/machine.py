@@ -1,4 +1,4 @@
-"""Which machine this is: processor, threads, versions."""
+"""A description of this machine: processor, threads, versions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from cdal.runtime.devices import native_bf16
 
 
 def about(device: str) -> dict[str, Any]:
-    """Processor, threads, versions."""
+    """Processor, cores, threads, device, native bf16 and PyTorch version, for reports."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        found = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = found[0] if found else name
+        lines = cpuinfo.read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
     if device == "cuda":
         name = torch.cuda.get_device_name()
     return {

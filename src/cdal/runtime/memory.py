@@ -1,4 +1,4 @@
-"""How much memory this process holds, and how it keeps it."""
+"""How much memory this process holds, and when it returns it to the system."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _STATUS = Path("/proc/self/status")
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory that one pass frees for the next, instead of giving it back to the system.
+    """Make the C library reuse freed memory instead of returning it to the system.
 
-    glibc gives large blocks back at once, and the system clears every page of them anew, which can take a third of a pass over a
-    volume. It concerns the whole process, so programs call it, not libraries. Elsewhere than with glibc nothing is done.
+    glibc returns large blocks immediately, and the system clears every page again for the next
+    pass. That can take a third of the time of a pass over a volume. The setting affects the whole
+    process, so programs should call this, not libraries. Without glibc it does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -24,8 +25,9 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory() -> float | None:
-    """GiB of main memory that this process has held at most; none where the system does not tell."""
-    # The other way to ask, getrusage, tells of a process that was started by a larger one the larger one's memory.
+    """Peak main memory of this process in GiB; `None` if the system does not report it."""
+    # getrusage is the second choice: if a larger process started this one, it reports the memory of
+    # the larger one.
     if _STATUS.is_file():
         return held("VmHWM")
     try:
@@ -37,13 +39,16 @@ def peak_memory() -> float | None:
 
 
 def held(what: str) -> float | None:
-    """GiB that Linux tells of this process: `VmRSS` now, `VmHWM` at most; none where it does not."""
-    found = re.search(rf"{what}:\s+(\d+) kB", _STATUS.read_text())
-    return int(found[1]) / 2**20 if found else None
+    """GiB that Linux reports for this process: `VmRSS` is the current value, `VmHWM` the peak.
+
+    `None` if Linux does not report that value.
+    """
+    match = re.search(rf"{what}:\s+(\d+) kB", _STATUS.read_text())
+    return int(match[1]) / 2**20 if match else None
 
 
 def give_back() -> bool:
-    """Give what is free back to the system now; whether that can be done here."""
+    """Return free memory to the system now. Returns whether that is possible here."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is None:
         return False

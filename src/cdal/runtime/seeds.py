@@ -1,4 +1,4 @@
-"""Random generators from keys: the same keys give the same draws."""
+"""Random generators seeded by keys: the same keys give the same draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def seed_sequence(*keys: int | str) -> np.random.SeedSequence:
-    """A seed from all the keys, such as (seed, step, rank) or (seed, case).
+    """A seed computed from all keys, such as (seed, step, rank) or (seed, case).
 
     Raises:
         UserError: a number is negative.
@@ -27,7 +27,7 @@ def seed_sequence(*keys: int | str) -> np.random.SeedSequence:
 
 
 def generator(*keys: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """PyTorch's generator, seeded by `seed_sequence`; errors as there."""
+    """A PyTorch generator seeded by `seed_sequence`; raises the same errors."""
     import torch
 
     state = seed_sequence(*keys).generate_state(2, np.uint32)

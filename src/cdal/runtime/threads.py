@@ -1,4 +1,4 @@
-"""How many threads to compute with where the machine is shared. Nothing here needs PyTorch."""
+"""The number of threads to compute with on a shared machine. This module does not need PyTorch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import os
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""What a container may take of the processors: microseconds in a period, and the period; `max` is no limit."""
+"""CPU quota of a container: microseconds per period, and the period. `max` means no limit."""
 
 
 def thread_count() -> int:
-    """OMP_NUM_THREADS where it is set, else the processors that this process may use: by affinity and by its container's quota."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    """OMP_NUM_THREADS if it is set, else the number of processors that this process may use.
+
+    That number is limited by the process's affinity and by its container's quota.
+    """
+    variable = os.environ.get("OMP_NUM_THREADS", "")
+    if variable.isdigit() and int(variable) > 0:
+        return int(variable)
     return max(1, min(_by_affinity(), _by_quota()))
 
 
 def respect_quota() -> None:
-    """Set OMP_NUM_THREADS where a container's quota is below the processors it sees.
+    """Set OMP_NUM_THREADS if a container's quota is below the number of processors it sees.
 
-    PyTorch counts processors and knows no quota; with more threads than it is given, each waits for the others. Programs call it
-    before PyTorch is imported; where the variable is set, nothing is done.
+    PyTorch counts processors and ignores quotas. With more threads than the quota allows, the
+    threads wait for each other. Programs call this before they import PyTorch. It does nothing if
+    the variable is already set.
     """
     if not os.environ.get("OMP_NUM_THREADS") and _by_quota() < _by_affinity():
         os.environ["OMP_NUM_THREADS"] = str(thread_count())

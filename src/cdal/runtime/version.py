@@ -1,4 +1,4 @@
-"""Which code this is."""
+"""The version of the package and the commit of its code."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ _HERE = Path(__file__).parent
 
 @cache
 def revision() -> str:
-    """The version, with the commit where this is a clone's code: `0.1.0 (ba51941a02)`, `-dirty` where files differ from it."""
-    if not _git("ls-files", Path(__file__).name):  # installed, perhaps below a clone of something else
+    """The version, with the commit if the code runs from a clone: `0.1.0 (ba51941a02)`.
+
+    The commit ends in `-dirty` if files differ from it.
+    """
+    # An installed package may be inside a clone of another repository, which does not track it.
+    if not _git("ls-files", Path(__file__).name):
         return __version__
     commit = _git("describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
     return f"{__version__} ({commit})" if commit else __version__
 
 
 def _git(*words: str) -> str:
-    """What git says of this folder; nothing where it is no clone, or there is no git."""
+    """Output of a git command in this folder; empty without a clone or without git."""
+    command = ["git", "-C", str(_HERE), *words]
     try:
-        said = subprocess.run(["git", "-C", str(_HERE), *words], capture_output=True, text=True, timeout=10, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return said.stdout.strip() if said.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""

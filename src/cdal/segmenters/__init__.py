@@ -1,1 +1,1 @@
-"""What every segmenter is, how one is built from a recipe, and the model file."""
+"""The interface of all segmenters, how one is built from a recipe, and the model file."""

@@ -1,12 +1,13 @@
-"""From a recipe to a segmenter: what builds each system.
+"""Build the segmenter that a recipe describes.
 
-A builder is the function `build` of a system's module, `(settings, data, image_channels, classes, training) -> Segmenter`:
+The module of each system has a builder. This is a function `build` with the signature
+`(settings, data, image_channels, classes, training) -> Segmenter`:
 
-    settings: of the segmenter.
-    data: its `spatial_dims` and, for networks that depend on it, its `size`.
-    image_channels: that the network sees.
-    classes: K, with the background.
-    training: whether to make the networks that only training needs.
+    settings: settings of the segmenter.
+    data: data settings of the recipe, such as `spatial_dims` and `size`.
+    image_channels: number of channels that the network sees.
+    classes: K, the number of classes with the background.
+    training: whether to build the networks that only training needs.
 """
 
 from __future__ import annotations
@@ -38,17 +39,21 @@ BUILDERS: dict[type[SegmenterSettings], str] = {
     baselines.DynUNetSettings: "baselines.dynunet",
     baselines.OwnSettings: "baselines.own",
 }
-"""The module with the builder of each kind of settings, imported when it is needed: most of them import MONAI."""
+"""Module of the builder for each class of settings.
+
+A module is imported when it is needed, because most of them import MONAI.
+"""
 
 
 def build_segmenter(recipe: Recipe, image_channels: int, classes: int, training: bool = False) -> Segmenter:
-    """The segmenter that the recipe describes, with random weights.
+    """Build the segmenter that the recipe describes, with random weights.
 
     Args:
-        recipe: its `data` and `segmenter` decide.
-        image_channels: channels of one case; slices that are given as channels are added here.
-        classes: K, with the background.
-        training: whether to make the networks that only training needs.
+        recipe: recipe; only its `data` and `segmenter` settings are used.
+        image_channels: number of channels of one case. Channels for neighbouring slices are added
+            here.
+        classes: K, the number of classes with the background.
+        training: whether to build the networks that only training needs.
     """
     image_channels = image_channels * (2 * recipe.data.neighbours + 1)
     builder: Callable[..., Segmenter] = _module(recipe.segmenter).build
@@ -58,10 +63,10 @@ def build_segmenter(recipe: Recipe, image_channels: int, classes: int, training:
 
 
 def need_available(settings: SegmenterSettings) -> None:
-    """Refuse a segmenter whose code is not there: a network of your own that cannot be imported.
+    """Check that the code of a segmenter is available; only a network of your own may be missing.
 
     Raises:
-        UserError: it is not.
+        UserError: the class cannot be imported, or it is not a network.
     """
     if isinstance(settings, baselines.OwnSettings):
         _module(settings).find_class(settings.name)

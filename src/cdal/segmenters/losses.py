@@ -1,4 +1,7 @@
-"""Losses on probabilities. All reduce to a scalar; `probabilities` and `truth` are `[B, K, *S]`, class 0 the background."""
+"""Losses on probabilities.
+
+All losses are scalars. `probabilities` and `truth` are `[B, K, *S]`, and class 0 is the background.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ _dice = DiceLoss(include_background=False, smooth_nr=1e-5, smooth_dr=1e-5, batch
 def dice_and_cross_entropy(
     probabilities: Tensor, truth: Tensor, dice: float = 1.0, cross_entropy: float = 1.0
 ) -> dict[str, Tensor]:
-    """The usual pair of the field (Isensee et al., Nature Methods 2021), weighted; a weight of 0 leaves a term out.
+    """Weighted soft Dice and cross-entropy, the usual pair (Isensee et al., Nature Methods 2021).
 
-    Soft Dice is taken over the batch as one image, per class without the background; cross-entropy is the mean over voxels of
-    -log p(true class).
+    Soft Dice treats the batch as one image. It is computed for each class except the background.
+    Cross-entropy is the mean over voxels of -log p(true class).
 
     Args:
-        probabilities: add up to 1 over K.
-        truth: one-hot.
-        dice: weight.
-        cross_entropy: weight.
+        probabilities: probabilities that sum to 1 over K.
+        truth: one-hot truth.
+        dice: weight of soft Dice; 0 leaves the term out.
+        cross_entropy: weight of the cross-entropy; 0 leaves the term out.
     """
     terms = {}
     if dice:
@@ -33,29 +36,33 @@ def dice_and_cross_entropy(
 
 
 def energy_score(votes: Tensor, truth: Tensor) -> Tensor:
-    """How far the votes are from the truth, less half of how far they are from each other.
+    """Mean distance of the votes to the truth, minus half the mean distance between votes.
 
-    mean_v |x_v - y| - 1/2 mean_{v != w} |x_v - x_w|, with |.| the root mean square over a sample's voxels. The score is strictly
-    proper (Gneiting & Raftery, JASA 2007, Sec. 4.2): its expectation is least where the votes are drawn from the distribution
-    of the truth, so that votes which are one opinion repeated pay for it. As a loss for few-step diffusion: De Bortoli et al.,
-    "Distributional diffusion models with scoring rules", 2025.
+    mean_v |x_v - y| - 1/2 mean_{v != w} |x_v - x_w|, with |.| the root mean square over a sample's
+    voxels.
+
+    The score is strictly proper (Gneiting & Raftery, JASA 2007, Sec. 4.2): its expectation is
+    lowest if the votes are drawn from the distribution of the truth. Identical votes are therefore
+    penalised. De Bortoli et al. ("Distributional diffusion models with scoring rules", 2025) use
+    the score as a loss for few-step diffusion.
 
     Args:
-        votes: `[V, B, L, *S]` with V at least 2.
-        truth: `[B, L, *S]`.
+        votes: votes `[V, B, L, *S]`, with V at least 2.
+        truth: truth `[B, L, *S]`.
 
     Raises:
-        ValueError: fewer than two votes.
+        ValueError: there are fewer than two votes.
     """
     count = votes.shape[0]
     if count < 2:
         raise ValueError(f"the energy score compares votes and needs at least 2; it got {count}.")
     to_truth = _distance(votes, truth[None]).mean()
-    # Votes against the votes turned by one, two, ... places: every ordered pair once.
+    # Rolling the votes by 1, 2, ... places gives every ordered pair of different votes once.
     between = torch.stack([_distance(votes, votes.roll(shift, dims=0)).mean() for shift in range(1, count)]).mean()
     return to_truth - between / 2
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Root mean square over all but the first two axes; the small number keeps the root's gradient finite at 0."""
+    """Root mean square of the difference over all but the first two axes."""
+    # The small constant keeps the gradient of the root finite at 0.
     return ((a - b).square().flatten(2).mean(dim=2) + 1e-8).sqrt()

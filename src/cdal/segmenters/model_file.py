@@ -1,4 +1,7 @@
-"""The model is one file: weights, and in the header all that is needed to use them. No pickle is read."""
+"""The model file: weights, and a header with everything needed to use them.
+
+No pickle is read.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from cdal.segmenters.segmenter import Segmenter
 
 
 def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
-    """Write a model file, whole or not at all; the same weights and header give the same bytes.
+    """Write a model file atomically. The same weights and header give the same bytes.
 
     Args:
-        path: ends in `.safetensors`.
-        weights: of the player that predicts.
-        header: see `ModelHeader`.
+        path: path of the file, ending in `.safetensors`.
+        weights: weights of the player that predicts.
+        header: header to store, see `ModelHeader`.
     """
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in _named_once(weights).items()}
     content = save(tensors, {KEY: header.to_json()})
@@ -32,22 +35,24 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
 
 
 def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") -> tuple[Segmenter, ModelHeader]:
-    """The segmenter of a model file, ready to predict, and its header.
+    """Load the segmenter of a model file, ready to predict, and its header.
 
     Args:
-        path: the file.
-        recipe: used instead of the header's, where only settings that have no weights differ.
-        device: where it goes.
+        path: path of the file.
+        recipe: recipe to use instead of the header's. It may differ from it only in settings
+            without weights.
+        device: device for the segmenter.
 
     Raises:
-        UserError: the file is no model of ours, or its weights do not fit its recipe.
+        UserError: the file is not a cDAL model, its weights do not fit its recipe, or some of them
+            are not finite.
     """
     header = read_header(path)
     segmenter = build_segmenter(recipe or header.recipe, header.image_channels, len(header.classes))
     predictor = segmenter.players()[segmenter.predictor]
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         needed = _named_once(predictor.state_dict())
         if len(weights) != len(needed):
             raise RuntimeError(f"expected {len(needed)} tensors; it holds {len(weights)}")
@@ -62,7 +67,7 @@ def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") ->
 
 
 def _named_once(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the further names of weights that a network knows by several, as layers that are used twice."""
+    """Keep each weight only under its first name; a layer that is used twice has several names."""
     first: dict[tuple[int, torch.Size] | str, str] = {}
     for name, weight in weights.items():
         first.setdefault((weight.data_ptr(), weight.shape) if weight.numel() else name, name)

@@ -1,4 +1,4 @@
-"""What a model says of itself, and where models lie. Nothing here needs PyTorch."""
+"""The header of a model file, and where models are found. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from cdal.runtime.version import __version__
 
 SUFFIX = ".safetensors"
 KEY = "cdal"
-"""Under which the header stands in a model file."""
+"""Metadata key of the header in a model file."""
 
 _SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
-"""In a wheel, and in a clone."""
+"""Folders of the shipped models: in a wheel, and in a clone of the repository."""
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says of itself.
+    """The header of a model file: how the model was trained, and how to use it.
 
     Attributes:
-        recipe: with which it was trained.
-        classes: names, the background first.
-        image_channels: channels of one image.
-        step: at which its weights were taken.
+        recipe: recipe of the training.
+        classes: names of the classes, the background first.
+        image_channels: number of channels of one image.
+        step: training step at which the weights were taken.
         scores: Dice of each class on the validation cases at that step.
-        data: name of the data folder, names of the cases of each part, fingerprint of the training cases, checksums of all images.
-        licence: of the training data, as its folder declares it.
-        temperature: of the probabilities (`cdal.inference.decision.temper`), fitted on the validation cases; none where it was not.
-        version: of cDAL.
+        data: name of the data folder, names of the cases in each part, fingerprint of the training
+            cases, and checksums of all images.
+        licence: licence of the training data, as its folder declares it.
+        temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
+            fitted on the validation cases; `None` if it was not fitted.
+        version: version of cDAL that wrote the file.
     """
 
     recipe: Recipe
@@ -48,15 +50,15 @@ class ModelHeader:
     version: str = __version__
 
     def to_json(self) -> str:
-        """As it stands in the model file."""
+        """The header as JSON, as stored in the model file."""
         return json.dumps({**self.__dict__, "recipe": to_dict(self.recipe)}, sort_keys=True)
 
 
 def read_header(path: Path) -> ModelHeader:
-    """What a model file says of itself, without its weights.
+    """Read the header of a model file without its weights.
 
     Raises:
-        UserError: the file is no model of ours.
+        UserError: the file is not a cDAL model.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -69,10 +71,14 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def header_of(text: str, path: Path) -> ModelHeader:
-    """The header that was written as JSON.
+    """Parse a header from JSON.
+
+    Args:
+        text: header as JSON.
+        path: path of its file, for error messages.
 
     Raises:
-        UserError: it is none, or one that this version cannot read; the message names the file it came from.
+        UserError: the text is not a header, or this version cannot read it.
     """
     try:
         values = json.loads(text)
@@ -86,10 +92,10 @@ def header_of(text: str, path: Path) -> ModelHeader:
 
 
 def find_model(name: str | Path) -> Path:
-    """The file that MODEL means: a file, a run folder, or the name of a shipped model.
+    """Find a model file, given the file itself, a run folder, or the name of a shipped model.
 
     Raises:
-        UserError: there is none; the message lists the shipped ones.
+        UserError: the model does not exist; the message lists the shipped models.
     """
     path = Path(name)
     if path.is_file():
@@ -105,5 +111,5 @@ def find_model(name: str | Path) -> Path:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name and file of each model that came with the package."""
+    """Name and path of each model that is shipped with the package."""
     return {path.stem: path for folder in _SHIPPED for path in sorted(folder.glob(f"*{SUFFIX}"))}

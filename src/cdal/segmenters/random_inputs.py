@@ -1,4 +1,4 @@
-"""The random inputs of a segmenter that is computed as a graph. Nothing here needs PyTorch."""
+"""Random inputs of a segmenter that runs as a graph. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RandomInputs:
-    """What chance decides when votes are drawn on one image, as inputs of a graph: noise, and the latent z.
+    """Random inputs of a graph that draws V votes on one image: noise and the latent z.
 
     Attributes:
-        timesteps: T; 0 if chance has no part and the image is the only input.
-        noise_channels: N.
-        folding: f: the noise is `[T, V, N, *S / f]`, standard normal.
-        latent: z is `[T, V, latent]`.
-        z: `drawn`: standard normal; `constant`: ones.
+        timesteps: T, the number of timesteps; 0 if the image is the only input.
+        noise_channels: N, the number of noise channels.
+        folding: f, the folding factor. The noise is `[T, V, N, *S / f]`, standard normal.
+        latent: length of z, which is `[T, V, latent]`.
+        z: distribution of z: `drawn` is standard normal, `constant` is ones.
     """
 
     timesteps: int = 0
@@ -27,9 +27,9 @@ class RandomInputs:
     z: str = "drawn"
 
     def draw(self, size: Sequence[int], votes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Noise and z by name, for V votes on an image of this size; nothing if chance has no part.
+        """Draw noise and z by name, for V votes on an image of this size; empty if T is 0.
 
-        Each vote's numbers do not depend on how many votes there are.
+        The numbers of a vote do not depend on the number of votes.
         """
         if self.timesteps == 0:
             return {}

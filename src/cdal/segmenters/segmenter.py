@@ -1,7 +1,7 @@
-"""What every segmenter is: it takes its turns in training, and draws votes for an image.
+"""The interface of all segmenters: they take turns in training and draw votes for an image.
 
-Legend of shapes: V votes, B batch, C image channels, K classes with the background, L label channels, `*S` two or three axes
-of space.
+Symbols in shapes: V votes, B images of a batch, C image channels, K classes with the background,
+L label channels, `*S` two or three spatial axes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from cdal.segmenters.random_inputs import RandomInputs
 
 
 class Turn(NamedTuple):
-    """One player's move: the loop takes that player's gradient step on the loss, then asks for the next turn.
+    """The turn of one player in a training step.
+
+    The training loop takes a gradient step of this player on the loss, then asks for the next turn.
 
     Attributes:
-        player: a key of `Segmenter.players`.
-        loss: scalar.
-        terms: parts of the loss and other numbers worth logging, detached scalars.
+        player: name of the player, a key of `Segmenter.players`.
+        loss: loss of the player, a scalar.
+        terms: parts of the loss and other numbers for the log, as detached scalars.
     """
 
     player: str
@@ -35,35 +37,39 @@ class Turn(NamedTuple):
 
 
 class Segmenter(nn.Module, ABC):
-    """An image in, votes out. A plain network is a segmenter whose votes are all alike.
+    """A model that draws votes, which are possible segmentations of an image.
+
+    A plain network is a segmenter whose votes are all identical.
 
     Attributes:
-        predictor: the name of the player that predicts; its weights are averaged (EMA) and make the model file.
+        predictor: name of the player that predicts. Its weights are averaged (EMA) and stored in
+            the model file.
     """
 
     predictor: str
 
     @abstractmethod
     def players(self) -> dict[str, nn.Module]:
-        """The networks that are trained, each by its own optimiser."""
+        """Networks to train, by name. Each has its own optimiser."""
 
     @abstractmethod
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """One training step as a sequence of turns.
+        """Run one training step as a sequence of turns.
 
         Args:
-            batch: the cases.
-            rng: the source of every random draw.
-            step: counted from 0, for terms that are computed now and then.
+            batch: cases to train on.
+            rng: random generator for all draws.
+            step: number of the step, counted from 0. Some terms are computed only in some steps.
         """
 
     def kind(self, step: int) -> Hashable:
-        """Steps of the same kind do the same operations with the same numbers, but for the batch and the random draws.
+        """Kind of a step; `None` if the step must never be recorded.
 
-        A GPU's training records each kind once and replays it. `None` is no kind: the step is never recorded.
+        Steps of the same kind do the same operations with the same numbers. Only the batch and the
+        random draws differ. Training on a GPU records each kind once and replays it.
 
         Args:
-            step: see `turns`.
+            step: number of the step, see `turns`.
         """
         return None
 
@@ -72,12 +78,12 @@ class Segmenter(nn.Module, ABC):
         """Draw votes.
 
         Args:
-            image: `[B, C, *S]`.
-            votes: V; a segmenter that is not stochastic gives one.
-            rng: the source of every random draw.
+            image: images `[B, C, *S]`.
+            votes: V, the number of votes. A segmenter that is not stochastic returns one.
+            rng: random generator for all draws.
 
         Returns:
-            Probabilities `[V, B, K, *S]`, which add up to 1 over K.
+            Probabilities `[V, B, K, *S]`, which sum to 1 over K.
         """
 
     @property
@@ -86,40 +92,48 @@ class Segmenter(nn.Module, ABC):
         """Whether two votes on one image can differ."""
 
     def graph(self) -> Graph | None:
-        """This segmenter as a function, for export; `None` if it draws its chance step by step."""
+        """This segmenter as a function, for export; `None` if it draws random numbers in steps."""
         return None
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
 
 class Graph(nn.Module, ABC):
-    """A segmenter as a function of one image `[1, C, *S]` and of its random inputs, which gives the votes `[V, K, *S]`.
+    """A segmenter as a function of one image and its random inputs.
 
     Attributes:
-        random: the random inputs.
+        random: description of the random inputs.
     """
 
     random: RandomInputs
 
     @abstractmethod
     def forward(self, image: Tensor, *draws: Tensor) -> Tensor:
-        """The votes; `draws` are the tensors of `RandomInputs.draw`, in their order."""
+        """Compute the votes.
+
+        Args:
+            image: one image `[1, C, *S]`.
+            draws: tensors of `RandomInputs.draw`, in their order.
+
+        Returns:
+            Probabilities `[V, K, *S]`.
+        """
 
 
 Loss = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Terms of a loss, from logits `[B, K, *S]` in float32 and the one-hot truth."""
+"""Function from logits `[B, K, *S]` in float32 and the one-hot truth to the terms of a loss."""
 
 
 def dice_and_cross_entropy_of_logits(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:
-    """See `cdal.segmenters.losses.dice_and_cross_entropy`."""
+    """Dice and cross-entropy, see `cdal.segmenters.losses.dice_and_cross_entropy`."""
     return dice_and_cross_entropy(logits.softmax(dim=1), truth)
 
 
 class Deterministic(Segmenter):
-    """One network that learns and predicts, without chance: one player, one vote."""
+    """One network, trained and applied without random numbers: one player, one vote."""
 
     predictor = "network"
     network: nn.Module
@@ -130,7 +144,7 @@ class Deterministic(Segmenter):
 
     @property
     def stochastic(self) -> bool:
-        """Never."""
+        """Always `False`."""
         return False
 
     def graph(self) -> Graph:
@@ -154,11 +168,13 @@ class Supervised(Deterministic):
     """A plain network as a segmenter: one player, one turn, one vote.
 
     Args:
-        network: `[B, C, *S] -> [B, K, *S]` logits. In training it may give several (deep supervision), the final one first.
-        classes: K.
-        loss: Dice and cross-entropy if not given.
-        decay: weight of each further output in units of the one before it; the weights add up to 1.
-        alike: whether every step does the same operations, see `Segmenter.kind`.
+        network: network from images `[B, C, *S]` to logits `[B, K, *S]`. In training it may return
+            several outputs (deep supervision), the final one first.
+        classes: K, the number of classes.
+        loss: loss of each output; Dice and cross-entropy by default.
+        decay: weight of each output relative to the one before it. The weights are scaled to sum
+            to 1.
+        alike: whether all steps do the same operations, see `Segmenter.kind`.
     """
 
     def __init__(
@@ -173,11 +189,11 @@ class Supervised(Deterministic):
         self.network, self.classes, self.loss, self.decay, self.alike = network, classes, loss, decay, alike
 
     def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`: one for all steps."""
+        """See `Segmenter.kind`. All steps have the same kind if `alike`, otherwise none."""
         return "alike" if self.alike else None
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """The loss of every output; see `Segmenter.turns`."""
+        """See `Segmenter.turns`. The loss is the weighted sum over all outputs."""
         truth = one_hot(batch.label, self.classes)
         outputs = self._outputs(batch.image)
         weights = [self.decay**i for i in range(len(outputs))]
@@ -189,7 +205,7 @@ class Supervised(Deterministic):
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """See `Segmenter.sample`; there is one vote."""
+        """See `Segmenter.sample`; returns one vote."""
         return self._outputs(image)[0].softmax(dim=1)[None]
 
     def _outputs(self, image: Tensor) -> list[Tensor]:
@@ -198,34 +214,34 @@ class Supervised(Deterministic):
         expected = (len(image), self.classes, *image.shape[2:])
         for logits in outputs:
             if not isinstance(logits, Tensor) or logits.shape != expected:
-                came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                received = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
                 raise UserError(
                     f"the network {type(self.network).__name__} must give logits of shape {expected} (batch, classes, space) for "
-                    f"an image of shape {tuple(image.shape)}; it gave {came}."
+                    f"an image of shape {tuple(image.shape)}; it gave {received}."
                 )
         return [logits.float() for logits in outputs]
 
 
 def one_hot(label: Tensor, classes: int) -> Tensor:
-    """Classes as channels, `[B, *S] -> [B, K, *S]` of float."""
+    """One-hot encode the classes as float channels, `[B, *S] -> [B, K, *S]`."""
     return F.one_hot(label.long(), classes).movedim(-1, 1).float()
 
 
 def turn(player: str, terms: Mapping[str, Tensor]) -> Turn:
-    """A turn whose loss is the sum of the terms."""
+    """Make a turn whose loss is the sum of the terms."""
     return Turn(player, sum_of(terms), {name: term.detach() for name, term in terms.items()})
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
-    """The sum of scalars."""
+    """Sum of scalar tensors."""
     return torch.stack(list(terms.values())).sum()
 
 
 def randn(shape: tuple[int, ...] | torch.Size, rng: torch.Generator, like: Tensor) -> Tensor:
-    """Normal draws from `rng`, brought to the device and type of `like`."""
+    """Draw standard normal numbers from `rng`, on the device and in the dtype of `like`."""
     return torch.randn(tuple(shape), generator=rng, device=rng.device).to(like.device, like.dtype)
 
 
 def parameters(segmenter: Segmenter) -> int:
-    """Numbers that were learned, of the network that predicts."""
+    """Number of learned parameters of the network that predicts."""
     return sum(weight.numel() for weight in segmenter.players()[segmenter.predictor].parameters())

@@ -1,1 +1,1 @@
-"""The one training loop and its run folder."""
+"""The training loop and its run folder."""

@@ -1,4 +1,7 @@
-"""What a run needs to go on exactly where it stopped, in one file that is written whole or not at all."""
+"""Checkpoints: everything that a run needs to resume exactly where it stopped.
+
+A checkpoint is one file, written atomically.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,19 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 CHECKPOINT = "checkpoint.pt"
-"""Its name in the run folder."""
+"""Name of the checkpoint in the run folder."""
 
 
 @dataclass
 class Checkpoint:
-    """The numbers of a run; weights and optimisers are stored beside them.
+    """The numbers of a run. The file also holds the weights and the states of the optimisers.
 
     Attributes:
-        step: steps done.
-        seconds: of training so far, over all resumptions.
+        step: number of finished steps.
+        seconds: seconds of training so far, over all resumptions.
         best: highest mean validation Dice.
-        scores: Dice by class at the last validation.
-        fingerprint: of the training data.
+        scores: Dice of each class at the last validation.
+        fingerprint: fingerprint of the training data.
     """
 
     step: int = 0
@@ -46,14 +49,22 @@ def save_checkpoint(
     average: nn.Module,
     optimisers: Mapping[str, torch.optim.Optimizer],
 ) -> None:
-    """Write the state of a run."""
+    """Write the state of a run.
+
+    Args:
+        path: path of the file.
+        state: numbers of the run.
+        players: networks that are trained, by name.
+        average: averaged network.
+        optimisers: optimiser of each player.
+    """
     content = {
         "state": dataclasses.asdict(state),
         "players": {name: player.state_dict() for name, player in players.items()},
         "average": average.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
     }
-    buffer = io.BytesIO()  # torch's own writer names a full disk in words of its own
+    buffer = io.BytesIO()  # torch's own file writer reports a full disk as another kind of error
     torch.save(content, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
@@ -65,7 +76,16 @@ def load_checkpoint(
     average: nn.Module,
     optimisers: Mapping[str, torch.optim.Optimizer],
 ) -> Checkpoint | None:
-    """Bring players, average and optimisers to the state in the file; none where there is no file.
+    """Load the state of a run into its players, average and optimisers.
+
+    Args:
+        path: path of the file.
+        players: networks that are trained, by name.
+        average: averaged network.
+        optimisers: optimiser of each player.
+
+    Returns:
+        The numbers of the run; `None` if the file does not exist.
 
     Raises:
         UserError: the file is damaged or belongs to another network.
@@ -80,13 +100,13 @@ def load_checkpoint(
             _load_optimiser(optimisers[name], content["optimisers"][name])
         average.load_state_dict(content["average"])
         return Checkpoint(**content["state"])
-    except Exception as error:  # torch names damaged files in many ways
-        raise UserError(f"{path} cannot be resumed from: {error}. Take it away to begin anew, or give another --out.") from error
+    except Exception as error:  # torch reports damaged files by many kinds of errors
+        raise UserError(f"{path} cannot be resumed from: {error}. Delete it to start over, or give another --out.") from error
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The state, but for what belongs to the device, which may be another one now."""
-    own = [{key: group[key] for key in ("lr", "capturable")} for group in optimiser.param_groups]
+    """Load the state of an optimiser, except for what depends on the device, which may be new."""
+    current = [{key: group[key] for key in ("lr", "capturable")} for group in optimiser.param_groups]
     optimiser.load_state_dict(state)
-    for group, kept in zip(optimiser.param_groups, own, strict=True):
-        group.update(kept)
+    for group, values in zip(optimiser.param_groups, current, strict=True):
+        group.update(values)

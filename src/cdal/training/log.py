@@ -1,4 +1,4 @@
-"""The log of a run: `metrics.jsonl`, TensorBoard events, the picture of the learning curve."""
+"""The log of a run: `metrics.jsonl`, TensorBoard events and the plot of the learning curve."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from cdal.runtime.files import write_figure, write_text
 
 
 class Log:
-    """Numbers by step, written when a checkpoint is.
+    """The numbers of each step, written with every checkpoint.
 
     Args:
-        out: the run folder.
-        step: steps done; what the files say of later ones (the run was killed there) is taken away.
+        out: run folder.
+        step: number of finished steps. Entries of later steps, written before the run was killed,
+            are deleted.
     """
 
     def __init__(self, out: Path, step: int) -> None:
@@ -29,11 +30,11 @@ class Log:
         self.board = TensorBoardLogger(out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Note some numbers."""
+        """Add the numbers of a step."""
         self.rows.append({"step": step, **values})
 
     def flush(self) -> None:
-        """Write what was noted."""
+        """Write the numbers added since the last flush."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
         for row in self.rows:
@@ -41,23 +42,31 @@ class Log:
         self.rows.clear()
 
     def close(self) -> None:
-        """Write the rest and let go of the files."""
+        """Write the remaining numbers and close the files."""
         self.flush()
         self.board.finalize("success")
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`; a last line that was cut off is left out."""
+    """Read the rows of `metrics.jsonl`; an incomplete last line is skipped.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = out / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     try:
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged: {error}. Take it away to go on without the log so far.") from error
+        raise UserError(f"{path} is damaged: {error}. Delete it to resume without the log so far.") from error
 
 
 def learning_curve(out: Path) -> Path | None:
-    """Draw loss and validation Dice into `learning_curve.png`; none where nothing is logged yet."""
+    """Plot the loss and the validation Dice in `learning_curve.png`.
+
+    Returns:
+        Path of the plot; `None` if nothing is logged yet.
+    """
     from matplotlib.figure import Figure
 
     rows = read_log(out)
@@ -84,7 +93,7 @@ def learning_curve(out: Path) -> Path | None:
 
 
 def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Moving mean over a fiftieth of the curve."""
+    """Means over successive parts of the curve, each a fiftieth of its length."""
     width = max(1, len(points) // 50)
     means = []
     for i in range(0, len(points), width):

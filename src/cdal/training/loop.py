@@ -1,4 +1,4 @@
-"""The one training loop: turns, moving average, validation, checkpoint, exact resume."""
+"""The training loop: turns, moving average, validation, checkpoints and exact resumption."""
 
 from __future__ import annotations
 
@@ -36,14 +36,30 @@ from cdal.training.steps import Move, RecordedSteps, Steps
 from cdal.training.validation import some_of, validation_dice, validation_temperature
 
 _MAKERS = 4
-"""Threads that make batches ahead for a GPU, which takes less time for a step than a thread for its batch."""
+"""Number of threads that prepare batches for a GPU.
+
+A GPU needs less time for a step than a thread needs for its batch.
+"""
 
 _CALIBRATING = 32
-"""Validation cases, evenly taken, by which the temperature is fitted: it is one number."""
+"""Number of validation cases, evenly spaced, for fitting the temperature.
+
+A single number does not need more.
+"""
 
 
 class Run:
-    """The state of one training and its loop."""
+    """The state of a training run, and its loop.
+
+    Args:
+        recipe: recipe to train.
+        folder: data folder.
+        split: cases of each part.
+        cases: loaded cases of the parts: training, validation, and test if it is watched.
+        digests: checksums of the images of each case.
+        out: run folder.
+        fabric: device and precision.
+    """
 
     def __init__(
         self,
@@ -72,26 +88,28 @@ class Run:
         self.segmenter = build_segmenter(recipe, self.channels, len(self.classes), training=True).to(fabric.device)
         self.players = self.segmenter.players()
         self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
-        # Buffers too: the statistics of batch normalisation belong to the weights they were measured with.
         predictor = self.players[self.segmenter.predictor]
         steps = RecordedSteps if fabric.device.type == "cuda" else Steps
         self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
+        # Buffers are averaged, too: the statistics of batch normalisation must match the weights.
         self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
         fresh = Checkpoint(fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}")
         self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
         if self.state.fingerprint != fresh.fingerprint:
-            raise UserError(f"{out} holds a run on other data or classes. Give the data folder it began with, or another --out.")
+            raise UserError(
+                f"{out} holds a run on other data or classes. Give the data folder that it started with, or another --out."
+            )
         self.log = Log(out, self.state.step)
         self.first = self.state.step
         self.revision = revision()
         self.spent = dict.fromkeys(("batch", "turns", "step"), 0.0)
-        """Seconds: of making batches, of the players' turns, and of the steps as a whole."""
+        """Seconds spent on batches, on the players' turns, and on whole steps."""
         self.makers = ThreadPoolExecutor(_MAKERS)
         self.ahead: dict[int, Future[Batch]] = {}
-        """Batches that are being made, by step."""
+        """Batches that are being prepared, by step."""
 
     def steps(self) -> Iterator[Step]:
-        """Train to the end of the budget."""
+        """Train until the budget is used, and yield the state after each step."""
         state, began, first = self.state, time.monotonic(), self.state.step
         earlier, loss = state.seconds, math.nan
         while (fraction := self._fraction()) < 1:
@@ -104,7 +122,7 @@ class Run:
             self.log.add(state.step, terms)
             last = self._fraction() >= 1
             if last or (state.step % self.settings.validate_every == 0 and (self.validation or self.test)):
-                self._look(last)
+                self._validate(last)
             if last or state.step % self.settings.checkpoint_every == 0:
                 self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
@@ -113,11 +131,14 @@ class Run:
         cost = self._cost()
         if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
             self._calibrate()
-        keep_cost(self.out, cost)  # last, as it says that nothing is left to do
+        keep_cost(self.out, cost)  # last, because this file marks the run as finished
         self.log.close()
 
     def _cost(self) -> dict[str, Any]:
-        """What the training took; in no model file, so that the same training gives the same bytes."""
+        """What the training cost.
+
+        The model file does not contain it, so that the same training gives the same bytes.
+        """
         return {
             "steps": self.state.step,
             "seconds": round(self.state.seconds, 1),
@@ -132,13 +153,13 @@ class Run:
         }
 
     def checkpoint(self) -> None:
-        """Write all that is needed to go on from here, and draw the learning curve."""
+        """Write everything needed to resume from here, and plot the learning curve."""
         self.log.flush()
         save_checkpoint(self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers)
         learning_curve(self.out)
 
     def _fraction(self) -> float:
-        """How much of the budget is used: of the steps or of the minutes, whichever is further."""
+        """Used fraction of the budget, in steps or in minutes, whichever is larger."""
         settings = self.settings
         by_steps = self.state.step / settings.steps if settings.steps else 0.0
         by_minutes = self.state.seconds / 60 / settings.minutes if settings.minutes else 0.0
@@ -150,7 +171,7 @@ class Run:
         return max(0.0, min(by_steps, by_minutes)) if used < 1 else 0.0
 
     def _set_learning_rates(self, fraction: float) -> None:
-        """A linear rise, then half a cosine down to 1 % of the peak."""
+        """Set the learning rates: linear warm-up, then half a cosine down to 1 % of the peak."""
         warmup = self.settings.warmup
         if fraction < warmup:
             factor = (fraction + 1e-3) / (warmup + 1e-3)
@@ -164,22 +185,26 @@ class Run:
                     group["lr"] = group["peak"] * factor
 
     def _step(self) -> dict[str, float]:
-        """All turns of one step, and the average of the weights that predict. Returns the logged numbers."""
+        """Take all turns of a step and update the averaged weights; returns the numbers to log."""
         step, fabric = self.state.step, self.fabric
         began = time.perf_counter()
         batch = self._next_batch(step)
         batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
-        taken = time.perf_counter()
-        self.spent["batch"] += taken - began
+        batch_ready = time.perf_counter()
+        self.spent["batch"] += batch_ready - began
         moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)
-        logged = self._logged(moves, batch)  # which waits for a GPU
-        self.spent["turns"] += time.perf_counter() - taken
+        logged = self._logged(moves, batch)  # waits for the GPU
+        self.spent["turns"] += time.perf_counter() - batch_ready
         self.average.update_parameters(self.players[self.segmenter.predictor])
         self.spent["step"] += time.perf_counter() - began
         return logged
 
     def _logged(self, moves: Sequence[Move], batch: Batch) -> dict[str, float]:
-        """The losses and their terms, brought from the device at once; refused where one, or a gradient, is not finite."""
+        """Losses and their terms by name, copied from the device at once.
+
+        Raises:
+            UserError: a loss or a gradient is not finite.
+        """
         named = {f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()}
         values = [*(move.loss for move in moves), *(move.norm for move in moves), *named.values()]
         numbers = torch.stack([value.float().reshape(()) for value in values]).tolist()
@@ -191,12 +216,12 @@ class Run:
         return by_player | dict(zip(named, numbers[2 * len(moves) :], strict=True))
 
     def _next_batch(self, step: int) -> Batch:
-        """The step's batch; where the networks leave the CPU alone, the next ones are made meanwhile."""
+        """The batch of a step. If training is not on the CPU, threads prepare later batches."""
         if self.fabric.device.type == "cpu":
             return self.source(step)
-        for later in range(step, step + _MAKERS + 1):
-            if later not in self.ahead:
-                self.ahead[later] = self.makers.submit(self.source, later)
+        for upcoming in range(step, step + _MAKERS + 1):
+            if upcoming not in self.ahead:
+                self.ahead[upcoming] = self.makers.submit(self.source, upcoming)
         return self.ahead.pop(step).result()
 
     def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
@@ -207,36 +232,39 @@ class Run:
             "--training.learning_rate, into another --out."
         )
 
-    def _look(self, last: bool) -> None:
-        """Dice of the averaged weights; the best so far on the validation cases become the model file."""
+    def _validate(self, last: bool) -> None:
+        """Compute Dice of the averaged weights, and write them if they are the best so far.
+
+        Without validation cases, the last weights become the model file.
+        """
         engine = TorchEngine(self._averaged(), self.recipe)
         if self.test:
-            self._note("test", validation_dice(engine, self.test, self.classes, self.recipe))
+            self._log_scores("test", validation_dice(engine, self.test, self.classes, self.recipe))
         if not self.validation:
             if last:
-                self._keep_weights()
+                self._save_averaged()
             return
         state = self.state
         state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
-        mean = self._note("validation", state.scores)
+        mean = self._log_scores("validation", state.scores)
         if mean > state.best:
             state.best = mean
-            self._keep_weights()
+            self._save_averaged()
 
-    def _note(self, part: str, scores: Mapping[str, float]) -> float:
-        """Log the scores by class and their mean, which is returned."""
+    def _log_scores(self, part: str, scores: Mapping[str, float]) -> float:
+        """Log the score of each class and their mean; returns the mean."""
         mean = sum(scores.values()) / len(scores)
         self.log.add(self.state.step, {part: mean} | {f"{part}/{name}": value for name, value in scores.items()})
         return mean
 
-    def _keep_weights(self) -> None:
-        """The averaged weights become the model file."""
+    def _save_averaged(self) -> None:
+        """Write the averaged weights as the model file."""
         state = self.state
         header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 
     def _calibrate(self) -> None:
-        """Fit the temperature of the weights that were kept; once, however often a finished run is called."""
+        """Fit the temperature of the weights in the model file, unless it already has one."""
         model, header = load_model(self.out / MODEL, device=str(self.fabric.device))
         if header.temperature is not None:
             return
@@ -252,36 +280,36 @@ class Run:
 
 
 def _optimiser(name: str, player: nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW for the player that predicts; Adam with the paper's momenta (0.5, 0.9) for its opponent.
+    """AdamW for the predicting player; Adam with the paper's momenta (0.5, 0.9) for its opponent.
 
-    On a GPU the learning rate is a tensor there, which a recorded step reads.
+    On a GPU, the learning rate is a tensor on the device, so that a recorded step can read it.
     """
     settings, predicts = run.settings, name == run.segmenter.predictor
     peak = settings.learning_rate if predicts else settings.discriminator_learning_rate
     on_gpu = run.fabric.device.type == "cuda"
     rate = torch.tensor(peak, device=run.fabric.device) if on_gpu else peak
-    how = {"fused": True, "capturable": on_gpu}
+    options = {"fused": True, "capturable": on_gpu}
     if predicts:
         optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            player.parameters(), rate, settings.betas, weight_decay=settings.weight_decay, **how
+            player.parameters(), rate, settings.betas, weight_decay=settings.weight_decay, **options
         )
     else:
-        optimiser = torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.9), **how)
+        optimiser = torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.9), **options)
     for group in optimiser.param_groups:
         group["peak"] = peak
     return optimiser
 
 
 def _average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average whose decay builds up, so that the first steps are soon forgotten."""
+    """Exponential moving average. Its decay starts low, so the first steps are soon forgotten."""
 
     @torch.no_grad()
     def update(averaged: Any, current: Any, steps: Any) -> None:
-        now = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        current_decay = min(decay, (1 + int(steps)) / (10 + int(steps)))
         if averaged[0].is_floating_point():
-            torch._foreach_mul_(averaged, now)  # and not lerp, which makes NaN of infinite constants such as masks
-            torch._foreach_add_(averaged, current, alpha=1 - now)
-        else:  # a number of batches seen
+            torch._foreach_mul_(averaged, current_decay)  # lerp would turn infinite constants (masks) into NaN
+            torch._foreach_add_(averaged, current, alpha=1 - current_decay)
+        else:  # a count of batches
             torch._foreach_copy_(averaged, current)
 
     return update

@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it."""
+"""Progress events of a training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from cdal.runtime.events import Event
 
 @dataclass(frozen=True)
 class Step(Event):
-    """The state after a step; `done` is the share of the budget that is used, of `total` 1.
+    """The state of a training after a step.
+
+    `done` is the used share of the budget, and `total` is 1.
 
     Attributes:
-        step: steps done.
-        seconds_left: an estimate.
-        rate: steps a second.
-        loss: moving mean of the predicting player's loss.
-        scores: Dice by class on the validation cases, at their last validation.
+        step: number of finished steps.
+        seconds_left: estimated number of remaining seconds.
+        rate: number of steps per second.
+        loss: moving mean of the loss of the player that predicts.
+        scores: Dice of each class on the validation cases, at the last validation.
     """
 
     step: int = 0

@@ -1,4 +1,4 @@
-"""A run folder: the recipe it belongs to, and its log: `metrics.jsonl`, TensorBoard events, the picture of the learning curve."""
+"""A run folder: the recipe of its run, and the split of the cases that the run started with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdal.runtime.files import write_json, write_text
 from cdal.training.checkpoint import CHECKPOINT
 
 MODEL = "model.safetensors"
-"""The model file of a run."""
+"""Name of the model file in the run folder."""
 
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"
@@ -22,42 +22,41 @@ _PARTITION = "run"
 
 
 def check_same_recipe(out: Path, recipe: Recipe) -> None:
-    """Make sure that the run in a folder, if there is one, is this one.
+    """Check that the run in a folder, if any, has this recipe.
 
     Raises:
         UserError: the folder holds the checkpoint or the model of another recipe.
     """
     if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
         return
-    there, here = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
+    stored, current = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
     differing = [
-        f"{name} is {there.get(name)!r} there and {here.get(name)!r} now"
-        for name in {**here, **there}
-        if there.get(name) != here.get(name)
+        f"{name} is {stored.get(name)!r} there and {current.get(name)!r} now"
+        for name in {**current, **stored}
+        if stored.get(name) != current.get(name)
     ]
     if differing:
         raise UserError(
-            f"{out} holds a run of another recipe: {'; '.join(differing)}. "
-            "Give the same settings to go on with it, or another --out."
+            f"{out} holds a run of another recipe: {'; '.join(differing)}. Give the same settings to resume it, or another --out."
         )
 
 
 def claim(out: Path, recipe: Recipe) -> None:
-    """Write the recipe into the run folder; errors as `check_same_recipe`."""
+    """Write the recipe into the run folder; raises the same errors as `check_same_recipe`."""
     check_same_recipe(out, recipe)
     write_text(out / _RECIPE, to_yaml(recipe))
 
 
 def keep_split(out: Path, split: Split) -> None:
-    """Write the names of the cases of each part beside the run, as a data folder would have them."""
+    """Write the names of the cases of each part to the run folder, as in a data folder."""
     write_json(out / _SPLIT, {_PARTITION: [split.names()]})
 
 
 def kept_split(out: Path, folder: DataFolder) -> Split | None:
-    """The parts that a run began with, or none.
+    """The split that the run in a folder started with; `None` without such a run.
 
     Raises:
-        UserError: a case of theirs is no longer there, or the file is damaged.
+        UserError: the data folder lacks a case of the split, or the file is damaged.
     """
     if not (out / _SPLIT).is_file() or not (out / CHECKPOINT).is_file():
         return None
@@ -66,11 +65,11 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
         (names,) = json.loads((out / _SPLIT).read_text(encoding="utf-8"))[_PARTITION]
         parts = [names[part] for part in ("train", "validation", "test")]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out / _SPLIT} is damaged: {error!r}. Take {out} away to train again.") from error
+        raise UserError(f"{out / _SPLIT} is damaged: {error!r}. Delete {out} to train again.") from error
     if missing := [name for part in parts for name in part if name not in by_name]:
         raise UserError(
-            f"{out} holds a run on other data: {folder.root} lacks its cases {', '.join(missing[:5])}. Give the data folder it "
-            "began with, or another --out."
+            f"{out} holds a run on other data: {folder.root} lacks its cases {', '.join(missing[:5])}. Give the data folder "
+            "that it started with, or another --out."
         )
     return Split(*(tuple(by_name[name] for name in part) for part in parts))
 

@@ -1,7 +1,9 @@
-"""One training step: the turns of all players. On a GPU, steps of one kind are recorded once and replayed as a CUDA graph.
+"""One training step: the turns of all players.
 
-A step is thousands of small operations, and a processor launches them ten times slower than a GPU computes them. A graph holds them
-all and is one launch. It does the same operations in the same order with the same draws, so the weights are the same, bit by bit.
+On a GPU, each kind of step is recorded once and then replayed as a CUDA graph. A step consists of
+thousands of small operations, and a CPU launches them ten times more slowly than a GPU computes
+them. A graph contains all operations of a step and needs one launch. It does the same operations in
+the same order with the same random draws, so the weights are identical, bit by bit.
 """
 
 from __future__ import annotations
@@ -19,19 +21,25 @@ from cdal.runtime.seeds import generator
 from cdal.segmenters.segmenter import Segmenter
 
 _SHARE = 0.4
-"""Of a GPU's memory. A recording keeps what its step needs, beside what other steps and the validation need."""
+"""Largest share of a GPU's memory that a step may need to be recorded.
+
+A recording keeps the memory of its step, and other steps and the validation need memory as well.
+"""
 
 _EAGER = 3
-"""Steps of each kind that are taken one operation at a time, before one is recorded: libraries choose their algorithms in them."""
+"""Number of steps of each kind that run one operation at a time before one is recorded.
+
+Libraries choose their algorithms in these steps.
+"""
 
 
 class Move(NamedTuple):
-    """What a player's turn came to.
+    """The result of a player's turn.
 
     Attributes:
-        player: who moved.
-        loss: scalar.
-        norm: of the gradient, before it was clipped.
+        player: name of the player.
+        loss: loss of the player, a scalar.
+        norm: norm of the gradient before clipping.
         terms: parts of the loss.
     """
 
@@ -45,10 +53,10 @@ class Steps:
     """Takes the turns of a step, one operation at a time.
 
     Args:
-        segmenter: whose turns.
-        optimisers: by player.
-        clip: largest norm of a gradient.
-        fabric: precision and backward passes.
+        segmenter: segmenter to train.
+        optimisers: optimiser of each player.
+        clip: largest norm of a gradient; larger gradients are scaled down to it.
+        fabric: device, precision and backward passes.
     """
 
     def __init__(self, segmenter: Segmenter, optimisers: Mapping[str, torch.optim.Optimizer], clip: float, fabric: Fabric) -> None:
@@ -56,16 +64,16 @@ class Steps:
         self.players = segmenter.players()
 
     def about(self) -> str:
-        """How steps are taken, for the record of what a training cost."""
+        """How steps are taken, for the record of the training's cost."""
         return "one operation at a time"
 
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
-        """All turns of a step.
+        """Take all turns of a step.
 
         Args:
-            batch: on the device.
-            keys: of the step's random draws, see `cdal.runtime.seeds.generator`.
-            step: counted from 0.
+            batch: batch on the device.
+            keys: keys of the random generator of the step, see `cdal.runtime.seeds.generator`.
+            step: number of the step, counted from 0.
         """
         return self._turns(batch, generator(*keys, device=self.fabric.device), step)
 
@@ -86,9 +94,11 @@ class Steps:
 
 
 class RecordedSteps(Steps):
-    """The same on a GPU, by CUDA graphs: one for each kind of step (`Segmenter.kind`) and shape of a batch.
+    """Takes the turns of a step on a GPU, with CUDA graphs.
 
-    Nothing is recorded where the GPU's memory is short, or where turns look at numbers on the GPU to decide what to do.
+    There is one graph for each kind of step (`Segmenter.kind`) and shape of a batch. Steps are not
+    recorded if the GPU has too little memory, or if turns read numbers from the GPU to decide what
+    to do.
     """
 
     def __init__(self, segmenter: Segmenter, optimisers: Mapping[str, torch.optim.Optimizer], clip: float, fabric: Fabric) -> None:
@@ -98,16 +108,16 @@ class RecordedSteps(Steps):
         self.taken: Counter[Hashable] = Counter()
         self.recordings: dict[Hashable, _Recording] = {}
         self.obstacle = ""
-        """Why nothing more is recorded."""
-        torch.cuda.reset_peak_memory_stats(fabric.device)  # so that the peak is that of these steps
+        """Reason why no more steps are recorded; empty without one."""
+        torch.cuda.reset_peak_memory_stats(fabric.device)  # measure the peak of these steps only
 
     def about(self) -> str:
         """See `Steps.about`."""
-        told = f"{len(self.recordings)} kinds recorded" if self.recordings else super().about()
-        return f"{told}: {self.obstacle}" if self.obstacle else told
+        summary = f"{len(self.recordings)} kinds recorded" if self.recordings else super().about()
+        return f"{summary}: {self.obstacle}" if self.obstacle else summary
 
     def __call__(self, batch: Batch, keys: tuple[int | str, ...], step: int) -> list[Move]:
-        """See `Steps.__call__`. The moves are overwritten by the next step of the same kind."""
+        """See `Steps.__call__`. The next step of the same kind overwrites the moves."""
         kind = self.segmenter.kind(step)
         key = (kind, batch.image.shape)
         self.taken[key] += kind is not None
@@ -115,7 +125,8 @@ class RecordedSteps(Steps):
             self.obstacle = self._short_of_memory() or self._record(key, batch, step)
         if key in self.recordings:
             return self.recordings[key].replay(batch, keys)
-        # On the stream on which it will be recorded: a gradient belongs to the stream that it was first computed on.
+        # The step runs on the stream of the later recording, because a gradient belongs to the
+        # stream on which it was first computed.
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             moves = super().__call__(batch, keys, step)
@@ -123,32 +134,32 @@ class RecordedSteps(Steps):
         return moves
 
     def _short_of_memory(self) -> str:
-        """Says so, where a recording, which keeps what its step needs, would leave too little for all else."""
+        """Reason why the memory is too small for a recording; empty if it is large enough."""
         device = self.fabric.device
-        needed, free = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[0]
-        ours = torch.cuda.memory_reserved(device)
-        if needed <= _SHARE * (free + ours):
+        needed_bytes, free_bytes = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[0]
+        available_bytes = free_bytes + torch.cuda.memory_reserved(device)
+        if needed_bytes <= _SHARE * available_bytes:
             return ""
-        return f"a step needs {needed / 2**30:.1f} GiB, and the GPU has {(free + ours) / 2**30:.1f}"
+        return f"a step needs {needed_bytes / 2**30:.1f} GiB, and the GPU has {available_bytes / 2**30:.1f}"
 
     def _record(self, key: Hashable, batch: Batch, step: int) -> str:
-        """Record a step without taking it; returns why that was not possible."""
-        seen = Batch(batch.image.clone(), batch.label.clone(), batch.cases)
+        """Record a step without taking it; returns why that failed, or an empty text."""
+        recorded_batch = Batch(batch.image.clone(), batch.label.clone(), batch.cases)
         rng = generator(0, device=self.fabric.device)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(rng)
         try:
-            # Other threads, which make batches, do not concern it.
+            # `thread_local`: other threads may prepare batches during the recording.
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-                moves = self._turns(seen, rng, step)
+                moves = self._turns(recorded_batch, rng, step)
         except RuntimeError as error:
             return (str(error).strip() or type(error).__name__).splitlines()[0]
-        self.recordings[key] = _Recording(graph, seen, rng, moves)
+        self.recordings[key] = _Recording(graph, recorded_batch, rng, moves)
         return ""
 
 
 class _Recording(NamedTuple):
-    """A graph, what it reads and what it writes."""
+    """A CUDA graph with its inputs and outputs."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch

@@ -1,6 +1,7 @@
-"""The one training loop: turns, moving average, validation, checkpoint, exact resume.
+"""Train a recipe on a data folder.
 
-Everything random is a function of (seed, step), so a run that was killed and resumed ends where one that was not would have ended.
+All random numbers are a function of (seed, step). A run that was killed and resumed therefore gives
+the same result as a run without interruption.
 """
 
 from __future__ import annotations
@@ -33,21 +34,24 @@ def train(
     device: str = "auto",
     report: Report = silent,
 ) -> Path:
-    """Train; or go on with a training that was interrupted, where `out` holds one.
+    """Train a recipe, or resume the interrupted run in `out`.
 
     Args:
-        recipe: what to do.
-        data: the data folder, or what `check_folder` made of it.
-        out: the run folder.
+        recipe: recipe to train.
+        data: data folder, or the result of `check_folder`.
+        out: run folder.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        report: gets the progress: the cases read, then a `cdal.training.progress.Step` after each step.
+        report: function called with the progress: the cases read, then a
+            `cdal.training.progress.Step` after each step.
 
     Returns:
-        The model file: the weights that were best on the validation cases; the last ones where there are no such cases.
+        Path of the model file. It holds the weights that were best on the validation cases, or the
+        last weights if there are no validation cases.
 
     Raises:
-        UserError: the data, the folder, or the device cannot be used; a loss was not finite.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the step was ended and a checkpoint written first.
+        UserError: the data, the run folder or the device cannot be used, or a loss is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM was received. The current step was finished and a
+            checkpoint written first.
     """
     out = Path(out)
     fabric = make_fabric(recipe, device)
@@ -60,26 +64,26 @@ def train(
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, report)
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out), repeatable(fabric.device, gradients=True), _asked_to_stop() as asked:
+    with sole_writer(out), repeatable(fabric.device, gradients=True), _stop_requests() as stop_requested:
         claim(out, recipe)
         keep_split(out, split)
         run = Run(recipe, folder, split, cases, digests, out, fabric)
         try:
             for step in run.steps():
                 report(step)
-                if asked() and step.done < 1:
+                if stop_requested() and step.done < 1:
                     run.checkpoint()
                     raise KeyboardInterrupt
         finally:
             run.makers.shutdown(wait=False, cancel_futures=True)
     model = out / MODEL
     if not model.is_file():
-        raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Take {out} away to train again.")
+        raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Delete {out} to train again.")
     return model
 
 
 def make_fabric(recipe: Recipe, device: str) -> Fabric:
-    """Device and precision, see `find_device` and `TrainingSettings.precision`."""
+    """Choose device and precision, see `find_device` and `TrainingSettings.precision`."""
     chosen, precision = find_device(device), recipe.training.precision
     bf16 = wants_bf16(precision, chosen) and (precision == "bf16" or _bf16_is_sound(recipe, chosen))
     return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
@@ -88,7 +92,8 @@ def make_fabric(recipe: Recipe, device: str) -> Fabric:
 def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
     """Whether gradients in bf16 can be trusted.
 
-    On a CPU, PyTorch (2.13) reads memory that was never written in the weight gradient of a 3D convolution over 2 voxels or fewer.
+    On a CPU, PyTorch (2.13) reads uninitialised memory in the weight gradient of a 3D convolution
+    over 2 voxels or fewer.
     """
     if device.type != "cpu" or recipe.data.spatial_dims == 2:
         return True
@@ -96,21 +101,25 @@ def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask; the loop answers at the end of its step. A second one stops at once."""
-    asked: list[int] = []
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM request a stop at the end of the current step.
+
+    The context gives a function that says whether a stop is requested. A second signal stops at
+    once.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
         yield lambda: False
         return
 
-    def note(number: int, _frame: object) -> None:
-        if asked:
+    def handle(number: int, _frame: object) -> None:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Scores and the temperature of the validation cases, on the network's grid."""
+"""Dice and temperature on the validation cases, on the network's grid."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from cdal.recipes.recipe import Recipe
 
 
 def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe) -> dict[str, float]:
-    """Dice of each class but the background, averaged over cases (and over annotators), on the network's grid."""
+    """Dice of each class except the background, on the network's grid.
+
+    It is averaged over cases, and over annotators.
+    """
     totals = dict.fromkeys(classes[1:], 0.0)
     for case in cases:
         rng = engine.generator(recipe.training.seed, case.name)
         votes = draw_votes(engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng)
         mask = decide(votes.mean(axis=0), recipe.data.components)
         for k, name in enumerate(classes[1:], start=1):
-            raters = [count(mask == k, label.numpy() == k).dice for label in case.labels]
-            totals[name] += sum(raters) / len(raters)
+            by_annotator = [count(mask == k, label.numpy() == k).dice for label in case.labels]
+            totals[name] += sum(by_annotator) / len(by_annotator)
     return {name: total / len(cases) for name, total in totals.items()}
 
 
 def validation_temperature(engine: Engine, cases: Sequence[Case], recipe: Recipe) -> float:
-    """See `fit_temperature`; of the recipe's votes on the validation cases, on the network's grid. In thousandths."""
+    """Fit the temperature on the validation cases, on the network's grid; see `fit_temperature`.
+
+    The recipe's number of votes is used. The result is rounded to thousandths.
+    """
 
     def segmented(case: Case) -> np.ndarray:
         rng = engine.generator(recipe.training.seed, case.name)
@@ -39,7 +45,7 @@ def validation_temperature(engine: Engine, cases: Sequence[Case], recipe: Recipe
 
 
 def some_of(cases: Sequence[Case], count: int | None) -> Sequence[Case]:
-    """So many of the cases, evenly taken; all where there are no more."""
+    """Select `count` of the cases, evenly spaced; all if there are no more, or if it is `None`."""
     if count is None or count >= len(cases):
         return cases
     return [cases[i * len(cases) // count] for i in range(count)]

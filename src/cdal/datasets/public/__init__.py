@@ -1,4 +1,4 @@
-"""The public sets of the paper: where they are, their licences, and how their owners' files become a data folder."""
+"""The public data sets of the paper: sources, licences, and conversion to data folders."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PUBLIC_SETS: dict[str, PublicSet] = {public.name: public for public in (hippocam
 
 
 def find_set(name: str) -> PublicSet:
-    """The public set of a name.
+    """Return the public set with the given name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such set.
     """
     if name not in PUBLIC_SETS:
         close = difflib.get_close_matches(name, PUBLIC_SETS, n=1)
@@ -40,20 +40,23 @@ def prepare(
     target: Path | str,
     report: Report = silent,
 ) -> Prepared:
-    """Turn the files of a public set, as their owners distribute them, into a data folder.
+    """Convert the original files of a public set to a data folder.
 
     Args:
-        name: of the set.
-        source: the folder or archive with the owners' files; or the word `download`, where the set has a stable address.
-        target: the data folder, which must not be there yet; it appears whole or not at all.
-        report: gets the progress, in cases.
+        name: name of the set.
+        source: folder or archive with the original files; or the word `download`, if the set has a
+            stable address.
+        target: path of the data folder, which must be missing or empty. It is written completely or
+            not at all.
+        report: function that receives an event for each case.
 
     Raises:
-        UserError: the source holds no such files, or the target is there or cannot be written.
+        UserError: the source does not contain the set's files, or the target is not empty or cannot
+            be written.
     """
     public, target = find_set(name), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there and is not empty; nothing was changed. Give another target, or take it away.")
+        raise UserError(f"{target} exists and is not empty; nothing was changed. Give another target, or remove it.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
@@ -73,13 +76,14 @@ def prepare(
 
 
 def _unpacked(source: Path, scratch: Path) -> Path:
-    """The folder itself, or what an archive holds."""
+    """Return the source if it is a folder, otherwise the folder of the unpacked archive."""
     if source.is_dir():
         return source
     if not source.is_file():
         raise UserError(f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`.")
     tar = source.name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
-    options: Any = {"filter": "data"} if tar else {}  # nothing may be unpacked outside of the folder
+    # Nothing may be unpacked outside the folder.
+    options: Any = {"filter": "data"} if tar else {}
     try:
         shutil.unpack_archive(source, scratch / "source", **options)
     except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:

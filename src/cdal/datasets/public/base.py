@@ -1,4 +1,4 @@
-"""What the preparers of public sets share."""
+"""Code shared by the conversions of public data sets."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cdal.runtime.events import Report
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a preparer did.
+    """Result of converting a public data set.
 
     Attributes:
-        cases: how many were written.
-        complete: how many the whole set has.
-        left_out: a reason for each file that was set aside.
-        notes: what else is worth knowing.
+        cases: number of cases written.
+        complete: number of cases in the complete set.
+        left_out: reason for each file that was skipped.
+        notes: further remarks.
     """
 
     cases: int
@@ -42,15 +42,15 @@ class PublicSet:
     """A public data set.
 
     Attributes:
-        name: as in `cdal data prepare NAME`; there is a recipe of the same name.
-        title: in full.
-        about: what it holds, in a line.
-        where: where its owners give it out.
-        licence: under which.
-        citation: what to cite.
-        prepare: `(source, folder, report) -> Prepared`.
-        address: of an archive that does not move.
-        checksum: of that archive, as pooch writes it, `md5:...`.
+        name: name used by `cdal data prepare NAME`; a shipped recipe has the same name.
+        title: full title.
+        about: contents, in one line.
+        where: where its owners distribute it.
+        licence: licence of the set.
+        citation: publications to cite.
+        prepare: function `(source, folder, report) -> Prepared` that writes the data folder.
+        address: stable address of an archive, or an empty string.
+        checksum: checksum of that archive in pooch's format, `md5:...`.
     """
 
     name: str
@@ -65,10 +65,13 @@ class PublicSet:
 
 
 def download(public: PublicSet, folder: Path) -> Path:
-    """Fetch and unpack a set's archive; a download that broke off or was changed on its way is refused.
+    """Download and unpack the archive of a set; incomplete or altered downloads are refused.
+
+    Returns:
+        The folder of the unpacked files.
 
     Raises:
-        UserError: the set has no stable address, or the archive cannot be had.
+        UserError: the set has no stable address, or the archive cannot be downloaded.
     """
     import pooch
 
@@ -84,13 +87,13 @@ def download(public: PublicSet, folder: Path) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file's bytes, and make the folder."""
+    """Copy a file byte by byte, creating the target's folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
 def describe(folder: Path, public: PublicSet, labels: Mapping[str, int], rows: Iterable[Mapping[str, str]] = ()) -> None:
-    """Write `dataset.json`, and `cases.csv` where there are rows."""
+    """Write `dataset.json`, and `cases.csv` if there are rows."""
     declared = {
         "name": public.name,
         "description": public.title,
@@ -109,21 +112,21 @@ def describe(folder: Path, public: PublicSet, labels: Mapping[str, int], rows: I
 
 
 def digest(array: np.ndarray) -> str:
-    """A checksum of an image's shape and numbers, whatever format they are stored in."""
+    """Return a checksum of shape and rounded values that does not depend on the file format."""
     whole = np.ascontiguousarray(np.round(array).astype("<i4"))
     return hashlib.sha256(repr(whole.shape).encode() + whole.tobytes()).hexdigest()[:16]
 
 
 def known_digests(name: str) -> dict[str, Any]:
-    """The checksums of a set's images, by case."""
+    """Return the checksums of a set's images, by case."""
     return dict(json.loads(resources.files(__package__).joinpath(f"{name}.json").read_text(encoding="utf-8")))
 
 
 def need_some(found: Sequence[Any] | Mapping[Any, Any], source: Path, expected: str) -> None:
-    """Refuse a source without any of the set's files.
+    """Raise an error if none of the set's files were found in a source.
 
     Raises:
-        UserError: says what was expected.
+        UserError: nothing was found; the message describes the expected files.
     """
     if not found:
         names = ", ".join(sorted(p.name for p in source.iterdir())[:8]) or "nothing"

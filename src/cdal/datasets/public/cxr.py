@@ -19,10 +19,10 @@ _NAME = re.compile(r"^(?P<case>(?P<hospital>MCUCXR|CHNCXR)_(?P<number>\d{4})_(?P
 _COMPLETE = {"MCUCXR": 138, "CHNCXR": 566}
 _HOSPITALS = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen"}
 _TEST = 138
-"""Pictures in each of the paper's test folds."""
+"""Number of pictures in each test fold of the paper."""
 
 _SHENZHEN = 662
-"""Pictures of Shenzhen, of which 566 have a mask."""
+"""Number of pictures of Shenzhen; 566 of them have a mask."""
 
 FIVE_FOLD = "cxr-five-fold"
 PAPER_FOLDS = "cxr-paper-folds"
@@ -38,7 +38,8 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     for number, name in enumerate(names, start=1):
         image = read_image(images[name])
         lungs = np.zeros(image.shape, bool)
-        for path in masks[name]:  # Montgomery's owners keep one mask for each lung
+        # Montgomery has a separate mask for each lung.
+        for path in masks[name]:
             lung = read_label(path).array[0] > 0
             if lung.shape != image.shape:
                 raise UserError(f"{path}: expected the shape of its picture, {image.shape}; it is {lung.shape}.")
@@ -49,18 +50,21 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     rows = [_row(name) for name in names]
     describe(folder, SET, {"background": 0, "lung": 1}, rows)
     (folder / "splits.json").write_text(json.dumps(partitions(names), indent=1) + "\n", encoding="utf-8")
-    here = {hospital: sum(name.startswith(hospital) for name in names) for hospital in _COMPLETE}
-    notes = [f"{here[hospital]} of {count} pairs of {_HOSPITALS[hospital].capitalize()}" for hospital, count in _COMPLETE.items()]
+    counts = {hospital: sum(name.startswith(hospital) for name in names) for hospital in _COMPLETE}
+    notes = [f"{counts[hospital]} of {count} pairs of {_HOSPITALS[hospital].capitalize()}" for hospital, count in _COMPLETE.items()]
     return Prepared(len(names), sum(_COMPLETE.values()), left_out, notes)
 
 
 def partitions(names: list[str]) -> dict[str, list[dict[str, list[str]]]]:
-    """The folds of the paper and honest ones, of whatever pairs there are.
+    """Return the paper's folds and a proper partition, for the given pairs of picture and mask.
 
-    `cxr-paper-folds` is no partition: fold 0 trains on Shenzhen and tests on Montgomery, folds 1 and 2 test on the first and the
-    last 138 pairs of Shenzhen. Where pairs are missing, the first and the last are those that would be so in any case: of the
-    pictures' numbers, 1 to 662, those up to 138 and from 525. `cxr-five-fold` tests each picture once; hospital and finding are
-    spread evenly.
+    `cxr-paper-folds` is not a partition. Fold 0 trains on Shenzhen and tests on Montgomery. Folds 1
+    and 2 test on the first and the last 138 pairs of Shenzhen. If pairs are missing, folds 1 and 2
+    test on the pictures numbered up to 138 and from 525 (of 662). These pictures are in the same
+    folds if no pair is missing.
+
+    `cxr-five-fold` tests every picture once. Hospitals and findings are spread evenly over its
+    folds.
     """
     shenzhen = [name for name in names if name.startswith("CHNCXR")]
     if len(shenzhen) == _COMPLETE["CHNCXR"]:
@@ -78,7 +82,7 @@ def partitions(names: list[str]) -> dict[str, list[dict[str, list[str]]]]:
     by_stratum: dict[str, list[str]] = {}
     for name in names:
         by_stratum.setdefault(_row(name)["stratum"], []).append(name)
-    # Dealt out like cards, one stratum after the other, in an order that the seed decides.
+    # Deal the cases like cards, one stratum after another; the seed gives the order.
     dealt = [name for stratum in sorted(by_stratum) for name in np.random.default_rng(0).permutation(by_stratum[stratum])]
     folds[FIVE_FOLD] = [{"test": sorted(map(str, dealt[part::5]))} for part in range(5)]
     return folds
@@ -95,7 +99,10 @@ def _number(name: str) -> int:
 
 
 def _find(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
-    """Pictures and masks by case, wherever they lie; a folder with `mask` or `label` in its name holds masks."""
+    """Return pictures and masks by case, searching all subfolders.
+
+    Files named `*_mask`, or in a folder with `mask` or `label` in its name, are masks.
+    """
     images: dict[str, Path] = {}
     masks: dict[str, list[Path]] = {}
     for path in sorted(path for path in source.rglob("*_*") if suffix_of(path)):

@@ -15,7 +15,7 @@ from cdal.runtime.events import Event, Report
 _COMPLETE = 260
 _CLASSES = {"background": 0, "Anterior": 1, "Posterior": 2}
 _LARGEST = 80
-"""Voxels along an axis; the set's crops have 24 to 59."""
+"""Largest number of voxels along an axis; the crops of the set have 24 to 59."""
 
 
 def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
@@ -53,7 +53,7 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
 
 
 def _unfit(path: Path, label_path: Path) -> tuple[str, Image | None]:
-    """Why a volume does not belong, or nothing and the volume."""
+    """Return why a volume is skipped; or an empty string, and the volume."""
     if not label_path.is_file():
         return "it has no label", None
     try:
@@ -62,8 +62,8 @@ def _unfit(path: Path, label_path: Path) -> tuple[str, Image | None]:
         return str(error), None
     if image.shape != label.shape:
         return f"its shape is {image.shape}, its label's {label.shape}", None
-    assert image.affine is not None  # NIfTI has one
-    assert label.affine is not None
+    if image.affine is None or label.affine is None:
+        return "it has no place in space; expected NIfTI", None
     if not np.allclose(image.affine, label.affine, atol=1e-2):
         return "its label lies elsewhere (the affines differ)", None
     values = np.unique(label.array)

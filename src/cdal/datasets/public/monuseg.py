@@ -1,4 +1,4 @@
-"""MoNuSeg: images and XML outlines of nuclei as images and masks."""
+"""MoNuSeg: images and XML outlines of nuclei, converted to images and masks."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     need_some(rows, source, "an XML annotation or a mask beside each image")
     describe(folder, SET, {"background": 0, "nucleus": 1}, rows)
     for split, count in _SPLIT.items():
-        here = sum(row["split"] == split for row in rows)
-        notes.append(f"{here} of {count} {split} images")
+        written = sum(row["split"] == split for row in rows)
+        notes.append(f"{written} of {count} {split} images")
     outlined = len(list((folder / "instances").glob("*"))) if (folder / "instances").is_dir() else 0
     notes.append(f"{outlined} with outlines of single nuclei (instances/)")
     if changed:
@@ -55,7 +55,10 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
 
 
 def _find(source: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
-    """Images, masks and annotations by name, wherever they lie; a folder with `mask` or `label` in its name holds masks."""
+    """Return images, masks and annotations by name, searching all subfolders.
+
+    Files named `*_mask`, or in a folder with `mask` or `label` in its name, are masks.
+    """
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     annotations: dict[str, Path] = {}

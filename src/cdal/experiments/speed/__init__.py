@@ -1,3 +1,3 @@
-"""Speed and cost, measured: `cdal bench`. Nothing else of the package leans on this room."""
+"""Measurements of speed and cost (`cdal bench`); no other part of the package depends on them."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the cost grows: with votes, steps, size, batch, threads and processes."""
+"""How the cost grows with votes, steps, size, batch, threads and processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ _VOTES, _STEPS, _SIDES, _BATCHES = (1, 2, 5, 10, 15), (1, 2, 4), (128, 256, 512)
 
 
 def growth(rounds: int, device: str) -> list[Row]:
-    """Seconds of `cdal` on a volume, for V and T; on pictures, for their side; by threads; and by processes."""
+    """Time of `cdal` for several numbers of votes V and steps T, picture sizes and CPU settings.
+
+    V and T vary on a volume, the side on pictures. On a CPU, the volume is also measured for
+    several numbers of threads and of processes.
+    """
     rows: list[Row] = []
     volume = np.random.default_rng(0).normal(size=(1, 40, 56, 40)).astype(np.float32)
     runs: dict[str, Any] = {}
@@ -46,15 +50,15 @@ def growth(rounds: int, device: str) -> list[Row]:
         engine, recipe = _cdal("hippocampus", 1, 3, 2, device)
         for count in sorted({1, torch.get_num_threads()}):
             with threads(count):
-                one = interleaved({"": _call(engine, volume, recipe, 5)}, rounds)[""]
-            rows.append({"of": "a volume", "V": 5, "T": 2, "threads": count, "seconds": one})
+                seconds = interleaved({"": _call(engine, volume, recipe, 5)}, rounds)[""]
+            rows.append({"of": "a volume", "V": 5, "T": 2, "threads": count, "seconds": seconds})
         for processes in sorted({1, torch.get_num_threads()}):
             rows.append({"of": "a volume", "V": 5, "T": 2, "threads": 1, "processes": processes, "seconds": _processes(processes)})
     return rows
 
 
 def model_of_cost(rows: list[Row]) -> Row:
-    """The least-squares fit of seconds = encoder + V T denoiser to the volumes of `growth`."""
+    """Least-squares fit of seconds = encoder + V T denoiser to the volumes of `growth`."""
     fitted = [row for row in rows if row["of"] == "a volume" and "threads" not in row]
     x, y = np.array([row["V"] * row["T"] for row in fitted]), np.array([row["seconds"] for row in fitted])
     slope, offset = np.polyfit(x, y, 1)
@@ -63,9 +67,10 @@ def model_of_cost(rows: list[Row]) -> Row:
 
 
 def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
-    """GFLOP/s of the image network on pictures of 256 x 256, by batch, as a share of the best convolution here.
+    """GFLOP/s of the image network on 256 x 256 pictures for several batch sizes.
 
-    A batch goes through it as in prediction: as many at once as hold `VOXELS_AT_ONCE`.
+    They are also given as a share of this machine's best convolution. As in prediction, a batch is
+    processed in chunks of at most `VOXELS_AT_ONCE[2]` voxels.
     """
     channels = find_recipe("monuseg").segmenter.channels  # type: ignore[attr-defined]
     torch.manual_seed(0)
@@ -108,7 +113,7 @@ _REPEATS = 20
 
 
 def _processes(count: int) -> float:
-    """Seconds a volume where so many processes of one thread each work side by side."""
+    """Seconds per volume of `count` parallel processes with one thread each."""
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         pool.map(_warm_up, range(count), chunksize=1)
         return max(pool.map(_work, range(count), chunksize=1)) / count
@@ -116,7 +121,7 @@ def _processes(count: int) -> float:
 
 def _warm_up(_: int) -> None:
     torch.set_num_threads(1)
-    time.sleep(1)  # so that each process gets one
+    time.sleep(1)  # so that each process gets one of these calls
 
 
 def _work(_: int) -> float:

@@ -1,7 +1,7 @@
-"""What a segmentation costs, for every system: on a tile, a large picture, an X-ray and a volume.
+"""Cost of a segmentation for every system, on a tile, a large picture, an X-ray and a volume.
 
-Weights are random and images are noise, as neither changes the cost. What would take hours is measured in part and multiplied:
-`of` says what was measured.
+Weights are random and images are noise, because neither changes the cost. A measurement that would
+take hours is made on a part of the work and multiplied; the column `of` names the part.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ _SLICES = 4
 
 @dataclass(frozen=True)
 class Task:
-    """Something to segment.
+    """An image to segment.
 
     Attributes:
-        about: in words.
-        recipe: of the data.
-        paper: the recipe with the paper's network at the paper's size for it.
-        shape: of the image on the network's grid, `[C, *S]`.
-        classes: K.
-        part: the shape that stands for the whole where a system is slow, and how many times it goes into it.
+        about: description.
+        recipe: name of the recipe for these data.
+        paper: name of the recipe with the paper's network, at the paper's size for these data.
+        shape: shape of the image on the network's grid, `[C, *S]`.
+        classes: number of classes K, background included.
+        part: shape of the part to measure if a system is slow, and the number of such parts in the
+            whole image; `None` to measure the whole image.
     """
 
     about: str
@@ -63,15 +64,15 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A system at work on a task.
+    """A measurement of one system on one task.
 
     Attributes:
-        name: of the system, with what is particular.
-        run: segments once.
-        times: how often `run` goes into the whole.
-        note: what was measured, where that is not the whole.
-        facts: precision, V, T (0 without diffusion), and axes of space.
-        parameters: that were learned.
+        name: name of the system, with the variant if there are several.
+        run: function that segments the measured part once.
+        times: factor from the measured part to the whole.
+        note: description of the measured part; empty for the whole.
+        facts: precision, V, T (0 without diffusion) and the number of spatial axes.
+        parameters: number of learned parameters.
     """
 
     name: str
@@ -83,9 +84,17 @@ class Entry:
 
 
 def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str) -> list[Row]:
-    """A row for each system: seconds, GFLOP, GFLOP/s and their share of the best convolution, memory, parameters.
+    """Measure the systems on one task; each row has time, operations, memory and parameters.
 
-    Systems that cannot see the task are left out. `cdal` comes with 1, 5 and 15 votes and, where bf16 is native, with 5 in float32.
+    Systems that cannot segment the task are left out. `cdal` is measured with 1, 5 and 15 votes. If
+    the device has native bf16, it is also measured with 5 votes in float32.
+
+    Args:
+        task: name of the task, a key of `TASKS`.
+        systems: names of the systems.
+        machine: rows of `cdal.experiments.speed.machine.machine`, the measure for GFLOP/s.
+        rounds: number of rounds.
+        device: `cpu` or `cuda`.
     """
     entries = [entry for name in systems if _sees(TASKS[task], name) for entry in _entries(TASKS[task], name, device)]
     with torch.no_grad():
@@ -110,23 +119,27 @@ def _row(entry: Entry, taken: float, machine: list[Row], device: str) -> Row:
 
 
 def _sees(task: Task, name: str) -> bool:
-    """Whether the system can: volumes can be seen slice by slice, pictures not as volumes."""
+    """Whether a system can segment the task.
+
+    2D systems can segment volumes slice by slice, but 3D systems cannot segment pictures.
+    """
     return len(task.shape) == 4 or 2 in default_settings(name).dims
 
 
 def _entries(task: Task, name: str, device: str) -> list[Entry]:
     recipe = find_recipe(task.recipe)
-    if recipe.data.resize is not None:  # to another size than here
+    if recipe.data.resize is not None:  # the task has another size
         recipe = replace(recipe, data=replace(recipe.data, resize=None, size=task.shape[1:]))
     recipe = with_segmenter(recipe, name)
     if name == "cdal-paper":
         paper = find_recipe(task.paper).segmenter
         assert isinstance(paper, CDALSettings)
-        recipe = replace(recipe, segmenter=replace(paper, sampling_timesteps=2))  # as many as ours takes
+        # Two steps, as many as `cdal` takes.
+        recipe = replace(recipe, segmenter=replace(paper, sampling_timesteps=2))
     if name == "cdal":
-        both: list[tuple[Precision, int]] = [("auto", votes) for votes in (1, VOTES, 15)]
-        both += [("32", VOTES)] if len(dtypes(device)) > 1 else []
-        return [_entry(task, recipe, votes, device, precision) for precision, votes in both]
+        variants: list[tuple[Precision, int]] = [("auto", votes) for votes in (1, VOTES, 15)]
+        variants += [("32", VOTES)] if len(dtypes(device)) > 1 else []
+        return [_entry(task, recipe, votes, device, precision) for precision, votes in variants]
     return [_entry(task, recipe, VOTES, device)]
 
 
@@ -148,7 +161,15 @@ def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Preci
 
 
 class _Part(NamedTuple):
-    """What of a segmentation is measured: a recipe, an image's shape, votes; how often it goes into the whole; in words."""
+    """The measured part of a segmentation.
+
+    Attributes:
+        recipe: recipe to measure.
+        shape: shape of the image, `[C, *S]`.
+        votes: number of votes.
+        times: factor from the part to the whole.
+        notes: descriptions of the reductions; empty for the whole.
+    """
 
     recipe: Recipe
     shape: tuple[int, ...]
@@ -158,7 +179,10 @@ class _Part(NamedTuple):
 
 
 def _part(task: Task, recipe: Recipe, votes: int) -> _Part:
-    """What stands for a system that would take minutes: one vote, one step of SegDiff's hundred, one window, some slices."""
+    """The part to measure of a system that would take minutes.
+
+    It has one vote, one of SegDiff's hundred steps, one window, and a few slices.
+    """
     part = _Part(recipe, task.shape, 1, votes, ("one vote",))
     if recipe.segmenter.name == "segdiff":
         one_step = replace(recipe.segmenter, sampling_timesteps=1)  # type: ignore[call-arg]
@@ -174,6 +198,10 @@ def _part(task: Task, recipe: Recipe, votes: int) -> _Part:
 
 
 def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a prediction computes of an image on the network's grid: the votes, their mean and their spread."""
+    """The computation of a prediction on the network's grid: votes, their mean and their spread.
+
+    Returns:
+        Mean probability `[K, *S]` and spread `[*S]`.
+    """
     drawn = draw_votes(engine, image, recipe, votes, engine.generator(0))
     return drawn.mean(axis=0), spread(drawn)

@@ -1,4 +1,4 @@
-"""What this machine can do: the measure that everything else is held against."""
+"""Speed of this machine, the reference for the other measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cdal.runtime.devices import native_bf16
 from cdal.segmenters.diffusion.blocks import convolution
 
 _LARGER = 16
-"""How many times the numbers of a CPU's measurements are a GPU's, which is not filled by less."""
+"""Factor by which measurements on a GPU are larger than on a CPU; smaller ones leave it idle."""
 
 _MATRIX, _COPIED = 2048, 2**26
 _CONVOLUTIONS = (
@@ -25,12 +25,15 @@ _CONVOLUTIONS = (
 
 
 def dtypes(device: str) -> tuple[torch.dtype, ...]:
-    """The precisions worth measuring here."""
+    """The precisions that are measured on a device."""
     return (torch.float32, torch.bfloat16) if native_bf16(torch.device(device)) else (torch.float32,)
 
 
 def machine(rounds: int, device: str) -> list[Row]:
-    """GFLOP/s of a matrix product, the best 3-wide convolution in 2D and in 3D, and GB/s of a copy, in each precision."""
+    """Measure a matrix product, convolutions of width 3 in 2D and 3D, and a copy in each precision.
+
+    Of the convolutions, the best 2D and the best 3D one are reported.
+    """
     rows = []
     larger = _LARGER if device == "cuda" else 1
     side = _MATRIX * math.isqrt(larger)
@@ -66,10 +69,10 @@ def machine(rounds: int, device: str) -> list[Row]:
 
 
 def best_convolution(rows: list[Row], precision: str, dims: int) -> float:
-    """GFLOP/s, of what `machine` measured."""
+    """GFLOP/s of the best convolution, from the rows of `machine`."""
     return next(row[f"best {dims}D convolution GFLOP/s"] for row in rows if row["precision"] == precision)
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """As recipes call it."""
+    """Name of a precision in reports."""
     return "bf16" if dtype == torch.bfloat16 else "float32"

@@ -1,4 +1,4 @@
-"""The benchmark as a whole: which parts there are, and their report as JSON and as Markdown."""
+"""The benchmark: its parts, and their report as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ PARTS = {
     "training": "samples a second, and the share of the players' turns and of making batches",
     "dice": "time to a mean validation Dice on the hippocampus (needs --data)",
 }
-"""What can be measured. The machine itself is measured always."""
+"""Parts of the benchmark with their descriptions. The machine itself is always measured."""
 
 _ALWAYS = {"machine": "what this machine can do", "model of the cost": "seconds = encoder + V T denoiser, fitted to the volumes"}
 
 _TRAINING_STEPS = (40, 320)
-"""On a GPU so many that their recording hardly counts."""
+"""Training steps on a CPU and on a GPU. The GPU takes more, so that recording hardly counts."""
 
 
 @dataclass
 class Measured:
-    """What was measured.
+    """Results of a benchmark.
 
     Attributes:
-        about: machine, versions, rounds.
-        parts: rows by part; a row is a mapping from a column's heading to a number or a text.
+        about: machine, versions and number of rounds.
+        parts: rows of each part; a row maps column headings to numbers or texts.
     """
 
     about: dict[str, Any]
     parts: dict[str, list[Row]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The content of the JSON file."""
         return {"about": self.about, **self.parts}
 
     def markdown(self) -> str:
-        """A table for each part."""
-        told = ", ".join(f"{key} {value}" for key, value in self.about.items())
+        """The results as Markdown, one table for each part."""
+        header = ", ".join(f"{key} {value}" for key, value in self.about.items())
         tables = [f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}" for name, rows in self.parts.items()]
-        return "\n\n".join([told, *tables]) + "\n"
+        return "\n\n".join([header, *tables]) + "\n"
 
     def write(self, out: Path) -> None:
-        """`bench.json` and `bench.md`."""
+        """Write `bench.json` and `bench.md` into a folder."""
         write_json(out / "bench.json", self.to_dict())
         write_text(out / "bench.md", self.markdown())
 
@@ -76,18 +76,19 @@ def bench(
     out: Path | None = None,
     report: Report = silent,
 ) -> Measured:
-    """Measure.
+    """Run parts of the benchmark.
 
     Args:
-        names: of parts, see `PARTS`; all but `dice` if none are given, and that too with `data`.
-        systems: for the parts of inference; all if none are given.
-        data: the hippocampus data folder.
-        model: for `runtimes`.
-        rounds: how often each thing is measured; medians are told.
+        names: names of parts, see `PARTS`. If empty, all parts are run; `dice` only if `data` is
+            given.
+        systems: names of the systems that the inference parts measure; all if empty.
+        data: path of the hippocampus data folder, for `dice`.
+        model: name or path of the model for `runtimes`.
+        rounds: number of rounds; medians are reported.
         device: `auto`, `cpu` or `cuda`.
-        target: for `dice`.
-        out: a folder for `bench.json` and `bench.md`, written anew after each part.
-        report: gets the progress, in parts.
+        target: mean validation Dice to reach, for `dice`.
+        out: folder for `bench.json` and `bench.md`, rewritten after each part.
+        report: receives the progress, in parts.
 
     Raises:
         UserError: a part or a system does not exist, or the data are missing.
@@ -100,25 +101,25 @@ def bench(
         raise UserError("dice needs --data: the hippocampus data folder.")
     if rounds < 1:
         raise UserError(f"--rounds must be 1 or more; it is {rounds}.")
-    place = find_device(device).type
+    device_type = find_device(device).type
     report(Event("measuring", "machine", 0, 1 + len(chosen)))
-    measured = Measured({"version": __version__, "rounds": rounds, **about(place)}, {"machine": machine(rounds, place)})
+    measured = Measured({"version": __version__, "rounds": rounds, **about(device_type)}, {"machine": machine(rounds, device_type)})
     for number, name in enumerate(chosen, start=1):
         report(Event("measuring", name, number, 1 + len(chosen)))
         if name in TASKS:
-            measured.parts[name] = inference(name, systems or tuple(SYSTEMS), measured.parts["machine"], rounds, place)
+            measured.parts[name] = inference(name, systems or tuple(SYSTEMS), measured.parts["machine"], rounds, device_type)
         elif name == "encoder":
-            measured.parts[name] = encoder(measured.parts["machine"], rounds, place)
+            measured.parts[name] = encoder(measured.parts["machine"], rounds, device_type)
         elif name == "growth":
-            measured.parts[name] = growth(rounds, place)
+            measured.parts[name] = growth(rounds, device_type)
             measured.parts["model of the cost"] = [model_of_cost(measured.parts[name])]
         elif name == "runtimes":
             measured.parts[name] = runtimes(model, rounds)
         elif name == "training":
-            measured.parts[name] = training(_TRAINING_STEPS[place == "cuda"], place)
+            measured.parts[name] = training(_TRAINING_STEPS[device_type == "cuda"], device_type)
         else:
-            assert data is not None  # asked for above
-            measured.parts[name] = [time_to_dice(Path(data), target, 12, place)]
+            assert data is not None  # checked above
+            measured.parts[name] = [time_to_dice(Path(data), target, 12, device_type)]
         if out is not None:
             measured.write(out)
     return measured

@@ -1,4 +1,4 @@
-"""Exported graphs beside PyTorch: seconds, and how far their probabilities lie apart."""
+"""Exported graphs compared with PyTorch: time, and difference of the probabilities."""
 
 from __future__ import annotations
 
@@ -41,17 +41,22 @@ _RUNTIMES: tuple[tuple[Target, str, Callable[[Path, Description], GraphEngine]],
     ("openvino", "openvino", OpenVinoEngine),
     ("torch", "torch", ProgramEngine),
 )
-"""Graph, package and engine."""
+"""Kind of graph, package that runs it, and its engine."""
 
 
 def runtimes(model: str, rounds: int) -> list[Row]:
-    """A shipped model's volume in PyTorch, in both precisions, and as each graph whose runtime is installed.
+    """Measure a model on a volume, in PyTorch and as exported graphs.
 
-    `start to mask` is the time of the whole command `cdal predict` for one volume, the program's start included; none where that
-    would take another runtime for the graph.
+    PyTorch runs in both precisions. A graph is measured if its runtime is installed. The column
+    `start to mask s` has the time of the command `cdal predict` for one volume, including the start
+    of the program. It is `None` if the command would choose another runtime for the graph.
+
+    Args:
+        model: name or path of the model.
+        rounds: number of rounds.
 
     Raises:
-        UserError: there is no such model, or it is one of pictures.
+        UserError: the model does not exist, or it segments pictures.
     """
     path = find_model(model)
     segmenter, header = load_model(path)
@@ -77,7 +82,7 @@ def runtimes(model: str, rounds: int) -> list[Row]:
                 engine = kind(graph, read_description(graph))
                 name = f"{graph.suffix} by {engine.name}"
                 engines[name], precision[name] = engine, engine.about()["precision"]
-                if engine_for(graph.suffix) is kind:  # what cdal predict takes
+                if engine_for(graph.suffix) is kind:  # cdal predict chooses this engine
                     models[name] = str(graph)
         taken = interleaved({name: _call(engine, values, recipe) for name, engine in engines.items()}, rounds)
         draws = exact.random.draw(values.shape[1:], VOTES, np.random.default_rng(0))
@@ -101,7 +106,7 @@ def _call(engine: Any, values: np.ndarray, recipe: Any) -> Any:
 
 
 def _difference(engine: Any, values: np.ndarray, draws: dict[str, np.ndarray], truth: np.ndarray) -> float | None:
-    """In probability, with the same noise and z."""
+    """Largest difference in probability from PyTorch, given the same noise and z."""
     if isinstance(engine, TorchEngine):
         return None
     return float(np.abs(engine.votes({"image": values[None], **draws}) - truth).max())

@@ -1,4 +1,4 @@
-"""Seconds of several things in one run, so that what disturbs the machine disturbs them all."""
+"""Timing of several functions in turn, so that disturbances of the machine affect all of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _WARM_UPS = 2
 def interleaved(
     functions: Mapping[str, Callable[[], object]], rounds: int, longest: float = 20.0, device: str = "cpu"
 ) -> dict[str, float]:
-    """The median seconds of each function, called in turn, round after round.
+    """Median time of each function in seconds; the functions are called in turn in every round.
 
     Args:
-        functions: by name.
-        rounds: calls of each that count.
-        longest: seconds; what takes more in its first call is not called again.
-        device: on which they compute; what they left to it is waited for.
+        functions: functions by name.
+        rounds: number of timed calls of each function.
+        longest: limit in seconds; a function whose first call takes longer is not called again.
+        device: device that the functions compute on. On a GPU, the time includes the work that a
+            call leaves in its queue.
     """
     measured: dict[str, list[float]] = {}
     for name, function in functions.items():
@@ -45,7 +46,7 @@ def interleaved(
 
 
 def seconds(function: Callable[[], object], device: str = "cpu") -> float:
-    """Of one call; on a GPU between two of its events."""
+    """Time of one call in seconds; on a GPU, the time between two CUDA events."""
     if device == "cuda":
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         began.record()
@@ -59,7 +60,10 @@ def seconds(function: Callable[[], object], device: str = "cpu") -> float:
 
 
 def gigaflops(function: Callable[[], object]) -> float:
-    """Operations of one call in units of 10^9: convolutions and matrix products, a multiply-add as two."""
+    """Number of operations of one call, in units of 10^9.
+
+    Convolutions and matrix products are counted; a multiply-add counts as two operations.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -68,7 +72,10 @@ def gigaflops(function: Callable[[], object]) -> float:
 
 
 def peak(function: Callable[[], object], device: str = "cpu") -> float | None:
-    """GiB that one call needed beyond what was held before it; none where the system does not tell."""
+    """Memory in GiB that one call needs beyond what was held before it.
+
+    `None` if the system does not report it.
+    """
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -76,17 +83,17 @@ def peak(function: Callable[[], object], device: str = "cpu") -> float | None:
         function()
         return (torch.cuda.max_memory_allocated() - before) / 2**30
     clear = Path("/proc/self/clear_refs")
-    if not clear.exists() or not give_back() or (before_held := held("VmRSS")) is None:
+    if not clear.exists() or not give_back() or (resident := held("VmRSS")) is None:
         return None
-    clear.write_text("5")  # the high-water mark begins anew
+    clear.write_text("5")  # resets the high-water mark
     function()
-    most = held("VmHWM")
-    return None if most is None else most - before_held
+    highest = held("VmHWM")
+    return None if highest is None else highest - resident
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads for PyTorch, for a while."""
+    """Context in which PyTorch uses `count` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

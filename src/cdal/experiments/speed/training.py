@@ -1,4 +1,4 @@
-"""What a training step costs, and how long a score takes to reach."""
+"""Cost of a training step, and time to reach a score."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ SYSTEMS = ("cdal", "cdal-deterministic", "cdal-unet", "unet-3d", "dynunet")
 
 
 def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> list[Row]:
-    """Samples a second with the hippocampus recipe, and the share of a step that the players' turns take.
+    """Samples per second with the hippocampus recipe, and the share of time in the players' turns.
 
-    The volumes are made up, of the hippocampus's size: neither changes the cost. The first steps are not counted. A turn is
-    its passes, the clipping and the optimiser's step.
+    A turn consists of the player's forward and backward passes, gradient clipping and the
+    optimiser's step. The volumes are synthetic and have the size of the hippocampus, because their
+    content does not change the cost. The first steps are not counted.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +35,7 @@ def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> lis
             recipe = with_segmenter(find_recipe("hippocampus"), name)
             settings = replace(recipe.training, validate_every=10**9, checkpoint_every=10**9)
             costs: list[dict[str, Any]] = []
-            for part, count in enumerate((steps // 4, steps)):  # a short one first, which warms up
+            for part, count in enumerate((steps // 4, steps)):  # the short one is a warm-up
                 recipe = replace(recipe, training=replace(settings, steps=max(2, count)))
                 train(recipe, data, Path(folder) / f"{name}-{part}", device)
                 costs.append(kept_cost(Path(folder) / f"{name}-{part}"))
@@ -53,26 +54,28 @@ def training(steps: int, device: str, systems: tuple[str, ...] = SYSTEMS) -> lis
 
 
 def time_to_dice(data: Path, target: float, minutes: float, device: str) -> Row:
-    """Seconds until the default hippocampus recipe's mean validation Dice reaches a target, validation included.
+    """Time until the mean validation Dice of the default hippocampus recipe reaches a target.
+
+    The time is in seconds and includes the validations.
 
     Args:
-        data: the hippocampus data folder.
-        target: a mean over the classes.
-        minutes: the training's whole budget, which its learning rate follows.
+        data: path of the hippocampus data folder.
+        target: Dice to reach, as the mean over the classes.
+        minutes: budget of the whole training in minutes, which sets the learning rate schedule.
         device: see `cdal.train`.
     """
     recipe = find_recipe("hippocampus")
     recipe = replace(recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=100))
 
-    def watch(now: Event) -> None:
-        if not isinstance(now, Step):
+    def watch(event: Event) -> None:
+        if not isinstance(event, Step):
             return
-        mean = sum(now.scores.values()) / len(now.scores) if now.scores else 0.0
-        best.update({"mean validation Dice": max(best["mean validation Dice"], mean)})
+        mean = sum(event.scores.values()) / len(event.scores) if event.scores else 0.0
+        row.update({"mean validation Dice": max(row["mean validation Dice"], mean)})
         if mean >= target:
-            raise _ReachedError(now)
+            raise _ReachedError(event)
 
-    best: dict[str, Any] = {
+    row: dict[str, Any] = {
         "target": target,
         "mean validation Dice": 0.0,
         "steps": None,
@@ -83,26 +86,26 @@ def time_to_dice(data: Path, target: float, minutes: float, device: str) -> Row:
         try:
             train(recipe, data, Path(folder) / "run", device, watch)
         except _ReachedError as reached:
-            best |= {"steps": reached.now.step, "seconds": reached.now.done * minutes * 60}
-    return best
+            row |= {"steps": reached.step.step, "seconds": reached.step.done * minutes * 60}
+    return row
 
 
 class _ReachedError(Exception):
-    def __init__(self, now: Step) -> None:
+    def __init__(self, step: Step) -> None:
         super().__init__()
-        self.now = now
+        self.step = step
 
 
 def _volumes(folder: Path) -> Path:
-    """Balls of two classes in noise."""
+    """Write volumes with a ball of two classes in noise."""
     rng = np.random.default_rng(0)
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     places = np.stack(np.meshgrid(*[np.arange(s) for s in _SHAPE], indexing="ij"))
     for case in range(_CASES):
         centre = np.array(_SHAPE) / 2 + rng.uniform(-4, 4, 3)
-        away = np.linalg.norm(places - centre[:, None, None, None], axis=0)
-        label = ((away < 12).astype(np.uint8) * (1 + (places[1] > centre[1]))).astype(np.uint8)
+        distance = np.linalg.norm(places - centre[:, None, None, None], axis=0)
+        label = ((distance < 12).astype(np.uint8) * (1 + (places[1] > centre[1]))).astype(np.uint8)
         image = (100 * label + rng.normal(0, 30, _SHAPE)).astype(np.float32)
         nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "images" / f"case{case}.nii.gz")
         nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "labels" / f"case{case}.nii.gz")

@@ -1,1 +1,1 @@
-"""Annotations that have no raster of their own, read and written."""
+"""Reading and writing annotations that are not stored as label images."""

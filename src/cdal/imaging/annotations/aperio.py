@@ -1,4 +1,4 @@
-"""Outlines of Aperio ImageScope (XML) as numbered objects."""
+"""Outlines in Aperio ImageScope XML files, converted to numbered objects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from cdal.runtime.errors import UserError
 
 
 def rasterise(outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Numbered objects `[H, W]` (int32) of outlines: each is its filled polygon, outline pixels included; a later one lies on top.
+    """Draw outlines as filled polygons with consecutive numbers.
+
+    Outline pixels belong to the polygon. If polygons overlap, the later one covers the earlier one.
+    Outlines of one or two points are skipped.
 
     Args:
-        outlines: `[N, 2]` each, x (column) and y (row) in pixels; fractions are cut off.
-        shape: rows and columns.
+        outlines: one array `[N, 2]` per object, with x (column) and y (row) in pixels. Coordinates
+            are rounded down.
+        shape: rows and columns of the result.
+
+    Returns:
+        `[H, W]` int32, 0 for the background. Outline k (from 1) has number k.
     """
     picture = Pillow.new("I", (shape[1], shape[0]))
     draw = ImageDraw.Draw(picture)
@@ -32,10 +39,13 @@ def rasterise(outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[in
 
 
 def read_outlines(path: Path) -> list[np.ndarray]:
-    """The polygons of an Aperio ImageScope XML file (`.xml`, `.xml.gz`), `[N, 2]` of x and y in pixels.
+    """Read the polygons of an Aperio ImageScope XML file (`.xml`, `.xml.gz`).
+
+    Returns:
+        One array `[N, 2]` per polygon, with x and y in pixels.
 
     Raises:
-        UserError: the file is damaged, or holds no outline.
+        UserError: the file is damaged or contains no outline.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -1,4 +1,4 @@
-"""Masks as DICOM-SEG, by highdicom."""
+"""Writing masks as DICOM-SEG with highdicom."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from cdal.runtime.version import __version__
 
 
 def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequence[str], algorithm: str) -> None:
-    """A DICOM-SEG of classes `[*S]` that refers to the images it was made of.
+    """Write classes `[*S]` as a DICOM-SEG that refers to its source images.
 
     Args:
-        path: of the file.
-        label: classes.
-        like: what `read_series` gave.
-        names: of the classes, the background first.
-        algorithm: the name of what made it.
+        path: path of the file.
+        label: classes `[*S]`.
+        like: image returned by `read_series`.
+        names: names of the classes, the background first.
+        algorithm: name of the algorithm that made the segmentation.
 
     Raises:
-        UserError: the image did not come from DICOM, lacks what a segmentation has to say of it, or the file cannot be written.
+        UserError: the image did not come from DICOM, lacks attributes that a segmentation requires,
+            or the file cannot be written.
     """
     source = like.header
     if not isinstance(source, Source):
-        raise UserError(f"{path}: a DICOM segmentation refers to DICOM images; the image is none.")
+        raise UserError(f"{path}: a DICOM segmentation refers to DICOM images; this image is not DICOM.")
     method = hd.AlgorithmIdentificationSequence(name=algorithm[:64], version=__version__, family=codes.DCM.ArtificialIntelligence)
     segments = [
         hd.seg.SegmentDescription(
@@ -49,8 +50,9 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
     pixels = label[None] if source.volume is None else source.volume.with_array(label)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an empty mask, which is written with all its frames
-            made = hd.seg.Segmentation(
+            # highdicom warns about empty masks; it writes them with all frames.
+            warnings.simplefilter("ignore")
+            segmentation = hd.seg.Segmentation(
                 source_images=source.datasets,
                 pixel_array=pixels,
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -67,7 +69,7 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
             )
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: no DICOM segmentation can be made of this series: {error}. Convert it to NIfTI, and segment that."
+            f"{path}: no DICOM segmentation can be made from this series: {error}. Convert it to NIfTI, and segment that."
         ) from error
     with replacing(path) as temporary:
-        made.save_as(temporary)
+        segmentation.save_as(temporary)

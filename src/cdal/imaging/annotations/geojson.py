@@ -1,4 +1,4 @@
-"""Objects of a mask as polygons with holes (GeoJSON), as QuPath reads them."""
+"""Writing the objects of a mask as GeoJSON polygons with holes, readable by QuPath."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cdal.imaging.palette import PALETTE
 from cdal.runtime.files import replacing
 
 BAND = 2048
-"""Rows of a mask that are looked at together."""
+"""Rows of the mask that are searched for objects at a time."""
 
 Rows = Callable[[int, int], np.ndarray]
 
@@ -23,26 +23,29 @@ Rows = Callable[[int, int], np.ndarray]
 def write_geojson(
     path: Path, rows: Rows, shape: tuple[int, int], names: Sequence[str], numbered: bool = False, band: int = BAND
 ) -> int:
-    """Write the objects of a mask as polygons with holes, in pixels: (0, 0) is the top left corner of the top left pixel.
+    """Write the objects of a mask as polygons with holes.
 
-    Some rows are in memory at a time. An object is what hangs together by the edges of its pixels.
+    Coordinates are in pixels; (0, 0) is the top left corner of the top left pixel. Pixels that
+    share an edge belong to the same object. A mask of classes is processed in bands of rows, so it
+    is never in memory as a whole.
 
     Args:
-        path: of the file.
-        rows: gives rows of the mask, `(start, stop) -> [stop - start, W]`.
-        shape: of the mask.
-        names: of the classes, the background first.
-        numbered: whether the mask holds numbered objects, all of class 1, rather than classes.
-        band: rows that are looked at together, if no object is higher.
+        path: path of the file.
+        rows: function that returns rows of the mask, `(start, stop) -> [stop - start, W]`.
+        shape: shape of the mask.
+        names: names of the classes, the background first.
+        numbered: whether the mask holds numbered objects of class 1 instead of classes. It is then
+            read in one piece.
+        band: rows processed at a time; doubled as long as a single object fills the band.
 
     Returns:
-        How many objects there are.
+        The number of objects.
     """
     count = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        found = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape, band)
-        for value, top, left, part in found:
+        objects = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape, band)
+        for value, top, left, part in objects:
             feature: dict[str, Any] = {
                 "type": "Feature",
                 "geometry": {"type": "Polygon", "coordinates": _rings(part, top, left)},
@@ -59,47 +62,51 @@ def write_geojson(
 
 
 def _numbered(numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """As `_objects`, of objects that have numbers."""
+    """Yield the same values as `_objects` for a mask of numbered objects."""
     for number, box in enumerate(ndimage.find_objects(numbers), 1):
         if box is not None:
             yield 1, box[0].start, box[1].start, numbers[box] == number
 
 
 def _objects(rows: Rows, shape: tuple[int, int], height: int) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """Value, top, left and mask of each object.
+    """Yield value, top, left and mask of each object.
 
-    An object that goes on below a band is left to the next band, which begins where the first such object does; pixels of objects
-    that were given already are taken out of it.
+    Objects that reach below the current band are left to the next band. The next band starts at the
+    top of the first such object. Pixels of objects already yielded are removed from it.
     """
     start, size = 0, height
-    given = np.zeros((0, shape[1]), bool)
+    yielded = np.zeros((0, shape[1]), bool)
     while start < shape[0]:
         stop = min(shape[0], start + size)
         band = np.array(rows(start, stop))
-        band[: len(given)][given] = 0
+        band[: len(yielded)][yielded] = 0
         parts = [(int(value), ndimage.label(band == value)[0]) for value in np.unique(band[band > 0])]
         boxes = [(value, numbered, i, box) for value, numbered in parts for i, box in enumerate(ndimage.find_objects(numbered), 1)]
         open_tops = [box[0].start for _, _, _, box in boxes if box[0].stop == stop - start and stop < shape[0]]
         until = min(open_tops, default=stop - start)
-        if until == 0:  # one object fills the band: a larger one
+        # A single object fills the band: try a larger one.
+        if until == 0:
             size *= 2
             continue
         done = np.zeros(band.shape, bool)
-        done[: len(given)] = given
+        done[: len(yielded)] = yielded
         for value, numbered, i, box in boxes:
             if box[0].start < until:
                 part = numbered[box] == i
                 done[box] |= part
                 yield value, start + box[0].start, box[1].start, part
-        start, given = start + until, done[until:]
-        size = max(height, len(given))
+        start, yielded = start + until, done[until:]
+        size = max(height, len(yielded))
 
 
 def _rings(part: np.ndarray, top: int, left: int) -> list[list[list[float]]]:
-    """The outer ring and the holes of one object, halfway between its pixels' centres and those outside."""
+    """Return the outer ring and the holes of one object.
+
+    The rings run midway between the centres of inside and outside pixels.
+    """
     rings = find_contours(np.pad(part, 1).astype(np.uint8), 0.5, fully_connected="low")
     corners = [approximate_polygon(ring, 1e-6)[:, ::-1] + (left - 0.5, top - 0.5) for ring in rings]
-    corners.sort(key=_area, reverse=True)  # the outer ring is the largest
+    corners.sort(key=_area, reverse=True)  # the largest ring is the outer one
     return [[[float(x), float(y)] for x, y in ring] for ring in corners]
 
 

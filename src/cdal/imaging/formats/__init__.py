@@ -1,8 +1,8 @@
-"""Formats of images: which there are, and reading and writing with them.
+"""Image formats: the table of formats, and reading and writing files.
 
-A reader returns an `Image` that remembers its geometry; a writer takes the image it belongs to, so that a mask cannot lose its
-place. Files appear whole or not at all. To add a format: a module here with the functions that `Format` names, and a row in
-`FORMATS`.
+A reader returns an `Image` with its geometry. A writer takes the image that a result belongs to, so
+that masks keep this geometry. Files are written completely or not at all. To add a format, write a
+module in this package with the functions described in `Format`, and add a row to `FORMATS`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from cdal.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Format:
-    """A format of images.
+    """An image format.
 
     Attributes:
-        name: of the format.
-        suffixes: of its files, the longest first.
-        module: in this package, with the functions `read(path, as_label) -> Image` and `write(path, array, like, labels)`; perhaps
-            `open_rows(path, scratch)`, which reads a large picture some rows at a time. It is imported when a file of the format is
-            met: a user of NIfTI need not wait for the others.
-        written: whether results can be written in it.
+        name: name of the format.
+        suffixes: suffixes of its files, the longest first.
+        module: module of this package with the functions `read(path, as_label) -> Image` and
+            `write(path, array, like, labels)`. It may also have `open_rows(path, scratch)`, which
+            reads a large picture a few rows at a time. The module is imported when it is first
+            needed, so that users of one format do not wait for the libraries of the others.
+        written: whether results can be written in this format.
     """
 
     name: str
@@ -40,17 +41,21 @@ class Format:
     written: bool = True
 
     def read(self, path: Path, as_label: bool) -> Image:
-        """The image of a file."""
+        """Read the image of a file."""
         image: Image = self._functions.read(path, as_label)
         return image
 
     def write(self, path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-        """Write `[*S]` or `[N, *S]` as a file with the geometry of `like`."""
+        """Write `[*S]` or `[N, *S]` to a file with the geometry of `like`."""
         self._functions.write(path, array, like, labels)
 
     @contextmanager
     def open_rows(self, path: Path, scratch: Path | None) -> Iterator[Rows | None]:
-        """A large picture, see `cdal.imaging.open`; `None` if the file is small or the format is decoded in one piece."""
+        """Open a large picture, see `cdal.imaging.open`.
+
+        Yields:
+            The picture; `None` if the file is small or its format is decoded in one piece.
+        """
         opener = getattr(self._functions, "open_rows", None)
         if opener is None:
             yield None
@@ -64,7 +69,10 @@ class Format:
 
 
 DICOM = Format("DICOM", (".dcm",), "dicom", written=False)
-"""Found by its content too, as its files often have no suffix; and in folders, as a series has a file for each slice."""
+"""Also recognised by content, because DICOM files often have no suffix.
+
+A folder can be read too, because a series has one file per slice.
+"""
 
 FORMATS = (
     Format("NIfTI", (".nii.gz", ".nii"), "nifti"),
@@ -79,27 +87,31 @@ FORMATS = (
     Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"), "slide", written=False),
 )
 
-_BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
+_BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
 
-_LOOKED_AT = 4
-"""Files of a folder by which a series is recognised; the first may be a DICOMDIR or a note."""
+_FILES_PROBED = 4
+"""Files of a folder checked for DICOM; the first may be a DICOMDIR or a text file."""
 
 SUFFIXES = tuple(_BY_SUFFIX)
-"""What can be read; the longest that fits a name is taken."""
+"""All suffixes that can be read. Of those that match a name, the longest is used."""
 
 
 def suffix_of(path: Path) -> str | None:
-    """The supported suffix of the file's name, or `None`."""
+    """Return the supported suffix of a file name, or `None`."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without its supported suffix."""
+    """Return a file name without its supported suffix."""
     return path.name[: -len(suffix_of(path) or path.suffix) or None]
 
 
 def format_of(path: Path) -> Format | None:
-    """The format of a file, by its suffix or, if it is DICOM, by its first bytes; DICOM for a folder; else `None`."""
+    """Return the format of a path, or `None` if it is unknown.
+
+    Files are recognised by their suffix; DICOM files also by their first bytes. Folders count as
+    DICOM.
+    """
     suffix = None if path.is_dir() else suffix_of(path)
     if suffix is not None:
         return _BY_SUFFIX[suffix]
@@ -107,13 +119,13 @@ def format_of(path: Path) -> Format | None:
 
 
 def holds_series(folder: Path) -> bool:
-    """Whether a folder's own files are DICOM, by the first of them."""
+    """Whether the first files of a folder include DICOM; subfolders are not searched."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return any(is_dicom(path) for path in files[:_LOOKED_AT])
+    return any(is_dicom(path) for path in files[:_FILES_PROBED])
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its first bytes."""
+    """Whether a file is DICOM, judged by its first bytes."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -122,10 +134,13 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_image(path: Path) -> Image:
-    """Read an image. A palette is resolved to the colours it stands for, or to gray; an alpha channel is left out.
+    """Read an image.
+
+    Palettes are resolved to colours or gray values; alpha channels are dropped.
 
     Raises:
-        UserError: the file is missing, damaged, too large, of another kind, or holds values that are not finite.
+        UserError: the file is missing, damaged, too large, of an unknown format, or has values that
+            are not finite.
     """
     image = read_any(path)
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
@@ -134,17 +149,18 @@ def read_image(path: Path) -> Image:
 
 
 def read_any(path: Path) -> Image:
-    """As `read_image`, but for values that are not finite."""
+    """Read an image like `read_image`, but accept values that are not finite."""
     return _read(path, as_label=False)
 
 
 def read_label(path: Path) -> Image:
     """Read a label image; `array` is `[1, *S]` of whole numbers (int32).
 
-    A palette's numbers are the values. Gray saved as three channels is one; colours are 65536 red + 256 green + blue.
+    For files with a palette, the values are the palette indices. Gray images saved as three equal
+    channels are read as one channel. Colours become 65536 * red + 256 * green + blue.
 
     Raises:
-        UserError: as `read_image`, or the values are not whole numbers from 0.
+        UserError: as for `read_image`, or the values are not whole numbers from 0.
     """
     label = _read(path, as_label=True)
     array = label.array
@@ -164,18 +180,20 @@ def read_label(path: Path) -> Image:
 
 
 def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
-    """Write whole numbers `[*S]` or `[N, *S]` in the format and geometry of `like`: uint8, or more bits where they are needed.
+    """Write whole numbers in the format and geometry of an image.
+
+    The type is uint8, or uint16 or int32 if the numbers are larger.
 
     Args:
-        stem: the path without suffix.
-        label: classes, or the numbers of instances.
-        like: the image that the label lies on.
+        stem: path without suffix.
+        label: classes or object numbers, `[*S]` or `[N, *S]`.
+        like: image that the label belongs to.
 
     Returns:
-        The path written.
+        The path of the file.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the file cannot be written.
     """
     path = stem.with_name(stem.name + like.suffix)
     largest = int(label.max(initial=0))
@@ -185,9 +203,21 @@ def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
 
 
 def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
-    """Write numbers from 0 to 1, `[*S]` or `[N, *S]`, in the format and geometry of `like`.
+    """Write numbers from 0 to 1 in the format and geometry of an image.
 
-    float32; but PNG holds 16 bits, 65535 for 1, with the N pictures one below the other.
+    Numbers are stored as float32. PNG stores 16 bits instead: 65535 means 1, and N pictures are
+    stacked vertically.
+
+    Args:
+        stem: path without suffix.
+        values: numbers, `[*S]` or `[N, *S]`.
+        like: image that the values belong to.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     path = stem.with_name(stem.name + like.suffix)
     whole = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16) if like.suffix == ".png" else values.astype(np.float32)
@@ -196,18 +226,23 @@ def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
 
 
 def _read(path: Path, as_label: bool) -> Image:
-    found = format_of(path)
+    image_format = format_of(path)
     if not path.exists():
         raise UserError(f"{path}: no such file.")
-    if found is None:
+    if image_format is None:
         raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it first.")
-    with readable(path, found.name):
-        return found.read(path, as_label)
+    with readable(path, image_format.name):
+        return image_format.read(path, as_label)
 
 
 @contextmanager
 def readable(path: Path, name: str) -> Iterator[None]:
-    """Turn what libraries raise for a damaged file, which is of dozens of kinds, into a `UserError`; `name` is the format's."""
+    """Turn any error that a library raises for a damaged file into a `UserError`.
+
+    Args:
+        path: path of the file.
+        name: name of its format.
+    """
     try:
         yield
     except (UserError, MemoryError):

@@ -1,4 +1,4 @@
-"""DICOM: a series of slices (or one file) as an image, and masks as DICOM-SEG, by pydicom and highdicom."""
+"""Reading DICOM series and single DICOM files with pydicom and highdicom."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Series:
 
     Attributes:
         uid: SeriesInstanceUID.
-        description: what people call it.
-        number: in its study.
-        files: in no order.
-        planar: whether its pictures lie nowhere in space: radiographs, each by itself.
+        description: SeriesDescription.
+        number: SeriesNumber, its number within the study.
+        files: paths of its files, not in slice order.
+        planar: whether its files are separate images without a position in space (radiographs).
     """
 
     uid: str
@@ -51,35 +51,40 @@ class Series:
     planar: bool = False
 
     def is_called(self, name: str) -> bool:
-        """Whether it is meant by a UID, a number or a description."""
+        """Whether a name is the series' UID, number or description."""
         return name in (self.uid, self.number) or name.lower() == self.description.lower()
 
 
 @dataclass(frozen=True)
 class Source:
-    """The DICOM datasets that an image was made of, and its volume; `None` for a radiograph."""
+    """The DICOM datasets of an image, and its volume (`None` for a radiograph)."""
 
     datasets: Sequence[Any]
     volume: Any
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """The image of a file, or of the one series in a folder; errors as `find_series`, `choose_series` and `read_series`."""
+    """Read a file, or the only series in a folder.
+
+    Raises:
+        UserError: as for `find_series`, `choose_series` and `read_series`.
+    """
     if as_label:
         raise UserError(f"{path}: expected a label image; DICOM holds images. Convert the label to NIfTI or NRRD.")
     if not path.is_dir():
         return read_series((path,))
-    found = find_series(path)
-    if not found:
+    series = find_series(path)
+    if not series:
         raise UserError(f"{path} holds no image. Expected a DICOM series.")
-    return read_series(choose_series(path, found, None).files)
+    return read_series(choose_series(path, series, None).files)
 
 
 def find_series(folder: Path) -> list[Series]:
-    """The series of images among a folder's files and those of its folders; no picture is decoded.
+    """Find the image series in a folder and its subfolders without decoding pixels.
 
     Raises:
-        UserError: a file that should be a slice cannot be read; a volume without it would be wrong.
+        UserError: a file that should be a slice cannot be read. It is not skipped, because the
+            volume would be wrong without it.
     """
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and suffix_of(p) in (None, SUFFIX) and not p.name.startswith(".")]
     files = [p for p in files if p.name.upper() != "DICOMDIR"]
@@ -94,7 +99,9 @@ def find_series(folder: Path) -> list[Series]:
             continue
         uid = str(header.get("SeriesInstanceUID", ""))
         if not uid or not header.get("Rows") or not header.get("Columns"):
-            raise UserError(f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? Else take it away.")
+            raise UserError(
+                f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? Otherwise remove it."
+            )
         grouped.setdefault(uid, []).append(path)
         headers[uid] = header
     return [
@@ -110,10 +117,15 @@ def find_series(folder: Path) -> list[Series]:
 
 
 def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Series:
-    """The series of a name; where there is only one, it needs none.
+    """Return the series with the given name.
+
+    Args:
+        folder: folder that was searched, for the message.
+        found: series in the folder.
+        name: UID, number or description; `None` if there is only one series.
 
     Raises:
-        UserError: there are several, or none of that name; the message lists them.
+        UserError: several series match, or none does; the message lists the series.
     """
     chosen = [series for series in found if name is None or series.is_called(name)]
     if len(chosen) == 1:
@@ -127,17 +139,18 @@ def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Se
 
 
 def read_series(files: Sequence[Path]) -> Image:
-    """The image of a series or of one file, in its own unit (rescale slope and intercept applied).
+    """Read a series or a single file, with rescale slope and intercept applied.
 
     Raises:
-        UserError: a file is damaged, or the slices make no regular volume.
+        UserError: a file is damaged, or the slices do not form a regular volume.
     """
     name = files[0] if len(files) == 1 else files[0].parent
     header = _header(files[0])
     try:
         need_size(name, (len(files) * int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that bend the standard, which most files hold
+            # Most files deviate from the standard in ways that do not matter here.
+            warnings.simplefilter("ignore")
             datasets = [pydicom.dcmread(path) for path in files]
             if len(datasets) == 1 and not _has_place(datasets[0]):
                 return _picture(name, datasets[0])
@@ -148,7 +161,7 @@ def read_series(files: Sequence[Path]) -> Image:
                 volume = hd.get_volume_from_series(datasets, **options)
     except UserError:
         raise
-    except Exception as error:  # pydicom's decoders and highdicom raise a dozen kinds
+    except Exception as error:  # pydicom and highdicom raise many exception types
         culprit = next((f" {path.name} cannot be decoded." for path in files if not _can_be_decoded(path)), "")
         raise UserError(
             f"{name} cannot be read as a DICOM series of {len(files)} files: {error}.{culprit} Are all slices there, each once, "
@@ -169,14 +182,14 @@ def _header(path: Path) -> Any:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         for name in ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames"):
-            header.get(name)  # an element is decoded when it is first asked for
+            header.get(name)  # pydicom decodes an element on first access
         return header
-    except Exception as error:  # a damaged header raises a dozen kinds
-        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete? Else take it away.") from error
+    except Exception as error:  # damaged headers raise many exception types
+        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete? Otherwise remove it.") from error
 
 
 def _fill(dataset: Any) -> None:
-    """Add what may be empty but has to be there; anonymised files often lack it."""
+    """Add attributes that may be empty but must exist; anonymised files often lack them."""
     for name in _MAY_BE_EMPTY:
         if name not in dataset:
             setattr(dataset, name, "")
@@ -190,12 +203,12 @@ def _can_be_decoded(path: Path) -> bool:
 
 
 def _has_place(dataset: Any) -> bool:
-    """Whether it lies in the patient's space: a slice does, a projection does not."""
+    """Whether a dataset has a position in space: a slice has one, a projection has none."""
     return "ImagePositionPatient" in dataset or "SharedFunctionalGroupsSequence" in dataset
 
 
 def _picture(name: Path, dataset: Any) -> Image:
-    """A radiograph: rows and columns, bright where the picture is meant to be bright."""
+    """Return a radiograph as an image in which large values are bright."""
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
         raise UserError(f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a place in space.")
     stored = dataset.pixel_array

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage, by SimpleITK."""
+"""NRRD and MetaImage, read and written with SimpleITK."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdal.runtime.files import replacing
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """A picture or a volume, with channels if any."""
+    """Read a picture or a volume, with any number of channels."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -40,7 +40,7 @@ def read(path: Path, as_label: bool) -> Image:
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """`[*S]` or `[N, *S]`, which becomes a vector at each voxel."""
+    """Write `[*S]` or `[N, *S]`; N becomes the length of a vector at each voxel."""
     dims = len(like.shape)
     vector = array.ndim > dims
     if dims == 3:

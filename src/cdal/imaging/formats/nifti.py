@@ -1,4 +1,4 @@
-"""NIfTI volumes, by nibabel."""
+"""NIfTI volumes, read and written with nibabel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdal.runtime.files import replacing
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """A volume; further axes of length 1 are left out."""
+    """Read a volume. Further axes of length 1 are dropped."""
     file: Any = nib.load(path)
     stored = np.dtype(file.get_data_dtype())
     if stored.kind not in "iufb":
@@ -32,14 +32,15 @@ def read(path: Path, as_label: bool) -> Image:
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """`[*S]` or `[N, *S]`, which becomes the fourth axis."""
+    """Write `[*S]` or `[N, *S]`; N becomes the fourth axis."""
     if array.ndim == 4:
         array = np.moveaxis(array, 0, -1)
     header = like.header.copy() if isinstance(like.header, nib.Nifti1Header) else None
     if header is not None:
         stored = header.get_data_shape()
         if array.ndim == 3 and stored[:3] == array.shape and set(stored[3:]) == {1}:
-            array = array.reshape(stored)  # the input had further axes of length 1, and so has its mask
+            # The image has further axes of length 1; its mask gets them too.
+            array = array.reshape(stored)
         header.set_data_dtype(array.dtype)
         header["cal_min"] = header["cal_max"] = 0
     affine = np.eye(4) if like.affine is None else like.affine

@@ -1,4 +1,8 @@
-"""NumPy arrays: `[H, W]`, `[H, W, C]` with up to 4 channels, volumes `[*S]` of three axes, or `[*S, C]` of four."""
+"""NumPy arrays.
+
+Pictures are `[H, W]`, or `[H, W, C]` with up to 4 channels. Volumes are `[*S]` with three axes, or
+`[*S, C]`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ _MOST_CHANNELS = 4
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """The array, which has no place in millimetres. Pickled objects are refused."""
+    """Read an array. It has no geometry; pickled objects are refused."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
         raise UserError(f"{path}: expected one array of numbers; it holds {getattr(array, 'dtype', type(array).__name__)}.")
@@ -32,6 +36,6 @@ def read(path: Path, as_label: bool) -> Image:
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """`[*S]`, or `[N, *S]`."""
+    """Write `[*S]` or `[N, *S]`."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP pictures, by Pillow."""
+"""PNG, JPEG and BMP pictures, read and written with Pillow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """A picture. In a label a palette's numbers are kept; in an image they become the colours they stand for."""
+    """Read a picture. Palette indices are kept for labels and resolved to colours for images."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # need_size has a limit of its own
+        # `need_size` below has its own limit.
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
         limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
         try:
             with Pillow.open(path, formats=sorted(set(_FORMATS.values()))) as file:
@@ -28,16 +29,19 @@ def read(path: Path, as_label: bool) -> Image:
                     raise UserError(f"{path}: expected one picture; it holds {file.n_frames}. Save one, or a multi-page TIFF.")
                 need_size(path, (file.height, file.width, len(file.getbands())))
                 resolved = file.mode in ("P", "PA") and not as_label
-                other = file.mode in ("CMYK", "YCbCr", "LAB", "HSV")
+                to_rgb = file.mode in ("CMYK", "YCbCr", "LAB", "HSV")
                 alpha = file.mode in ("LA", "PA", "RGBA") and not resolved
-                upright = ImageOps.exif_transpose(file)  # as every viewer shows it, and masks are drawn
-                array = np.asarray(upright.convert("RGB") if resolved or other else upright)
+                # Viewers apply the EXIF orientation, so masks are drawn on the upright picture.
+                upright = ImageOps.exif_transpose(file)
+                array = np.asarray(upright.convert("RGB") if resolved or to_rgb else upright)
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
     if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
-        import imagecodecs  # large, and needed for this alone
+        # Imported here because it is large and needed for 16 bit colours only.
+        import imagecodecs
 
-        array = imagecodecs.png_decode(content)  # 16 bits a colour, of which Pillow keeps 8
+        # Pillow would keep only 8 of the 16 bits per colour.
+        array = imagecodecs.png_decode(content)
     stored = array.dtype
     array = array[..., :-1] if alpha else array
     array = array[..., :1] if resolved and (array == array[..., :1]).all() else array
@@ -45,7 +49,10 @@ def read(path: Path, as_label: bool) -> Image:
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """Labels with a palette that the eye can tell apart; values in 16 bits, N pictures one below the other."""
+    """Write labels with a palette of distinct colours, or values with 16 bits.
+
+    N pictures are stacked vertically.
+    """
     array = array.reshape(-1, array.shape[-1])
     if labels and array.dtype == np.uint8:
         picture = Pillow.fromarray(array)
@@ -57,5 +64,5 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """`[H, W]` or `[..., C]` as `[C, ...]` of float32."""
+    """Convert `[H, W]` or `[..., C]` to `[C, ...]` float32."""
     return (array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whole slides, by OpenSlide, at their full resolution."""
+"""Whole slides at full resolution, read with OpenSlide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from cdal.runtime.errors import UserError
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """All of a slide, `[3, H, W]`: a small one, or one for whose pixels the limit was raised."""
+    """Read a whole slide into memory, `[3, H, W]`.
+
+    This works for small slides only, unless the user has raised the limit of `need_size`.
+    """
     slide = _Slide(path)
     need_size(path, (3, *slide.shape))
     return Image(slide.rows(0, slide.shape[0]), None, slide.like.suffix, None, slide.stored)
@@ -21,12 +24,12 @@ def read(path: Path, as_label: bool) -> Image:
 
 @contextmanager
 def open_rows(path: Path, scratch: Path | None) -> Iterator[_Slide]:
-    """See `cdal.imaging.formats.Format`; however small the slide is."""
+    """Open a slide of any size, see `cdal.imaging.formats.Format`."""
     yield _Slide(path)
 
 
 class _Slide:
-    """See `cdal.imaging.rows.Rows`; its results are TIFF."""
+    """A slide read a few rows at a time (`cdal.imaging.rows.Rows`); results are TIFF."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -42,7 +45,7 @@ class _Slide:
         self.like = Image(np.zeros((1, 0, 0), np.float32), None, ".tif", None, self.stored)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """See `Rows.rows`; what was not scanned is white."""
+        """Return rows of the slide, see `Rows.rows`. Regions that were not scanned are white."""
         region = np.asarray(self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32)
         alpha = region[..., 3:] / 255
         return np.moveaxis(region[..., :3] * alpha + 255 * (1 - alpha), -1, 0)

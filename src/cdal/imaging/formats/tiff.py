@@ -1,4 +1,4 @@
-"""TIFF pictures and stacks, by tifffile: 8 and 16 bit, tiled or not, several pages as a volume."""
+"""TIFF pictures and stacks, tiled or in strips, read and written with tifffile."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 _PAGES = "ZIQTR"
-"""Names that tifffile gives to an axis of pages."""
+"""Names that tifffile gives to page axes."""
 
 _RESOLUTION = ("XResolution", "YResolution", "ResolutionUnit")
 
 _TILE = 256
 LARGEST_STRIP = 2**26
-"""Bytes of a strip up to which it is decoded for some of its rows."""
+"""Largest strip, in bytes, that is decoded again whenever some of its rows are needed."""
 
 MOST_PIXELS = 1e12
-"""More than any slide scanner gives: the sign of a damaged header."""
+"""More pixels than any slide scanner produces; a larger image has a damaged header."""
 
 
 def read(path: Path, as_label: bool) -> Image:
-    """A picture `[C, H, W]`; or, of several pages, a volume `[C, H, W, pages]`, which has no place in millimetres."""
+    """Read one page as a picture `[C, H, W]`, several as a volume `[C, H, W, pages]`.
+
+    The volume has no geometry.
+    """
     with tifffile.TiffFile(path) as file:
         series = largest_series(file)
         need_size(path, series.shape)
-        first: Any = series.keyframe
+        keyframe: Any = series.keyframe
         array = series.asarray()
         axes = series.axes
-        if first.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_label:
-            colours = np.moveaxis(np.asarray(first.colormap), 0, -1)[array]  # 16 bits a colour
+        if keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_label:
+            colours = np.moveaxis(np.asarray(keyframe.colormap), 0, -1)[array]  # 16 bits per colour
             array, axes = (colours >> 8).astype(np.uint8), axes + "S"
-        if first.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB):
-            raise UserError(f"{path}: expected gray or red, green and blue; its colours are {first.photometric.name}. Convert it.")
-        if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            array = upside_down(array, first.bitspersample)
-        alpha, header = has_alpha(first), resolution_tags(first)
+        if keyframe.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB):
+            raise UserError(
+                f"{path}: expected gray or red, green and blue; its colours are {keyframe.photometric.name}. Convert it."
+            )
+        if keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            array = inverted(array, keyframe.bitspersample)
+        alpha, header = has_alpha(keyframe), resolution_tags(keyframe)
     stored = array.dtype
     if array.dtype == bool:
         array = array.astype(np.uint8)
@@ -69,7 +74,10 @@ def read(path: Path, as_label: bool) -> Image:
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """Pages are a volume's slices, or the N pictures of `[N, H, W]`; `[N, H, W, pages]` has N times as many pages."""
+    """Write a picture or a volume; each slice of a volume is a page.
+
+    `[N, H, W]` gives N pages, `[N, H, W, pages]` gives N times as many pages as the volume has.
+    """
     if len(like.shape) == 3:
         array = np.moveaxis(array, -1, -3)
         array = array.reshape(-1, *array.shape[-2:])
@@ -78,14 +86,14 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
 
 
 def largest_series(file: tifffile.TiffFile) -> Any:
-    """The pages that make the image; a thumbnail and a pyramid's further levels are left out."""
+    """Return the pages of the image without thumbnails and lower pyramid levels."""
     if not file.series:
         raise ValueError("it holds no page")
     return max(file.series, key=lambda series: math.prod(series.shape))
 
 
-def upside_down(array: np.ndarray, bits: Any) -> np.ndarray:
-    """Numbers of which 0 is white, turned so that 0 is black."""
+def inverted(array: np.ndarray, bits: Any) -> np.ndarray:
+    """Invert numbers of which 0 means white, so that 0 means black."""
     if array.dtype.kind != "u":
         return -array
     top = 2 ** (bits if isinstance(bits, int) else 8 * array.dtype.itemsize) - 1
@@ -93,17 +101,24 @@ def upside_down(array: np.ndarray, bits: Any) -> np.ndarray:
 
 
 def has_alpha(page: Any) -> bool:
-    """Whether the last sample of a page's pixels is their opacity."""
+    """Whether the last sample of a page's pixels is an alpha channel."""
     return any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in page.extrasamples)
 
 
 def resolution_tags(page: Any) -> dict[str, Any]:
-    """What a page says of its pixels' size."""
+    """Return the tags of a page that give its pixel size."""
     return {name: page.tags[name].value for name in _RESOLUTION if name in page.tags}
 
 
 def appearance(header: Any, coloured: bool) -> dict[str, Any]:
-    """Tifffile's options for a result: compressed, with a palette if it is to be coloured, its pixels as large as the input's."""
+    """Return tifffile's options for a result.
+
+    Results are compressed and have the input's pixel size.
+
+    Args:
+        header: tags from `resolution_tags`.
+        coloured: whether to add a palette.
+    """
     options: dict[str, Any] = {"compression": "zlib", "metadata": None, "photometric": "minisblack"}
     if coloured:
         options |= {"photometric": "palette", "colormap": PALETTE.T.astype(np.uint16) * 257}
@@ -117,10 +132,11 @@ def appearance(header: Any, coloured: bool) -> dict[str, Any]:
 
 @contextmanager
 def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
-    """See `cdal.imaging.formats.Format`."""
+    """Open a large picture, see `cdal.imaging.formats.Format`."""
     try:
         file = tifffile.TiffFile(path)
-    except Exception:  # it is no TIFF at all, which `read` says better
+    except Exception:
+        # Not a TIFF; the error that `read` raises is clearer.
         yield None
         return
     with ExitStack() as stack:
@@ -131,7 +147,7 @@ def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
             rows = None if page is None else _Tiff(path, page, folder)
         except (UserError, MemoryError):
             raise
-        except Exception as error:  # a damaged file raises a dozen kinds
+        except Exception as error:  # damaged files raise many exception types
             raise UserError(
                 f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?"
             ) from error
@@ -139,7 +155,11 @@ def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
 
 
 def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
-    """The page of a large picture; `None` if the file is small, or has to be decoded in one piece."""
+    """Return the page of a large picture.
+
+    Returns:
+        `None` if the file is small or must be decoded in one piece.
+    """
     series = largest_series(file)
     page = series.keyframe
     picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
@@ -154,7 +174,10 @@ def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
 
 
 class _Tiff:
-    """See `cdal.imaging.rows.Rows`: a page of tiles or strips, of which those that are asked for are decoded."""
+    """A tiled or stripped page of which only the requested parts are decoded.
+
+    See `cdal.imaging.rows.Rows`.
+    """
 
     def __init__(self, path: Path, page: Any, scratch: Path) -> None:
         self.page, self.shape, self.stored = page, (int(page.shape[0]), int(page.shape[1])), np.dtype(page.dtype)
@@ -164,7 +187,8 @@ class _Tiff:
         self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         self.decoded: RowStore | None = None
         if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > LARGEST_STRIP:
-            # One strip for the whole picture: plain numbers can be read in part, compressed ones are decoded once.
+            # The whole picture is one large strip. Uncompressed data can be read from the file in
+            # part; compressed data is decoded once.
             if page.compression == 1 and page.is_contiguous and page.parent.byteorder == "<":
                 self.decoded = RowStore(path, self.shape[1] * samples, self.stored, int(page.dataoffsets[0]))
             else:
@@ -172,14 +196,16 @@ class _Tiff:
                 self.decoded.append(page.asarray().reshape(self.shape[0], -1))
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """See `Rows.rows`."""
+        """Return rows of the picture, see `Rows.rows`."""
         try:
-            whole = self.decoded
-            found = self._decode(start, stop) if whole is None else whole.rows(start, stop).reshape(stop - start, -1, self.samples)
-        except Exception as error:  # a damaged tile raises a dozen kinds
+            decoded = self.decoded
+            pixels = (
+                self._decode(start, stop) if decoded is None else decoded.rows(start, stop).reshape(stop - start, -1, self.samples)
+            )
+        except Exception as error:  # damaged tiles raise many exception types
             raise UserError(f"{self.path} cannot be read as TIFF: {error}. Is the file complete?") from error
-        found = upside_down(found, self.page.bitspersample) if self.invert else found
-        return np.moveaxis(found[..., : self._channels], -1, 0).astype(np.float32)
+        pixels = inverted(pixels, self.page.bitspersample) if self.invert else pixels
+        return np.moveaxis(pixels[..., : self._channels], -1, 0).astype(np.float32)
 
     def _decode(self, start: int, stop: int) -> np.ndarray:
         page = self.page
@@ -188,24 +214,31 @@ class _Tiff:
         across = math.ceil(self.shape[1] / width)
         first, last = start // height, (stop - 1) // height
         indices = list(range(first * across, (last + 1) * across))
-        found = np.zeros((stop - start, self.shape[1], self.samples), self.stored)
+        pixels = np.zeros((stop - start, self.shape[1], self.samples), self.stored)
         offsets, lengths = [page.dataoffsets[i] for i in indices], [page.databytecounts[i] for i in indices]
         for data, place in page.parent.filehandle.read_segments(offsets, lengths, indices=indices):
             tile, _, shape = page.decode(data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-            if tile is None:  # a sparse file leaves empty tiles out
+            if tile is None:  # sparse files omit empty tiles
                 continue
             tile = tile.reshape(tile.shape[-3:])[: shape[-3], : shape[-2]]
             top, left = (place // across) * height, (place % across) * width
             low, high = max(start, top), min(stop, top + len(tile))
             if low < high:
-                found[low - start : high - start, left : left + tile.shape[1]] = tile[
+                pixels[low - start : high - start, left : left + tile.shape[1]] = tile[
                     low - top : high - top, : self.shape[1] - left
                 ]
-        return found
+        return pixels
 
 
 def write_tiled(path: Path, kept: Kept, like: Image, labels: bool) -> None:
-    """Write a picture `[H, W]`, or N pictures `[N, H, W]` as pages, as tiled, compressed TIFF, some rows in memory at a time."""
+    """Write a tiled, compressed TIFF with only a few rows in memory at a time.
+
+    Args:
+        path: path of the file.
+        kept: a picture `[H, W]`, or N pictures `[N, H, W]` that become pages.
+        like: image that gives the pixel size.
+        labels: whether the numbers are classes; classes get a palette if they are uint8.
+    """
     lead, height, (width,) = kept.lead, kept.count, kept.rest
     kind = np.dtype(kept.kind)
 

@@ -1,4 +1,7 @@
-"""Lungs in chest X-rays of Montgomery County and Shenzhen: 704 pictures when complete."""
+"""Recipes for lungs in chest X-rays of Montgomery County and Shenzhen.
+
+The complete set has 704 pictures.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from cdal.recipes.variants import paper_training
 
 
 def cxr() -> Recipe:
-    """Lungs at 256 x 256, scored at the picture's own size. Five folds, stratified by hospital and finding."""
+    """Lungs at 256 x 256, scored at the picture's own size.
+
+    The five folds are stratified by hospital and finding.
+    """
     return Recipe(
         name="cxr",
         data=DataSettings(
@@ -36,12 +42,15 @@ def cxr() -> Recipe:
 
 
 def cxr_paper() -> Recipe:
-    """The paper's way: its three folds, which are no partition, T = 2, five votes, the paper's network and squared error."""
-    ours = cxr()
+    """The paper's method: its three folds, T = 2, five votes, its network and squared error.
+
+    The folds are not a partition: their test sets do not cover all pictures.
+    """
+    base = cxr()
     return Recipe(
         name="cxr-paper",
         data=replace(
-            ours.data,
+            base.data,
             partition="cxr-paper-folds",
             protocols=("cxr-256", "own-grid"),
             flips=(),

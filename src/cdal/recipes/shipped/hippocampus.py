@@ -1,4 +1,7 @@
-"""Hippocampus MRI of the Medical Segmentation Decathlon (Task 04): 260 volumes, anterior and posterior part."""
+"""Recipes for hippocampus MRI of the Medical Segmentation Decathlon (Task 04).
+
+The set has 260 volumes; the classes are the anterior and the posterior part.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from cdal.recipes.variants import with_segmenter
 
 
 def hippocampus() -> Recipe:
-    """Whole volumes in 3D. Four folds: fold k is the test, fold k + 1 the validation part, the other 130 volumes train."""
+    """Whole volumes in 3D, in four folds.
+
+    Part k is for the test, part k + 1 for validation; the other 130 volumes are for training.
+    """
     return Recipe(
         name="hippocampus",
         data=DataSettings(spatial_dims=3, size=(40, 56, 40), spacing=(1.0, 1.0, 1.0), folds=4, flips=(0,)),
@@ -19,7 +25,7 @@ def hippocampus() -> Recipe:
 
 
 def hippocampus_slices() -> Recipe:
-    """Axial slices with one neighbour on each side as channels (2.5D)."""
+    """Axial slices with one neighbouring slice on each side as channels (2.5D)."""
     volume = hippocampus()
     return replace(
         volume,
@@ -31,7 +37,7 @@ def hippocampus_slices() -> Recipe:
 
 
 def hippocampus_paper() -> Recipe:
-    """The paper's way: single slices of 32 x 32, the paper's network, raw attention, squared error alone."""
+    """The paper's method: slices of 32 x 32, its network, raw attention, only the squared error."""
     paper = with_segmenter(hippocampus(), "cdal-paper")
     training = replace(paper.training, calibrate=False)
     return replace(paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)), training=training)

@@ -1,4 +1,7 @@
-"""MoNuSeg: nuclei in H&E tissue at 40x, 30 training and 14 test images of 1000 x 1000."""
+"""Recipes for MoNuSeg: nuclei in H&E tissue at 40x.
+
+The set has 30 training and 14 test images of 1000 x 1000.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from cdal.recipes.variants import paper_training
 
 
 def monuseg() -> Recipe:
-    """Nuclei at the images' own resolution, in overlapping windows. The set's own test images; 24 train, 6 choose the weights."""
+    """Nuclei at the images' own resolution, in overlapping windows.
+
+    The test images are the set's own. 24 images are for training and 6 for choosing the weights.
+    """
     return Recipe(
         name="monuseg",
         data=DataSettings(
@@ -37,15 +43,15 @@ def monuseg() -> Recipe:
 
 
 def monuseg_paper() -> Recipe:
-    """The paper's way: images at 512 x 512 in four tiles of 256, T = 4, five votes, the paper's network and squared error.
+    """The paper's method: images at 512 x 512 in four tiles of 256, T = 4, five votes.
 
-    Its colour jitter is `intensity`.
+    Network and squared error are the paper's. Its colour jitter corresponds to `intensity`.
     """
-    ours = monuseg()
+    base = monuseg()
     return Recipe(
         name="monuseg-paper",
         data=replace(
-            ours.data,
+            base.data,
             resize=(512, 512),
             overlap=0.0,
             protocols=("monuseg-512", "own-grid"),

@@ -1,4 +1,7 @@
-"""Phantoms: generated pictures with several simulated annotators, for the demonstration and for tests."""
+"""The recipe for phantoms: generated pictures with several simulated annotators.
+
+They are used by the demonstration and by tests.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSett
 
 
 def phantoms() -> Recipe:
-    """Small pictures, trained in three minutes on two cores."""
+    """Small generated pictures; training takes three minutes on two cores."""
     return Recipe(
         name="phantoms",
         data=DataSettings(

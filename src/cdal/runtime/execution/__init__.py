@@ -1,1 +1,1 @@
-"""Jobs in processes of their own."""
+"""Running jobs in separate processes."""

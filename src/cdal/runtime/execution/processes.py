@@ -1,4 +1,4 @@
-"""A verb of the command line in a process of its own."""
+"""Running a verb of the command line in a separate process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ from contextlib import contextmanager
 
 
 def run_verb(words: Sequence[str], on_line: Callable[[str], object]) -> str:
-    """Run a verb; returns why it failed, or nothing."""
+    """Run a verb of the command line in a separate process.
+
+    Args:
+        words: verb and its options, as on the command line.
+        on_line: function called with each line that the process writes to standard error.
+
+    Returns:
+        Reason of the failure; empty if the verb succeeded.
+    """
     command = [sys.executable, "-m", "cdal", *words]
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # modules are found where this process finds them, not where it stands
+    # Keeps the working directory out of the module path, so that both processes find the same
+    # modules.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     lines: list[str] = []
-    # In a session of its own, so that Ctrl-C reaches it once: from here.
+    # In a new process group the child gets no Ctrl-C from the terminal, only the signal from here.
     with subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -26,43 +36,43 @@ def run_verb(words: Sequence[str], on_line: Callable[[str], object]) -> str:
         env=environment,
         start_new_session=True,
     ) as process:
-        assert process.stderr is not None  # asked for
+        assert process.stderr is not None  # because of PIPE
         try:
             for line in map(str.rstrip, process.stderr):
                 on_line(line)
                 lines.append(line)
         except KeyboardInterrupt:
-            process.terminate()  # a training ends its step and writes a checkpoint
+            process.terminate()  # a training finishes its step and writes a checkpoint
             process.wait()
             raise
     if process.returncode == 0:
         return ""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        hint = ", most likely for want of memory" if name == "SIGKILL" else ""
+        hint = ", most likely because memory ran out" if name == "SIGKILL" else ""
         return f"the process was ended by {name}{hint}"
-    return _last_words([line for line in lines if line.strip()], f"cdal {words[0]}: ")
+    return _failure([line for line in lines if line.strip()], f"cdal {words[0]}: ")
 
 
-def _last_words(lines: Sequence[str], prefix: str) -> str:
-    """What a process said of its failure: our own message, or the last line of a traceback."""
-    ours = [i for i, line in enumerate(lines) if line.startswith(prefix)]
-    said = " ".join(lines[ours[-1] :]).removeprefix(prefix) if ours else "".join(lines[-1:])
-    return said or "the process failed and said nothing"
+def _failure(lines: Sequence[str], prefix: str) -> str:
+    """Reason of a failure: the command line's own message, or the last line of a traceback."""
+    starts = [i for i, line in enumerate(lines) if line.startswith(prefix)]
+    message = " ".join(lines[starts[-1] :]).removeprefix(prefix) if starts else "".join(lines[-1:])
+    return message or "the process failed without a message"
 
 
 @contextmanager
 def terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only it handles signals
         yield
         return
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

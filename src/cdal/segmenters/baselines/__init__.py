@@ -1,9 +1,11 @@
-"""The systems that cDAL is compared with, one file each, written from their papers; and networks of one's own.
+"""The baselines that cDAL is compared with, written from their papers, and networks of your own.
 
-Every one is a `Segmenter`, with settings of its own for the recipe; `cdal.recipes.systems` gives them names. All are trained by
-the one training loop with the recipe's augmentation and learning-rate schedule. Convolutional networks have instance
-normalisation where their papers have batch normalisation or none, as batches are small and volumes large; the number of
-parameters is the same.
+Each baseline has its own file, is a `Segmenter`, and has its own settings in the recipe.
+`cdal.recipes.systems` lists their names. All are trained by the same loop, with the augmentation
+and the learning-rate schedule of the recipe.
+
+Convolutional networks use instance normalisation, even if their papers use batch normalisation or
+none, because batches are small and volumes are large. The number of parameters is the same.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What the capsule networks share: convolutional capsules, dynamic routing, and what is learned from a capsule's length.
+"""Shared parts of the capsule networks: convolutional capsules, dynamic routing and losses.
 
-Shapes: N types of capsules with A numbers ("atoms") each in, M types with D atoms each out, `*S` two or three axes of space.
+Symbols in shapes: N input types of capsules with A numbers ("atoms") each, M output types with D
+atoms each, `*S` two or three spatial axes.
 """
 
 from __future__ import annotations
@@ -15,49 +16,57 @@ MARGIN_IN, MARGIN_OUT, LAMBDA = 0.9, 0.1, 0.5
 
 
 def squash(s: Tensor, dim: int) -> Tensor:
-    """|s|² / (1 + |s|²) s / |s|: the direction stays, the length comes to lie between 0 and 1 (Sabour et al., 2017, Eq. 1)."""
+    """Keep the direction of s and bring its length between 0 and 1 (Sabour et al., 2017, Eq. 1).
+
+    The result is |s|² / (1 + |s|²) s / |s|.
+    """
     squared = s.square().sum(dim=dim, keepdim=True)
     return s * (squared + 1e-8).sqrt() / (1 + squared)
 
 
 def dynamic_routing(votes: Tensor, bias: Tensor, iterations: int) -> Tensor:
-    """Routing by agreement, at each position by itself (Sabour et al., NeurIPS 2017, Procedure 1; LaLonde & Bagci, 2018).
+    """Route by agreement, separately at each position.
 
-    The coefficients are found without gradients; these flow through the last weighted sum, as is usual.
+    The method is Procedure 1 of Sabour et al., NeurIPS 2017, at each position as in LaLonde &
+    Bagci, 2018. The routing coefficients are computed without gradients. As usual, gradients flow
+    only through the last weighted sum.
 
     Args:
-        votes: `[B, N, M, D, *S]`, what each input type thinks of each output type.
-        bias: broadcastable to `[B, M, D, *S]`.
-        iterations: 1 or more.
+        votes: votes of each input type for each output type, `[B, N, M, D, *S]`.
+        bias: bias, broadcastable to `[B, M, D, *S]`.
+        iterations: number of routing iterations, 1 or more.
 
     Returns:
-        `[B, M, D, *S]`, each of a length between 0 and 1.
+        Capsules `[B, M, D, *S]`, each with a length between 0 and 1.
     """
-    opinions = votes.detach()
-    logits = opinions.new_zeros(votes.shape[:3] + votes.shape[4:])
+    detached = votes.detach()
+    logits = detached.new_zeros(votes.shape[:3] + votes.shape[4:])
     for _ in range(iterations - 1):
-        outputs = squash(_weighted(logits, opinions) + bias.detach(), dim=2)
-        logits = logits + (opinions * outputs[:, None]).sum(dim=3)
+        outputs = squash(_weighted(logits, detached) + bias.detach(), dim=2)
+        logits = logits + (detached * outputs[:, None]).sum(dim=3)
     return squash(_weighted(logits, votes) + bias, dim=2)
 
 
 def _weighted(logits: Tensor, votes: Tensor) -> Tensor:
-    """Each input type shares itself out among the output types."""
+    """Sum the votes. Each input type distributes a weight of 1 over the output types."""
     return (logits.softmax(dim=2)[:, :, :, None] * votes).sum(dim=1)
 
 
 class ConvolutionalCapsules(nn.Module):
-    """Locally constrained routing: votes are a convolution of each input type's atoms, `[B, N, A, *S] -> [B, M, D, *S']`.
+    """Capsules with locally constrained routing, `[B, N, A, *S] -> [B, M, D, *S']`.
+
+    The votes are a convolution of the atoms of each input type.
 
     Args:
         spatial_dims: 2 or 3.
-        capsules_in: N and A.
-        capsules_out: M and D.
-        kernel: of the convolution.
-        stride: by which the size is divided, or multiplied where `enlarge`.
-        iterations: of the routing.
-        shared: whether all input types have the same weights (LaLonde & Bagci) or each its own (Nguyen et al.).
-        enlarge: a transposed convolution.
+        capsules_in: N and A, the numbers of input types and of their atoms.
+        capsules_out: M and D, the numbers of output types and of their atoms.
+        kernel: width of the convolution's kernel.
+        stride: factor by which the size is divided, or multiplied if `enlarge` is set.
+        iterations: number of routing iterations.
+        shared: whether all input types have the same weights (LaLonde & Bagci), or each has its own
+            (Nguyen et al.).
+        enlarge: whether to use a transposed convolution.
     """
 
     def __init__(
@@ -74,61 +83,67 @@ class ConvolutionalCapsules(nn.Module):
         super().__init__()
         (types, atoms), (self.types_out, self.atoms_out) = capsules_in, capsules_out
         self.groups, self.iterations = 1 if shared else types, iterations
-        kind = Conv[Conv.CONVTRANS if enlarge else Conv.CONV, spatial_dims]
+        layer_class = Conv[Conv.CONVTRANS if enlarge else Conv.CONV, spatial_dims]
         padding = (kernel - stride) // 2 if enlarge else kernel // 2
-        wide = self.types_out * self.atoms_out
-        self.votes = kind(self.groups * atoms, self.groups * wide, kernel, stride, padding, groups=self.groups, bias=not shared)
+        features = self.types_out * self.atoms_out
+        self.votes = layer_class(
+            self.groups * atoms, self.groups * features, kernel, stride, padding, groups=self.groups, bias=not shared
+        )
         self.bias = nn.Parameter(torch.zeros(self.types_out, self.atoms_out, *[1] * spatial_dims))
-        # Squashing shortens what is short, so that with weights as small as a convolution's usual ones nothing of the image is left
-        # after some layers. These make the sum of the votes of capsules of length 1/2 as long as 1.
+        # Squashing makes short vectors even shorter. With the usual, small weights of a
+        # convolution, nothing of the image would be left after a few layers. With these weights,
+        # the votes of capsules of length 1/2 have a sum of length 1.
         taps = (kernel / stride if enlarge else kernel) ** spatial_dims
         nn.init.normal_(self.votes.weight, std=2 * self.types_out / math.sqrt(taps * types * self.atoms_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Vote and route, the latter in float32."""
+        """Compute the votes and route them; routing uses float32."""
         batch, types = x.shape[:2]
-        together = x.flatten(0, 1) if self.groups == 1 else x.flatten(1, 2)
-        votes = self.votes(together).float()
+        grouped = x.flatten(0, 1) if self.groups == 1 else x.flatten(1, 2)
+        votes = self.votes(grouped).float()
         votes = votes.reshape(batch, types, self.types_out, self.atoms_out, *votes.shape[2:])
         return dynamic_routing(votes, self.bias, self.iterations)
 
 
 def lengths(capsules: Tensor) -> Tensor:
-    """`[B, M, D, *S] -> [B, M, *S]`."""
+    """Lengths of capsules, `[B, M, D, *S] -> [B, M, *S]`."""
     return (capsules.square().sum(dim=2) + 1e-8).sqrt()
 
 
 def margin_loss(lengths: Tensor, truth: Tensor) -> Tensor:
-    """The mean of T max(0, 0.9 - |v|)² + 0.5 (1 - T) max(0, |v| - 0.1)² over classes and positions (Sabour et al., Eq. 4).
+    """Margin loss on the lengths of capsules (Sabour et al., Eq. 4).
+
+    It is the mean of T max(0, 0.9 - |v|)² + 0.5 (1 - T) max(0, |v| - 0.1)² over classes and
+    positions.
 
     Args:
-        lengths: `[B, K, *S]`.
-        truth: one-hot, or between 0 and 1.
+        lengths: lengths |v| of the classes' capsules, `[B, K, *S]`.
+        truth: truth T of the same shape, one-hot or between 0 and 1.
     """
-    there = truth * (MARGIN_IN - lengths).clamp_min(0).square()
+    present = truth * (MARGIN_IN - lengths).clamp_min(0).square()
     absent = LAMBDA * (1 - truth) * (lengths - MARGIN_OUT).clamp_min(0).square()
-    return (there + absent).mean()
+    return (present + absent).mean()
 
 
 def shares(scores: Tensor) -> Tensor:
-    """Scores of classes that are not negative, `[B, K, *S]`, as probabilities."""
+    """Normalise non-negative scores of classes, `[B, K, *S]`, to probabilities."""
     return (scores + 1e-6) / (scores + 1e-6).sum(dim=1, keepdim=True)
 
 
 def reconstruction_loss(guess: Tensor, image: Tensor, truth: Tensor) -> Tensor:
-    """The squared error over the voxels that are of a class, as these alone have a capsule that stands for them.
+    """Squared error averaged over the foreground; only its voxels have a capsule for their class.
 
     Args:
-        guess: `[B, C, *S]`.
-        image: `[B, C, *S]`.
-        truth: one-hot `[B, K, *S]`.
+        guess: reconstruction `[B, C, *S]`.
+        image: image `[B, C, *S]`.
+        truth: one-hot truth `[B, K, *S]`.
     """
     inside = 1 - truth[:, :1]
     return (inside * (guess - image).square()).sum() / (inside.sum() * image.shape[1] + 1)
 
 
 def reconstruction_head(spatial_dims: int, channels_in: int, image_channels: int) -> nn.Module:
-    """1-wide convolutions from masked capsules to intensities."""
+    """Make the 1-wide convolutions from masked capsules to intensities."""
     conv = Conv[Conv.CONV, spatial_dims]
     return nn.Sequential(
         conv(channels_in, 64, 1), nn.ReLU(inplace=True), conv(64, 128, 1), nn.ReLU(inplace=True), conv(128, image_channels, 1)

@@ -1,11 +1,12 @@
-"""A plain competitor at full strength: MONAI's DynUNet, shaped by the rules of nnU-Net.
+"""DynUNet, a strong plain baseline: MONAI's DynUNet, configured by the rules of nnU-Net.
 
-Isensee et al.: "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature Methods 18,
-2021: axes are halved until less than 8 voxels are left, an axis whose voxels are over twice as long as the shortest waits;
-features double from 32 up to 512 (2D) or 320 (3D); instance normalisation, leaky ReLU, deep supervision whose weights halve from
-level to level, Dice and cross-entropy.
+Isensee et al.: "nnU-Net: a self-configuring method for deep learning-based biomedical image
+segmentation", Nature Methods 18, 2021. Axes are halved until fewer than 8 voxels are left. An axis
+whose voxels are at least twice as long as the shortest is halved only later. Features double from
+32 up to 512 (2D) or 320 (3D). The network has instance normalisation and leaky ReLU. It is trained
+with Dice and cross-entropy and with deep supervision, whose weights halve from level to level.
 
-Ours: the recipe's patch, augmentation, optimiser and schedule in place of nnU-Net's.
+Ours: patch, augmentation, optimiser and schedule come from the recipe instead of nnU-Net.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _MOST_FEATURES = {2: 512, 3: 320}
 def build(settings: DynUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
     """See `cdal.segmenters.build`."""
     kernels, strides = kernels_and_strides(data)
-    most = _MOST_FEATURES[data.spatial_dims]
+    most_features = _MOST_FEATURES[data.spatial_dims]
     network = DynUNet(
         data.spatial_dims,
         image_channels,
@@ -31,7 +32,7 @@ def build(settings: DynUNetSettings, data: DataSettings, image_channels: int, cl
         kernel_size=kernels,
         strides=strides,
         upsample_kernel_size=strides[1:],
-        filters=[min(settings.features * 2**level, max(most, settings.features)) for level in range(len(strides))],
+        filters=[min(settings.features * 2**level, max(most_features, settings.features)) for level in range(len(strides))],
         norm_name=("instance", {"affine": True}),
         act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
         deep_supervision=True,
@@ -41,7 +42,7 @@ def build(settings: DynUNetSettings, data: DataSettings, image_channels: int, cl
 
 
 class _Outputs(nn.Module):
-    """DynUNet stacks its outputs, all enlarged to full resolution, along an axis of their own in training."""
+    """Split the outputs in training, which DynUNet stacks along a new axis at full resolution."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,13 +1,17 @@
-"""EM-SegCaps: matrix capsules with EM routing in the shape of SegCaps.
+"""EM-SegCaps: matrix capsules with EM routing in the architecture of SegCaps.
 
-Survarachakan, Johansen, Pedersen, Amani, Lindseth: "Capsule nets for complex medical image segmentation tasks", CVCS 2020, with
-the capsules of Hinton, Sabour, Frosst, "Matrix capsules with EM routing", ICLR 2018: a pose of 4 x 4 and an activation, three
-iterations of expectation and maximisation, the class whose capsule is most active. Its authors report Dice below 0.25 on the
-hippocampus.
+Survarachakan, Johansen, Pedersen, Amani, Lindseth: "Capsule nets for complex medical image
+segmentation tasks", CVCS 2020. The capsules are those of Hinton, Sabour, Frosst, "Matrix capsules
+with EM routing", ICLR 2018: a pose of 4 x 4 and an activation, with three iterations of expectation
+and maximisation. The class with the most active capsule is predicted. The authors report Dice below
+0.25 on the hippocampus.
 
-Ours: the layers that the paper leaves open (types of capsules 2, 4, 8, 16 from full to an eighth of the resolution); votes are
-the sum over the kernel's positions, so that routing is among types, as in SegCaps; soft Dice beside the spread loss, whose margin
-rises from 0.2 to 0.9 over the first thousand steps.
+Ours:
+- The paper does not specify the layers. We use 2, 4, 8 and 16 types of capsules from full to an
+  eighth of the resolution.
+- Votes are the sum over the positions of the kernel, so routing is between types, as in SegCaps.
+- Soft Dice is added to the spread loss. The margin of the spread loss rises from 0.2 to 0.9 over
+  the first thousand steps.
 """
 
 from __future__ import annotations
@@ -36,11 +40,11 @@ def build(settings: EMSegCapsSettings, data: DataSettings, image_channels: int, 
 
 
 class EMSegCaps(Deterministic):
-    """Trained with spread loss and Dice; predicts by the capsules' activations.
+    """Matrix capsules, trained with spread loss and Dice. They predict by activations.
 
     Args:
-        network: the capsules.
-        classes: K.
+        network: network of capsules.
+        classes: K, the number of classes.
     """
 
     network: MatrixSegCaps
@@ -50,7 +54,7 @@ class EMSegCaps(Deterministic):
         self.network, self.classes = network, classes
 
     def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`: none while the margin grows, one for all steps after it."""
+        """See `Segmenter.kind`: `None` while the margin rises, then one kind for all steps."""
         return None if step < _RAMP else "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
@@ -62,18 +66,21 @@ class EMSegCaps(Deterministic):
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """See `Segmenter.sample`; there is one vote."""
+        """See `Segmenter.sample`; returns one vote."""
         return shares(self.network(image))[None]
 
 
 class MatrixSegCaps(nn.Module):
-    """The U-Net of matrix capsules, `[B, C, H, W] -> [B, K, H, W]`, the activations of the classes' capsules."""
+    """A U-Net of matrix capsules, from images to activations of the classes' capsules.
+
+    Shapes: `[B, C, H, W] -> [B, K, H, W]`.
+    """
 
     def __init__(self, image_channels: int, classes: int, settings: EMSegCapsSettings) -> None:
         super().__init__()
 
-        def capsules(came: int, make: int, stride: int = 1) -> MatrixCapsules:
-            return MatrixCapsules(came, make, stride, settings.iterations, settings.inverse_temperature)
+        def capsules(types_in: int, types_out: int, stride: int = 1) -> MatrixCapsules:
+            return MatrixCapsules(types_in, types_out, stride, settings.iterations, settings.inverse_temperature)
 
         full, half, quarter, eighth = settings.types
         self.first = nn.Sequential(nn.Conv2d(image_channels, 16, 3, padding=1), nn.ReLU(inplace=True))
@@ -87,7 +94,7 @@ class MatrixSegCaps(nn.Module):
         self.up_full, self.join_full = capsules(half, full), capsules(2 * full, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The activations, between 0 and 1."""
+        """Compute the activations, between 0 and 1."""
         primary = self.primary(self.first(image)).float()
         full = self.level_1(primary[:, None, :-1], primary[:, None, -1].sigmoid())
         half = self.level_2(*full)
@@ -100,24 +107,27 @@ class MatrixSegCaps(nn.Module):
 
 
 class MatrixCapsules(nn.Module):
-    """Convolutional matrix capsules, poses `[B, N, 16, H, W]` and activations `[B, N, H, W]` to those of M types.
+    """Convolutional matrix capsules, from N input types to M output types.
 
-    The vote of type i for type j is the sum over a 3 x 3 neighbourhood of pose_i W_ij, with a W of 4 x 4 for each position of it.
+    Poses are `[B, N, 16, H, W]` and activations `[B, N, H, W]`, for the output with M instead of N.
+    The vote of type i for type j is the sum of pose_i W_ij over a 3 x 3 neighbourhood. Each
+    position of the neighbourhood has its own 4 x 4 matrix W_ij.
     """
 
     def __init__(self, types_in: int, types_out: int, stride: int, iterations: int, inverse_temperature: float) -> None:
         super().__init__()
         self.types_in, self.types_out, self.stride = types_in, types_out, stride
         self.iterations, self.inverse_temperature = iterations, inverse_temperature
-        # The rows of a pose are multiplied alike, so that they travel as a batch; the columns are channels.
+        # All rows of a pose are multiplied by the same matrix, so they are part of the batch. The
+        # columns are channels.
         self.votes = nn.Conv2d(types_in * _POSE, types_in * types_out * _POSE, 3, stride, 1, groups=types_in, bias=False)
-        # So that votes, and poses that agree, are as large as the poses they come from.
+        # With this scale, votes and poses that agree are as large as the poses they come from.
         nn.init.normal_(self.votes.weight, std=1 / math.sqrt(9 * _POSE))
         self.beta_u = nn.Parameter(torch.zeros(types_out))
         self.beta_a = nn.Parameter(torch.zeros(types_out))
 
     def forward(self, pose: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
-        """Vote and route, the latter in float32."""
+        """Compute the votes and route them; routing uses float32."""
         batch = len(pose)
         rows = pose.unflatten(2, (_POSE, _POSE)).transpose(1, 2).flatten(0, 1).flatten(1, 2)  # [B * 4, N * 4, H, W]
         votes = self.votes(rows).float().unflatten(0, (batch, _POSE)).unflatten(2, (self.types_in, self.types_out, _POSE))
@@ -129,24 +139,24 @@ class MatrixCapsules(nn.Module):
 def em_routing(
     votes: Tensor, activation: Tensor, beta_u: Tensor, beta_a: Tensor, iterations: int, inverse_temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """EM routing at each position by itself (Hinton et al., ICLR 2018, Procedure 1).
+    """EM routing, separately at each position (Hinton et al., ICLR 2018, Procedure 1).
 
     Args:
-        votes: `[B, N, M, P, *S]`, the pose of each output type as each input type sees it.
-        activation: `[B, N, *S]` of the input types.
-        beta_u: `[M]`, cost of a dimension that is not explained.
-        beta_a: `[M]`, gain of being active.
-        iterations: 1 or more.
-        inverse_temperature: lambda.
+        votes: votes of each input type for the pose of each output type, `[B, N, M, P, *S]`.
+        activation: activations of the input types, `[B, N, *S]`.
+        beta_u: cost of a dimension that is not explained, `[M]`.
+        beta_a: gain of being active, `[M]`.
+        iterations: number of routing iterations, 1 or more.
+        inverse_temperature: inverse temperature lambda of the activations.
 
     Returns:
         Poses `[B, M, P, *S]` and activations `[B, M, *S]`.
     """
     space = (1,) * (votes.dim() - 4)
     beta_u, beta_a = beta_u.reshape(1, -1, *space), beta_a.reshape(1, -1, *space)
-    shared_out = votes.new_full(votes.shape[:3] + votes.shape[4:], 1 / votes.shape[2])
+    assignment = votes.new_full(votes.shape[:3] + votes.shape[4:], 1 / votes.shape[2])
     while True:
-        weights = shared_out * activation[:, :, None]  # R_ij a_i, [B, N, M, *S]
+        weights = assignment * activation[:, :, None]  # R_ij a_i, [B, N, M, *S]
         total = weights.sum(dim=1) + 1e-8
         mean = (weights[:, :, :, None] * votes).sum(dim=1) / total[:, :, None]
         squared = (votes - mean[:, None]).square()
@@ -157,23 +167,23 @@ def em_routing(
         if iterations == 0:
             return mean, active
         log_p = -0.5 * (squared / variance[:, None] + (2 * math.pi * variance[:, None]).log()).sum(dim=3)
-        shared_out = (log_p + (active[:, None] + 1e-8).log()).softmax(dim=2)
+        assignment = (log_p + (active[:, None] + 1e-8).log()).softmax(dim=2)
 
 
 def spread_loss(activation: Tensor, truth: Tensor, margin: float) -> Tensor:
     """The mean over positions of sum_{i != t} max(0, m - (a_t - a_i))² (Hinton et al., Eq. 3).
 
     Args:
-        activation: `[B, K, *S]`.
-        truth: one-hot.
-        margin: m.
+        activation: activations a_i of the classes, `[B, K, *S]`.
+        truth: one-hot truth of the same shape; t is the true class.
+        margin: margin m.
     """
     true = (activation * truth).sum(dim=1, keepdim=True)
     return ((margin - (true - activation)).clamp_min(0).square() * (1 - truth)).sum(dim=1).mean()
 
 
 class _Chain(nn.Module):
-    """Capsules after capsules."""
+    """Layers of capsules, applied one after the other."""
 
     def __init__(self, *layers: MatrixCapsules) -> None:
         super().__init__()
@@ -186,10 +196,10 @@ class _Chain(nn.Module):
 
 
 def _enlarge(pose: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
-    """Every capsule four times."""
+    """Double the height and the width by repeating every capsule."""
     return (pose.repeat_interleave(2, -2).repeat_interleave(2, -1), activation.repeat_interleave(2, -2).repeat_interleave(2, -1))
 
 
-def _joined(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The types of both."""
-    return torch.cat([one[0], other[0]], dim=1), torch.cat([one[1], other[1]], dim=1)
+def _joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Concatenate the types of both."""
+    return torch.cat([first[0], second[0]], dim=1), torch.cat([first[1], second[1]], dim=1)

@@ -1,13 +1,17 @@
-"""Medical Transformer (MedT): gated axial attention, trained on the whole picture and on a 4 x 4 grid of patches.
+"""Medical Transformer (MedT): gated axial attention on the image and on a 4 x 4 grid of patches.
 
-Valanarasu, Oza, Hacihaliloglu, Patel: "Medical Transformer: gated axial-attention for medical image segmentation", MICCAI 2021.
-Each block attends along the height, then along the width; three learned gates say how much the positions count. A shallow global
-branch and a deeper local one are added up. 1.53 M parameters at 128 x 128 (the paper says 1.4 M, which is what a local stem as
-narrow as the global one would give).
+Valanarasu, Oza, Hacihaliloglu, Patel: "Medical Transformer: gated axial-attention for medical image
+segmentation", MICCAI 2021. Each block attends along the height, then along the width. Three learned
+gates weight the positions. The outputs of a shallow global branch and a deeper local branch are
+added. The network has 1.53 M parameters at 128 x 128. The paper says 1.4 M, which a local stem as
+narrow as the global one would give.
 
-Ours: any size that is a multiple of 8, with the tables of positions stretched where the picture has another size than in
-training; the patches of the local branch pass as one batch; the gates are learned from the first step; Dice beside the cross-
-entropy.
+Ours:
+- The size may be any multiple of 8. If an image is not of the size in training, the tables of
+  positions are interpolated.
+- The patches of the local branch form one batch.
+- The gates are learned from the first step.
+- Dice is added to the cross-entropy.
 """
 
 from __future__ import annotations
@@ -28,14 +32,16 @@ def build(settings: MedTSettings, data: DataSettings, image_channels: int, class
 
 
 class MedT(nn.Module):
-    """The two branches and their sum, `[B, C, H, W] -> [B, K, H, W]` logits.
+    """The sum of the global and the local branch, from images to logits.
+
+    Shapes: `[B, C, H, W] -> [B, K, H, W]`.
 
     Args:
-        image_channels: C.
-        classes: K.
-        size: rows and columns for which the tables of positions are made.
-        width: features inside the attention of the first stage.
-        heads: of each attention.
+        image_channels: C, the number of image channels.
+        classes: K, the number of classes.
+        size: numbers of rows and columns in training, for the tables of positions.
+        width: number of features inside the attention of the first stage.
+        heads: number of heads of each attention.
     """
 
     def __init__(self, image_channels: int, classes: int, size: tuple[int, int], width: int, heads: int) -> None:
@@ -47,15 +53,18 @@ class MedT(nn.Module):
         self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, classes, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits."""
+        """Compute the logits."""
         logits: Tensor = self.head(self.whole(image) + _join(self.patches(_cut(image)), len(image)))
         return logits
 
 
 class _Branch(nn.Module):
-    """A stem that halves the size, stages of attention, and a convolutional decoder; `[B, C, H, W] -> [B, width, H, W]`.
+    """A stem that halves the size, stages of attention and a convolutional decoder.
 
-    The local branch, which has more than two stages, halves the last of them once more before it decodes.
+    Shapes: `[B, C, H, W] -> [B, width, H, W]`.
+
+    The local branch has more than two stages. It halves the output of the last stage once more
+    before decoding.
     """
 
     def __init__(
@@ -77,8 +86,9 @@ class _Branch(nn.Module):
                 features = 2 * inside
             self.stages.append(nn.Sequential(*layers))
         outputs = [2 * width * 2**stage for stage in range(len(blocks))]
-        # Pooled before it is convolved: PyTorch (2.13) reads memory that was never written in the bf16 gradient of a strided
-        # convolution of one pixel, which is what is left of a small patch here.
+        # Pooling and a convolution replace a strided convolution. Small patches have only one pixel
+        # here, and for one pixel the bf16 gradient of a strided convolution in PyTorch (2.13) reads
+        # uninitialised memory.
         halve = nn.AvgPool2d(2, ceil_mode=True)
         self.turn = nn.Sequential(halve, nn.Conv2d(features, features, 3, padding=1)) if len(blocks) > 2 else None
         self.decode = nn.ModuleList(
@@ -100,14 +110,16 @@ class _Branch(nn.Module):
 
 
 class AxialBlock(nn.Module):
-    """Attention along the height, then along the width, between 1 x 1 convolutions and past a residual way.
+    """A residual block: attention along height and width, between 1 x 1 convolutions.
+
+    Attention is applied along the height first, then along the width.
 
     Args:
-        channels_in: features of the input; the output has `2 * width`.
-        width: features inside.
-        size: rows and columns for which the tables of positions are made.
-        stride: by which the size is divided, after the attention.
-        heads: of each attention.
+        channels_in: number of features of the input; the output has `2 * width`.
+        width: number of features inside the block.
+        size: numbers of rows and columns in training, for the tables of positions.
+        stride: factor by which the size is divided after the attention.
+        heads: number of heads of each attention.
     """
 
     def __init__(self, channels_in: int, width: int, size: tuple[int, int], stride: int, heads: int) -> None:
@@ -121,7 +133,7 @@ class AxialBlock(nn.Module):
         self.past = nn.Identity() if same else nn.Sequential(self.shrink, past)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, Cin, H, W] -> [B, 2 * width, H / stride, W / stride]`."""
+        """Apply the block, `[B, Cin, H, W] -> [B, 2 * width, H / stride, W / stride]`."""
         h = self.before(x)
         h = self.height(h.movedim(3, 1).flatten(0, 1)).unflatten(0, (len(x), -1)).movedim(1, 3)
         h = self.width(h.movedim(2, 1).flatten(0, 1)).unflatten(0, (len(x), -1)).movedim(1, 2)
@@ -129,14 +141,19 @@ class AxialBlock(nn.Module):
 
 
 class GatedAxialAttention(nn.Module):
-    """Attention along one axis with gated relative positions, `[N, C, L] -> [N, C, L]` (the paper's Eq. 2).
+    """Attention along one axis with gated relative positions (Eq. 2 of the paper).
 
-    y_i = sum_j softmax_j(q_i k_j + G_Q q_i r^q_ij + G_K k_j r^k_ij) (G_V1 v_j + G_V2 r^v_ij), in each head, with batch
-    normalisation of q, k, v, of the three terms under the softmax and of the two of the sum.
+    Shapes: `[N, C, L] -> [N, C, L]`. In each head,
+
+    y_i = sum_j softmax_j(q_i k_j + G_Q q_i r^q_ij + G_K k_j r^k_ij) (G_V1 v_j + G_V2 r^v_ij).
+
+    Batch normalisation is applied to q, k and v, to the three terms inside the softmax, and to the
+    two terms of the sum.
 
     Args:
-        channels: C, shared out among the heads; a head's q and k have half of its features.
-        span: L in training; tables of positions are stretched to other lengths.
+        channels: C, the number of features of all heads. The q and the k of a head have half as
+            many features as the head.
+        span: length L in training. For other lengths, the table of positions is interpolated.
         heads: number of heads.
     """
 
@@ -151,7 +168,7 @@ class GatedAxialAttention(nn.Module):
         self.norm_sums = nn.BatchNorm1d(2 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
+        """Apply attention."""
         batch, channels, length = x.shape
         qkv = self.to_qkv(x).unflatten(1, (self.heads, -1))
         q, k, v = qkv.split([self.keys, self.keys, self.values], dim=2)
@@ -168,7 +185,7 @@ class GatedAxialAttention(nn.Module):
         return self.norm_sums(sums).unflatten(1, (2, channels)).sum(dim=1)
 
     def _positions(self, length: int) -> Tensor:
-        """The table at i - j, `[2 * values, L, L]`."""
+        """The table of positions at i - j, `[2 * values, L, L]`."""
         table: Tensor = self.positions
         if table.shape[1] != 2 * length - 1:
             table = F.interpolate(table[None], size=2 * length - 1, mode="linear", align_corners=True)[0]
@@ -186,7 +203,7 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _cut(image: Tensor) -> Tensor:
-    """`[B, C, H, W]` as the patches of a 4 x 4 grid, `[B * 16, C, H / 4, W / 4]`."""
+    """Cut images `[B, C, H, W]` into the patches of a 4 x 4 grid, `[B * 16, C, H / 4, W / 4]`."""
     grid = image.unflatten(2, (MEDT_GRID, -1)).unflatten(4, (MEDT_GRID, -1))  # [B, C, gy, h, gx, w]
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 

@@ -1,8 +1,9 @@
 """MSU-Net.
 
-Su, Zhang, Liu, Cheng: "MSU-Net: multi-scale U-Net for 2D medical image segmentation", Frontiers in Genetics 12, 2021: a U-Net of
-32 to 512 features whose double convolutions are two sequences side by side, of 3 x 3 and of 7 x 7, joined by a 1 x 1 convolution:
-47.1 M parameters, 152 GFLOP at 256 x 256.
+Su, Zhang, Liu, Cheng: "MSU-Net: multi-scale U-Net for 2D medical image segmentation", Frontiers in
+Genetics 12, 2021. The network is a U-Net with 32 to 512 features. Each double convolution is
+replaced by two parallel sequences, of 3 x 3 and of 7 x 7 convolutions, which a 1 x 1 convolution
+joins. It has 47.1 M parameters and takes 152 GFLOP at 256 x 256.
 
 Ours: instance normalisation; Dice and cross-entropy.
 """
@@ -30,7 +31,10 @@ def build(settings: MSUNetSettings, data: DataSettings, image_channels: int, cla
 
 
 class MultiScaleBlock(nn.Module):
-    """Two double convolutions with kernels of different size, joined, `[B, Cin, *S] -> [B, Cout, *S]`."""
+    """Two parallel double convolutions with different kernel sizes, joined by a convolution.
+
+    Shapes: `[B, Cin, *S] -> [B, Cout, *S]`.
+    """
 
     def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, kernels: tuple[int, int]) -> None:
         super().__init__()
@@ -51,6 +55,6 @@ class MultiScaleBlock(nn.Module):
         self.join = convolution(len(kernels) * channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block."""
+        """Apply the block."""
         joined: Tensor = self.join(torch.cat([scale(x) for scale in self.scales], dim=1))
         return joined

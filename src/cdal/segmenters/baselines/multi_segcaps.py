@@ -1,12 +1,14 @@
 """Multi-SegCaps: the capsule U-Net SegCaps with a capsule for each class, on five slices at a time.
 
-Survarachakan, Johansen, Pedersen, Amani, Lindseth: "Capsule nets for complex medical image segmentation tasks", CVCS 2020, on
-SegCaps R3 of LaLonde & Bagci, "Capsules for object segmentation", arXiv:1804.04241, 2018: 5 x 5 convolutional capsules with
-weights shared by all input types, three iterations of locally constrained dynamic routing, the class whose capsule is longest;
-the middle slice is reconstructed from the true class's capsules. About 1.4 M parameters.
+Survarachakan, Johansen, Pedersen, Amani, Lindseth: "Capsule nets for complex medical image
+segmentation tasks", CVCS 2020. The paper builds on SegCaps R3 of LaLonde & Bagci, "Capsules for
+object segmentation", arXiv:1804.04241, 2018. The network has 5 x 5 convolutional capsules, whose
+weights all input types share, with three iterations of locally constrained dynamic routing. The
+class with the longest capsule is predicted. The middle slice is reconstructed from the capsules of
+the true class. The network has about 1.4 M parameters.
 
-Ours: margin loss and soft Dice on the lengths (what the authors published with is not known to us); the reconstruction, of the
-voxels inside the classes, weighs 0.1.
+Ours: margin loss and soft Dice on the lengths (we do not know which loss the authors used). The
+reconstruction covers the voxels inside the classes and has a weight of 0.1.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ def build(settings: MultiSegCapsSettings, data: DataSettings, image_channels: in
 
 
 class MultiSegCaps(Deterministic):
-    """Trained with margin loss, Dice and reconstruction; predicts by the capsules' lengths.
+    """SegCaps, trained with margin loss, Dice and reconstruction. It predicts by capsule lengths.
 
     Args:
-        network: the capsules.
-        classes: K.
-        reconstruction: weight of the reconstruction.
+        network: network of capsules.
+        classes: K, the number of classes.
+        reconstruction: weight of the reconstruction loss.
     """
 
     network: SegCaps
@@ -54,7 +56,7 @@ class MultiSegCaps(Deterministic):
         self.network, self.classes, self.reconstruction = network, classes, reconstruction
 
     def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`: one for all steps."""
+        """See `Segmenter.kind`; all steps have the same kind."""
         return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
@@ -64,15 +66,15 @@ class MultiSegCaps(Deterministic):
         length = lengths(capsules)
         terms = {"margin": margin_loss(length, truth)} | dice_and_cross_entropy(shares(length), truth, cross_entropy=0)
         if self.reconstruction:
-            middle = batch.image.chunk(batch.image.shape[1] // self.network.slice_channels, dim=1)
+            slices = batch.image.chunk(batch.image.shape[1] // self.network.slice_channels, dim=1)
             guess = self.network.reconstruct(capsules, truth).float()
-            loss = reconstruction_loss(guess, middle[len(middle) // 2], truth)
+            loss = reconstruction_loss(guess, slices[len(slices) // 2], truth)
             terms["reconstruction"] = self.reconstruction * loss
         yield turn("network", terms)
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """See `Segmenter.sample`; there is one vote."""
+        """See `Segmenter.sample`; returns one vote."""
         return shares(lengths(self.network(image)))[None]
 
 
@@ -80,21 +82,23 @@ class SegCaps(nn.Module):
     """The capsule U-Net, `[B, C, H, W] -> [B, K, 16, H, W]`.
 
     Args:
-        image_channels: C, of all slices.
-        slice_channels: of the middle one.
-        classes: K.
-        iterations: of the routing.
+        image_channels: C, the number of channels of all slices together.
+        slice_channels: number of channels of one slice.
+        classes: K, the number of classes.
+        iterations: number of routing iterations.
     """
 
     def __init__(self, image_channels: int, slice_channels: int, classes: int, iterations: int) -> None:
         super().__init__()
         self.slice_channels = slice_channels
 
-        def capsules(came: tuple[int, int], make: tuple[int, int], stride: int = 1, routed: int = iterations) -> nn.Module:
-            return ConvolutionalCapsules(2, came, make, 5, stride, routed)
+        def capsules(
+            capsules_in: tuple[int, int], capsules_out: tuple[int, int], stride: int = 1, iterations: int = iterations
+        ) -> nn.Module:
+            return ConvolutionalCapsules(2, capsules_in, capsules_out, 5, stride, iterations)
 
-        def enlarged(came: tuple[int, int], make: tuple[int, int]) -> nn.Module:
-            return ConvolutionalCapsules(2, came, make, 4, 2, iterations, enlarge=True)
+        def enlarged(capsules_in: tuple[int, int], capsules_out: tuple[int, int]) -> nn.Module:
+            return ConvolutionalCapsules(2, capsules_in, capsules_out, 4, 2, iterations, enlarge=True)
 
         self.first = nn.Sequential(nn.Conv2d(image_channels, 16, 5, padding=2), nn.ReLU(inplace=True))
         self.level_2 = nn.Sequential(capsules((1, 16), (2, 16), 2, 1), capsules((2, 16), (4, 16)))
@@ -107,7 +111,7 @@ class SegCaps(nn.Module):
         self.reconstruction = reconstruction_head(2, 16 * classes, slice_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """A capsule for each class and pixel."""
+        """Compute a capsule for each class and pixel."""
         first = self.first(image)[:, None]
         half = self.level_2(first)
         quarter = self.level_4(half)
@@ -118,6 +122,6 @@ class SegCaps(nn.Module):
         return capsules
 
     def reconstruct(self, capsules: Tensor, truth: Tensor) -> Tensor:
-        """The middle slice from the capsules of the true class alone."""
+        """Reconstruct the middle slice from the capsules of the true class alone."""
         image: Tensor = self.reconstruction((capsules * truth[:, :, None]).flatten(1, 2))
         return image

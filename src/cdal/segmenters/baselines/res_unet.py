@@ -1,11 +1,11 @@
 """Weighted Res-UNet.
 
-Xiao, Lian, Luo, Li: "Weighted Res-UNet for high-quality retina vessel segmentation", ITME 2018: a U-Net whose double convolutions
-are residual, trained with a cross-entropy that is weighted pixel by pixel.
+Xiao, Lian, Luo, Li: "Weighted Res-UNet for high-quality retina vessel segmentation", ITME 2018. The
+network is a U-Net with residual double convolutions, trained with a pixel-weighted cross-entropy.
 
-The paper's number of parameters and the exact form of its weights are not known to us: the features are U-Net's, and a pixel
-weighs as the inverse of its class's share in the batch (U-Net's w_c), so that all classes weigh alike. Ours: instance
-normalisation.
+We know neither the paper's number of parameters nor the exact form of its weights. The numbers of
+features are those of U-Net. The weight of a pixel is the inverse of its class's share of the batch
+(U-Net's w_c), so all classes have the same total weight. Also ours: instance normalisation.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def build(settings: ResUNetSettings, data: DataSettings, image_channels: int, cl
 
 
 def weighted_cross_entropy(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:
-    """The mean of w(x) * -log p(true class of x), where the weights of each class that occurs add up to the same.
+    """The weighted mean of -log p(true class); each class in the batch has the same total weight.
 
     Args:
-        logits: `[B, K, *S]`.
-        truth: one-hot.
+        logits: logits `[B, K, *S]`.
+        truth: one-hot truth `[B, K, *S]`.
     """
     voxels = truth.transpose(0, 1).flatten(1).sum(dim=1)
     weights = (voxels > 0) / voxels.clamp_min(1) / (voxels > 0).sum()

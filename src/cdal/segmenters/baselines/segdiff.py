@@ -1,13 +1,18 @@
-"""SegDiff: a diffusion model over masks in a hundred steps.
+"""SegDiff: a diffusion model of masks with a hundred steps.
 
-Amit, Shaharbany, Nachmani, Wolf: "SegDiff: image segmentation with diffusion probabilistic models", arXiv:2112.00390, 2021. An
-encoder of residual-in-residual dense blocks (RRDB, Wang et al., ESRGAN, 2018) sees the image, a stem sees the noisy mask, their
-features are added once and pass the U-Net of improved DDPM (Nichol & Dhariwal, ICML 2021), which predicts the noise. T = 100,
-linear schedule, moving average 0.9999, several masks averaged. 132 to 164 M parameters, by the number of residual blocks; ours
-has two a level.
+Amit, Shaharbany, Nachmani, Wolf: "SegDiff: image segmentation with diffusion probabilistic models",
+arXiv:2112.00390, 2021. An encoder of residual-in-residual dense blocks (RRDB, Wang et al., ESRGAN,
+2018) gets the image, and a stem gets the noisy mask. The sum of their features goes through the
+U-Net of improved DDPM (Nichol & Dhariwal, ICML 2021), which predicts the noise. The schedule is
+linear with T = 100, the moving average has a decay of 0.9999, and several masks are averaged. The
+authors' network has 132 to 164 M parameters, depending on the number of residual blocks. Ours has
+two residual blocks per level.
 
-The U-Net is MONAI's DiffusionModelUNet, which embeds the timestep by an added shift where improved DDPM scales too. The image is
-encoded once for all steps and masks. Ours besides: fewer steps at sampling, where asked for (improved DDPM's respacing).
+Also ours:
+- The U-Net is MONAI's DiffusionModelUNet. Its embedding of the timestep is an added shift; improved
+  DDPM scales as well.
+- The image is encoded once for all steps and masks.
+- Sampling can use fewer steps (the respacing of improved DDPM).
 """
 
 from __future__ import annotations
@@ -34,12 +39,12 @@ def build(settings: SegDiffSettings, data: DataSettings, image_channels: int, cl
 
 
 class SegDiff(Segmenter):
-    """Learns to see the noise in a noisy mask; draws masks by taking it away step by step.
+    """A model that learns to predict the noise in a mask, and draws masks by removing it in steps.
 
     Args:
-        network: epsilon_theta.
-        classes: K; two classes are one label channel, more are one channel each.
-        settings: numbers of steps.
+        network: network epsilon_theta.
+        classes: K, the number of classes. Two classes share one label channel; more have one each.
+        settings: settings with the numbers of steps.
     """
 
     predictor = "network"
@@ -54,15 +59,15 @@ class SegDiff(Segmenter):
 
     @property
     def stochastic(self) -> bool:
-        """Always."""
+        """Always `True`."""
         return True
 
     def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`: one for all steps."""
+        """See `Segmenter.kind`; all steps have the same kind."""
         return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """The squared error of the noise (the paper's Eq. 7); see `Segmenter.turns`."""
+        """See `Segmenter.turns`. The loss is the squared error of the noise (the paper's Eq. 7)."""
         schedule = linear_schedule(self.settings.timesteps, batch.image.device)
         x0 = label_channels(one_hot(batch.label, self.classes))
         t = torch.randint(1, schedule.timesteps + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
@@ -72,7 +77,7 @@ class SegDiff(Segmenter):
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """See `Segmenter.sample`; the image is encoded once."""
+        """See `Segmenter.sample`. The image is encoded once."""
         schedule, original = respaced(self.settings.timesteps, self.settings.sampling_timesteps, image.device)
         features = self.network.encode(image)
         features = features.repeat(votes, *[1] * (features.dim() - 1))
@@ -90,13 +95,13 @@ class SegDiff(Segmenter):
 
 
 class Denoiser(nn.Module):
-    """The image encoder, the stem of the noisy mask and the U-Net.
+    """The image encoder, the stem for the noisy mask, and the U-Net.
 
     Args:
-        settings: the sizes.
-        data: the recipe's; its size decides on levels and attention.
-        image_channels: C.
-        label_channels: L.
+        settings: settings with the sizes of the networks.
+        data: data settings of the recipe. Their size determines the levels and the attention.
+        image_channels: C, the number of image channels.
+        label_channels: L, the number of label channels.
     """
 
     def __init__(self, settings: SegDiffSettings, data: DataSettings, image_channels: int, label_channels: int) -> None:
@@ -109,7 +114,7 @@ class Denoiser(nn.Module):
             in_channels=features,
             out_channels=label_channels,
             num_res_blocks=settings.residual_blocks,
-            channels=[features * m for m in levels],
+            channels=[features * multiplier for multiplier in levels],
             attention_levels=[min(data.size) / 2**level <= 16 for level in range(len(levels))],
             num_head_channels=features // 2,
             norm_num_groups=32,
@@ -117,18 +122,21 @@ class Denoiser(nn.Module):
         )
 
     def encode(self, image: Tensor) -> Tensor:
-        """All that depends on the image alone, `[B, C, H, W] -> [B, features, H, W]`."""
+        """Compute the features of the image alone, `[B, C, H, W] -> [B, features, H, W]`."""
         features: Tensor = self.encoder(image)
         return features
 
     def noise(self, x_t: Tensor, t: Tensor, features: Tensor) -> Tensor:
-        """The noise in `x_t` `[B, L, H, W]` of steps `t` `[B]`, from 1 to T."""
+        """Predict the noise in `x_t` `[B, L, H, W]` at steps `t` `[B]`, from 1 to T."""
         guess: Tensor = self.unet(self.stem(x_t) + features, t)
         return guess
 
 
 class RRDBNet(nn.Module):
-    """The image encoder, `[B, C, H, W] -> [B, channels_out, H, W]`: a convolution, RRDBs past a residual way, a convolution."""
+    """The image encoder: a convolution, RRDBs with a residual connection, and a convolution.
+
+    Shapes: `[B, C, H, W] -> [B, channels_out, H, W]`.
+    """
 
     def __init__(self, image_channels: int, channels_out: int, features: int, growth: int, blocks: int) -> None:
         super().__init__()
@@ -138,14 +146,18 @@ class RRDBNet(nn.Module):
         self.last = nn.Conv2d(features, channels_out, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Encode."""
+        """Encode the image."""
         first = self.first(image)
         out: Tensor = self.last(first + self.trunk(self.blocks(first)))
         return out
 
 
 class RRDB(nn.Module):
-    """Three dense blocks; each and all together are added to their input, scaled by 0.2 (Wang et al., ESRGAN, 2018)."""
+    """A residual-in-residual dense block (Wang et al., ESRGAN, 2018).
+
+    The output of each of three dense blocks is scaled by 0.2 and added to the block's input. The
+    result is again scaled by 0.2 and added to the input of the whole.
+    """
 
     SCALE = 0.2
 
@@ -154,7 +166,7 @@ class RRDB(nn.Module):
         self.dense = nn.ModuleList(DenseBlock(features, growth) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, features, H, W]`, the same shape out."""
+        """Apply the block to `[B, features, H, W]`; the shape stays the same."""
         h = x
         for block in self.dense:
             h = h + self.SCALE * block(h)
@@ -162,7 +174,7 @@ class RRDB(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Five 3 x 3 convolutions, each of which sees the input and what all before it made."""
+    """Five 3 x 3 convolutions. Each sees the input and the outputs of all before it."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -171,7 +183,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, features, H, W]`, the same shape out."""
+        """Apply the block to `[B, features, H, W]`; the shape stays the same."""
         seen = [x]
         for convolution in self.convolutions[:-1]:
             seen.append(F.leaky_relu(convolution(torch.cat(seen, dim=1)), 0.2))
@@ -181,13 +193,20 @@ class DenseBlock(nn.Module):
 
 @functools.cache
 def linear_schedule(timesteps: int, device: torch.device | str = "cpu") -> Schedule:
-    """The linear schedule of DDPM, 1e-4 to 0.02 over 1000 steps, scaled to T of them (Nichol & Dhariwal, ICML 2021)."""
+    """The linear schedule of DDPM, scaled to T steps (Nichol & Dhariwal, ICML 2021).
+
+    DDPM's beta goes from 1e-4 to 0.02 over 1000 steps.
+    """
     return _schedule(_linear_beta(timesteps), device)
 
 
 @functools.cache
 def respaced(timesteps: int, steps: int, device: torch.device | str = "cpu") -> tuple[Schedule, Tensor]:
-    """The schedule that visits every (T / steps)-th noise level of T, and which step of T each of its own is."""
+    """The schedule with every (T / steps)-th noise level of T.
+
+    Returns:
+        The schedule, and the original step, from 0 to T, of each of its steps.
+    """
     original = torch.arange(0, timesteps + 1, timesteps // steps)
     alpha_bar = _alpha_bar(_linear_beta(timesteps))[original]
     beta = torch.cat([torch.zeros(1, dtype=torch.float64), 1 - alpha_bar[1:] / alpha_bar[:-1]])
@@ -195,7 +214,7 @@ def respaced(timesteps: int, steps: int, device: torch.device | str = "cpu") -> 
 
 
 def _linear_beta(timesteps: int) -> Tensor:
-    """beta_0 = 0 and the T noise levels, in float64."""
+    """beta_0 = 0 and the beta of the T noise levels, in float64."""
     scale = 1000 / timesteps
     rise = torch.linspace(scale * 1e-4, min(scale * 0.02, 0.999), timesteps, dtype=torch.float64)
     return torch.cat([torch.zeros(1, dtype=torch.float64), rise])

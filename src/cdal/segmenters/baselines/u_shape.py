@@ -1,4 +1,7 @@
-"""The shape that U-Net's descendants share: a block at each level on the way down and up, max-pooling, up-convolutions."""
+"""The architecture that the variants of U-Net share.
+
+It has a block at each level on the way down and on the way up, max-pooling and up-convolutions.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from torch import Tensor, nn
 
 
 class UShape(nn.Module):
-    """A U-Net of given blocks, `[B, C, *S] -> [B, K, *S]` logits.
+    """A U-Net of given blocks, from images `[B, C, *S]` to logits `[B, K, *S]`.
 
     Args:
         spatial_dims: 2 or 3.
-        image_channels: C.
-        classes: K.
-        channels: features at each level, from full resolution downwards.
-        block: makes a block from its numbers of input and output features; it keeps the size.
+        image_channels: C, the number of image channels.
+        classes: K, the number of classes.
+        channels: number of features at each level, from full resolution downwards.
+        block: function that makes a block from its numbers of input and output features. The block
+            must keep the size.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class UShape(nn.Module):
         self.head = conv(channels[0], classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits."""
+        """Compute the logits."""
         skips: list[Tensor] = []
         h = image
         for level, block in enumerate(self.down):

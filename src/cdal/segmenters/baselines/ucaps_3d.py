@@ -1,12 +1,14 @@
 """3D-UCaps: capsules on the way down, convolutions on the way up.
 
-Nguyen, Hua, Le: "3D-UCaps: 3D capsules UNet for volumetric image segmentation", MICCAI 2021: three dilated 5 x 5 x 5
-convolutions, 3D convolutional capsules with weights of their own for each input type and dynamic routing, a capsule of 64 atoms
-for each class at an eighth of the resolution, a convolutional decoder with skips; margin loss on those capsules, cross-entropy,
-and 0.1 of a reconstruction. About 6.5 M parameters.
+Nguyen, Hua, Le: "3D-UCaps: 3D capsules UNet for volumetric image segmentation", MICCAI 2021. The
+network starts with three dilated 5 x 5 x 5 convolutions. The encoder has 3D convolutional capsules
+with separate weights for each input type, and dynamic routing. It ends with a capsule of 64 atoms
+for each class, at an eighth of the resolution. The decoder is convolutional, with skip connections.
+The loss is the margin loss on the class capsules, the cross-entropy, and 0.1 times the
+reconstruction loss. The network has about 6.5 M parameters.
 
-Ours: the agreement is the inner product, as in dynamic routing, where the authors' program takes a cosine; the cross-entropy has
-Dice beside it.
+Ours: the agreement is the inner product, as in dynamic routing, whereas the authors' program uses a
+cosine. Dice is added to the cross-entropy.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ def build(settings: UCaps3DSettings, data: DataSettings, image_channels: int, cl
 
 
 class UCaps3D(Deterministic):
-    """Trained with Dice and cross-entropy of the decoder, margin loss of the capsules, and reconstruction.
+    """A capsule U-Net, trained with Dice, cross-entropy, margin loss and reconstruction.
+
+    Dice and cross-entropy are computed on the decoder's output, the margin loss on the capsules.
 
     Args:
-        network: capsules and decoder.
-        classes: K.
-        settings: weights.
+        network: network of capsules and decoder.
+        classes: K, the number of classes.
+        settings: settings with the weights of the losses.
     """
 
     network: CapsuleUNet3D
@@ -47,7 +51,7 @@ class UCaps3D(Deterministic):
         self.network, self.classes, self.settings = network, classes, settings
 
     def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`: one for all steps."""
+        """See `Segmenter.kind`; all steps have the same kind."""
         return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
@@ -63,24 +67,26 @@ class UCaps3D(Deterministic):
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """See `Segmenter.sample`; there is one vote."""
+        """See `Segmenter.sample`; returns one vote."""
         return self.network(image).float().softmax(dim=1)[None]
 
 
 class CapsuleUNet3D(nn.Module):
-    """Capsule encoder and convolutional decoder, `[B, C, *S] -> [B, K, *S]` logits.
+    """Capsule encoder and convolutional decoder, from images `[B, C, *S]` to logits `[B, K, *S]`.
 
     Args:
-        image_channels: C.
-        classes: K.
-        iterations: of the routing.
+        image_channels: C, the number of image channels.
+        classes: K, the number of classes.
+        iterations: number of routing iterations.
     """
 
     def __init__(self, image_channels: int, classes: int, iterations: int) -> None:
         super().__init__()
 
-        def capsules(came: tuple[int, int], make: tuple[int, int], stride: int, routed: int = iterations) -> nn.Module:
-            return ConvolutionalCapsules(3, came, make, 3, stride, routed, shared=False)
+        def capsules(
+            capsules_in: tuple[int, int], capsules_out: tuple[int, int], stride: int, iterations: int = iterations
+        ) -> nn.Module:
+            return ConvolutionalCapsules(3, capsules_in, capsules_out, 3, stride, iterations, shared=False)
 
         self.features = nn.Sequential(
             _convolution(image_channels, 16, 5, act="prelu"),
@@ -98,11 +104,16 @@ class CapsuleUNet3D(nn.Module):
         self.reconstruction = reconstruction_head(3, 128, image_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits."""
+        """Compute the logits."""
         return self.all(image)[0]
 
     def all(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The logits, the class capsules `[B, K, 64, *S / 8]`, and the last features `[B, 128, *S]`."""
+        """Compute the logits and the inputs of the other losses.
+
+        Returns:
+            Logits `[B, K, *S]`, class capsules `[B, K, 64, *S / 8]` and last features
+            `[B, 128, *S]`.
+        """
         full = self.level_1(self.features(image)[:, None])
         half = self.level_2(full)
         quarter = self.level_4(half)

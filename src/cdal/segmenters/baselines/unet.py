@@ -1,12 +1,17 @@
 """U-Net in two and in three dimensions, as MONAI's BasicUNet.
 
-Ronneberger, Fischer, Brox: "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015: 64 to 1024 features,
-two 3 x 3 convolutions a level, max-pooling, 2 x 2 up-convolutions: 31.0 M parameters. Çiçek et al.: "3D U-Net: learning dense
-volumetric segmentation from sparse annotation", MICCAI 2016.
+Ronneberger, Fischer, Brox: "U-Net: convolutional networks for biomedical image segmentation",
+MICCAI 2015. The network has 64 to 1024 features, two 3 x 3 convolutions per level, max-pooling and
+2 x 2 up-convolutions. It has 31.0 M parameters.
 
-Ours: padded convolutions, so that the mask is as large as the image; instance normalisation; Dice beside the cross-entropy.
-BasicUNet keeps all features in the last up-convolution, 0.2 % more parameters. The 3D U-Net has four poolings where its authors
-have three.
+Çiçek et al.: "3D U-Net: learning dense volumetric segmentation from sparse annotation", MICCAI
+2016.
+
+Ours:
+- Convolutions are padded, so the mask is as large as the image.
+- Instance normalisation is used, and Dice is added to the cross-entropy.
+- BasicUNet keeps all features in the last up-convolution, which adds 0.2 % parameters.
+- The 3D U-Net has four poolings; the authors' has three.
 """
 
 from __future__ import annotations

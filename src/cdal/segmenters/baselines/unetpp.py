@@ -1,9 +1,11 @@
 """U-Net++, as MONAI's BasicUNetPlusPlus.
 
-Zhou, Siddiquee, Tajbakhsh, Liang: "UNet++: a nested U-Net architecture for medical image segmentation", DLMIA 2018: nested, dense
-skip paths, 32 to 512 features, deep supervision of four branches: 9.04 M parameters.
+Zhou, Siddiquee, Tajbakhsh, Liang: "UNet++: a nested U-Net architecture for medical image
+segmentation", DLMIA 2018. The network has nested, dense skip paths, 32 to 512 features, and deep
+supervision of four branches. It has 9.04 M parameters. Prediction uses the paper's "accurate mode",
+the mean of the four branches.
 
-Prediction is the paper's "accurate mode", the mean of the four branches. Ours: instance normalisation; Dice and cross-entropy.
+Ours: instance normalisation; Dice and cross-entropy.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ def build(settings: UNetPlusPlusSettings, data: DataSettings, image_channels: in
 
 
 class UNetPlusPlus(nn.Module):
-    """The nested U-Net, `[B, C, *S] -> [B, K, *S]` logits; in training the four branches.
+    """The nested U-Net, from images `[B, C, *S]` to logits `[B, K, *S]`.
+
+    In training, it returns the logits of all four branches.
 
     Args:
         spatial_dims: 2 or 3.
-        image_channels: C.
-        classes: K.
-        channels: features at the five levels.
+        image_channels: C, the number of image channels.
+        classes: K, the number of classes.
+        channels: number of features at each of the five levels.
     """
 
     def __init__(self, spatial_dims: int, image_channels: int, classes: int, channels: tuple[int, ...]) -> None:
@@ -45,7 +49,7 @@ class UNetPlusPlus(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor] | Tensor:
-        """Every branch, or the logarithm of their mean."""
+        """Compute the logits of each branch in training, otherwise the logarithm of their mean."""
         branches: list[Tensor] = self.nested(image)
         if self.training:
             return branches

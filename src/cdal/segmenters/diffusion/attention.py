@@ -1,4 +1,4 @@
-"""The discriminator's spatial attention map (Hejrati et al., MICCAI 2024, Sec. 2.2) and its controls."""
+"""The spatial attention map (Hejrati et al., MICCAI 2024, Sec. 2.2) and its controls."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from cdal.recipes.cdal import Attention
 
 
 def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: Attention, rng: torch.Generator) -> Tensor:
-    """The factor A by which the label is multiplied before it is noised: x0_att = x0 * A.
+    """The factor A that multiplies the label before noise is added: x0_att = x0 * A.
 
-    - `raw`: the paper's A_D, the mean over channels of the discriminator's features. Nothing bounds it: on trained
-      discriminators it was found to be mostly negative and tiny, which wipes the label out.
-    - `normalised`: A_D shifted to be non-negative and scaled to mean 1: it moves weight between regions and keeps the amount.
-    - `shuffled`: the normalised map with its positions permuted: the same values, no spatial meaning.
-    - `constant`: the mean of the raw map everywhere: input scaling, no map.
+    - `raw`: the paper's A_D, the mean of the discriminator's features over channels. It has no
+      bounds. With trained discriminators it was mostly negative and tiny, which erases the label.
+    - `normalised`: A_D shifted to be non-negative and scaled to mean 1. It moves weight between
+      regions and keeps the total.
+    - `shuffled`: the normalised map with its positions permuted. It has the same values but no
+      spatial meaning.
+    - `constant`: the mean of the raw map everywhere. It scales the input uniformly.
     - `none`: 1.
 
     Args:
-        features: F_i, `[B, C, *S / r]`.
-        size: `*S`, to which the map is upsampled.
-        kind: which map.
-        rng: for `shuffled`.
+        features: features F_i of the discriminator, `[B, C, *S / r]`.
+        size: size `*S` of the label, to which the map is upsampled.
+        kind: kind of the map.
+        rng: random generator for `shuffled`.
 
     Returns:
-        `[B, 1, *S]`, through which no gradient flows.
+        The factor `[B, 1, *S]`, without gradient.
     """
     raw = features.detach().float().mean(dim=1, keepdim=True)
     if kind == "none":
@@ -42,12 +44,12 @@ def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: At
 
 
 def upsample(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
-    """Linear interpolation to the label's size, `[B, 1, *S / r] -> [B, 1, *S]`."""
+    """Interpolate linearly to the size of the label, `[B, 1, *S / r] -> [B, 1, *S]`."""
     return F.interpolate(x, size=tuple(size), mode="bilinear" if x.dim() == 4 else "trilinear", align_corners=False)
 
 
 def normalise(x: Tensor) -> Tensor:
-    """Shift each sample's map to be non-negative and scale it to mean 1; a flat map becomes 1 everywhere."""
+    """Shift each sample's map to be non-negative and scale it to mean 1; a flat map becomes 1."""
     flat = x.flatten(1)
     flat = flat - flat.amin(dim=1, keepdim=True)
     mean = flat.mean(dim=1, keepdim=True)

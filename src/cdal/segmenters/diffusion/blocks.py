@@ -1,6 +1,7 @@
-"""Parts that generators and discriminator share.
+"""Layers that the generators and the discriminator share.
 
-Shapes: B batch, C features, E embedding, `*S` two or three axes of space.
+Symbols in shapes: B batch size, C features, E length of the embedding, `*S` two or three spatial
+axes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 Activation = Callable[[Tensor], Tensor]
 
 leaky_relu = partial(F.leaky_relu, negative_slope=0.01, inplace=True)
-"""The activation of what has to be fast: on a CPU SiLU takes nine times as long."""
+"""Activation of the fast networks. On a CPU, SiLU takes nine times as long."""
 
 _POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
@@ -24,39 +25,44 @@ _POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 def convolution(
     spatial_dims: int, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, bias: bool = True
 ) -> nn.Conv2d | nn.Conv3d:
-    """A convolution that keeps the size (or divides it by the stride)."""
+    """A convolution that keeps the size, or divides it by the stride."""
     kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
     return kind(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
 def transposed_convolution(spatial_dims: int, channels_in: int, channels_out: int) -> nn.Module:
-    """A convolution that doubles the size."""
+    """A transposed convolution that doubles the size."""
     kind = nn.ConvTranspose2d if spatial_dims == 2 else nn.ConvTranspose3d
     return kind(channels_in, channels_out, 2, stride=2, bias=False)
 
 
 def instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance normalisation with learned scale and shift, as groups of one channel: two to six times as fast on a CPU."""
+    """Instance normalisation with learned scale and shift.
+
+    It is group normalisation with one channel per group, which is two to six times as fast on a
+    CPU.
+    """
     return nn.GroupNorm(channels, channels)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with its parameters set to zero: a residual that starts as the identity."""
+    """Set all parameters of a layer to zero, so that its residual block starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
-    """Group normalisation with at least 4 channels a group where the number allows, and at most 32 groups."""
+    """Group normalisation with up to 32 groups and, if possible, at least 4 channels per group."""
     groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, affine=affine)
 
 
 def space_to_depth(x: Tensor, fold: int) -> Tensor:
-    """Fold blocks of `fold` pixels along each axis into channels, `[B, C, *S] -> [B, C * fold^n, *S / fold]`.
+    """Fold blocks of `fold` pixels along each axis into channels.
 
-    The order of channels is that of `torch.pixel_unshuffle`, which does the same for two axes.
+    Shapes: `[B, C, *S] -> [B, C * fold^n, *S / fold]` for n spatial axes. The order of the channels
+    is that of `torch.pixel_unshuffle`, which does the same for two axes.
     """
     if fold == 1:
         return x
@@ -79,9 +85,10 @@ def depth_to_space(x: Tensor, fold: int) -> Tensor:
 
 
 def sinusoidal_embedding(level: Tensor, length: int) -> Tensor:
-    """Sines and cosines of the noise level (Sec. 3.2), `[B] -> [B, length]`; the level s = t / T lies between 0 and 1.
+    """Sines and cosines of the noise level (Sec. 3.2), `[B] -> [B, length]`.
 
-    Taking t / T instead of t lets one network serve every number of steps, as the noise depends on t / T alone.
+    The level is s = t / T, between 0 and 1. The noise depends on t / T alone. With t / T instead of
+    t, one network can therefore be used with any number of steps.
     """
     half = length // 2
     frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=level.device, dtype=torch.float32) / half)
@@ -90,14 +97,14 @@ def sinusoidal_embedding(level: Tensor, length: int) -> Tensor:
 
 
 class Modulation(nn.Module):
-    """Embedding of the noise level and of the latent z (Sec. 2.3), `([B], [B, L]) -> [B, E]`.
+    """Embedding of the noise level and the latent z (Sec. 2.3), `([B], [B, L]) -> [B, E]`.
 
-    z passes a mapping network; its output and the embedded level are added.
+    A mapping network transforms z. Its output is added to the embedded level.
 
     Args:
-        latent: L; 0 leaves z out.
-        length: E.
-        layers: of the mapping network.
+        latent: L, the length of z; 0 leaves z out.
+        length: E, the length of the embedding.
+        layers: number of layers of the mapping network.
     """
 
     def __init__(self, latent: int, length: int, layers: int = 3) -> None:
@@ -108,7 +115,7 @@ class Modulation(nn.Module):
         self.mapping = nn.Sequential(nn.Linear(latent, length), *deeper) if latent else None
 
     def forward(self, level: Tensor, z: Tensor | None) -> Tensor:
-        """The embedding by which every block is modulated."""
+        """Compute the embedding that modulates every block."""
         embedding = self.level(sinusoidal_embedding(level, self.length))
         if self.mapping is not None and z is not None:
             embedding = embedding + self.mapping(F.normalize(z, dim=1) * math.sqrt(z.shape[1]))
@@ -116,7 +123,10 @@ class Modulation(nn.Module):
 
 
 class AdaptiveGroupNorm(nn.Module):
-    """Group normalisation whose scale and shift come from the embedding, `([B, C, *S], [B, E]) -> [B, C, *S]`."""
+    """Group normalisation whose scale and shift come from the embedding.
+
+    Shapes: `([B, C, *S], [B, E]) -> [B, C, *S]`.
+    """
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -130,10 +140,10 @@ class AdaptiveGroupNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions after modulated normalisation and activation, added to the input, `[B, Cin, *S] -> [B, Cout, *S / stride]`.
+    """A residual block of two convolutions, each after modulated normalisation and activation.
 
-    The input's way past the block is averaged over the stride, and brought to Cout features by a 1-wide convolution where the
-    numbers differ.
+    Shapes: `[B, Cin, *S] -> [B, Cout, *S / stride]`. The bypass averages the input over the stride.
+    If Cin and Cout differ, a 1-wide convolution brings it to Cout features.
     """
 
     def __init__(
@@ -156,14 +166,14 @@ class ResidualBlock(nn.Module):
         self.bypass = nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """The block."""
+        """Apply the block."""
         h = self.conv1(self.activation(self.norm1(x, embedding)))
         h = self.conv2(self.activation(self.norm2(h, embedding)))
         return self.bypass(self.shrink(x)) + h
 
 
 class SelfAttention(nn.Module):
-    """Attention of every position to every other, added to the input, `[B, C, *S] -> [B, C, *S]`."""
+    """Self-attention of all positions, added to the input, `[B, C, *S] -> [B, C, *S]`."""
 
     def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
@@ -173,7 +183,7 @@ class SelfAttention(nn.Module):
         self.out = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend."""
+        """Apply attention."""
         batch, channels, *space = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         qkv = self.to_qkv(tokens).reshape(batch, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)

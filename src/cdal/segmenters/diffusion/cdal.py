@@ -1,4 +1,7 @@
-"""cDAL as a segmenter: Algorithm 1 in `turns`, Algorithm 2 in `sample` (Hejrati et al., MICCAI 2024, supplement)."""
+"""cDAL as a segmenter: Algorithm 1 in `turns`, Algorithm 2 in `sample`.
+
+Both are in the supplement of Hejrati et al., MICCAI 2024.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, su
 
 
 class Draws(NamedTuple):
-    """What chance decides when V votes are drawn on B images.
+    """All random draws for V votes on B images.
 
     Attributes:
-        noise: `[T, V * B, N, *S / f]`, standard normal; N and f are the generator's `noise_channels` and `folding`.
-        z: `[T, V * B, latent]`.
+        noise: standard normal noise `[T, V * B, N, *S / f]`. N and f are the generator's
+            `noise_channels` and `folding`.
+        z: latents `[T, V * B, latent]`.
     """
 
     noise: Tensor
@@ -40,10 +44,11 @@ class CDAL(Segmenter):
     """Conditional diffusion with spatial attention and latent embedding.
 
     Args:
-        generator: x_theta.
-        discriminator: D; none where neither attention nor the adversarial term asks for it, and at prediction.
-        classes: K; two classes are one label channel, more are one channel each.
-        settings: weights and numbers, see `CDALSettings`.
+        generator: generator x_theta.
+        discriminator: discriminator D; `None` for prediction, or if neither the attention nor the
+            adversarial term needs it.
+        classes: K, the number of classes. Two classes share one label channel; more have one each.
+        settings: settings of the losses and the sampling, see `CDALSettings`.
     """
 
     predictor = "generator"
@@ -56,23 +61,26 @@ class CDAL(Segmenter):
         self.settings = settings
 
     def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`: the generator, and the discriminator where there is one."""
+        """See `Segmenter.players`: the generator and, if present, the discriminator."""
         players: dict[str, nn.Module] = {"generator": self.generator}
         return players if self.discriminator is None else players | {"discriminator": self.discriminator}
 
     @property
     def stochastic(self) -> bool:
-        """Whenever there is a diffusion at all."""
+        """Whether sampling runs the diffusion."""
         return self.settings.stochastic
 
     def kind(self, step: int) -> tuple[bool, bool]:
-        """Whether D has a turn, and whether its gradient is penalised in it; see `Segmenter.kind`."""
+        """See `Segmenter.kind`: whether D has a turn, and whether its gradient is penalised."""
         number, rest = divmod(step, self.settings.discriminator_every)
         judged = self.discriminator is not None and rest == 0
         return judged, judged and self.settings.r1 > 0 and number % self.settings.r1_every == 0
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        """Algorithm 1: D on a real and a fake pair, then G on the attended label. All labels are folded, see `Generator`."""
+        """Algorithm 1: D on a real and a fake pair, then G on the attended label.
+
+        All labels are folded, see `Generator`.
+        """
         T, generator = self.settings.timesteps, self.generator
         schedule = make_schedule(T, batch.image.device)
         truth = one_hot(batch.label, self.classes)
@@ -88,7 +96,8 @@ class CDAL(Segmenter):
         if discriminator is None:
             attended = x0
         else:
-            # The real pair is a Markov pair (Sec. 2.2). Alg. 1 prints one noise for both, which would let D read the answer off.
+            # The real pair is a Markov pair (Sec. 2.2). Alg. 1 prints one noise for both x_{t-1}
+            # and x_t, which would let D recognise real pairs too easily.
             x_previous = diffuse(schedule, x0, t - 1, randn(x0.shape, rng, x0))
             x_t = diffuse_one_step(schedule, x_previous, t, randn(x0.shape, rng, x0))
             with torch.no_grad():
@@ -101,7 +110,7 @@ class CDAL(Segmenter):
             if penalised:
                 terms["r1"] = self.settings.r1 * self.settings.r1_every * _r1(discriminator, x_previous, x_t, t / T)
             yield turn("discriminator", terms)
-            # A_D is made of the features of the fake pair, the last that D sees in Alg. 1.
+            # A_D uses the features of the fake pair, because D sees this pair last in Alg. 1.
             attention = attention_map(map_features, batch.image.shape[2:], self.settings.attention, rng)
             attended = (self._by_label(x0) * self._by_label(generator.fold(attention), 1)).flatten(1, 2)
 
@@ -110,23 +119,26 @@ class CDAL(Segmenter):
         yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng, discriminator))
 
     def _by_label(self, folded: Tensor, labels: int | None = None) -> Tensor:
-        """Folded labels with an axis for the labels, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
+        """Give folded labels an axis for L, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
         return folded.unflatten(1, (labels or label_count(self.classes), -1))
 
     def draw(self, image: Tensor, votes: int, rng: torch.Generator) -> Draws:
-        """All of chance that V votes on an image need: the noise of Eq. 2 and 3, and a new z at every step.
+        """Draw all random numbers for V votes: the noise of Eq. 2 and 3, and a new z at every step.
 
-        Each vote's numbers do not depend on how many votes there are.
+        The numbers of a vote do not depend on the number of votes.
         """
         steps, batch = self.settings.sampling_timesteps, image.shape[0]
         votes = votes if self.stochastic else 1
         folded = [size // self.generator.folding for size in image.shape[2:]]
         by_vote = [(self._noise(steps, batch, folded, rng, image), self._latents(steps, batch, rng, image)) for _ in range(votes)]
-        return Draws(*(torch.cat(one, dim=1) for one in zip(*by_vote, strict=True)))
+        return Draws(*(torch.cat(tensors, dim=1) for tensors in zip(*by_vote, strict=True)))
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
-        """Algorithm 2 for V votes at once; with `sampling_timesteps` 0 the coarse segmentation alone, as one vote."""
+        """Algorithm 2 for V votes at once.
+
+        If `sampling_timesteps` is 0, the coarse segmentation is returned as the only vote.
+        """
         return self.segment(image, self.draw(image, votes, rng), self.generator.noise_root())
 
     def graph(self) -> Graph:
@@ -134,12 +146,12 @@ class CDAL(Segmenter):
         return _Traced(self)
 
     def segment(self, image: Tensor, draws: Draws, noise_root: Tensor | None) -> Tensor:
-        """Algorithm 2 as a function: what `sample` does when chance has spoken.
+        """Algorithm 2 as a function: `sample` with all random draws given.
 
         Args:
-            image: `[B, C, *S]`.
-            draws: see `draw`.
-            noise_root: the generator's, see `Generator.noise_root`.
+            image: images `[B, C, *S]`.
+            draws: all random draws, see `draw`.
+            noise_root: result of `Generator.noise_root`.
 
         Returns:
             Probabilities `[V, B, K, *S]`.
@@ -148,19 +160,20 @@ class CDAL(Segmenter):
         features = generator.encode(image)
         T = len(draws.noise)
         if T == 0:
-            assert features.coarse is not None  # the recipe allows 0 for generators that have one
+            assert features.coarse is not None  # recipes allow 0 only if the generator has one
             return to_probabilities(to_x0(generator.unfold(features.coarse)), bounded=True)[None]
         schedule, steps = make_schedule(T, image.device), range(T, 0, -1)
-        # Made where it is used: a copy from the CPU would wait for a GPU's earlier work, and no CUDA graph can hold it.
+        # Created on the device: a copy from the CPU would wait for earlier work of the GPU, and a
+        # CUDA graph cannot contain it.
         level = (torch.arange(T, 0, -1, device=image.device)[:, None] / T).expand(draws.z.shape[:2])
         embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(0, draws.z.shape[:2])
         seen = seen_noise(draws.noise[0], noise_root)
         for i, step in enumerate(steps):
             x0 = generator.denoise_seen(seen, embeddings[i], features)
             if step > 1:
-                of_x_t, of_x0, variance = posterior_weights(schedule, step)
+                weight_x_t, weight_x0, variance = posterior_weights(schedule, step)
                 noise = seen_noise(draws.noise[i + 1], noise_root)
-                seen = of_x_t * seen + of_x0 * generator.see(x0) + variance.sqrt() * noise
+                seen = weight_x_t * seen + weight_x0 * generator.see(x0) + variance.sqrt() * noise
         return to_probabilities(generator.unfold(x0), generator.bounded).unflatten(0, (-1, batch))
 
     def _generator_terms(
@@ -173,10 +186,12 @@ class CDAL(Segmenter):
         rng: torch.Generator,
         discriminator: Discriminator | None,
     ) -> dict[str, Tensor]:
-        """The weighted terms of the generator's loss, the adversarial one where there is a discriminator to judge.
+        """The weighted terms of the generator's loss.
 
-        Terms of one prediction are taken of the mean of the votes: with one vote they are the paper's, with several they leave the
-        votes freer to differ.
+        The adversarial term is included only if there is a discriminator.
+
+        Terms that need a single prediction use the mean of the votes. With one vote they are the
+        paper's. With several they leave the votes more freedom to differ.
         """
         settings, T, V = self.settings, self.settings.timesteps, self.settings.training_votes
         x_t, t = _per_vote(x_t, V), _per_vote(t, V)
@@ -194,7 +209,7 @@ class CDAL(Segmenter):
             coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
             terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
         if settings.adversarial and discriminator is not None:
-            # D judges votes one by one: one of each image is enough.
+            # D judges each vote separately, so one vote per image is enough.
             x_t, t = x_t[: len(x0)], t[: len(x0)]
             x_previous_hat = sample_posterior(make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t))
             discriminator.requires_grad_(False)
@@ -204,9 +219,9 @@ class CDAL(Segmenter):
         return terms
 
     def _recycled(self, attended: Tensor, features: Features, rng: torch.Generator) -> Tensor:
-        """Some samples of the attended label replaced by G's own first guess.
+        """Replace some samples of the attended label by G's first guess.
 
-        That is what sampling builds x_t from (Fu et al., MELBA 2023:016).
+        Sampling computes x_t from such guesses, not from true labels (Fu et al., MELBA 2023:016).
         """
         share = self.settings.recycling
         if not share:
@@ -220,12 +235,12 @@ class CDAL(Segmenter):
         return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
 
     def _noise(self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:
-        """`Draws.noise` of one vote on so many images of the folded size."""
+        """`Draws.noise` of one vote, for `count` images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
         return randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
-        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; for the controls a constant."""
+        """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; a constant for the controls."""
         return self._latents(1, count, rng, like)[0]
 
     def _latents(self, steps: int, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
@@ -237,7 +252,7 @@ class CDAL(Segmenter):
 
 
 class _Traced(Graph):
-    """The noise root is made once, and not inside the graph."""
+    """cDAL as a graph. The noise root is computed once, outside the graph."""
 
     root: Tensor | None
 
@@ -267,21 +282,23 @@ def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Te
 
 
 def label_count(classes: int) -> int:
-    """L: one label channel for two classes, one a class for more."""
+    """L, the number of label channels: 1 for two classes, otherwise one per class."""
     return 1 if classes == 2 else classes
 
 
 def label_channels(truth: Tensor) -> Tensor:
-    """One-hot classes `[B, K, *S]` as x_0 in {-1, 1}, `[B, L, *S]`: one channel for two classes, K for more."""
+    """Convert one-hot classes `[B, K, *S]` to x_0 in {-1, 1}, `[B, L, *S]`; L is `label_count`."""
     return 2 * (truth[:, 1:] if truth.shape[1] == 2 else truth) - 1
 
 
 def to_probabilities(x0: Tensor, bounded: bool = False) -> Tensor:
-    """x_0 `[B, L, *S]` as probabilities `[B, K, *S]`: (x_0 + 1) / 2, cut to [0, 1] and made to add up to 1.
+    """Convert x_0 `[B, L, *S]` to probabilities `[B, K, *S]`.
+
+    These are (x_0 + 1) / 2, clipped to [0, 1] and normalised to sum to 1.
 
     Args:
-        x0: the clean label.
-        bounded: that they lie in [0, 1] and add up to 1 already.
+        x0: clean label.
+        bounded: whether (x_0 + 1) / 2 already lies in [0, 1] and sums to 1.
     """
     p = (x0 + 1).mul_(0.5)
     if x0.shape[1] == 1:
@@ -294,7 +311,10 @@ def to_probabilities(x0: Tensor, bounded: bool = False) -> Tensor:
 
 
 def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:
-    """`Generator.see` of noise, from fewer numbers: R n at each position, `[N, r, *S] -> [N, C, *S]`; no root is the identity."""
+    """`Generator.see` of noise, from fewer numbers: R n at each position.
+
+    Shapes: `[N, r, *S] -> [N, C, *S]`. Without a root, the noise is returned unchanged.
+    """
     if root is None:
         return noise
     seen = (root @ noise.flatten(2)).unflatten(2, noise.shape[2:])
@@ -302,12 +322,12 @@ def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:
 
 
 def _per_vote(x: Tensor, votes: int) -> Tensor:
-    """`[B, ...] -> [V * B, ...]`, vote after vote."""
+    """Repeat for each vote, `[B, ...] -> [V * B, ...]`, vote after vote."""
     return x.repeat(votes, *[1] * (x.dim() - 1))
 
 
 def build(settings: CDALSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> CDAL:
-    """See `cdal.segmenters.build`; the discriminator is made for training only."""
+    """See `cdal.segmenters.build`; the discriminator is built only for training."""
     spatial_dims = data.spatial_dims
     labels = label_count(classes)
     generator: Generator

@@ -1,4 +1,4 @@
-"""The time-dependent discriminator D(x_{t-1}, x_t, t) (Hejrati et al., MICCAI 2024, Sec. 2.2 and 3.2)."""
+"""Time-dependent discriminator D(x_{t-1}, x_t, t): Hejrati et al., MICCAI 2024, Sec. 2.2, 3.2."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from cdal.segmenters.diffusion.blocks import Activation, Modulation, ResidualBlo
 
 
 class Discriminator(nn.Module):
-    """Residual blocks like those of the generator's encoder, each level after the first at half the resolution.
+    """Residual blocks like those of the generator's encoder.
+
+    Each level after the first halves the resolution.
 
     Args:
         spatial_dims: 2 or 3.
-        label_channels: L.
-        channels: features at each level.
+        label_channels: L, the number of label channels.
+        channels: number of features at each level.
         embedding: length of the embedding of t.
-        fold: pixels along an axis that are folded into channels of the labels (1: none, as in the paper).
-        feature_downsample: the resolution, as a fraction of the label's, of the features from which the attention map is made;
-            the nearest level that exists is taken.
-        activation: of the blocks.
+        fold: number of pixels along an axis that are folded into channels of the labels; 1, as in
+            the paper, is no folding.
+        feature_downsample: factor by which the features for the attention map are smaller than the
+            label. The nearest existing level is used.
+        activation: activation of the blocks.
     """
 
     def __init__(
@@ -51,15 +54,16 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(channels[-1], 1)
 
     def forward(self, x_previous: Tensor, x_t: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """How real the pair looks.
+        """Judge how real the pair looks.
 
         Args:
             x_previous: x_{t-1}, folded, `[B, L * fold^n, *S / fold]`.
-            x_t: the same.
-            level: `[B]`, s = t / T.
+            x_t: x_t, folded, of the same shape.
+            level: noise level s = t / T, `[B]`.
 
         Returns:
-            Logits `[B]`, positive for real, and the features F_i at the chosen resolution, `[B, C, *S / r]`.
+            Logits `[B]`, positive for real pairs, and the features F_i for the attention map,
+            `[B, C, *S / r]`.
         """
         embedding = self.modulation(level, None)
         h = self.stem(torch.cat([x_previous, x_t], dim=1))

@@ -1,8 +1,9 @@
-"""The fast generator (ours): a U-Net over the image, run once, and a light denoiser at a quarter of the resolution.
+"""The fast generator (ours): a U-Net on the image, and a light denoiser at low resolution.
 
-The cost of an ensemble of V votes over T steps is one U-Net and V x T denoisers. On a CPU a layer with few channels at full
-resolution costs memory traffic, not arithmetic; so the denoiser sees the label in space-to-depth form and has no layer at full
-resolution. It predicts x_0 as a residual on the U-Net's own coarse logits.
+An ensemble of V votes over T steps costs one pass of the U-Net and V x T passes of the denoiser. On
+a CPU, memory traffic and not arithmetic limits a layer with few channels at full resolution. The
+denoiser therefore sees the label in space-to-depth form, at a quarter of the resolution, and has no
+layer at full resolution. It predicts x_0 as a residual to the coarse logits of the U-Net.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from cdal.segmenters.diffusion.generator import Features, Generator
 from cdal.segmenters.segmenter import Supervised
 
 _LEVEL = 2
-"""The U-Net's level with the denoiser's resolution: 2 ** _LEVEL == FOLD."""
+"""Level of the U-Net at the resolution of the denoiser: 2 ** _LEVEL == FOLD."""
 
 
 class ImageBlock(nn.Module):
-    """Two convolutions with instance normalisation, added to the input, `[B, Cin, *S] -> [B, Cout, *S / stride]`.
+    """Two convolutions with instance normalisation and a bypass.
 
-    The input's way past the block is a 1-wide convolution where the shapes differ.
+    Shapes: `[B, Cin, *S] -> [B, Cout, *S / stride]`. The bypass is a 1-wide convolution if the
+    shapes differ.
     """
 
     def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -47,19 +49,20 @@ class ImageBlock(nn.Module):
         self.bypass = nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block."""
+        """Apply the block."""
         h = leaky_relu(self.norm1(self.conv1(x)))
         return leaky_relu(self.norm2(self.conv2(h)) + self.bypass(x))
 
 
 class ImageUNet(nn.Module):
-    """A residual U-Net over the image alone.
+    """A residual U-Net on the image alone.
 
     Args:
         spatial_dims: 2 or 3.
-        image_channels: C.
-        out_channels: L.
-        channels: features at each level, at least 3; each level after the first halves the resolution.
+        image_channels: C, the number of image channels.
+        out_channels: L, the number of output channels.
+        channels: number of features at each of at least 3 levels. Each level after the first halves
+            the resolution.
     """
 
     def __init__(self, spatial_dims: int, image_channels: int, out_channels: int, channels: Sequence[int]) -> None:
@@ -75,11 +78,15 @@ class ImageUNet(nn.Module):
         self.head = convolution(spatial_dims, channels[0], out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The logits `[B, L, *S]`."""
+        """Compute the logits `[B, L, *S]`."""
         return self.logits_and_features(image)[0]
 
     def logits_and_features(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits `[B, L, *S]` and the decoder's features at a quarter of the resolution, `[B, channels[2], *S / 4]`."""
+        """Compute the logits and the decoder's features at a quarter of the resolution.
+
+        Returns:
+            Logits `[B, L, *S]` and features `[B, channels[2], *S / 4]`.
+        """
         skips = []
         h = image
         for block in self.down:
@@ -93,16 +100,16 @@ class ImageUNet(nn.Module):
 
 
 class FastGenerator(Generator):
-    """Encode with an `ImageUNet`; denoise at a quarter of the resolution.
+    """A generator that encodes with an `ImageUNet` and denoises at a quarter of the resolution.
 
     Args:
         spatial_dims: 2 or 3.
-        image_channels: C.
-        label_channels: L, 1 or the number of classes.
-        channels: of the U-Net, at least 3 levels.
-        denoiser_channels: features of the denoiser.
-        denoiser_blocks: its residual blocks.
-        latent: length of z; 0 for none.
+        image_channels: C, the number of image channels.
+        label_channels: L, the number of label channels: 1 or the number of classes.
+        channels: number of features at each level of the U-Net, which has at least 3 levels.
+        denoiser_channels: number of features of the denoiser.
+        denoiser_blocks: number of residual blocks of the denoiser.
+        latent: length of z; 0 leaves z out.
         embedding: length of the embedding of z and t.
     """
 
@@ -135,26 +142,30 @@ class FastGenerator(Generator):
         self.head = zeroed(convolution(spatial_dims, denoiser_channels, self.folded, 1))
 
     def encode(self, image: Tensor) -> Features:
-        """See `Generator.encode`; the coarse logits are those of the U-Net."""
+        """See `Generator.encode`; the coarse logits are the output of the U-Net."""
         logits, middle = self.unet.logits_and_features(image)
         coarse = self.fold(logits).float()
-        opinion = self._to_x0(coarse.detach())
-        condition = self.condition(torch.cat([middle, opinion.to(middle.dtype)], dim=1))
+        coarse_x0 = self._to_x0(coarse.detach())
+        condition = self.condition(torch.cat([middle, coarse_x0.to(middle.dtype)], dim=1))
         if coarse.dim() == 4 and condition.is_contiguous(memory_format=torch.channels_last):
-            # It is added to every vote at every step, which takes longer in another order of memory.
+            # The logits are added to every vote at every step, which is slower if the memory
+            # formats differ.
             coarse = coarse.contiguous(memory_format=torch.channels_last)
         return Features(condition, coarse)
 
     def see(self, x: Tensor) -> Tensor:
-        """The denoiser's features of a label, `[N, L * 4^n, *S / 4] -> [N, C, *S / 4]`."""
+        """Map a label to features of the denoiser, `[N, L * 4^n, *S / 4] -> [N, C, *S / 4]`."""
         return self.stem(x)
 
     def noise_root(self) -> Tensor:
-        """R with R R' = W W', W being the stem: R n is distributed as W eps, and n has fewer numbers than eps."""
+        """R with R R' = W W', where W is the weight of the stem.
+
+        R n has the distribution of W eps, and n has fewer numbers than eps.
+        """
         weight = self.stem.weight.detach().flatten(1).double()
         if self.noise_channels == self.folded:
             return weight.float()
-        # The small number keeps the factor defined where W has not its full rank.
+        # The small constant keeps the Cholesky factor defined if W does not have full rank.
         square = weight @ weight.T + 1e-12 * torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
         return torch.linalg.cholesky(square).float()
 
@@ -165,19 +176,22 @@ class FastGenerator(Generator):
         for block in self.blocks:
             h = block(h, embedding)
         residual = self.head(leaky_relu(self.norm(h)))
-        assert features.coarse is not None  # encode always makes them
+        assert features.coarse is not None  # `encode` always computes it
         return self._to_x0((residual.unflatten(0, (-1, images)) + features.coarse).flatten(0, 1))
 
     def _to_x0(self, folded: Tensor) -> Tensor:
-        """`to_x0` of folded logits, whose channels are each label's pixels one label after the other."""
+        """`to_x0` of folded logits. Their channels are the pixels of one label after the other."""
         return to_x0(folded.unflatten(1, (self.labels, -1))).flatten(1, 2)
 
 
 def to_x0(logits: Tensor) -> Tensor:
-    """Logits `[B, L, *S]` as a label in [-1, 1]: 2 sigmoid - 1 for one channel, 2 softmax - 1 for several."""
+    """Convert logits `[B, L, *S]` to a label in [-1, 1].
+
+    This is 2 sigmoid - 1 for one channel and 2 softmax - 1 for several.
+    """
     return (2 * (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))).sub_(1)
 
 
 def build(settings: ImageUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Supervised:
-    """The image network alone, see `cdal.segmenters.build`."""
+    """Build the image network alone, see `cdal.segmenters.build`."""
     return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, settings.channels), classes)

@@ -1,4 +1,7 @@
-"""What every generator is: `encode` once an image, `denoise` once a timestep and vote."""
+"""The interface of all generators.
+
+`encode` runs once for each image, `denoise` once for each timestep and vote.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,41 @@ from cdal.segmenters.diffusion.blocks import Modulation, depth_to_space, space_t
 
 
 class Features(NamedTuple):
-    """What `encode` found in B images.
+    """Features of B images, computed by `encode`.
 
     Attributes:
-        condition: `[B, C, *S / r]`, the features on which `denoise` leans, at a resolution r of the generator's choice.
-        coarse: folded logits `[B, L * f^n, *S / f]` of a segmentation from the image alone; none where the generator makes none.
+        condition: features `[B, C, *S / r]` that condition `denoise`. The generator chooses r.
+        coarse: folded logits `[B, L * f^n, *S / f]` of a segmentation from the image alone; `None`
+            if the generator does not compute one.
     """
 
     condition: Tensor
     coarse: Tensor | None = None
 
     def detach(self) -> Features:
-        """The same numbers, through which no gradient flows."""
+        """The same features without gradient."""
         return Features(self.condition.detach(), None if self.coarse is None else self.coarse.detach())
 
 
 class Generator(nn.Module, ABC):
-    """x_theta(x_t, t, z, I) of the paper, in the two parts that cost differently.
+    """x_theta(x_t, t, z, I) of the paper, split into two parts of different cost.
 
-    Votes are folded into the batch: `denoise` takes V x B samples, vote after vote, beside the features of B images.
+    Votes are part of the batch: `denoise` takes V x B samples, vote after vote, and the features of
+    B images.
 
-    Labels are folded too: f pixels along each axis are channels of one position (`fold`, `unfold`); the method's arithmetic takes
-    each number by itself and does not mind. And a generator may see x_t through a linear map (`see`). As the posterior is linear
-    too, sampling can stay on the far side of the map, see(x_{t-1}) = a see(x_t) + b see(x_0) + c see(noise), and of the noise only
-    what the map leaves has to be drawn.
+    Labels are folded: blocks of f pixels along each axis become channels of one position (`fold`,
+    `unfold`). All operations of the method are element-wise, so folding does not affect them.
+
+    A generator may see x_t through a linear map (`see`). The posterior is linear, too, so sampling
+    can run on mapped values: see(x_{t-1}) = a see(x_t) + b see(x_0) + c see(noise). Then only the
+    mapped noise has to be drawn.
 
     Attributes:
-        folding: f, pixels along an axis that are folded into channels; 1 is no folding.
-        noise_channels: numbers at each position of one draw of noise.
-        bounded: whether x_0, as (x_0 + 1) / 2, is probabilities that add up to 1 without more ado.
-        modulation: from the noise level and z to the embedding that modulates every block.
+        folding: f, the number of pixels along an axis that are folded into channels; 1 is no
+            folding.
+        noise_channels: number of random numbers per position in one draw of noise.
+        bounded: whether (x_0 + 1) / 2 already lies in [0, 1] and sums to 1.
+        modulation: network that embeds the noise level and z. The embedding modulates every block.
     """
 
     folding: int = 1
@@ -50,42 +58,45 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, image: Tensor) -> Features:
-        """Features of the images `[B, C, *S]`: all that does not depend on x_t, t and z."""
+        """Compute the features of images `[B, C, *S]`, which do not depend on x_t, t and z."""
 
     @abstractmethod
     def denoise_seen(self, seen: Tensor, embedding: Tensor, features: Features) -> Tensor:
-        """The clean label x_0 behind the noisy one.
+        """Predict the clean label x_0 from the mapped noisy one.
 
         Args:
-            seen: what `see` gives of x_t, `[V * B, C, *S / f]`.
-            embedding: what `modulation` gives of s = t / T in (0, 1] and z, `[V * B, E]`.
-            features: of the B images.
+            seen: `see` of x_t, `[V * B, C, *S / f]`.
+            embedding: `modulation` of s = t / T in (0, 1] and z, `[V * B, E]`.
+            features: features of the B images.
 
         Returns:
-            x_0, folded, `[V * B, L * f^n, *S / f]`, where -1 is "not this class" and +1 is "this class".
+            x_0, folded, `[V * B, L * f^n, *S / f]`: -1 is "not this class", +1 is "this class".
         """
 
     def see(self, x: Tensor) -> Tensor:
-        """What the network sees of a folded noisy label: a linear map of it; of all of it, if not overridden."""
+        """Map a folded noisy label linearly to what the network sees; by default the identity."""
         return x
 
     def noise_root(self) -> Tensor | None:
-        """R such that R n, n ~ N(0, I) of `noise_channels` numbers a position, is distributed as `see` of noise; none for 1."""
+        """R such that R n has the distribution of `see` of noise; `None` is the identity.
+
+        n ~ N(0, I) has `noise_channels` numbers at each position.
+        """
         return None
 
     def denoise(self, x_t: Tensor, level: Tensor, z: Tensor, features: Features) -> Tensor:
-        """x_theta(x_t, t, z, I): `denoise_seen` from what chance and the step give.
+        """x_theta(x_t, t, z, I): `denoise_seen` with x_t, t and z as inputs.
 
         Args:
-            x_t: folded, `[V * B, L * f^n, *S / f]`.
-            level: `[V * B]`, s = t / T.
-            z: `[V * B, latent]`.
-            features: of the B images.
+            x_t: noisy label, folded, `[V * B, L * f^n, *S / f]`.
+            level: noise level s = t / T, `[V * B]`.
+            z: latents `[V * B, latent]`.
+            features: features of the B images.
         """
         return self.denoise_seen(self.see(x_t), self.modulation(level, z), features)
 
     def fold(self, x: Tensor) -> Tensor:
-        """`[N, L, *S] -> [N, L * f^n, *S / f]`, one label after the other."""
+        """Fold pixels into channels, `[N, L, *S] -> [N, L * f^n, *S / f]`, label after label."""
         return space_to_depth(x, self.folding)
 
     def unfold(self, x: Tensor) -> Tensor:

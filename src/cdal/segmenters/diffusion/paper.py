@@ -1,8 +1,9 @@
-"""The paper's generator (Hejrati et al., MICCAI 2024, Fig. 1 and Sec. 3.2), in our own words.
+"""The paper's generator (Hejrati et al., MICCAI 2024, Fig. 1 and Sec. 3.2), our implementation.
 
-A residual encoder keeps the image at full resolution; its features are summed to those of x_t at the stem of a U-Net of residual
-blocks with self-attention at its low resolutions. z (through a mapping network) and t (sinusoidal) modulate every block of the
-U-Net by adaptive group normalisation. The paper gives no table of channels: they are settings here.
+A residual encoder keeps the image at full resolution. Its features are added to those of x_t at the
+stem of a U-Net. The U-Net has residual blocks, and self-attention at its low resolutions. z
+(through a mapping network) and t (sinusoidal) modulate every block of the U-Net by adaptive group
+normalisation. The paper gives no table of channels, so they are settings here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ImageEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """The features that are summed at the stem."""
+        """Compute the features that are added at the stem."""
         h = self.stem(image)
         for block in self.blocks:
             h = h + block(h)
@@ -48,7 +49,7 @@ class ImageEncoder(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, followed by self-attention at low resolutions."""
+    """A residual block, followed by self-attention if `attend` is set."""
 
     def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, embedding: int, attend: bool) -> None:
         super().__init__()
@@ -56,19 +57,20 @@ class Stage(nn.Module):
         self.attention = SelfAttention(channels_out) if attend else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """The block, then attention."""
+        """Apply the block, then attention."""
         return self.attention(self.block(x, embedding))
 
 
 class PaperGenerator(Generator):
-    """The paper's network behind `encode` and `denoise`.
+    """The paper's network, split into `encode` and `denoise`.
 
     Args:
         spatial_dims: 2 or 3.
-        image_channels: C.
-        label_channels: L, 1 or the number of classes.
-        channels: features at each level, from full resolution downwards; the last two levels have self-attention.
-        latent: length of z; 0 for none.
+        image_channels: C, the number of image channels.
+        label_channels: L, the number of label channels: 1 or the number of classes.
+        channels: number of features at each level, from full resolution downwards. The last two
+            levels have self-attention.
+        latent: length of z; 0 leaves z out.
         embedding: length of the embedding of z and t.
     """
 
@@ -115,11 +117,11 @@ class PaperGenerator(Generator):
         self.head = convolution(spatial_dims, width, label_channels)
 
     def encode(self, image: Tensor) -> Features:
-        """See `Generator.encode`; there is no coarse segmentation."""
+        """See `Generator.encode`; without a coarse segmentation."""
         return Features(self.encoder(image))
 
     def denoise_seen(self, seen: Tensor, embedding: Tensor, features: Features) -> Tensor:
-        """See `Generator.denoise_seen`. The output is not bounded, as the paper names no activation."""
+        """See `Generator.denoise_seen`. The output has no bounds: the paper names no activation."""
         images = features.condition.shape[0]
         h = (self.stem(seen).unflatten(0, (-1, images)) + features.condition).flatten(0, 1)
         skips = [h]

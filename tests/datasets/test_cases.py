@@ -1,0 +1,67 @@
+"""Cases in memory, and batches of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cdal.datasets.cases import BatchSource, load_case, load_cases
+from cdal.datasets.folder import open_folder
+from cdal.datasets.reading import read_case
+from cdal.recipes import find_recipe
+from cdal.recipes.recipe import DataSettings
+from cdal.runtime.errors import UserError
+from helpers.cases import STILL, make_case
+from helpers.files import make_folder, save_nifti
+from helpers.recipes import small_recipe
+
+
+def test_a_constant_image_is_refused(tmp_path: Path):
+    save_nifti(make_folder(tmp_path) / "imagesTr" / "c1.nii.gz", np.full((6, 7, 8), 4.0, np.float32))
+    folder = open_folder(tmp_path)
+    with pytest.raises(UserError, match=r"c1\.nii\.gz: expected an image with some contrast"):
+        load_cases(folder.cases, folder, DataSettings(size=(8, 8, 8)))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    cases = [make_case(name) for name in ("a", "bb", "ccc")]
+    moving = replace(STILL, rotation=20, intensity=1, flips=(0, 1))
+    first, again, other = (BatchSource(cases, moving, 2, seed)(5) for seed in (1, 1, 2))
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.label, again.label)
+    assert not torch.equal(first.image, other.image)
+
+
+def test_each_case_is_drawn_once_before_any_is_drawn_again():
+    cases = [make_case("x" * i) for i in range(1, 8)]
+    source = BatchSource(cases, STILL, 3, seed=0)
+    drawn = [name for step in range(7) for name in source(step).cases]
+    for epoch in range(3):
+        assert sorted(drawn[7 * epoch : 7 * epoch + 7]) == sorted(case.name for case in cases)
+
+
+def test_annotators_take_turns():
+    case = make_case("a", raters=3)
+    source = BatchSource([case], replace(STILL, size=(12, 10, 8)), 1, seed=0)
+    seen = {next(r for r in range(3) if torch.equal(source(step).label[0], case.labels[r].long())) for step in range(20)}
+    assert seen == {0, 1, 2}
+
+
+def test_the_small_recipe_fits_the_phantoms(phantoms: Path):
+    folder = open_folder(phantoms)
+    assert load_cases(folder.cases[:1], folder, small_recipe().data)[0].image.shape == (1, 32, 32)
+
+
+def test_intensities_of_any_scale_become_alike(hippocampus: Path):
+    folder = open_folder(hippocampus)
+    recipe = find_recipe("hippocampus")
+    for files in folder.cases[::40]:
+        case = load_case(files, folder, recipe.data)
+        assert abs(float(case.image.mean())) < 1e-3
+        assert abs(float(case.image.std()) - 1) < 1e-2
+        label = read_case(files, folder)[1][0].array[0]
+        np.testing.assert_array_equal(np.bincount(case.labels.numpy().ravel()), np.bincount(label.ravel()))

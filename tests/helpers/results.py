@@ -1,0 +1,44 @@
+"""Evaluations on disk, as `cdal evaluate` writes them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdal.evaluation.metrics import SCORES
+
+CASES = ("a", "b", "c", "d", "e", "f")
+CLASSES = ("front", "back")
+
+
+def evaluation_on_disk(
+    folder: Path,
+    name: str,
+    dice: np.ndarray,
+    fold: int | None = 0,
+    cases: tuple[str, ...] = CASES,
+    more: dict[str, Any] | None = None,
+    **protocol: Any,
+) -> Path:
+    """An evaluation on disk; `dice` is `[cases, classes]`."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"scoring": "own-grid", "case": case, "class": kind, **dict.fromkeys(SCORES, 0.5), "dice": dice[i, k], "seconds": 1}
+        for i, case in enumerate(cases)
+        for k, kind in enumerate(CLASSES)
+    ]
+    with (folder / "cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    said = {"scoring": "own-grid", "segmenter": name, "data": "set", "partition": "interleaved", "folds": 4, "fold": fold}
+    said |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
+    training = {"seconds": 120.0, "steps": 50, "peak_memory": 1.5}
+    cost = {"parameters": 2_000_000, "gigaflops": 3.5, "training": training}
+    summary = {"protocol": said | protocol, "seconds_per_case": 0.25, "cost": cost, **(more or {})}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder

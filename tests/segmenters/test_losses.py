@@ -1,0 +1,66 @@
+"""Losses against PyTorch, their formulas and plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
+from cdal.segmenters.segmenter import one_hot
+
+
+def test_cross_entropy_is_that_of_torch(rng: torch.Generator):
+    logits = torch.randn(3, 4, 6, 6, generator=rng)
+    label = torch.randint(4, (3, 6, 6), generator=rng)
+    terms = dice_and_cross_entropy(logits.softmax(dim=1), one_hot(label, 4), cross_entropy=0.5)
+    torch.testing.assert_close(terms["cross_entropy"], 0.5 * F.cross_entropy(logits, label))
+
+
+def test_dice_loss_is_the_formula(rng: torch.Generator):
+    p = torch.rand(2, 3, 4, 4, generator=rng).softmax(dim=1)
+    y = one_hot(torch.randint(3, (2, 4, 4), generator=rng), 3)
+    overlap = 2 * (p * y).sum(dim=(0, 2, 3)) / (p + y).sum(dim=(0, 2, 3))
+    torch.testing.assert_close(dice_and_cross_entropy(p, y)["dice"], 1 - overlap[1:].mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_energy_score_is_the_plain_double_loop(rng: torch.Generator):
+    votes, truth = torch.randn(4, 2, 1, 3, 3, generator=rng), torch.randn(2, 1, 3, 3, generator=rng)
+    v, y = votes.numpy().astype(float), truth.numpy().astype(float)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return math.sqrt(((a - b) ** 2).mean())
+
+    expected = []
+    for b in range(2):
+        near = np.mean([distance(v[i, b], y[b]) for i in range(4)])
+        apart = np.mean([distance(v[i, b], v[j, b]) for i, j in itertools.permutations(range(4), 2)])
+        expected.append(near - apart / 2)
+    assert float(energy_score(votes, truth)) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_energy_score_prefers_votes_spread_like_the_truth_to_their_mean(rng: torch.Generator):
+    """Annotators say +1 or -1 by chance. Votes that do so too score better than votes that all say 0, or all say +1."""
+    scores = {"spread": 0.0, "mean": 0.0, "one": 0.0}
+    for _ in range(400):
+        truth = torch.randint(2, (1, 1, 1, 1), generator=rng).float() * 2 - 1
+        spread = torch.randint(2, (2, 1, 1, 1, 1), generator=rng).float() * 2 - 1
+        for name, votes in (("spread", spread), ("mean", torch.zeros_like(spread)), ("one", torch.ones_like(spread))):
+            scores[name] += float(energy_score(votes, truth)) / 400
+    assert scores["spread"] < scores["mean"] - 0.2
+    assert scores["spread"] < scores["one"] - 0.2
+
+
+def test_energy_score_of_equal_votes_has_a_finite_gradient():
+    votes = torch.zeros(2, 1, 1, 4, 4, requires_grad=True)
+    energy_score(votes, torch.zeros(1, 1, 4, 4)).backward()
+    assert torch.isfinite(votes.grad).all()
+
+
+def test_energy_score_needs_two_votes():
+    with pytest.raises(ValueError, match="at least 2"):
+        energy_score(torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 2, 2))

@@ -1,0 +1,81 @@
+"""Checkpoints: a killed run ends in the same bytes; damaged and hostile files are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cdal.recipes.recipe import to_yaml
+from cdal.runtime.errors import UserError
+from cdal.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cdal.training.train import train
+from helpers.files import full_disk
+from helpers.recipes import small_recipe
+
+RUN = """
+import sys
+from helpers.events import steps_only
+from helpers.recipes import small_recipe
+from cdal.training.train import train
+train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", steps_only(lambda now: print(now.step, flush=True)))
+"""
+
+
+@pytest.mark.parametrize("kill_at", [3, 10, 17])
+def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(kill_at: int, trained: Path, phantoms: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(phantoms), str(out)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert process.stdout is not None
+    while int(process.stdout.readline()) < kill_at:
+        pass
+    time.sleep(0.02 * kill_at % 0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    train(small_recipe(), phantoms, out, "cpu")
+    assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert (out / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path):
+    path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(100, 100)
+    path.write_text("before")
+    with full_disk(10_000), pytest.raises(UserError, match="cannot be written"):
+        save_checkpoint(path, Checkpoint(), {}, network, {})
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
+    save_checkpoint(path, Checkpoint(), {}, network, {})
+    assert path.stat().st_size > 40_000
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Path, phantoms: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text(to_yaml(small_recipe()))
+    (out / "checkpoint.pt").write_bytes((trained / "checkpoint.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be resumed from"):
+        train(small_recipe(), phantoms, out, "cpu")
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
+    class Code:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.system, (f"touch {tmp_path / 'ran'}",))
+
+    torch.save({"state": Code()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="cannot be resumed"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {}, torch.nn.Linear(1, 1), {})
+    assert not (tmp_path / "ran").exists()

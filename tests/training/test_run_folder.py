@@ -1,0 +1,104 @@
+"""What a run leaves on disk, and which runs may be resumed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cdal.datasets.phantoms import write_phantoms
+from cdal.recipes.recipe import load_recipe
+from cdal.runtime.errors import UserError
+from cdal.training.log import read_log
+from cdal.training.run_folder import claim
+from cdal.training.train import train
+from helpers.recipes import small_recipe
+
+
+def test_a_run_leaves_all_that_is_promised(trained: Path):
+    assert {p.name for p in trained.iterdir()} == {
+        ".lock",
+        "cost.json",
+        "recipe.yaml",
+        "splits.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "model.safetensors",
+        "learning_curve.png",
+        "tensorboard",
+    }
+    assert load_recipe(trained / "recipe.yaml") == small_recipe()
+    rows = read_log(trained)
+    assert [row["step"] for row in rows if "generator" in row] == list(range(1, 21))
+    assert [row["step"] for row in rows if "validation" in row] == [10, 20]
+    assert [row["step"] for row in rows if "discriminator" in row] == [1, 5, 9, 13, 17]
+    events = EventAccumulator(str(trained / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("validation")] == [10, 20]
+
+
+def test_a_folder_of_another_recipe_is_refused(trained: Path, phantoms: Path):
+    with pytest.raises(UserError, match=r"training.batch is 4 there and 5 now"):
+        train(small_recipe(batch=5), phantoms, trained, "cpu")
+
+
+def other_classes(data: Path) -> None:
+    (data / "dataset.json").write_text('{"labels": {"background": 0, "spot": 1}}')
+
+
+def other_validation(data: Path) -> None:
+    images = sorted((data / "images").iterdir())
+    images[1].write_bytes(images[0].read_bytes())  # interleaved: 1 is a validation case of fold 0
+
+
+def one_case_less(data: Path) -> None:
+    for path in data.rglob("phantom_0003*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", [other_classes, other_validation, one_case_less])
+def test_a_run_does_not_go_on_with_other_data(change: Callable[[Path], None], phantoms: Path, tmp_path: Path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    change(tmp_path / "data")
+    with pytest.raises(UserError, match=r"holds a run on other data|of one patient or the same image"):
+        train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, tmp_path: Path):
+    shutil.copytree(phantoms, tmp_path / "data")
+    train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
+    kept = (tmp_path / "run" / "splits.json").read_text()
+    for path in list((tmp_path / "data").rglob("phantom_0000*")):
+        picture = np.asarray(Pillow.open(path))[::-1] if path.parent.name == "images" else None
+        target = path.with_name(path.name.replace("phantom_0000", "phantom_00005"))
+        Pillow.fromarray(picture.copy()).save(target) if picture is not None else target.write_bytes(path.read_bytes())
+    assert train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu").is_file()
+    assert (tmp_path / "run" / "splits.json").read_text() == kept
+
+
+def test_a_run_is_not_gone_on_with_on_other_data(phantoms: Path, tmp_path: Path):
+    other = write_phantoms(tmp_path / "other", 16, seed=9, size=32, raters=3)
+    train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
+    with pytest.raises(UserError, match="other data"):
+        train(small_recipe(steps=2), other, tmp_path / "run", "cpu")
+
+
+def test_a_folder_that_never_trained_may_begin_anew(phantoms: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no such folder"):
+        train(small_recipe(steps=2), tmp_path / "nowhere", tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+    claim(tmp_path / "run", small_recipe(steps=2))
+    assert train(small_recipe(steps=3), phantoms, tmp_path / "run", "cpu").is_file()
+
+
+def test_a_model_that_is_gone_is_told(phantoms: Path, tmp_path: Path):
+    train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu").unlink()
+    with pytest.raises(UserError, match="is gone"):
+        train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
