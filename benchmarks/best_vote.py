@@ -49,15 +49,27 @@ def main() -> None:
             prediction = predictor.predict(image, case.name, keep_votes=True)
             votes = prediction.votes
             assert votes is not None
-            vote_scores = [dice(decide(vote, prediction.components), truth, votes.shape[1]) for vote in votes]
-            scores = (dice(prediction.mask, truth, votes.shape[1]), float(np.mean(vote_scores)), max(vote_scores))
+            vote_scores = [
+                dice(decide(vote, prediction.components), truth, votes.shape[1]) for vote in votes
+            ]
+            scores = (
+                dice(prediction.mask, truth, votes.shape[1]),
+                float(np.mean(vote_scores)),
+                max(vote_scores),
+            )
             groups["all"].append(scores)
             if options.group:
-                groups["matching" if re.search(options.group, case.name) else "others"].append(scores)
+                groups["matching" if re.search(options.group, case.name) else "others"].append(
+                    scores
+                )
     heads = ("cases", "number", "mean of the votes", "one vote", "best vote")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for group, rows in groups.items():
-        print(f"| {group} | {len(rows)} | " + " | ".join(f"{score:.4f}" for score in np.mean(rows, axis=0)) + " |")
+        print(
+            f"| {group} | {len(rows)} | "
+            + " | ".join(f"{score:.4f}" for score in np.mean(rows, axis=0))
+            + " |"
+        )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def with_instance_norm(network: nn.Module, dims: int) -> nn.Module:
     return network
 
 
-def passes(network: nn.Module, image: Tensor, bf16: bool) -> tuple[Callable[[], object], Callable[[], object]]:
+def passes(
+    network: nn.Module, image: Tensor, bf16: bool
+) -> tuple[Callable[[], object], Callable[[], object]]:
     """Two functions: a forward pass, and a forward pass with its backward pass."""
 
     def forward() -> Tensor:
@@ -59,7 +61,8 @@ def passes(network: nn.Module, image: Tensor, bf16: bool) -> tuple[Callable[[], 
 def networks(rounds: int) -> None:
     """Print the first table."""
     print(
-        "| ms, forward / with backward | instance, contiguous | groups, contiguous | groups, channels last |",
+        "| ms, forward / with backward | instance, contiguous | groups, contiguous | groups, "
+        "channels last |",
         "|---|---|---|---|",
         sep="\n",
     )
@@ -72,14 +75,23 @@ def networks(rounds: int) -> None:
                     network = ImageUNet(dims, shape[1], 3, (16, 32, 64, 128))
                     network = network if norm == "groups" else with_instance_norm(network, dims)
                     network = network.to(memory_format=memory_format)
-                    forward, both = passes(network, torch.randn(shape).to(memory_format=memory_format), bf16)
+                    forward, both = passes(
+                        network, torch.randn(shape).to(memory_format=memory_format), bf16
+                    )
                     calls |= {f"{norm}, {name}": forward, f"{norm}, {name} back": both}
             taken = interleaved(calls, rounds)
             cells = [
-                f"{1000 * taken[key]:.0f} / {1000 * taken[f'{key} back']:.0f}" if key in taken else ""
+                f"{1000 * taken[key]:.0f} / {1000 * taken[f'{key} back']:.0f}"
+                if key in taken
+                else ""
                 for key in ("instance, contiguous", "groups, contiguous", "groups, channels last")
             ]
-            print(f"| {' x '.join(map(str, shape))}, {'bf16' if bf16 else 'float32'} | " + " | ".join(cells) + " |", flush=True)
+            print(
+                f"| {' x '.join(map(str, shape))}, {'bf16' if bf16 else 'float32'} | "
+                + " | ".join(cells)
+                + " |",
+                flush=True,
+            )
 
 
 def operations(rounds: int) -> Mapping[str, float]:
@@ -99,7 +111,9 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--operations", action="store_true", help="measure only the single operations")
+    parser.add_argument(
+        "--operations", action="store_true", help="measure only the single operations"
+    )
     options = parser.parse_args()
     if os.environ.get("KEEP"):
         keep_freed_memory()
@@ -109,8 +123,15 @@ def main() -> None:
         return
     networks(options.rounds)
     for keep in ("", "1"):
-        print(f"\n| single operations, freed memory {'kept' if keep else 'given back'} | ms |", "|---|---|", sep="\n", flush=True)
-        subprocess.run([sys.executable, __file__, "--operations"], env={**os.environ, "KEEP": keep}, check=True)
+        print(
+            f"\n| single operations, freed memory {'kept' if keep else 'given back'} | ms |",
+            "|---|---|",
+            sep="\n",
+            flush=True,
+        )
+        subprocess.run(
+            [sys.executable, __file__, "--operations"], env={**os.environ, "KEEP": keep}, check=True
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ from cdal.segmenters.model_header import find_model, read_header
 SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 
 
-def segmented(predictor: Predictor, data: Path, part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def segmented(
+    predictor: Predictor, data: Path, part: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Probabilities `[K, *S]` and annotators' classes `[R, *S]` of the cases of one part.
 
     Args:
@@ -51,11 +53,21 @@ def row(model: str, data: Path, timesteps: int | None, votes: int) -> str:
     test = list(segmented(predictor, data, "test"))
     summaries = []
     for scale in (1.0, temperature):
-        certainties = [certainty(temper(probability, scale), None, raters[0]) for probability, raters in test]
+        certainties = [
+            certainty(temper(probability, scale), None, raters[0]) for probability, raters in test
+        ]
         summaries.append(summary_of(certainties, np.zeros(len(certainties))))
     scores = [f"{summary[name]:.4f}" for name in ("ece", "nll", "brier") for summary in summaries]
     drawn = str(predictor.votes)
-    return " | ".join([f"`{model}`", "" if timesteps is None else str(timesteps), drawn, f"{temperature:.2f}", *scores])
+    return " | ".join(
+        [
+            f"`{model}`",
+            "" if timesteps is None else str(timesteps),
+            drawn,
+            f"{temperature:.2f}",
+            *scores,
+        ]
+    )
 
 
 def main() -> None:
@@ -64,7 +76,18 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", required=True, type=Path)
     options = parser.parse_args()
-    heads = ("model", "timesteps", "votes", "temperature", "ECE", "after", "NLL", "after", "Brier", "after")
+    heads = (
+        "model",
+        "timesteps",
+        "votes",
+        "temperature",
+        "ECE",
+        "after",
+        "NLL",
+        "after",
+        "Brier",
+        "after",
+    )
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for model in options.models:
         diffuses = read_header(find_model(model)).recipe.segmenter.diffusion_steps is not None

@@ -27,13 +27,16 @@ def main() -> None:
     heads = ("timesteps", "votes", "class", "Dice (95 % interval)", "HD95 mm", "s a case")
     print("| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), sep="\n")
     for timesteps, votes in GRID:
-        predictor = load(options.model, Sampling(votes=votes, timesteps=timesteps, mirror=options.mirror))
+        predictor = load(
+            options.model, Sampling(votes=votes, timesteps=timesteps, mirror=options.mirror)
+        )
         summary = evaluate(predictor, options.data).summary()
         for name, scores in (*summary["classes"].items(), ("mean", summary["mean"])):
             low, high = scores["interval"]["dice"]
             dice = f"{scores['dice']:.4f} ({low:.4f} - {high:.4f})"
             print(
-                f"| {timesteps} | {predictor.votes} | {name} | {dice} | {scores['hd95']:.3f} | {summary['seconds_per_case']:.2f} |",
+                f"| {timesteps} | {predictor.votes} | {name} | {dice} | {scores['hd95']:.3f} | "
+                f"{summary['seconds_per_case']:.2f} |",
                 flush=True,
             )
 

@@ -20,7 +20,11 @@ class _Parts:
         """Record the call of a test, or its set-up or tear-down if that failed or was skipped."""
         if report.when != "call" and report.passed:
             return
-        result = {"outcome": report.outcome, "test_seconds": round(report.duration, 2), **dict(report.user_properties)}
+        result = {
+            "outcome": report.outcome,
+            "test_seconds": round(report.duration, 2),
+            **dict(report.user_properties),
+        }
         if report.failed:
             # A failed test is a result too, not an error of the part.
             result["failure"] = str(report.longrepr).strip().splitlines()[-1]
@@ -31,6 +35,8 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     """Run the tests; on a machine without a GPU, all of them are skipped."""
     record.content["parts"].clear()  # always run all tests; they take a minute
     tests = ROOT / "tests" / "training" / "test_cuda.py"
-    code = pytest.main(["-m", "gpu", "-q", "-p", "no:cacheprovider", str(tests)], plugins=[_Parts(record)])
+    code = pytest.main(
+        ["-m", "gpu", "-q", "-p", "no:cacheprovider", str(tests)], plugins=[_Parts(record)]
+    )
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(f"the tests could not be run: {code!r}")

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from record import Record
+from steps import built, free, training_of, training_step
 from torch.profiler import ProfilerActivity, profile
 
-from cdal.datasets.batch import Batch
 from cdal.datasets.cases import BatchSource, Case
 from cdal.experiments.speed.inference import segment
 from cdal.experiments.speed.run import bench
-from cdal.experiments.speed.timing import gigaflops, interleaved
+from cdal.experiments.speed.timing import interleaved
 from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes import find_recipe
 from cdal.recipes.recipe import Recipe, override
 from cdal.runtime.devices import repeatable
 from cdal.runtime.seeds import generator
-from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.diffusion.cdal import CDAL
-from cdal.segmenters.segmenter import parameters
-from cdal.training.steps import RecordedSteps, Steps
 
-SYSTEMS = ("cdal", "cdal-paper", "cdal-deterministic", "cdal-unet", "unet", "unet-3d", "dynunet", "medt", "segdiff")
+SYSTEMS = (
+    "cdal",
+    "cdal-paper",
+    "cdal-deterministic",
+    "cdal-unet",
+    "unet",
+    "unet-3d",
+    "dynunet",
+    "medt",
+    "segdiff",
+)
 
 SHAPES: dict[str, tuple[int, ...]] = {"hippocampus": (1, 40, 56, 40), "monuseg": (3, 256, 256)}
 
@@ -54,7 +59,9 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     steps = shapes if tiny else STEPS
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         **{
-            f"training step: {recipe}": lambda recipe=recipe: training_step(recipe, steps[recipe], rounds, device, tiny)
+            f"training step: {recipe}": lambda recipe=recipe: training_step(
+                recipe, steps[recipe], rounds, device, tiny
+            )
             for recipe in steps
         },
         **{
@@ -64,18 +71,26 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
             for recipe in shapes
         },
         **{
-            f"profile: {recipe}": lambda recipe=recipe: profiled(segmenting(recipe, shapes[recipe], device, tiny), device)
+            f"profile: {recipe}": lambda recipe=recipe: profiled(
+                segmenting(recipe, shapes[recipe], device, tiny), device
+            )
             for recipe in shapes
         },
-        "profile: training, hippocampus": lambda: profiled(training_of("hippocampus", shapes, device, tiny), device),
+        "profile: training, hippocampus": lambda: profiled(
+            training_of("hippocampus", shapes, device, tiny), device
+        ),
         "batches made on the CPU": lambda: batch_making(rounds),
         "prediction that repeats itself": lambda: exactness(shapes, rounds, device, tiny),
-        "bench: training": lambda: bench(("training",), device=device, rounds=rounds).to_dict() if not tiny else {},
+        "bench: training": lambda: (
+            bench(("training",), device=device, rounds=rounds).to_dict() if not tiny else {}
+        ),
         **{
             f"bench: {task}": lambda task=task: benched(task, rounds, device, tiny)
             for task in ("volume", "tile", "x-ray", "picture")
         },
-        "torch.compile": lambda: compiled("hippocampus", shapes["hippocampus"], rounds, device) if not tiny else {},
+        "torch.compile": lambda: (
+            compiled("hippocampus", shapes["hippocampus"], rounds, device) if not tiny else {}
+        ),
     }
     record.expect(parts)
     for part, call in parts.items():
@@ -91,111 +106,36 @@ def benched(task: str, rounds: int, device: str, tiny: bool) -> dict[str, Any]:
     return {} if tiny else bench((task,), SYSTEMS, device=device, rounds=rounds).to_dict()
 
 
-def classes_of(name: str) -> int:
-    """Number of classes K of a recipe's own data, background included."""
-    return 3 if name.startswith("hippocampus") else 2
-
-
-def built(name: str, channels: int, device: str, training: bool = False) -> tuple[Any, Recipe]:
-    """Build the segmenter of a recipe with random weights."""
-    recipe = find_recipe(name)
-    torch.manual_seed(0)
-    return build_segmenter(recipe, channels, classes_of(name), training=training).to(device), recipe
-
-
-class Training:
-    """Training steps of a recipe on a batch of noise.
-
-    Args:
-        name: name of the recipe.
-        shape: shape of a patch, `[C, *S]`.
-        device: `cuda` or `cpu`.
-    """
-
-    def __init__(self, name: str, shape: tuple[int, ...], device: str) -> None:
-        self.segmenter, recipe = built(name, shape[0], device, training=True)
-        self.device, self.size = device, recipe.training.batch
-        rng = np.random.default_rng(0)
-        image = torch.from_numpy(rng.normal(size=(self.size, *shape)).astype(np.float32)).to(device)
-        label = torch.from_numpy(rng.integers(classes_of(name), size=(self.size, *shape[1:])).astype(np.uint8)).to(device)
-        self.batch = Batch(image, label, ())
-        self.every = getattr(recipe.segmenter, "discriminator_every", 1)
-        """Number of steps in a round, in which each player has its turn."""
-
-    def rounds(self, precision: Any, recorded: bool, exact: bool) -> Callable[[], None]:
-        """A function that takes the steps of one round.
-
-        Args:
-            precision: precision of Lightning Fabric, for example `bf16-mixed`.
-            recorded: whether to record the steps as CUDA graphs.
-            exact: whether the results must be repeatable.
-        """
-        rate = torch.tensor(1e-4, device=self.device)
-        optimisers: dict[str, torch.optim.Optimizer] = {
-            player: torch.optim.Adam(network.parameters(), rate, fused=True, capturable=self.device == "cuda")
-            for player, network in self.segmenter.players().items()
-        }
-        fabric = Fabric(accelerator=self.device, devices=1, precision=precision)
-        steps = (RecordedSteps if recorded else Steps)(self.segmenter, optimisers, 1.0, fabric)
-
-        def call() -> None:
-            with repeatable(torch.device(self.device), gradients=True) if exact else torch.backends.cudnn.flags(enabled=True):
-                for step in range(1, 1 + self.every):
-                    steps(self.batch, (0, "turns", step), step)
-
-        for _ in range(5 if recorded else 0):  # then every kind of step is recorded
-            call()
-        return call
-
-
-def training_step(name: str, shape: tuple[int, ...], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
-    """Time of a training step of all players in milliseconds, with and without CUDA graphs."""
-    training = Training(name, shape, device)
-    kinds: dict[str, tuple[Any, bool, bool]] = {"float32": ("32-true", False, True)}
-    if not tiny:
-        kinds = {"bf16": ("bf16-mixed", False, True), "bf16, recorded": ("bf16-mixed", True, True)}
-        kinds |= {"float32, recorded": ("32-true", True, True), "TF32, recorded, any order": ("32-true", True, False)}
-    taken, operations = {}, 0.0
-    for kind, options in kinds.items():
-        # One kind at a time, because a recording keeps the memory of its step.
-        call = training.rounds(*options)
-        taken |= interleaved({kind: call}, rounds, device=device)
-        operations = operations or gigaflops(call)
-        del call
-        free(device)
-    return {
-        "batch": training.size,
-        "parameters": parameters(training.segmenter),
-        "GFLOP a step": operations / training.every,
-        "ms a step": {kind: 1000 * value / training.every for kind, value in taken.items()},
-    }
-
-
-def free(device: str) -> None:
-    """Free memory that is no longer referenced."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-
-
-def drawn(segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
+def drawn(
+    segmenter: CDAL, recipe: Recipe, image: torch.Tensor, votes: int, bf16: bool
+) -> Callable[[], torch.Tensor]:
     """A function that draws noise and segments the image."""
     random = generator(0, device=image.device)
 
     def call() -> torch.Tensor:
-        with torch.no_grad(), repeatable(image.device), torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+        with (
+            torch.no_grad(),
+            repeatable(image.device),
+            torch.autocast(image.device.type, torch.bfloat16, enabled=bf16),
+        ):
             return segmenter.sample(image, votes, random)
 
     return call
 
 
-def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Callable[[], torch.Tensor]:
+def replayed(
+    segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool
+) -> Callable[[], torch.Tensor]:
     """The function of `drawn` as a CUDA graph.
 
     Noise is drawn into the inputs of the graph; one launch does the rest.
     """
     random = generator(0, device=image.device)
-    with torch.no_grad(), repeatable(image.device), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+    with (
+        torch.no_grad(),
+        repeatable(image.device),
+        torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False),
+    ):
         draws, root = segmenter.draw(image, votes, random), segmenter.generator.noise_root()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -217,7 +157,12 @@ def replayed(segmenter: CDAL, image: torch.Tensor, votes: int, bf16: bool) -> Ca
 
 
 def batches_and_graphs(
-    name: str, shape: tuple[int, ...], batches: tuple[int, ...], rounds: int, device: str, tiny: bool
+    name: str,
+    shape: tuple[int, ...],
+    batches: tuple[int, ...],
+    rounds: int,
+    device: str,
+    tiny: bool,
 ) -> dict[str, Any]:
     """Time of a batch of images with 15 votes in milliseconds: float32, bf16, and as a CUDA graph.
 
@@ -237,7 +182,9 @@ def batches_and_graphs(
         if device == "cuda":
             calls["bf16, CUDA graph"] = replayed(segmenter, image, VOTES, True)
         taken = interleaved(calls, rounds, device=device)
-        rows.append({"batch": batch, **{f"{kind} ms": 1000 * value for kind, value in taken.items()}})
+        rows.append(
+            {"batch": batch, **{f"{kind} ms": 1000 * value for kind, value in taken.items()}}
+        )
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             calls["bf16"]()
@@ -259,21 +206,22 @@ def compiled(name: str, shape: tuple[int, ...], rounds: int, device: str) -> dic
         draws, root = segmenter.draw(image, VOTES, random), segmenter.generator.noise_root()
         calls = {"as it is": segmenter.segment}
         for mode in ("default", "reduce-overhead"):
-            calls[f"torch.compile, {mode}"] = torch.compile(segmenter.segment, mode=mode, dynamic=False)
+            calls[f"torch.compile, {mode}"] = torch.compile(
+                segmenter.segment, mode=mode, dynamic=False
+            )
         for kind, function in calls.items():
             began = time.monotonic()
             function(image, draws, root)
             if device == "cuda":
                 torch.cuda.synchronize()
             first = time.monotonic() - began
-            taken = interleaved({kind: lambda function=function: function(image, draws, root)}, rounds, device=device)
+            taken = interleaved(
+                {kind: lambda function=function: function(image, draws, root)},
+                rounds,
+                device=device,
+            )
             rows[kind] = {"ms": 1000 * taken[kind], "first call s": first}
     return rows
-
-
-def training_of(name: str, shapes: dict[str, tuple[int, ...]], device: str, tiny: bool) -> Callable[[], object]:
-    """A function that takes one round of training steps without CUDA graphs."""
-    return Training(name, shapes[name], device).rounds("32-true" if tiny else "bf16-mixed", False, True)
 
 
 def segmenting(name: str, shape: tuple[int, ...], device: str, tiny: bool) -> Callable[[], object]:
@@ -295,7 +243,9 @@ def profiled(call: Callable[[], object], device: str) -> dict[str, Any]:
     for _ in range(repeats):
         call()
     wall = (time.perf_counter() - began) / repeats
-    with profile(activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    ) as profiler:
         for _ in range(repeats):
             call()
     events = profiler.key_averages()
@@ -307,24 +257,42 @@ def profiled(call: Callable[[], object], device: str) -> dict[str, Any]:
         "device ms": sum(event.self_device_time_total for event in kernels) / 1000 / repeats,
         "kernels": sum(event.count for event in kernels) / repeats,
         "operations": [
-            {"name": event.key[:80], "ms": getattr(event, own_time) / 1000 / repeats, "calls": event.count / repeats}
+            {
+                "name": event.key[:80],
+                "ms": getattr(event, own_time) / 1000 / repeats,
+                "calls": event.count / repeats,
+            }
             for event in ordered[:15]
         ],
     }
 
 
-def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny: bool) -> dict[str, Any]:
+def exactness(
+    shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny: bool
+) -> dict[str, Any]:
     """Cost of repeatable operations and full float32 in prediction: time of the network in ms."""
     rows = {}
     for name, shape in shapes.items():
         segmenter, _ = built(name, shape[0], device)
-        segmenter, image, random = segmenter.eval(), torch.randn(4, *shape, device=device), generator(0, device=device)
+        segmenter, image, random = (
+            segmenter.eval(),
+            torch.randn(4, *shape, device=device),
+            generator(0, device=device),
+        )
 
         def call(
-            exact: bool, bf16: bool, segmenter: Any = segmenter, image: Any = image, random: Any = random
+            exact: bool,
+            bf16: bool,
+            segmenter: Any = segmenter,
+            image: Any = image,
+            random: Any = random,
         ) -> Callable[[], Any]:
             def inner() -> torch.Tensor:
-                setting = repeatable(torch.device(device)) if exact else torch.backends.cudnn.flags(enabled=True)
+                setting = (
+                    repeatable(torch.device(device))
+                    if exact
+                    else torch.backends.cudnn.flags(enabled=True)
+                )
                 with torch.no_grad(), setting, torch.autocast(device, torch.bfloat16, enabled=bf16):
                     return segmenter.sample(image, VOTES, random)
 
@@ -333,7 +301,9 @@ def exactness(shapes: dict[str, tuple[int, ...]], rounds: int, device: str, tiny
         calls = {"float32": call(True, False), "TF32, any order": call(False, False)}
         if not tiny:
             calls |= {"bf16": call(True, True), "bf16, any order": call(False, True)}
-        rows[name] = {kind: 1000 * value for kind, value in interleaved(calls, rounds, device=device).items()}
+        rows[name] = {
+            kind: 1000 * value for kind, value in interleaved(calls, rounds, device=device).items()
+        }
     return rows
 
 
@@ -351,5 +321,10 @@ def batch_making(rounds: int) -> dict[str, Any]:
         label = torch.from_numpy(rng.integers(classes, size=(1, *shape[1:])).astype(np.uint8))
         source = BatchSource([Case("case", image, label)], recipe.data, recipe.training.batch, 0)
         numbers = iter(range(10**6))
-        rows[name] = 1000 * interleaved({name: lambda source=source, numbers=numbers: source(next(numbers))}, rounds)[name]
+        rows[name] = (
+            1000
+            * interleaved(
+                {name: lambda source=source, numbers=numbers: source(next(numbers))}, rounds
+            )[name]
+        )
     return rows

@@ -29,7 +29,16 @@ from cdal.recipes.settings import DataSettings
 from cdal.runtime.files import replacing
 from cdal.runtime.version import revision
 
-WHEELS = ("monai", "nibabel", "jsonargparse", "lightning-fabric", "rich", "markdown-it-py", "mdurl", "pygments")
+WHEELS = (
+    "monai",
+    "nibabel",
+    "jsonargparse",
+    "lightning-fabric",
+    "rich",
+    "markdown-it-py",
+    "mdurl",
+    "pygments",
+)
 """Packages that the GPU machine lacks.
 
 All are pure Python, so that a rehearsal can use the same files.
@@ -47,11 +56,23 @@ EVERY = {"hippocampus": 40, "monuseg": 5, "cxr": 16}
 def pack_wheels(folder: Path) -> None:
     """Download the wheels, and write down the revision of this code."""
     folder.mkdir(parents=True)
-    options = ["--no-deps", "--python-version", PYTHON, "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
-    subprocess.run([sys.executable, "-m", "pip", "download", "-qq", *options, "--dest", str(folder), *WHEELS], check=True)
+    options = [
+        "--no-deps",
+        "--python-version",
+        PYTHON,
+        "--platform",
+        "manylinux2014_x86_64",
+        "--only-binary=:all:",
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "-qq", *options, "--dest", str(folder), *WHEELS],
+        check=True,
+    )
     binary = [path.name for path in folder.glob("*.whl") if not path.name.endswith("-none-any.whl")]
     if binary:
-        raise SystemExit(f"expected wheels of pure Python; {', '.join(binary)} is for one platform.")
+        raise SystemExit(
+            f"expected wheels of pure Python; {', '.join(binary)} is for one platform."
+        )
     (folder / "revision.txt").write_text(revision() + "\n", encoding="utf-8")
 
 
@@ -71,7 +92,9 @@ def some_of(source: Path, target: Path, every: int) -> Path:
 
     Images and labels stay paired, because they have the same names in the same order.
     """
-    for folder in sorted({path.parent for path in source.rglob("*.*") if path.suffix in (".png", ".gz")}):
+    for folder in sorted(
+        {path.parent for path in source.rglob("*.*") if path.suffix in (".png", ".gz")}
+    ):
         (target / folder.relative_to(source)).mkdir(parents=True)
         for path in sorted(folder.iterdir())[::every]:
             (target / path.relative_to(source)).symlink_to(path.resolve())
@@ -90,7 +113,9 @@ def shrink(folder: Path, side: int) -> None:
         small = np.round(to_grid(image, settings)).clip(0, 255).astype(np.uint8)
         write_png(case.image, small)
         label = label_to_grid(labels[0], len(opened.classes), settings)
-        write_label(folder / "labels" / case.name, label, Image(small[:1].astype(np.float32), suffix=".png"))
+        write_label(
+            folder / "labels" / case.name, label, Image(small[:1].astype(np.float32), suffix=".png")
+        )
     # The instance masks still have the full size, and no step uses them.
     shutil.rmtree(folder / "instances", ignore_errors=True)
 
@@ -109,7 +134,16 @@ def size_of(path: Path) -> int:
 
 def tree_size() -> int:
     """Total size of the files that git does not ignore, in bytes."""
-    listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     names = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split("\0")
     return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
 
@@ -117,7 +151,12 @@ def tree_size() -> int:
 def main() -> None:
     """Pack everything, and print the sizes and the commands of the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the owners' files in hippocampus, monuseg and cxr")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with the owners' files in hippocampus, monuseg and cxr",
+    )
     parser.add_argument("--tiny", action="store_true", help="pack only some cases, for a rehearsal")
     options = parser.parse_args()
     shutil.rmtree(PACKED, ignore_errors=True)
@@ -126,14 +165,22 @@ def main() -> None:
         pack_data(name, options.data / name, PACKED / name, options.tiny)
     tree = tree_size()
     sizes = {path.name: size_of(path) for path in sorted(PACKED.iterdir())}
-    print(f"working tree: {tree / 2**20:.1f} MiB", *(f"{name}: {size / 2**20:.1f} MiB" for name, size in sizes.items()), sep="\n")
+    print(
+        f"working tree: {tree / 2**20:.1f} MiB",
+        *(f"{name}: {size / 2**20:.1f} MiB" for name, size in sizes.items()),
+        sep="\n",
+    )
     for step in STEPS:
         folders = carried([step])
         total = tree + sum(sizes[folder.name] for folder in folders)
         if total > LIMIT:
-            raise SystemExit(f"{step}: {total / 2**20:.1f} MiB to copy; the limit is {LIMIT / 2**20:.0f} MiB.")
+            raise SystemExit(
+                f"{step}: {total / 2**20:.1f} MiB to copy; the limit is {LIMIT / 2**20:.0f} MiB."
+            )
         names = " ".join(str(folder.relative_to(ROOT)) for folder in folders)
-        print(f"{step}: {total / 2**20:.1f} MiB with the tree; carry {names}; run {command([step])}")
+        print(
+            f"{step}: {total / 2**20:.1f} MiB with the tree; carry {names}; run {command([step])}"
+        )
 
 
 if __name__ == "__main__":

@@ -44,22 +44,45 @@ class Step(NamedTuple):
 
 
 STEPS = {
-    "correct": Step("the tests on a GPU; the same probabilities as on the CPU; the same bytes twice", "correct", 150),
-    "fast": Step("`cdal bench`, where the time goes, batch sizes, `torch.compile`, CUDA graphs", "fast", 160),
+    "correct": Step(
+        "the tests on a GPU; the same probabilities as on the CPU; the same bytes twice",
+        "correct",
+        150,
+    ),
+    "fast": Step(
+        "`cdal bench`, where the time goes, batch sizes, `torch.compile`, CUDA graphs", "fast", 160
+    ),
     "paper-monuseg": Step("the paper's network on MoNuSeg", "trainings", 480, ("monuseg",)),
     "paper-cxr": Step("the paper's network on X-rays", "trainings", 480, ("cxr",)),
-    "paper-hippocampus": Step("the paper's network on the hippocampus", "trainings", 480, ("hippocampus",)),
-    "systems-hippocampus": Step("every system with the same seconds: hippocampus, fold 0", "trainings", 480, ("hippocampus",)),
+    "paper-hippocampus": Step(
+        "the paper's network on the hippocampus", "trainings", 480, ("hippocampus",)
+    ),
+    "systems-hippocampus": Step(
+        "every system with the same seconds: hippocampus, fold 0",
+        "trainings",
+        480,
+        ("hippocampus",),
+    ),
     "systems-cxr": Step("every system with the same seconds: X-rays", "trainings", 480, ("cxr",)),
-    "systems-monuseg": Step("every system with the same seconds: MoNuSeg", "trainings", 480, ("monuseg",)),
-    "default-long": Step("the default recipe with more steps and wider networks: hippocampus", "trainings", 480, ("hippocampus",)),
+    "systems-monuseg": Step(
+        "every system with the same seconds: MoNuSeg", "trainings", 480, ("monuseg",)
+    ),
+    "default-long": Step(
+        "the default recipe with more steps and wider networks: hippocampus",
+        "trainings",
+        480,
+        ("hippocampus",),
+    ),
 }
 """Steps in the order in which to run them."""
 
 
 def carried(steps: list[str]) -> list[Path]:
     """The packed folders that these steps need."""
-    return [PACKED / "wheels", *(PACKED / name for name in sorted({name for step in steps for name in STEPS[step].data}))]
+    return [
+        PACKED / "wheels",
+        *(PACKED / name for name in sorted({name for step in steps for name in STEPS[step].data})),
+    ]
 
 
 def command(steps: list[str]) -> str:
@@ -89,4 +112,6 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def missing(content: Mapping[str, Any]) -> list[str]:
     """Names of the expected parts that are missing from a record or failed."""
     parts = content["parts"]
-    return [name for name in content.get("expected", parts) if "error" in parts.get(name, {"error": ""})]
+    return [
+        name for name in content.get("expected", parts) if "error" in parts.get(name, {"error": ""})
+    ]

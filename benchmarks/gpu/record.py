@@ -34,10 +34,18 @@ class Record:
 
     def __init__(self, step: str, out: Path, device: str, tiny: bool) -> None:
         self.path, self.kept = out / f"{step}.json", KEPT / f"{step}{'-tiny' if tiny else ''}.json"
-        self.content: dict[str, Any] = {"step": step, "tiny": tiny, "state": "begun", "machine": about(device), "parts": {}}
+        self.content: dict[str, Any] = {
+            "step": step,
+            "tiny": tiny,
+            "state": "begun",
+            "machine": about(device),
+            "parts": {},
+        }
         for earlier in (read_record(RESULTS / f"{step}.json"), read_record(self.kept)):
             if earlier is not None and earlier["tiny"] == tiny:
-                self.content["parts"] |= {name: part for name, part in earlier["parts"].items() if "error" not in part}
+                self.content["parts"] |= {
+                    name: part for name, part in earlier["parts"].items() if "error" not in part
+                }
         self.write()
 
     def expect(self, names: Iterable[str]) -> None:
@@ -100,7 +108,15 @@ def about(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
-        driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() if shutil.which(query[0]) else ""
-        facts |= {"name": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+        driver = (
+            subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+            if shutil.which(query[0])
+            else ""
+        )
+        facts |= {
+            "name": torch.cuda.get_device_name(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
         facts |= {"driver, memory": driver}
     return facts

@@ -35,13 +35,24 @@ def install() -> Path:
     """
     wheels = sorted((PACKED / "wheels").glob("*.whl"))
     if not wheels:
-        raise SystemExit(f"{PACKED / 'wheels'} holds no wheels: run pack.py first, and carry what it names.")
+        raise SystemExit(
+            f"{PACKED / 'wheels'} holds no wheels: run pack.py first, and carry what it names."
+        )
     site = KEPT / f"site-{zlib.crc32(' '.join(wheel.name for wheel in wheels).encode()):08x}"
     if not site.is_dir():
         site.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=site.parent) as scratch:
-            options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--target", f"{scratch}/site"]
-            subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, wheels)], check=True)
+            options = [
+                "--quiet",
+                "--no-index",
+                "--no-deps",
+                "--no-compile",
+                "--target",
+                f"{scratch}/site",
+            ]
+            subprocess.run(
+                [sys.executable, "-m", "pip", "install", *options, *map(str, wheels)], check=True
+            )
             with contextlib.suppress(OSError):  # another process was faster
                 Path(scratch, "site").rename(site)
     return site
@@ -51,15 +62,25 @@ def next_step(chosen: Sequence[str]) -> str:
     """The first step that is neither chosen already nor recorded as done."""
     for name in STEPS:
         records = [read_record(folder / f"{name}.json") for folder in (RESULTS, KEPT)]
-        if name not in chosen and not any(record is not None and record["state"] == "done" for record in records):
+        if name not in chosen and not any(
+            record is not None and record["state"] == "done" for record in records
+        ):
             return name
     raise SystemExit("all steps are done.")
 
 
-def start(steps: Sequence[str], options: argparse.Namespace, seconds: float) -> subprocess.Popen[bytes]:
+def start(
+    steps: Sequence[str], options: argparse.Namespace, seconds: float
+) -> subprocess.Popen[bytes]:
     """Start a process that runs these steps one after the other."""
     words = [sys.executable, __file__, *steps, "--inside", "--seconds", str(seconds)]
-    words += ["--out", str(options.out), "--device", options.device, *(["--tiny"] if options.tiny else [])]
+    words += [
+        "--out",
+        str(options.out),
+        "--device",
+        options.device,
+        *(["--tiny"] if options.tiny else []),
+    ]
     return subprocess.Popen(words, cwd=ROOT)
 
 
@@ -93,9 +114,13 @@ def inside(options: argparse.Namespace) -> None:
         from record import Record
 
         if options.device == "cuda" and not torch.cuda.is_available():
-            raise SystemExit("PyTorch finds no CUDA device here. Use --device cpu --tiny to rehearse.")
+            raise SystemExit(
+                "PyTorch finds no CUDA device here. Use --device cpu --tiny to rehearse."
+            )
         record = Record(step, options.out, options.device, options.tiny)
-        importlib.import_module(STEPS[step].module).run(record, step, options.device, options.tiny, options.seconds)
+        importlib.import_module(STEPS[step].module).run(
+            record, step, options.device, options.tiny, options.seconds
+        )
         record.done()
         sys.stdout.flush()
 
@@ -105,7 +130,12 @@ def show(step: str, out: Path) -> None:
     log = out / f"{step}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     record = read_record(out / f"{step}.json")
-    print(*lines[-40:], f"== {step}: {record['state'] if record else 'it did not begin'}", sep="\n", flush=True)
+    print(
+        *lines[-40:],
+        f"== {step}: {record['state'] if record else 'it did not begin'}",
+        sep="\n",
+        flush=True,
+    )
 
 
 def main() -> int:
@@ -113,10 +143,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("steps", nargs="+", choices=[*STEPS, "next", "all"])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, help="time limit of each step (default: the plan's)")
+    parser.add_argument(
+        "--seconds", type=float, help="time limit of each step (default: the plan's)"
+    )
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--tiny", action="store_true", help="run a rehearsal with tiny networks and data")
-    parser.add_argument("--together", action="store_true", help="run all steps at the same time, on one GPU")
+    parser.add_argument(
+        "--tiny", action="store_true", help="run a rehearsal with tiny networks and data"
+    )
+    parser.add_argument(
+        "--together", action="store_true", help="run all steps at the same time, on one GPU"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out = options.out.resolve()

@@ -58,7 +58,9 @@ _TINY: dict[str, Any] = {
 def small(recipe: Recipe, fields: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe for a rehearsal: two steps of a small network; pictures are made small too."""
     sees_pictures = recipe.data.resize or recipe.name == "monuseg"
-    pictures = {"data.resize": (32, 32), "data.size": (16, 16), "data.shift": 1} if sees_pictures else {}
+    pictures = (
+        {"data.resize": (32, 32), "data.size": (16, 16), "data.shift": 1} if sees_pictures else {}
+    )
     return override(recipe, {**_TINY, **pictures, **(fields or {})})
 
 
@@ -75,16 +77,30 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     record.expect(recipes)
     for system, recipe in recipes.items():
         needed = 60 * (recipe.training.minutes or 0.0) + _SCORING[kind]
-        if system not in record.content["parts"] and time.monotonic() + needed > deadline and not tiny:
+        if (
+            system not in record.content["parts"]
+            and time.monotonic() + needed > deadline
+            and not tiny
+        ):
             print(f"[{system}] no time left", flush=True)
             continue
         out = runs / system.replace(" ", "-").replace(",", "")
-        record.part(system, lambda recipe=recipe, out=out: train_and_score(recipe, checked, out, device))
+        record.part(
+            system, lambda recipe=recipe, out=out: train_and_score(recipe, checked, out, device)
+        )
         if device == "cuda":
             torch.cuda.empty_cache()
 
 
-def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str, tiny: bool, seconds: float) -> None:
+def paper(
+    record: Record,
+    recipe_name: str,
+    data: Check,
+    out: Path,
+    device: str,
+    tiny: bool,
+    seconds: float,
+) -> None:
     """Train the paper's network for the available time and score it.
 
     The weights are those with the best score on the validation cases. The log holds the Dice of the
@@ -93,17 +109,26 @@ def paper(record: Record, recipe_name: str, data: Check, out: Path, device: str,
     """
     name = "the paper's network"
     record.expect([name])
-    recipe = override(find_recipe(recipe_name), {"training.watch_test": True, "training.checkpoint_every": 2000})
+    recipe = override(
+        find_recipe(recipe_name), {"training.watch_test": True, "training.checkpoint_every": 2000}
+    )
     earlier = out / "recipe.yaml"
     if tiny:
-        recipe = small(recipe, {"segmenter.discriminator_channels": (8, 8), "segmenter.embedding": 16})
+        recipe = small(
+            recipe, {"segmenter.discriminator_channels": (8, 8), "segmenter.embedding": 16}
+        )
     elif earlier.is_file():
         recipe = load_recipe(earlier)
     elif seconds <= 2 * _SCORING["paper"]:
-        raise SystemExit(f"{seconds:.0f} seconds are too few: {_SCORING['paper']:.0f} are kept for the scores.")
+        raise SystemExit(
+            f"{seconds:.0f} seconds are too few: {_SCORING['paper']:.0f} are kept for the scores."
+        )
     else:
         minutes = round((seconds - _SCORING["paper"]) / 60, 2)
-        recipe = replace(recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=500))
+        recipe = replace(
+            recipe,
+            training=replace(recipe.training, steps=None, minutes=minutes, validate_every=500),
+        )
     record.part(name, lambda: train_and_score(recipe, data, out, device))
     model = out / "model.safetensors"
     if model.is_file() and model.stat().st_size <= LARGEST_RESULT:
@@ -120,7 +145,10 @@ def systems(data: str, tiny: bool) -> Mapping[str, Recipe]:
     if tiny:
         return {name: small(recipe) for name, recipe in recipes.items()}
     timed = {"steps": None, "minutes": _SYSTEM_SECONDS / 60}
-    return {name: replace(recipe, training=replace(recipe.training, **timed)) for name, recipe in recipes.items()}
+    return {
+        name: replace(recipe, training=replace(recipe.training, **timed))
+        for name, recipe in recipes.items()
+    }
 
 
 def longer(tiny: bool) -> Mapping[str, Recipe]:
@@ -131,7 +159,9 @@ def longer(tiny: bool) -> Mapping[str, Recipe]:
     recipes = {}
     for name, (minutes, fields) in _LONGER.items():
         changed = override(recipe, fields)
-        recipes[name] = replace(changed, training=replace(changed.training, steps=None, minutes=minutes))
+        recipes[name] = replace(
+            changed, training=replace(changed.training, steps=None, minutes=minutes)
+        )
     return recipes
 
 
@@ -156,5 +186,9 @@ def train_and_score(recipe: Recipe, data: Check, out: Path, device: str) -> dict
         "summary": evaluation.summary(),
         "best on the test cases": max(watched, key=lambda row: row["test"]) if watched else None,
         "curve": curve,
-        "cases": list(csv.DictReader(io.StringIO((out / "evaluation" / "cases.csv").read_text(encoding="utf-8")))),
+        "cases": list(
+            csv.DictReader(
+                io.StringIO((out / "evaluation" / "cases.csv").read_text(encoding="utf-8"))
+            )
+        ),
     }

@@ -1,4 +1,4 @@
-"""cDAL: segment medical images with a few-step conditional diffusion model that shows where it is unsure.
+"""cDAL: medical image segmentation by few-step diffusion that shows where it is unsure.
 
     import cdal
     prediction = cdal.load("hippocampus").predict("volume.nii.gz")

@@ -16,7 +16,20 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
-from cdal.cli import bench, check, compare, crossval, data, demo, evaluate, experiment, export, info, predict, train
+from cdal.cli import (
+    bench,
+    check,
+    compare,
+    crossval,
+    data,
+    demo,
+    evaluate,
+    experiment,
+    export,
+    info,
+    predict,
+    train,
+)
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.memory import keep_freed_memory
@@ -49,9 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     verb = options.verb
     if fields and verb not in _TAKE_FIELDS:
-        print(f"cdal: recipe fields (--{next(iter(fields))}) can be given to {', '.join(_TAKE_FIELDS)} only.", file=sys.stderr)
+        print(
+            f"cdal: recipe fields (--{next(iter(fields))}) can be given to "
+            f"{', '.join(_TAKE_FIELDS)} only.",
+            file=sys.stderr,
+        )
         return BAD_INPUT
-    for logger in ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities"):
+    for logger in (
+        "lightning",
+        "lightning_fabric",
+        "lightning.fabric",
+        "lightning_fabric.utilities",
+    ):
         logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         if verb in _TAKE_FIELDS:
@@ -65,7 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         return DONE
     except OSError as error:  # an error that no reader or writer has explained better
-        print(f"cdal {verb}: {error}. Is the disk full, or a folder not readable or writable?", file=sys.stderr)
+        print(
+            f"cdal {verb}: {error}. Is the disk full, or a folder not readable or writable?",
+            file=sys.stderr,
+        )
         return BAD_INPUT
     except KeyboardInterrupt:
         hint = " The same command resumes it." if verb in _TAKE_FIELDS else ""
@@ -75,7 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="cdal", description="Segment medical images with few-step diffusion, and show where the model is unsure."
+        prog="cdal",
+        description=(
+            "Segment medical images with few-step diffusion, and show where the model is unsure."
+        ),
     )
     parser.add_argument("--version", action="version", version=f"cdal {__version__}")
     subcommands = parser.add_subcommands(dest="verb", title="verbs")

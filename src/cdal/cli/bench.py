@@ -13,16 +13,36 @@ from cdal.cli.words import DONE, add_json, split_list
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
-    parser.add_argument("parts", type=str, nargs="*", help="Parts to measure (docs/guides/speed.md; default: all).")
     parser.add_argument(
-        "--systems", type=str, default="", help="Systems for the parts on prediction, separated by commas (default: all)."
+        "parts", type=str, nargs="*", help="Parts to measure (docs/guides/speed.md; default: all)."
     )
-    parser.add_argument("--data", type=str | None, help="Hippocampus data folder, for the part dice.")
-    parser.add_argument("--target", type=float, default=0.87, help="Mean validation Dice of the classes to reach in the part dice.")
-    parser.add_argument("--model", type=str, default="hippocampus", help="Model for the part runtimes.")
-    parser.add_argument("--rounds", type=int, default=7, help="Number of measurements of each variant.")
-    parser.add_argument("--threads", type=int | None, help="Number of threads (default: PyTorch's choice).")
-    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu or cuda (default: auto).")
+    parser.add_argument(
+        "--systems",
+        type=str,
+        default="",
+        help="Systems for the parts on prediction, separated by commas (default: all).",
+    )
+    parser.add_argument(
+        "--data", type=str | None, help="Hippocampus data folder, for the part dice."
+    )
+    parser.add_argument(
+        "--target",
+        type=float,
+        default=0.87,
+        help="Mean validation Dice of the classes to reach in the part dice.",
+    )
+    parser.add_argument(
+        "--model", type=str, default="hippocampus", help="Model for the part runtimes."
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="Number of measurements of each variant."
+    )
+    parser.add_argument(
+        "--threads", type=int | None, help="Number of threads (default: PyTorch's choice)."
+    )
+    parser.add_argument(
+        "--device", type=str, default="auto", help="Device: auto, cpu or cuda (default: auto)."
+    )
     parser.add_argument("--out", type=str | None, help="Folder for bench.json and bench.md.")
     add_json(parser)
 

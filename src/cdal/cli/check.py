@@ -14,8 +14,14 @@ from cdal.cli.words import BAD_INPUT, DATA, DONE, add_json
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("data", type=str, help=DATA)
-    parser.add_argument("--sheet", type=str | None, help="PNG file to write, showing cases with the outlines of their masks.")
-    parser.add_argument("--all", action="store_true", help="Show every finding, not only the first of each kind.")
+    parser.add_argument(
+        "--sheet",
+        type=str | None,
+        help="PNG file to write, showing cases with the outlines of their masks.",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="Show every finding, not only the first of each kind."
+    )
     add_json(parser)
 
 
@@ -26,7 +32,11 @@ def run(options: Namespace) -> int:
 
     check = checked(options.data)
     if options.sheet is not None:
-        write_contact_sheet(Path(options.sheet), check.folder, [finding.case for finding in check.findings if finding.case])
+        write_contact_sheet(
+            Path(options.sheet),
+            check.folder,
+            [finding.case for finding in check.findings if finding.case],
+        )
     if options.json:
         print(json.dumps(check.to_dict()))
     else:

@@ -16,14 +16,32 @@ def add_options(parser: ArgumentParser) -> None:
         "results",
         type=str,
         nargs="+",
-        help="Folders from cdal evaluate --out, or folders that contain such folders. NAME=FOLDER names the system.",
+        help=(
+            "Folders from cdal evaluate --out, or folders that contain such folders. NAME=FOLDER "
+            "names the system."
+        ),
     )
-    parser.add_argument("--reference", type=str | None, help="System to compare the others with (default: the first).")
-    parser.add_argument("--score", type=str, default="dice", help="Score to compare: dice, iou, precision, recall, hd95 or assd.")
     parser.add_argument(
-        "--scoring", type=str | None, help="Scoring protocol (cdal info; default: the main one of each evaluation)."
+        "--reference",
+        type=str | None,
+        help="System to compare the others with (default: the first).",
     )
-    parser.add_argument("--out", type=str | None, help="Folder for the tables (Markdown, CSV, LaTeX, HTML, JSON) and pictures.")
+    parser.add_argument(
+        "--score",
+        type=str,
+        default="dice",
+        help="Score to compare: dice, iou, precision, recall, hd95 or assd.",
+    )
+    parser.add_argument(
+        "--scoring",
+        type=str | None,
+        help="Scoring protocol (cdal info; default: the main one of each evaluation).",
+    )
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder for the tables (Markdown, CSV, LaTeX, HTML, JSON) and pictures.",
+    )
     add_json(parser)
 
 

@@ -50,7 +50,9 @@ class ProgressBars:
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
         text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
-        self.progress.update(self.bars[event.task], completed=event.done, total=event.total, text=text)
+        self.progress.update(
+            self.bars[event.task], completed=event.done, total=event.total, text=text
+        )
         if not _error.is_terminal:
             self._print(event, text)
 
@@ -100,8 +102,15 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     details = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "scoring")
     console = Console()
     for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
-        table = Table(title=f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % interval over cases")
-        columns = scores["classes"] | ({"mean": scores["mean"]} if len(scores["classes"]) > 1 else {})
+        table = Table(
+            title=(
+                f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % "
+                "interval over cases"
+            )
+        )
+        columns = scores["classes"] | (
+            {"mean": scores["mean"]} if len(scores["classes"]) > 1 else {}
+        )
         table.add_column("")
         for name in columns:
             table.add_column(escape(name), overflow="fold")
@@ -111,9 +120,14 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         console.print(table)
     console.print(details, style="dim", highlight=False)
     for part in ("uncertainty", "annotators"):
-        numbers = {name: value for name, value in summary.get(part, {}).items() if not isinstance(value, dict)}
+        numbers = {
+            name: value
+            for name, value in summary.get(part, {}).items()
+            if not isinstance(value, dict)
+        }
         text = ", ".join(
-            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4g}'}" for name, value in numbers.items()
+            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4g}'}"
+            for name, value in numbers.items()
         )
         if text:
             console.print(f"{part}: {text}", highlight=False)
@@ -130,7 +144,12 @@ def show_check(checked: Check, everything: bool = False) -> None:
         shown[key] += 1
         if everything or shown[key] <= _EXAMPLES:
             colour = {"error": "red", "warning": "yellow", "note": "dim"}[finding.level]
-            table.add_row(f"[{colour}]{finding.level}[/]", finding.kind, escape(finding.case), escape(finding.message))
+            table.add_row(
+                f"[{colour}]{finding.level}[/]",
+                finding.kind,
+                escape(finding.case),
+                escape(finding.message),
+            )
     for (level, kind), count in shown.items():
         if count > _EXAMPLES and not everything:
             table.add_row(level, kind, "", f"... and {count - _EXAMPLES} more (--all shows them)")
@@ -139,18 +158,31 @@ def show_check(checked: Check, everything: bool = False) -> None:
     facts = checked.facts
     if facts:
         shapes = sorted({fact.shape for fact in facts})
-        span = str(shapes[0]) if len(shapes) == 1 else f"{len(shapes)} shapes from {shapes[0]} to {shapes[-1]}"
+        span = (
+            str(shapes[0])
+            if len(shapes) == 1
+            else f"{len(shapes)} shapes from {shapes[0]} to {shapes[-1]}"
+        )
         console.print(
-            f"{len(facts)} cases can be read; {span}; classes: {', '.join(checked.folder.classes) or 'unknown'}", highlight=False
+            f"{len(facts)} cases can be read; {span}; classes: "
+            f"{', '.join(checked.folder.classes) or 'unknown'}",
+            highlight=False,
         )
     levels = Counter(finding.level for finding in checked.findings)
-    console.print(f"{levels['error']} errors, {levels['warning']} warnings, {levels['note']} notes", highlight=False)
+    console.print(
+        f"{levels['error']} errors, {levels['warning']} warnings, {levels['note']} notes",
+        highlight=False,
+    )
 
 
 def show_findings(checked: Check) -> None:
     """Show the first warnings of a check on standard error."""
-    for finding in [finding for finding in checked.findings if finding.level == "warning"][:_EXAMPLES]:
-        _error.print(f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True)
+    for finding in [finding for finding in checked.findings if finding.level == "warning"][
+        :_EXAMPLES
+    ]:
+        _error.print(
+            f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True
+        )
 
 
 def show_tables(tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str]) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.recipes import checked, recipe_of, say, show_comparison, show_jobs
-from cdal.cli.words import DATA, FIELDS, RECIPE, add_device, add_dry_run, add_json, read_numbers, split_list
+from cdal.cli.words import (
+    DATA,
+    FIELDS,
+    RECIPE,
+    add_device,
+    add_dry_run,
+    add_json,
+    read_numbers,
+    split_list,
+)
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -19,13 +28,31 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("recipe", type=str, help=RECIPE)
     parser.add_argument("--data", type=str, required=True, help=DATA)
     parser.add_argument(
-        "--out", type=str, required=True, help="Folder for the runs and the comparison. Unfinished runs in it are resumed."
+        "--out",
+        type=str,
+        required=True,
+        help="Folder for the runs and the comparison. Unfinished runs in it are resumed.",
     )
-    parser.add_argument("--segmenter", type=str, default="cdal", help="Systems, separated by commas; the first is the reference.")
-    parser.add_argument("--folds", type=str, default="all", help="all, or numbers of folds, separated by commas.")
-    parser.add_argument("--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the recipe's).")
     parser.add_argument(
-        "--seeds", type=str | None, help="Random seeds, separated by commas; one training for each (default: the recipe's seed)."
+        "--segmenter",
+        type=str,
+        default="cdal",
+        help="Systems, separated by commas; the first is the reference.",
+    )
+    parser.add_argument(
+        "--folds", type=str, default="all", help="all, or numbers of folds, separated by commas."
+    )
+    parser.add_argument(
+        "--budget",
+        type=str | None,
+        help="Budget of each training: 5min, 2h or 500steps (default: the recipe's).",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=str | None,
+        help=(
+            "Random seeds, separated by commas; one training for each (default: the recipe's seed)."
+        ),
     )
     add_dry_run(parser)
     add_device(parser)

@@ -15,16 +15,26 @@ from cdal.runtime.errors import UserError
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     actions = parser.add_subcommands(dest="action", title="actions")
-    action = ArgumentParser(description="List the public data sets: content, source, licence, citation.")
+    action = ArgumentParser(
+        description="List the public data sets: content, source, licence, citation."
+    )
     add_json(action)
     actions.add_subcommand("list", action, help="list content, source, licence and citation")
     action = ArgumentParser(description="Convert the files of a public data set to a data folder.")
     action.add_argument("name", type=str, help="Name of the set (cdal data list).")
-    action.add_argument("source", type=str, help="Folder or archive with the original files, or the word download.")
+    action.add_argument(
+        "source", type=str, help="Folder or archive with the original files, or the word download."
+    )
     action.add_argument("target", type=str, help="Data folder to create.")
     actions.add_subcommand("prepare", action, help="convert original files to a data folder")
-    action = ArgumentParser(description="Generate a data folder of phantoms, each with six simulated annotators.")
-    action.add_argument("target", type=str, help="Data folder to write. Existing phantoms in it are generated again.")
+    action = ArgumentParser(
+        description="Generate a data folder of phantoms, each with six simulated annotators."
+    )
+    action.add_argument(
+        "target",
+        type=str,
+        help="Data folder to write. Existing phantoms in it are generated again.",
+    )
     action.add_argument("--count", type=int, default=320, help="Number of phantoms.")
     action.add_argument("--seed", type=int, default=0, help="Random seed.")
     actions.add_subcommand("phantoms", action, help="generate pictures with several annotators")
@@ -32,7 +42,9 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
-    return {"list": _list, "prepare": _prepare, "phantoms": _phantoms}[options.action](options[options.action])
+    return {"list": _list, "prepare": _prepare, "phantoms": _phantoms}[options.action](
+        options[options.action]
+    )
 
 
 def _list(options: Namespace) -> int:
@@ -40,7 +52,10 @@ def _list(options: Namespace) -> int:
     from cdal.datasets.public import PUBLIC_SETS
 
     fields = ("title", "about", "where", "licence", "citation")
-    values = {name: {field: getattr(public, field) for field in fields} for name, public in PUBLIC_SETS.items()}
+    values = {
+        name: {field: getattr(public, field) for field in fields}
+        for name, public in PUBLIC_SETS.items()
+    }
     print(json.dumps(values)) if options.json else show_values(values)
     return DONE
 
@@ -62,7 +77,10 @@ def _prepare(options: Namespace) -> int:
         prepared = prepare(options.name, options.source, options.target, report)
     for file, reason in prepared.left_out.items():
         print(f"left out: {file}: {reason}", file=sys.stderr)
-    print(f"{prepared.cases} of {prepared.complete} cases in {options.target}, {len(prepared.left_out)} files left out")
+    print(
+        f"{prepared.cases} of {prepared.complete} cases in {options.target}, "
+        f"{len(prepared.left_out)} files left out"
+    )
     for note in prepared.notes:
         print(note)
     return DONE

@@ -11,8 +11,15 @@ from cdal.cli.words import DONE, add_device
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
-    parser.add_argument("--out", type=str, default="cdal-demo", help="Folder for the phantoms, the run and the report.")
-    parser.add_argument("--minutes", type=float, default=3.0, help="Wall-clock budget of the training in minutes.")
+    parser.add_argument(
+        "--out",
+        type=str,
+        default="cdal-demo",
+        help="Folder for the phantoms, the run and the report.",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=3.0, help="Wall-clock budget of the training in minutes."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Random seed.")
     add_device(parser)
 

@@ -9,17 +9,40 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cdal.cli.words import DATA, DONE, IN_PART, MODEL, add_device, add_json, add_sampling, sampling_of
+from cdal.cli.words import (
+    DATA,
+    DONE,
+    IN_PART,
+    MODEL,
+    add_device,
+    add_json,
+    add_sampling,
+    sampling_of,
+)
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("model", type=str, help=MODEL)
     parser.add_argument("--data", type=str, required=True, help=DATA)
-    parser.add_argument("--fold", type=int | None, help="Number of the fold (default: the model's own).")
-    parser.add_argument("--split", type=Literal["train", "validation", "test", "all"], default="test", help="Which cases to score.")
-    parser.add_argument("--scoring", type=str, nargs="+", help="Scoring protocols (cdal info; default: the recipe's).")
-    parser.add_argument("--out", type=str | None, help="Folder for the table of scores by case and the summary.")
+    parser.add_argument(
+        "--fold", type=int | None, help="Number of the fold (default: the model's own)."
+    )
+    parser.add_argument(
+        "--split",
+        type=Literal["train", "validation", "test", "all"],
+        default="test",
+        help="Which cases to score.",
+    )
+    parser.add_argument(
+        "--scoring",
+        type=str,
+        nargs="+",
+        help="Scoring protocols (cdal info; default: the recipe's).",
+    )
+    parser.add_argument(
+        "--out", type=str | None, help="Folder for the table of scores by case and the summary."
+    )
     add_json(parser)
     add_sampling(parser)
     add_device(parser)
@@ -34,7 +57,9 @@ def run(options: Namespace) -> int:
 
     predictor = load(options.model, sampling_of(options), options.device)
     with progress_bar() as report:
-        scores = evaluate(predictor, options.data, None, options.split, options.fold, options.scoring, report)
+        scores = evaluate(
+            predictor, options.data, None, options.split, options.fold, options.scoring, report
+        )
     if options.out is not None:
         write_result(scores, Path(options.out))
     print(json.dumps(scores.summary())) if options.json else show_summary(scores.summary())

@@ -10,7 +10,16 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.recipes import checked, say, show_comparison, show_jobs
-from cdal.cli.words import DATA, DONE, FIELDS, add_device, add_dry_run, add_json, read_numbers, split_list
+from cdal.cli.words import (
+    DATA,
+    DONE,
+    FIELDS,
+    add_device,
+    add_dry_run,
+    add_json,
+    read_numbers,
+    split_list,
+)
 from cdal.runtime.errors import UserError
 
 
@@ -20,19 +29,37 @@ def add_options(parser: ArgumentParser) -> None:
         "name",
         type=str | None,
         nargs="?",
-        help="Name of a shipped experiment. Without --data and --out, its variants are listed; without a name, all experiments.",
+        help=(
+            "Name of a shipped experiment. Without --data and --out, its variants are listed; "
+            "without a name, all experiments."
+        ),
     )
     parser.add_argument("--data", type=str | None, help=DATA)
     parser.add_argument(
-        "--out", type=str | None, help="Folder for the runs and the page, NAME.md. Unfinished runs in it are resumed."
+        "--out",
+        type=str | None,
+        help="Folder for the runs and the page, NAME.md. Unfinished runs in it are resumed.",
     )
     parser.add_argument(
-        "--arms", type=str, default="", help="Variants to run besides the first, separated by commas (default: all)."
+        "--arms",
+        type=str,
+        default="",
+        help="Variants to run besides the first, separated by commas (default: all).",
     )
-    parser.add_argument("--folds", type=str | None, help="Numbers of folds, separated by commas (default: the experiment's).")
-    parser.add_argument("--seeds", type=str | None, help="Random seeds, separated by commas (default: the experiment's).")
     parser.add_argument(
-        "--budget", type=str | None, help="Budget of each training: 5min, 2h or 500steps (default: the experiment's)."
+        "--folds",
+        type=str | None,
+        help="Numbers of folds, separated by commas (default: the experiment's).",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=str | None,
+        help="Random seeds, separated by commas (default: the experiment's).",
+    )
+    parser.add_argument(
+        "--budget",
+        type=str | None,
+        help="Budget of each training: 5min, 2h or 500steps (default: the experiment's).",
     )
     add_dry_run(parser)
     add_device(parser)
@@ -50,16 +77,29 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         show_values({name: experiment.question for name, experiment in EXPERIMENTS.items()})
         return DONE
     chosen = find_experiment(options.name)
-    numbers = {name: read_numbers(f"--{name}", options[name]) for name in ("folds", "seeds") if options[name] is not None}
+    numbers = {
+        name: read_numbers(f"--{name}", options[name])
+        for name in ("folds", "seeds")
+        if options[name] is not None
+    }
     changes: dict[str, Any] = {name: tuple(values) for name, values in numbers.items()}
-    chosen = replace(chosen, **changes, budget=options.budget or chosen.budget, fields={**chosen.fields, **fields})
+    chosen = replace(
+        chosen,
+        **changes,
+        budget=options.budget or chosen.budget,
+        fields={**chosen.fields, **fields},
+    )
     chosen.base()  # refuses unknown fields before the data are read
     if options.data is None and options.out is None:
         show_values(chosen.about())
         return DONE
     if options.data is None or options.out is None:
-        raise UserError("--data and --out are needed: the data folder, and a folder for the runs and the page.")
+        raise UserError(
+            "--data and --out are needed: the data folder, and a folder for the runs and the page."
+        )
     data, out, arms = checked(options.data), Path(options.out), split_list(options.arms)
     if options.dry_run:
         return show_jobs(chosen.jobs(data, out, arms), options.json)
-    return show_comparison(run_experiment(chosen, data, out, arms, options.device, say), options.json)
+    return show_comparison(
+        run_experiment(chosen, data, out, arms, options.device, say), options.json
+    )

@@ -11,11 +11,24 @@ from cdal.cli.words import DONE
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
-    parser.add_argument("model", type=str, help="A .safetensors file, a run folder, or the name of a shipped model.")
-    parser.add_argument("--to", type=Literal["onnx", "openvino", "torch"], default="onnx", help="Format of the graph.")
-    parser.add_argument("--out", type=str | None, help="Folder for the graph and its JSON file (default: the current folder).")
     parser.add_argument(
-        "--timesteps", type=int | None, help="Number of sampling steps; 0 for no diffusion (default: the recipe's)."
+        "model", type=str, help="A .safetensors file, a run folder, or the name of a shipped model."
+    )
+    parser.add_argument(
+        "--to",
+        type=Literal["onnx", "openvino", "torch"],
+        default="onnx",
+        help="Format of the graph.",
+    )
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder for the graph and its JSON file (default: the current folder).",
+    )
+    parser.add_argument(
+        "--timesteps",
+        type=int | None,
+        help="Number of sampling steps; 0 for no diffusion (default: the recipe's).",
     )
 
 

@@ -45,7 +45,8 @@ def _everything() -> dict[str, Any]:
 
     return {
         "version": __version__,
-        "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()} | DERIVED,
+        "recipes": {name: (make.__doc__ or "").splitlines()[0] for name, make in RECIPES.items()}
+        | DERIVED,
         "segmenters": {name: system.about for name, system in SYSTEMS.items()},
         "scoring": {name: protocol.about for name, protocol in PROTOCOLS.items()},
         "models": {name: str(path) for name, path in shipped_models().items()},

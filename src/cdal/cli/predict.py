@@ -13,7 +13,12 @@ from cdal.inference.outputs import OUTPUTS
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("model", type=str, help=MODEL)
-    parser.add_argument("inputs", type=str, nargs="+", help="Files, folders of files, or folders with a DICOM series.")
+    parser.add_argument(
+        "inputs",
+        type=str,
+        nargs="+",
+        help="Files, folders of files, or folders with a DICOM series.",
+    )
     parser.add_argument("--out", type=str, default="cdal-results", help="Folder for the results.")
     parser.add_argument(
         "--save",
@@ -23,7 +28,9 @@ def add_options(parser: ArgumentParser) -> None:
         help=f"Outputs to write for each image, one or more of: {' '.join(OUTPUTS)}.",
     )
     parser.add_argument(
-        "--series", type=str | None, help="Number, description or UID of the DICOM series, if a folder has several."
+        "--series",
+        type=str | None,
+        help="Number, description or UID of the DICOM series, if a folder has several.",
     )
     add_sampling(parser)
     add_device(parser)
@@ -37,11 +44,23 @@ def run(options: Namespace) -> int:
 
     predictor = load(options.model, sampling_of(options), options.device)
     with progress_bar() as report:
-        written = predict(predictor, options.inputs, options.out, save=options.save, series=options.series, report=report)
+        written = predict(
+            predictor,
+            options.inputs,
+            options.out,
+            save=options.save,
+            series=options.series,
+            report=report,
+        )
     for message in written.failed.values():
         print(f"cdal predict: {message}", file=sys.stderr)
-    passed_over = f", {written.passed_over} earlier results passed over" if written.passed_over else ""
-    print(f"{len(written.done)} segmented into {options.out}, {len(written.failed)} failed{passed_over}")
+    passed_over = (
+        f", {written.passed_over} earlier results passed over" if written.passed_over else ""
+    )
+    print(
+        f"{len(written.done)} segmented into {options.out}, {len(written.failed)} "
+        f"failed{passed_over}"
+    )
     if written.failed:
         return IN_PART if written.done else BAD_INPUT
     return DONE

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from cdal.recipes.recipe import Recipe
 
 
-def recipe_of(options: Namespace, fields: Mapping[str, str]) -> tuple[Recipe, Mapping[str, str], Check | None]:
+def recipe_of(
+    options: Namespace, fields: Mapping[str, str]
+) -> tuple[Recipe, Mapping[str, str], Check | None]:
     """The recipe with the given name.
 
     Returns:
@@ -64,7 +66,10 @@ def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
         print(json.dumps(states))
     else:
         show_values(states)
-        print(f"{sum(state != 'scored' for state in states.values())} of {len(states)} to run", file=sys.stderr)
+        print(
+            f"{sum(state != 'scored' for state in states.values())} of {len(states)} to run",
+            file=sys.stderr,
+        )
     return DONE
 
 

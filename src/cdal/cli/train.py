@@ -21,12 +21,26 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
     parser.add_argument("recipe", type=str, help=RECIPE)
     parser.add_argument("--data", type=str | None, help=DATA)
-    parser.add_argument("--out", type=str | None, help="Run folder. An unfinished run in it is resumed.")
-    parser.add_argument("--fold", type=int | None, help="Number k of the fold; part k of the recipe's partition is for the test.")
-    parser.add_argument("--segmenter", type=str | None, help="Name of a system (cdal info), or the class of your own network.")
+    parser.add_argument(
+        "--out", type=str | None, help="Run folder. An unfinished run in it is resumed."
+    )
+    parser.add_argument(
+        "--fold",
+        type=int | None,
+        help="Number k of the fold; part k of the recipe's partition is for the test.",
+    )
+    parser.add_argument(
+        "--segmenter",
+        type=str | None,
+        help="Name of a system (cdal info), or the class of your own network.",
+    )
     parser.add_argument("--steps", type=int | None, help="Number of optimisation steps.")
-    parser.add_argument("--minutes", type=float | None, help="Wall-clock budget of the training in minutes.")
-    parser.add_argument("--dry-run", action="store_true", help="Print the resolved recipe and do nothing else.")
+    parser.add_argument(
+        "--minutes", type=float | None, help="Wall-clock budget of the training in minutes."
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="Print the resolved recipe and do nothing else."
+    )
     parser.add_argument("--seed", type=int | None, help="Random seed.")
     add_device(parser)
     parser.epilog = FIELDS
@@ -42,7 +56,11 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     recipe, reasons, check = recipe_of(options, fields)
     recipe = _changed(recipe, options, fields)
     if options.dry_run:
-        print("".join(f"# {field}: {reason}\n" for field, reason in reasons.items()) + to_yaml(recipe), end="")
+        print(
+            "".join(f"# {field}: {reason}\n" for field, reason in reasons.items())
+            + to_yaml(recipe),
+            end="",
+        )
         return DONE
     for field, reason in reasons.items():
         print(f"{field}: {reason}", file=sys.stderr)

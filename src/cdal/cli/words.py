@@ -15,7 +15,10 @@ from cdal.runtime.errors import UserError
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 """Exit codes. Python itself exits with 1 on a bug."""
 
-FIELDS = "Fields of the recipe (see train --dry-run) are options: --training.batch 4, --data.size=[40,56,40], --segmenter.votes 15"
+FIELDS = (
+    "Fields of the recipe (see train --dry-run) are options: --training.batch 4, "
+    "--data.size=[40,56,40], --segmenter.votes 15"
+)
 
 MODEL = "A .safetensors file, a run folder, the name of a shipped model, or an exported graph."
 RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
@@ -25,23 +28,33 @@ DATA = "Data folder with imagesTr and labelsTr, or images and labels."
 def add_config(parser: ArgumentParser) -> None:
     """Add `--config`, which every verb has."""
     parser.add_argument(
-        "--config", action="config", help="YAML file with any of these options. Recipe fields belong in a recipe file."
+        "--config",
+        action="config",
+        help="YAML file with any of these options. Recipe fields belong in a recipe file.",
     )
 
 
 def add_json(parser: ArgumentParser) -> None:
     """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="Print one JSON object and nothing else.")
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object and nothing else."
+    )
 
 
 def add_device(parser: ArgumentParser) -> None:
     """Add `--device`."""
-    parser.add_argument("--device", type=str, default="auto", help="Device: auto, cpu, cuda or mps (default: auto).")
+    parser.add_argument(
+        "--device", type=str, default="auto", help="Device: auto, cpu, cuda or mps (default: auto)."
+    )
 
 
 def add_dry_run(parser: ArgumentParser) -> None:
     """Add `--dry-run` for verbs with several trainings."""
-    parser.add_argument("--dry-run", action="store_true", help="Print which runs are done and which are missing, and run nothing.")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="Print which runs are done and which are missing, and run nothing.",
+    )
 
 
 def add_sampling(parser: ArgumentParser) -> None:
@@ -52,7 +65,9 @@ def add_sampling(parser: ArgumentParser) -> None:
         if types[option.name] == bool | None:
             parser.add_argument(f"--{option.name}", action=BooleanOptionalAction, **arguments)
         else:
-            parser.add_argument(f"--{option.name}", type=types[option.name], default=option.default, **arguments)
+            parser.add_argument(
+                f"--{option.name}", type=types[option.name], default=option.default, **arguments
+            )
 
 
 def sampling_of(options: Namespace) -> Sampling:
@@ -61,7 +76,9 @@ def sampling_of(options: Namespace) -> Sampling:
     Raises:
         UserError: a number is too low.
     """
-    return Sampling(**{option.name: options[option.name] for option in dataclasses.fields(Sampling)})
+    return Sampling(
+        **{option.name: options[option.name] for option in dataclasses.fields(Sampling)}
+    )
 
 
 def split_fields(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -48,11 +48,16 @@ def load_case(files: CaseFiles, folder: DataFolder, settings: DataSettings) -> C
     image, labels = read_case(files, folder)
     name = str(files.image)
     if len(image.shape) < settings.spatial_dims:
-        raise UserError(f"{name}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D recipe.")
+        raise UserError(
+            f"{name}: expected a volume for data.spatial_dims = 3; it is a picture. Use a 2D "
+            "recipe."
+        )
     image = match_channels(image, settings.channels, name)
     values = normalise(to_grid(image, settings, name), settings.intensities, image.stored, name)
     stacked = np.stack([label_to_grid(label, len(folder.classes), settings) for label in labels])
-    return Case(files.name, torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(stacked))
+    return Case(
+        files.name, torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(stacked)
+    )
 
 
 def load_cases(
@@ -78,8 +83,9 @@ def load_cases(
         if cases[-1].image.shape[0] != cases[0].image.shape[0]:
             expected, count = cases[0].image.shape[0], cases[-1].image.shape[0]
             raise UserError(
-                f"{case_files.image}: expected {expected} channel(s), as {cases[0].name} has; it has {count}. Convert all "
-                "to the same number, or choose one: --data.channels 1 or 3."
+                f"{case_files.image}: expected {expected} channel(s), as {cases[0].name} has; it "
+                f"has {count}. Convert all to the same number, or choose one: --data.channels 1 or "
+                "3."
             )
         report(Event("reading", case_files.name, number, len(files)))
     return cases
@@ -109,19 +115,33 @@ class BatchSource:
         rank: rank of this process if several processes train together.
     """
 
-    def __init__(self, cases: Sequence[Case], settings: DataSettings, batch: int, seed: int, rank: int = 0) -> None:
-        self.cases, self.settings, self.batch, self.seed, self.rank = cases, settings, batch, seed, rank
+    def __init__(
+        self, cases: Sequence[Case], settings: DataSettings, batch: int, seed: int, rank: int = 0
+    ) -> None:
+        self.cases, self.settings, self.batch, self.seed, self.rank = (
+            cases,
+            settings,
+            batch,
+            seed,
+            rank,
+        )
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step, on the CPU."""
         drawn = [self._case(step * self.batch + i) for i in range(self.batch)]
         rngs = [generator(self.seed, "patch", step, i, self.rank) for i in range(len(drawn))]
-        images, labels = zip(*(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True)
-        return Batch(*augment(images, labels, self.settings, rngs), tuple(case.name for case in drawn))
+        images, labels = zip(
+            *(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True
+        )
+        return Batch(
+            *augment(images, labels, self.settings, rngs), tuple(case.name for case in drawn)
+        )
 
     def _case(self, position: int) -> Case:
         epoch, index = divmod(position, len(self.cases))
-        order = torch.randperm(len(self.cases), generator=generator(self.seed, "order", epoch, self.rank))
+        order = torch.randperm(
+            len(self.cases), generator=generator(self.seed, "order", epoch, self.rank)
+        )
         return self.cases[int(order[index])]
 
     def _seen(self, case: Case, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -133,7 +153,12 @@ class BatchSource:
         if image.dim() - 1 > self.settings.spatial_dims:
             chosen = torch.tensor([_index(image.shape[1 + self.settings.slice_axis], rng)])
             image = torch.from_numpy(
-                slices_with_neighbours(image.numpy(), self.settings.slice_axis, self.settings.neighbours, chosen.numpy())[0]
+                slices_with_neighbours(
+                    image.numpy(),
+                    self.settings.slice_axis,
+                    self.settings.neighbours,
+                    chosen.numpy(),
+                )[0]
             )
             label = label.select(self.settings.slice_axis, int(chosen))
         return image, label

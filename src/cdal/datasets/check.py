@@ -48,7 +48,9 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
     findings += _ignored(folder)
     facts: list[CaseFacts] = []
-    by_mask = any(name for case in folder.cases for annotation in case.labels for name, _ in annotation.files)
+    by_mask = any(
+        name for case in folder.cases for annotation in case.labels for name, _ in annotation.files
+    )
     if not folder.classes:
         folder = with_masks_named(folder)
     for number, case in enumerate(folder.cases, start=1):
@@ -65,17 +67,32 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         findings += _no_classes(folder, facts, values)
         if len(values) <= MOST_CLASSES:
             folder = with_classes_of(folder, values)
-            declared = ", ".join(f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True))
-            message = f"the labels are taken as {declared}. To name them, write dataset.json: {{{propose(folder.values, ())}}}."
+            declared = ", ".join(
+                f"{value} = {name}"
+                for value, name in zip(folder.values, folder.classes, strict=True)
+            )
+            message = (
+                f"the labels are taken as {declared}. To name them, write dataset.json: "
+                f"{{{propose(folder.values, ())}}}."
+            )
             findings.append(Finding("note", "values", "", message))
     if facts and not any(any(fact.drawn) for fact in facts):
-        findings.append(Finding("error", "empty", "", "every mask is empty: there is nothing to learn. Are these the right masks?"))
+        findings.append(
+            Finding(
+                "error",
+                "empty",
+                "",
+                "every mask is empty: there is nothing to learn. Are these the right masks?",
+            )
+        )
     findings += _table(folder)
     findings += [*_alike(facts), *_duplicates(facts)]
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
     findings += _torn(folder)
-    return Check(folder, tuple(sorted(findings, key=lambda finding: order[finding.level])), tuple(facts))
+    return Check(
+        folder, tuple(sorted(findings, key=lambda finding: order[finding.level])), tuple(facts)
+    )
 
 
 def _undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -84,36 +101,51 @@ def _undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Find
         undeclared = sorted(set(fact.voxels) - set(folder.values))
         if undeclared and len(undeclared) <= MOST_CLASSES:
             message = (
-                f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as dataset.json declares; its label "
-                f"holds {', '.join(map(str, undeclared[:5]))}. Declare {propose(folder.values, undeclared)}, or renumber the label."
+                f"{fact.name}: expected the values {', '.join(map(str, folder.values))}, as "
+                f"dataset.json declares; its label holds {', '.join(map(str, undeclared[:5]))}. "
+                f"Declare {propose(folder.values, undeclared)}, or renumber the label."
             )
             yield Finding("error", "values", fact.name, message)
     for name, value in zip(folder.classes, folder.values, strict=True):
         if value and not any(value in fact.voxels for fact in facts):
-            message = f"no label holds {value} ({name}), which dataset.json declares. Nothing can be learned about it."
+            message = (
+                f"no label holds {value} ({name}), which dataset.json declares. Nothing can be "
+                "learned about it."
+            )
             yield Finding("warning", "values", "", message)
 
 
-def _no_classes(folder: DataFolder, facts: Sequence[CaseFacts], values: set[int]) -> Iterator[Finding]:
+def _no_classes(
+    folder: DataFolder, facts: Sequence[CaseFacts], values: set[int]
+) -> Iterator[Finding]:
     """Find signs that the values of undeclared labels are not classes."""
     if len(values) > MOST_CLASSES:
         # Labels with too many values already have their own finding.
         if not any(len(fact.voxels) > MOST_CLASSES for fact in facts):
             yield Finding("error", "values", "", too_many(folder.cases[0].labels[0], values))
-    elif len(values) > 2 and max(values) >= _SATURATED and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn):
+    elif (
+        len(values) > 2
+        and max(values) >= _SATURATED
+        and all(len(drawn) <= 1 for fact in facts for drawn in fact.drawn)
+    ):
         # Every mask is black and white, but white has different values.
         whites = Counter(drawn[0] for fact in facts for drawn in fact.drawn if drawn)
         odd, count = whites.most_common()[-1]
         cases = ", ".join([fact.name for fact in facts if (odd,) in fact.drawn][:5])
         usual = " or ".join(str(value) for value in sorted(whites) if value != odd)
         message = (
-            f"{count} masks hold 0 and {odd} ({cases}), others 0 and {usual}. Write all masks with the same values; or, if these "
-            f"are classes, declare them in dataset.json: {{{propose(values, ())}}}."
+            f"{count} masks hold 0 and {odd} ({cases}), others 0 and {usual}. Write all masks with "
+            "the same values; or, if these are classes, declare them in dataset.json: "
+            f"{{{propose(values, ())}}}."
         )
         yield Finding("error", "values", "", message)
-    elif len(values) > _MANY and np.median([sum(value in fact.voxels for fact in facts) for value in values - {0}]) <= 1:
+    elif (
+        len(values) > _MANY
+        and np.median([sum(value in fact.voxels for fact in facts) for value in values - {0}]) <= 1
+    ):
         message = (
-            f"the labels hold {len(values)} values, most of them in one case only. Are they numbered objects rather than classes?"
+            f"the labels hold {len(values)} values, most of them in one case only. Are they "
+            "numbered objects rather than classes?"
         )
         yield Finding("warning", "values", "", message)
 
@@ -124,22 +156,37 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     if len(types) > 1:
         listed = ", ".join(f"{count} {kind}" for kind, count in types.most_common())
         message = (
-            f"images of several types: {listed}. Each is scaled to mean 0 and standard deviation 1, unless the recipe says `range`."
+            f"images of several types: {listed}. Each is scaled to mean 0 and standard deviation "
+            "1, unless the recipe says `range`."
         )
-        yield Finding("warning" if any(kind.startswith("uint16") for kind in types) else "note", "type", "", message)
+        yield Finding(
+            "warning" if any(kind.startswith("uint16") for kind in types) else "note",
+            "type",
+            "",
+            message,
+        )
     channels = Counter(1 if fact.gray else fact.channels for fact in facts)
     if len(channels) > 1:
-        listed = ", ".join(f"{count} of {number} channel(s)" for number, count in channels.most_common())
+        listed = ", ".join(
+            f"{count} of {number} channel(s)" for number, count in channels.most_common()
+        )
         level: Level = "warning" if set(channels) == {1, 3} else "error"
-        remedy = "Gray ones can be repeated to 3 channels (--data.channels 3)" if level == "warning" else "Convert all to one kind"
-        yield Finding(level, "channels", "", f"expected images of one kind; there are {listed}. {remedy}.")
+        remedy = (
+            "Gray ones can be repeated to 3 channels (--data.channels 3)"
+            if level == "warning"
+            else "Convert all to one kind"
+        )
+        yield Finding(
+            level, "channels", "", f"expected images of one kind; there are {listed}. {remedy}."
+        )
     dims = Counter(len(fact.shape) for fact in facts)
     if len(dims) > 1:
         yield Finding(
             "error",
             "shape",
             "",
-            f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. Separate them.",
+            f"expected pictures or volumes; there are {dims[2]} pictures and {dims[3]} volumes. "
+            "Separate them.",
         )
     placed = [fact for fact in facts if fact.spacing is not None]
     if placed:
@@ -149,7 +196,10 @@ def _alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             if ratio.max() > _ODD_SPACING or ratio.min() < 1 / _ODD_SPACING:
                 own = " x ".join(f"{s:g}" for s in fact.spacing or ())
                 usual = " x ".join(f"{s:g}" for s in middle)
-                message = f"{fact.name}: its voxels are {own} mm, the others' {usual} mm. Is its header right?"
+                message = (
+                    f"{fact.name}: its voxels are {own} mm, the others' {usual} mm. Is its header "
+                    "right?"
+                )
                 yield Finding("warning", "spacing", fact.name, message)
 
 
@@ -159,7 +209,10 @@ def _duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     for fact in facts:
         by_digest.setdefault(fact.digest, []).append(fact.name)
     for names in (names for names in by_digest.values() if len(names) > 1):
-        message = f"{', '.join(names)}: the same image. Keep one of them; a partition that is `stratified` keeps them in one part."
+        message = (
+            f"{', '.join(names)}: the same image. Keep one of them; a partition that is "
+            "`stratified` keeps them in one part."
+        )
         yield Finding("warning", "duplicate", names[0], message)
 
 
@@ -169,14 +222,20 @@ def _torn(folder: DataFolder) -> Iterator[Finding]:
     Scores on such partitions would be too optimistic.
     """
     names = [case.name for case in folder.cases]
-    given = {part: [n for n in names if folder.about.get(n, {}).get("split") == part] for part in ("train", "validation", "test")}
+    given = {
+        part: [n for n in names if folder.about.get(n, {}).get("split") == part]
+        for part in ("train", "validation", "test")
+    }
     listed = [("the column `split` of cases.csv", given)]
     for partition, folds in folder.partitions.items():
         for i, fold in enumerate(folds):
             present = {part: [name for name in fold[part] if name in set(names)] for part in fold}
             assigned = {name for part in present.values() for name in part}
             listed.append(
-                (f"fold {i} of {partition} in splits.json", {"train": [n for n in names if n not in assigned], **present})
+                (
+                    f"fold {i} of {partition} in splits.json",
+                    {"train": [n for n in names if n not in assigned], **present},
+                )
             )
     for source, parts in listed:
         try:
@@ -199,10 +258,18 @@ def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[
     first: dict[str, str] = {}
     known: dict[str, Mapping[str, str]] = dict(folder.about)
     for fact in facts:
-        present = "+".join(str(value) for value in sorted(fact.voxels) if value and fact.voxels[value])
-        amount = ("little", "middling", "much")[int(shares[fact.name] > low) + int(shares[fact.name] > high)]
+        present = "+".join(
+            str(value) for value in sorted(fact.voxels) if value and fact.voxels[value]
+        )
+        amount = ("little", "middling", "much")[
+            int(shares[fact.name] > low) + int(shares[fact.name] > high)
+        ]
         twin = first.setdefault(fact.digest, fact.name)
-        known[fact.name] = {"stratum": f"{present} {amount}", **folder.about.get(fact.name, {}), "same_image": twin}
+        known[fact.name] = {
+            "stratum": f"{present} {amount}",
+            **folder.about.get(fact.name, {}),
+            "same_image": twin,
+        }
     return known
 
 
@@ -215,7 +282,8 @@ def _masks_by_class(folder: DataFolder) -> Iterator[Finding]:
                 parent = annotation.paths[0].parent
                 present = "a label image" if unknown == [""] else ", ".join(unknown)
                 message = (
-                    f"{parent}: {case.name} has {present}; expected a mask for each of {', '.join(folder.classes[1:])}. Rename it."
+                    f"{parent}: {case.name} has {present}; expected a mask for each of "
+                    f"{', '.join(folder.classes[1:])}. Rename it."
                 )
                 yield Finding("error", "values", case.name, message)
             elif missing := sorted(set(folder.classes[1:]) - names):
@@ -227,34 +295,65 @@ def _table(folder: DataFolder) -> Iterator[Finding]:
     """Find unknown names in cases.csv and splits.json, and cases missing from cases.csv."""
     names = {case.name for case in folder.cases}
     tables = {"cases.csv": set(folder.about)} if folder.about else {}
-    listed = {name for folds in folder.partitions.values() for fold in folds for part in fold.values() for name in part}
+    listed = {
+        name
+        for folds in folder.partitions.values()
+        for fold in folds
+        for part in fold.values()
+        for name in part
+    }
     tables |= {"splits.json": listed} if listed else {}
     for table, mentioned in tables.items():
         if unknown := sorted(mentioned - names):
             level: Level = "warning" if mentioned & names else "error"
             message = (
-                f"{folder.root / table}: {some(unknown)}: no case has this name. Names are those of the images, without suffix."
+                f"{folder.root / table}: {some(unknown)}: no case has this name. Names are those "
+                "of the images, without suffix."
             )
             yield Finding(level, "table", "", message)
-    if folder.about and (unlisted := sorted(names - set(folder.about))) and names & set(folder.about):
-        yield Finding("warning", "table", "", f"{folder.root / 'cases.csv'} has no row for {some(unlisted)}.")
+    if (
+        folder.about
+        and (unlisted := sorted(names - set(folder.about)))
+        and names & set(folder.about)
+    ):
+        yield Finding(
+            "warning", "table", "", f"{folder.root / 'cases.csv'} has no row for {some(unlisted)}."
+        )
 
 
 def _ignored(folder: DataFolder) -> Iterator[Finding]:
-    used = {path for case in folder.cases for path in (*case.images, *[p for a in case.labels for p in a.paths])}
+    used = {
+        path
+        for case in folder.cases
+        for path in (*case.images, *[p for a in case.labels for p in a.paths])
+    }
     for parent in sorted({path.parent for case in folder.cases for path in case.images}):
         if subfolders := sorted(
-            path.name for path in parent.iterdir() if path.is_dir() and path not in used and not path.name.startswith(".")
+            path.name
+            for path in parent.iterdir()
+            if path.is_dir() and path not in used and not path.name.startswith(".")
         ):
-            message = f"{parent}: the folders {', '.join(subfolders[:5])} are not searched. Move their images up, if they matter."
+            message = (
+                f"{parent}: the folders {', '.join(subfolders[:5])} are not searched. Move their "
+                "images up, if they matter."
+            )
             yield Finding("warning", "ignored", "", message)
     for parent in sorted({path.parent for path in used}):
-        unreadable = [p.name for p in sorted(parent.iterdir()) if p.is_file() and not p.name.startswith(".") and not suffix_of(p)]
-        unreadable = [name for name in unreadable if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))]
+        unreadable = [
+            p.name
+            for p in sorted(parent.iterdir())
+            if p.is_file() and not p.name.startswith(".") and not suffix_of(p)
+        ]
+        unreadable = [
+            name
+            for name in unreadable
+            if not name.endswith((".raw", ".zraw", ".csv", ".json", ".txt", ".md"))
+        ]
         if unreadable:
             yield Finding(
                 "warning",
                 "ignored",
                 "",
-                f"{parent}: files of unknown format: {some(unreadable)}. Convert them, if they matter.",
+                f"{parent}: files of unknown format: {some(unreadable)}. Convert them, if they "
+                "matter.",
             )

@@ -27,12 +27,18 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
     """Return the facts of a case (`None` if it cannot be used) and its findings."""
     try:
         image = read_channels(case.images, read_any)
-        labels = [[turned_to(read_label(path), image) for path in annotation.paths] for annotation in case.labels]
+        labels = [
+            [turned_to(read_label(path), image) for path in annotation.paths]
+            for annotation in case.labels
+        ]
     except UserError as error:
         return None, [Finding("error", "unreadable", case.name, str(error))]
     findings = []
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
-        message = f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say)."
+        message = (
+            f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace "
+            "them (with 0, say)."
+        )
         return None, [Finding("error", "not-finite", case.name, message)]
     for annotation, masks in zip(case.labels, labels, strict=True):
         for path, label in zip(annotation.paths, masks, strict=True):
@@ -40,20 +46,30 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
                 return None, [Finding("error", fault[0], case.name, fault[1])]
             count = len(np.unique(label.array))
             if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
-                message = f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at one half and save it as PNG."
+                message = (
+                    f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at "
+                    "one half and save it as PNG."
+                )
                 findings.append(Finding("error", "values", case.name, message))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     if (low == high).any():
         message = (
-            f"{case.image}: expected an image with some contrast; every voxel is {low[low == high][0]:g}. Is it the right file?"
+            f"{case.image}: expected an image with some contrast; every voxel is "
+            f"{low[low == high][0]:g}. Is it the right file?"
         )
         findings.append(Finding("error", "constant", case.name, message))
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
         bits = 8 * image.stored.itemsize
-        message = f"{case.image}: its {bits}-bit numbers only reach {high.max():g}. Other programs show it black."
+        message = (
+            f"{case.image}: its {bits}-bit numbers only reach {high.max():g}. Other programs show "
+            "it black."
+        )
         findings.append(Finding("note", "type", case.name, message))
-    counts = [_count(annotation, masks, folder) for annotation, masks in zip(case.labels, labels, strict=True)]
+    counts = [
+        _count(annotation, masks, folder)
+        for annotation, masks in zip(case.labels, labels, strict=True)
+    ]
     findings += _mask_findings(case, counts)
     inside = np.zeros(image.shape, bool)
     for label in labels[0]:
@@ -107,10 +123,20 @@ def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterato
         elif background == total:
             # One of several annotators may have seen no object.
             level: Level = "warning" if len(case.labels) == 1 else "note"
-            yield Finding(level, "empty", case.name, f"{path}: the mask is empty. If the image shows an object, draw it.")
+            yield Finding(
+                level,
+                "empty",
+                case.name,
+                f"{path}: the mask is empty. If the image shows an object, draw it.",
+            )
         elif background < (1 - _NEARLY_ALL) * total:
             share = 1 - background / total
-            yield Finding("warning", "values", case.name, f"{path}: the mask covers {share:.0%} of the image. Is it inverted?")
+            yield Finding(
+                "warning",
+                "values",
+                case.name,
+                f"{path}: the mask covers {share:.0%} of the image. Is it inverted?",
+            )
 
 
 def _object_size(inside: np.ndarray) -> float:
@@ -123,5 +149,7 @@ def _object_size(inside: np.ndarray) -> float:
         return 0.0
     numbered, count = ndimage.label(inside)
     areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
-    extents = [max(part.stop - part.start for part in box) for box in ndimage.find_objects(numbered)]
+    extents = [
+        max(part.stop - part.start for part in box) for box in ndimage.find_objects(numbered)
+    ]
     return float(np.average(extents, weights=areas) / max(inside.shape))

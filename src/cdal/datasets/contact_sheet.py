@@ -52,7 +52,10 @@ def write_contact_sheet(path: Path, folder: DataFolder, first: Sequence[str] = (
         if picture is None:
             draw.text((x + 8, y + _SIDE // 2), "cannot be read", fill="red")
         else:
-            sheet.paste(picture, (x + (_SIDE - picture.width) // 2, y + _CAPTION + (_SIDE - picture.height) // 2))
+            sheet.paste(
+                picture,
+                (x + (_SIDE - picture.width) // 2, y + _CAPTION + (_SIDE - picture.height) // 2),
+            )
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
     return path
@@ -65,6 +68,8 @@ def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
             return outlined(image, labels[0].array[0], _SIDE - 6)
         # The classes are unknown, so outline all values other than 0.
         image, label = read_image(case.image), read_label(case.labels[0].paths[0])
-        return outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
+        return (
+            outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
+        )
     except UserError:
         return None

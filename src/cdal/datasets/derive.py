@@ -65,23 +65,45 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     checked.need_no_errors()
     facts = checked.facts
     if len(facts) < 3:
-        raise UserError(f"{checked.folder.root}: expected at least 3 cases (training, validation and test); it holds {len(facts)}.")
+        raise UserError(
+            f"{checked.folder.root}: expected at least 3 cases (training, validation and test); it "
+            f"holds {len(facts)}."
+        )
     small = _objects_are_small(facts)
     data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)
     foreground = median(fact.foreground for fact in facts)
     if foreground < _RARE:
         data = replace(data, foreground=0.33)
-        reasons["data.foreground"] = f"the foreground is {foreground:.1%} of an image: a third of the patches are centred on it"
+        reasons["data.foreground"] = (
+            f"the foreground is {foreground:.1%} of an image: a third of the patches are centred "
+            "on it"
+        )
     data, partition_reasons = _partition(checked, replace(data, patient=patient))
     reasons |= partition_reasons
-    steps, batch = (3000, 2) if data.spatial_dims == 3 else (3000, 16) if data.neighbours else (2000, 4) if small else (1000, 4)
+    steps, batch = (
+        (3000, 2)
+        if data.spatial_dims == 3
+        else (3000, 16)
+        if data.neighbours
+        else (2000, 4)
+        if small
+        else (1000, 4)
+    )
     segmenter = CDALSettings(sampling_timesteps=4 if small else 2)
     reasons["segmenter.sampling_timesteps"] = (
-        f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the paper"
+        f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the "
+        "paper"
     )
-    classes = ", ".join(f"{value} = {name}" for value, name in zip(checked.folder.values, checked.folder.classes, strict=True))
-    reasons["classes"] = f"{classes}{'' if len(checked.folder.classes) > 2 else ' (one label channel)'}"
-    reasons["training.steps"] = f"{steps}, some tens of minutes on two cores; --minutes or --steps changes it"
+    classes = ", ".join(
+        f"{value} = {name}"
+        for value, name in zip(checked.folder.values, checked.folder.classes, strict=True)
+    )
+    reasons["classes"] = (
+        f"{classes}{'' if len(checked.folder.classes) > 2 else ' (one label channel)'}"
+    )
+    reasons["training.steps"] = (
+        f"{steps}, some tens of minutes on two cores; --minutes or --steps changes it"
+    )
     training = TrainingSettings(steps=steps, batch=batch, validate_every=250, checkpoint_every=250)
     return Derived(Recipe("folder", data, segmenter, training), reasons)
 
@@ -89,14 +111,18 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
 def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:
     """Whether pictures are larger than a window and their objects are small parts of them."""
     sizes = [fact.object_size for fact in facts if fact.object_size]
-    return bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > _SIDE
+    return (
+        bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > _SIDE
+    )
 
 
 def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, dict[str, str]]:
     height, width = (int(median(fact.shape[axis] for fact in facts)) for axis in range(2))
     gray = all(fact.channels == 1 or fact.gray for fact in facts)
     channels = 1 if gray else max(fact.channels for fact in facts)
-    data = DataSettings(spatial_dims=2, size=(_SIDE, _SIDE), channels=channels, shift=16.0, whole=1.0)
+    data = DataSettings(
+        spatial_dims=2, size=(_SIDE, _SIDE), channels=channels, shift=16.0, whole=1.0
+    )
     saved = " (gray, saved in colours)" if gray and any(fact.gray for fact in facts) else ""
     reasons = {"data.channels": f"{channels}{saved}"}
     if channels == 3 and all(fact.stored == "uint8" for fact in facts):
@@ -107,24 +133,40 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
     longest = max(height, width)
     if longest <= _SIDE and len({fact.shape for fact in facts}) == 1:
         data = replace(data, size=_round_up((height, width)), whole=2.0)
-        reasons["data.size"] = f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
+        reasons["data.size"] = (
+            f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
+        )
     elif not small:
         whole = _round((height * _SIDE / longest, width * _SIDE / longest))
         data = replace(data, size=whole, resize=whole)
         reasons["data.resize"] = (
-            f"{whole}: a typical object spans {size:.0%} of a picture (typically {height} x {width}), so the network sees the "
-            "whole picture at once; masks come back at the picture's own size"
+            f"{whole}: a typical object spans {size:.0%} of a picture (typically {height} x "
+            f"{width}), so the network sees the whole picture at once; masks come back at the "
+            "picture's own size"
         )
         reasons["data.size"] = f"{whole}: the whole picture, for large objects"
     else:
         window = tuple(min(_SIDE, s) for s in _round_up((height, width)))
-        data = replace(data, size=window, overlap=0.25, flips=(0, 1), mirror_votes=True, rotation=45.0, scaling=0.25, whole=1.0)
+        data = replace(
+            data,
+            size=window,
+            overlap=0.25,
+            flips=(0, 1),
+            mirror_votes=True,
+            rotation=45.0,
+            scaling=0.25,
+            whole=1.0,
+        )
         reasons["data.size"] = (
-            f"{window}: a typical object spans {size:.1%} of a picture (typically {height} x {width}); such small objects are "
-            "segmented at the picture's own resolution, in windows"
+            f"{window}: a typical object spans {size:.1%} of a picture (typically {height} x "
+            f"{width}); such small objects are segmented at the picture's own resolution, in "
+            "windows"
         )
         reasons["data.flips"] = "both: small objects look alike in a mirror"
-        reasons["data.mirror_votes"] = "true: the votes see the mirror images too; better, in twice the time (not with --no-mirror)"
+        reasons["data.mirror_votes"] = (
+            "true: the votes see the mirror images too; better, in twice the time (not with "
+            "--no-mirror)"
+        )
     return data, reasons
 
 
@@ -132,8 +174,15 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
     channels = max(fact.channels for fact in facts)
     reasons = {"data.channels": str(channels)}
     placed = [fact.spacing for fact in facts if fact.spacing is not None]
-    spacing = tuple(round(float(s), 3) for s in np.median(placed, axis=0)) if len(placed) == len(facts) else None
-    resampled = [np.array(fact.shape) * (fact.spacing or (1, 1, 1)) / (spacing or fact.spacing or (1, 1, 1)) for fact in facts]
+    spacing = (
+        tuple(round(float(s), 3) for s in np.median(placed, axis=0))
+        if len(placed) == len(facts)
+        else None
+    )
+    resampled = [
+        np.array(fact.shape) * (fact.spacing or (1, 1, 1)) / (spacing or fact.spacing or (1, 1, 1))
+        for fact in facts
+    ]
     shape = np.median(resampled, axis=0)
     data = DataSettings(channels=channels, spacing=spacing)
     if spacing is None:
@@ -147,9 +196,13 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
         size = tuple(min(s, _SIDE) for s in _round_up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
         why = (
-            f"slices are {ratio:.1f} times as thick as pixels" if ratio >= _ANISOTROPIC else f"there are {shape[thick]:.0f} slices"
+            f"slices are {ratio:.1f} times as thick as pixels"
+            if ratio >= _ANISOTROPIC
+            else f"there are {shape[thick]:.0f} slices"
         )
-        reasons["data.spatial_dims"] = f"2: {why}, so each is seen as a picture with its two neighbours"
+        reasons["data.spatial_dims"] = (
+            f"2: {why}, so each is seen as a picture with its two neighbours"
+        )
     else:
         size = _round_up(shape)
         while math.prod(size) > _VOXELS:
@@ -157,14 +210,21 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
             size = tuple(s - _MULTIPLE if axis == longest else s for axis, s in enumerate(size))
         data = replace(data, spatial_dims=3, size=size)
     typical = " x ".join(f"{s:.0f}" for s in shape)
-    reasons["data.size"] = f"{data.size}: volumes typically have {typical} voxels; larger ones are segmented in windows"
+    reasons["data.size"] = (
+        f"{data.size}: volumes typically have {typical} voxels; larger ones are segmented in "
+        "windows"
+    )
     return data, reasons
 
 
 def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[str, str]]:
     folds = min(_MOST_FOLDS, len(checked.facts))
     if any(row.get("split") == "test" for row in checked.folder.about.values()):
-        not_test = {row.get("patient", name) for name, row in checked.folder.about.items() if row.get("split") != "test"}
+        not_test = {
+            row.get("patient", name)
+            for name, row in checked.folder.about.items()
+            if row.get("split") != "test"
+        }
         folds = max(3, min(_MOST_FOLDS, len(not_test)))
         return replace(data, partition="given", folds=folds), {
             "data.partition": "given: cases.csv says which cases are for the test"
@@ -172,14 +232,22 @@ def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[s
     patients = len(set(groups_of(checked.folder, checked.folder.cases, data.patient).values()))
     folds = min(folds, patients)
     if folds < 3:
-        raise UserError(f"{checked.folder.root}: expected cases of at least 3 patients; they are of {patients}.")
-    grouped = f", none of the {patients} patients in two of them" if patients < len(checked.facts) else ""
-    reason = f"stratified: {folds} parts alike in classes and in how much of an image they take{grouped}"
+        raise UserError(
+            f"{checked.folder.root}: expected cases of at least 3 patients; they are of {patients}."
+        )
+    grouped = (
+        f", none of the {patients} patients in two of them" if patients < len(checked.facts) else ""
+    )
+    reason = (
+        f"stratified: {folds} parts alike in classes and in how much of an image they take{grouped}"
+    )
     return replace(data, partition="stratified", folds=folds), {"data.partition": reason}
 
 
 def _round_up(size: np.ndarray | tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(max(2 * _MULTIPLE, math.ceil(round(float(s), 1) / _MULTIPLE) * _MULTIPLE) for s in size)
+    return tuple(
+        max(2 * _MULTIPLE, math.ceil(round(float(s), 1) / _MULTIPLE) * _MULTIPLE) for s in size
+    )
 
 
 def _round(size: tuple[float, float]) -> tuple[int, int]:

@@ -100,7 +100,8 @@ class Check:
             listed = "\n".join(f"  {finding.message}" for finding in errors[:5])
             more = f"\n  and {len(errors) - 5} more" if len(errors) > 5 else ""
             raise UserError(
-                f"{self.folder.root} cannot be used as it is; `cdal check {self.folder.root}` shows all that was found:\n"
+                f"{self.folder.root} cannot be used as it is; `cdal check {self.folder.root}` "
+                "shows all that was found:\n"
                 f"{listed}{more}"
             )
 

@@ -38,7 +38,17 @@ _RATER = re.compile(r"^rater\d+$")
 _MOST_DECLARED = 256
 """Largest number of classes in an 8 bit mask."""
 
-_MASK_WORDS = {"mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation"}
+_MASK_WORDS = {
+    "mask",
+    "masks",
+    "label",
+    "labels",
+    "seg",
+    "segmentation",
+    "gt",
+    "manual",
+    "annotation",
+}
 
 
 def open_folder(root: Path) -> DataFolder:
@@ -67,8 +77,13 @@ def list_folder(root: Path) -> DataFolder:
             used.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or images and labels.")
-    layout = next(((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None)
+        raise UserError(
+            f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or "
+            "images and labels."
+        )
+    layout = next(
+        ((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None
+    )
     if layout is None:
         expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
         contents = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
@@ -78,11 +93,17 @@ def list_folder(root: Path) -> DataFolder:
     images = _images(_by_stem(root / layout[0], problems, series=True), set(label_files), problems)
     labels, unmatched_labels = _labels(root / layout[1], label_files, set(images), problems)
     if not images:
-        problems.insert(0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}.")
+        problems.insert(
+            0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}."
+        )
     else:
-        _note_partners(problems, sorted(set(images) - set(labels)), "image without a label", root / layout[1])
+        _note_partners(
+            problems, sorted(set(images) - set(labels)), "image without a label", root / layout[1]
+        )
     _note_partners(problems, sorted(unmatched_labels), "label without an image", root / layout[0])
-    cases = tuple(CaseFiles(name, images[name], labels[name]) for name in sorted(set(images) & set(labels)))
+    cases = tuple(
+        CaseFiles(name, images[name], labels[name]) for name in sorted(set(images) & set(labels))
+    )
     declared = _json(root / "dataset.json")
     classes, values = _declared_classes(declared, root / "dataset.json")
     licence = str(declared.get("licence", declared.get("license", "")))
@@ -109,13 +130,18 @@ def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[st
         else:
             continue
         if stem in files:
-            problems.append(f"{files[stem]} and {path} have the same name but for the suffix. Remove one of them.")
+            problems.append(
+                f"{files[stem]} and {path} have the same name but for the suffix. Remove one of "
+                "them."
+            )
         else:
             files[stem] = path
     return files
 
 
-def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str]) -> dict[str, tuple[Path, ...]]:
+def _images(
+    files: Mapping[str, Path], label_stems: set[str], problems: list[str]
+) -> dict[str, tuple[Path, ...]]:
     """Return the image files of each case.
 
     If images are called `NAME_0000`, `NAME_0001`, ... and labels `NAME`, the files of one name are
@@ -131,8 +157,13 @@ def _images(files: Mapping[str, Path], label_stems: set[str], problems: list[str
     channels = sorted({channel for case in grouped.values() for channel in case})
     for name, case in grouped.items():
         if missing := [channel for channel in channels if channel not in case]:
-            problems.append(f"{name} has no channel {', '.join(missing)}, which other images have. Add its file, or remove {name}.")
-    return {name: tuple(case[channel] for channel in sorted(case)) for name, case in grouped.items()}
+            problems.append(
+                f"{name} has no channel {', '.join(missing)}, which other images have. Add its "
+                f"file, or remove {name}."
+            )
+    return {
+        name: tuple(case[channel] for channel in sorted(case)) for name, case in grouped.items()
+    }
 
 
 def _labels(
@@ -153,7 +184,9 @@ def _labels(
             raters.setdefault(name, []).append(path)
         else:
             masks.setdefault(name, []).append((rest, path))
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for sub in sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ):
         for stem, path in _by_stem(sub, problems).items():
             name, rest = _owner(stem, names)
             if name is None or (rest and rest.lower() not in _MASK_WORDS):
@@ -164,10 +197,14 @@ def _labels(
     for name in names & {*plain, *raters, *masks}:
         kinds = [kind for kind in (plain, raters, masks) if name in kind]
         if len(kinds) > 1 or len(plain.get(name, ())) > 1:
-            paths = [*plain.get(name, ()), *raters.get(name, ()), *[path for _, path in masks.get(name, ())]]
+            paths = [
+                *plain.get(name, ()),
+                *raters.get(name, ()),
+                *[path for _, path in masks.get(name, ())],
+            ]
             problems.append(
-                f"{name} has labels of several kinds: {', '.join(p.name for p in paths[:4])}. Keep one label image, or one for "
-                "each annotator, or one mask for each class."
+                f"{name} has labels of several kinds: {', '.join(p.name for p in paths[:4])}. Keep "
+                "one label image, or one for each annotator, or one mask for each class."
             )
         single = [Annotation((("", path),)) for path in plain.get(name, raters.get(name, ()))]
         labels[name] = tuple(single) or (Annotation(tuple(sorted(masks[name]))),)
@@ -191,7 +228,10 @@ def _owner(stem: str, names: set[str]) -> tuple[str | None, str]:
 
 def _note_partners(problems: list[str], names: list[str], what: str, folder: Path) -> None:
     if names:
-        problems.append(f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or remove these.")
+        problems.append(
+            f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or "
+            "remove these."
+        )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -206,7 +246,9 @@ def _json(path: Path) -> dict[str, Any]:
     return declared
 
 
-def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _declared_classes(
+    declared: Mapping[str, Any], path: Path
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the names and values of the classes in dataset.json.
 
     Both `{"0": "background", ...}` and `{"background": 0, ...}` are accepted.
@@ -216,16 +258,31 @@ def _declared_classes(declared: Mapping[str, Any], path: Path) -> tuple[tuple[st
         return (), ()
     try:
         by_name = all(isinstance(value, int) for value in labels.values())
-        numbered = {value: key for key, value in labels.items()} if by_name else {int(k): v for k, v in labels.items()}
+        numbered = (
+            {value: key for key, value in labels.items()}
+            if by_name
+            else {int(k): v for k, v in labels.items()}
+        )
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f'{path}: expected "labels": {{"background": 0, "name": 1, ...}}; it holds {labels!r}.') from error
-    names = {str(name) for name in numbered.values()}
-    if len(numbered) < 2 or len(names) < len(labels) or len(numbered) < len(labels) or 0 not in numbered or min(numbered) < 0:
         raise UserError(
-            f"{path}: expected two or more labels of different names and values, 0 for the background; it declares {labels!r}."
+            f'{path}: expected "labels": {{"background": 0, "name": 1, ...}}; it holds {labels!r}.'
+        ) from error
+    names = {str(name) for name in numbered.values()}
+    if (
+        len(numbered) < 2
+        or len(names) < len(labels)
+        or len(numbered) < len(labels)
+        or 0 not in numbered
+        or min(numbered) < 0
+    ):
+        raise UserError(
+            f"{path}: expected two or more labels of different names and values, 0 for the "
+            f"background; it declares {labels!r}."
         )
     if len(numbered) > _MOST_DECLARED:
-        raise UserError(f"{path}: expected at most {_MOST_DECLARED} labels; it declares {len(numbered)}.")
+        raise UserError(
+            f"{path}: expected at most {_MOST_DECLARED} labels; it declares {len(numbered)}."
+        )
     values = tuple(sorted(numbered))
     return tuple(str(numbered[value]) for value in values), values
 
@@ -236,9 +293,13 @@ def _partitions(path: Path) -> dict[str, list[dict[str, list[str]]]]:
         rows = folds if isinstance(folds, list) and folds else [None]
         for fold in rows:
             lists = fold.values() if isinstance(fold, dict) and "test" in fold else [None]
-            if not all(isinstance(names, list) and all(isinstance(case, str) for case in names) for names in lists):
+            if not all(
+                isinstance(names, list) and all(isinstance(case, str) for case in names)
+                for names in lists
+            ):
                 raise UserError(
-                    f'{path}: expected {{"{name}": [{{"test": [names], "train": [names], "validation": [names]}}, ...]}}, of '
+                    f'{path}: expected {{"{name}": [{{"test": [names], "train": [names], '
+                    '"validation": [names]}}, ...]}}, of '
                     f"which test is needed; it holds {folds!r:.80}."
                 )
     return partitions
@@ -251,14 +312,26 @@ def _about(path: Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
-    rows = [{key.strip(): value.strip() for key, value in row.items() if key and value and value.strip()} for row in rows]
+    rows = [
+        {
+            key.strip(): value.strip()
+            for key, value in row.items()
+            if key and value and value.strip()
+        }
+        for row in rows
+    ]
     if any("case" not in row for row in rows):
         columns = ", ".join(rows[0])
         raise UserError(
-            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum or split; it has {columns}."
+            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum "
+            f"or split; it has {columns}."
         )
     about = {row["case"]: row for row in rows}
     if len(about) < len(rows):
-        duplicate = next(row["case"] for i, row in enumerate(rows) if any(other["case"] == row["case"] for other in rows[:i]))
+        duplicate = next(
+            row["case"]
+            for i, row in enumerate(rows)
+            if any(other["case"] == row["case"] for other in rows[:i])
+        )
         raise UserError(f"{path}: expected one row for each case; {duplicate} has several.")
     return about

@@ -57,7 +57,9 @@ def with_masks_named(folder: DataFolder) -> DataFolder:
 
     The folder is returned unchanged if it does not have one mask per class.
     """
-    named = {name for case in folder.cases for annotation in case.labels for name, _ in annotation.files} - {"", "background"}
+    named = {
+        name for case in folder.cases for annotation in case.labels for name, _ in annotation.files
+    } - {"", "background"}
     names = ("background", *sorted(named))
     return replace(folder, classes=names, values=tuple(range(len(names)))) if named else folder
 
@@ -71,23 +73,33 @@ def name_classes(values: Iterable[int]) -> tuple[str, ...]:
     foreground = sorted(set(values) - {0})
     if len(foreground) <= 1:
         return ("background", "foreground")
-    return ("background", *[f"class {value}" if value < 2**16 else f"class #{value:06x}" for value in foreground])
+    return (
+        "background",
+        *[f"class {value}" if value < 2**16 else f"class #{value:06x}" for value in foreground],
+    )
 
 
 def too_many(annotation: Annotation, values: Iterable[int]) -> str:
     """Return the error message for labels whose values are not classes."""
     count = len(set(values))
     path = annotation.paths[0]
-    jpeg_hint = ". JPEG changes values where it saves space: convert the masks to PNG with only the values that you meant"
+    jpeg_hint = (
+        ". JPEG changes values where it saves space: convert the masks to PNG with only the "
+        "values that you meant"
+    )
     objects_hint = (
-        ". Numbered objects have to become one class, and an interpolated mask has to be cut at one half; then declare the "
+        ". Numbered objects have to become one class, and an interpolated mask has to be cut at "
+        "one half; then declare the "
     )
     hint = (
         jpeg_hint
         if path.suffix.lower() in (".jpg", ".jpeg")
         else objects_hint + 'classes in dataset.json: {"labels": {"background": 0, ...}}'
     )
-    return f"{path}: expected a label image with a value for each class; the labels hold {count} values and more{hint}."
+    return (
+        f"{path}: expected a label image with a value for each class; the labels hold {count} "
+        f"values and more{hint}."
+    )
 
 
 def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
@@ -108,7 +120,10 @@ def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
         label = read_label(path) if rest else first
         need_on_grid(path, label, first, annotation.paths[0].name)
         if name not in folder.classes:
-            raise UserError(f"{path}: expected a mask of one of {', '.join(folder.classes[1:])}; it is called {name}.")
+            raise UserError(
+                f"{path}: expected a mask of one of {', '.join(folder.classes[1:])}; it is called "
+                f"{name}."
+            )
         classes[label.array > 0] = folder.classes.index(name)
     return replace(first, array=classes)
 
@@ -118,10 +133,13 @@ def _classes_of(label: Image, folder: DataFolder, path: object) -> np.ndarray:
     indices = np.searchsorted(values, label.array).clip(max=len(values) - 1)
     undeclared = np.unique(label.array[values[indices] != label.array])
     if len(undeclared):
-        expected = ", ".join(f"{value} ({name})" for value, name in zip(folder.values, folder.classes, strict=True))
+        expected = ", ".join(
+            f"{value} ({name})" for value, name in zip(folder.values, folder.classes, strict=True)
+        )
         raise UserError(
             f"{path}: expected classes {expected}; it holds {', '.join(map(str, undeclared[:5]))}. "
-            f"Declare them in dataset.json, {propose(folder.values, undeclared)}, or renumber the label."
+            f"Declare them in dataset.json, {propose(folder.values, undeclared)}, or renumber the "
+            "label."
         )
     return indices.astype(np.uint8)
 
@@ -138,7 +156,9 @@ def propose(values: Iterable[int], undeclared: Iterable[int]) -> str:
     return '"labels": {' + ", ".join(f'"{name}": {value}' for name, value in named.items()) + "}"
 
 
-def grid_fault(path: Path, label: Image, image: Image, name: str = "its image") -> tuple[str, str] | None:
+def grid_fault(
+    path: Path, label: Image, image: Image, name: str = "its image"
+) -> tuple[str, str] | None:
     """Return why a label does not match the grid of its image, or `None` if it does.
 
     Returns:
@@ -146,8 +166,16 @@ def grid_fault(path: Path, label: Image, image: Image, name: str = "its image") 
     """
     if label.shape != image.shape:
         return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
-    if image.affine is not None and label.affine is not None and not np.allclose(image.affine, label.affine, atol=1e-2):
-        return "affine", f"{path}: expected the affine of {name}; it differs, so the two do not lie on each other."
+    if (
+        image.affine is not None
+        and label.affine is not None
+        and not np.allclose(image.affine, label.affine, atol=1e-2)
+    ):
+        return (
+            "affine",
+            f"{path}: expected the affine of {name}; it differs, so the two do not lie on each "
+            "other.",
+        )
     return None
 
 

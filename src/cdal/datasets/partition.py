@@ -31,7 +31,10 @@ class Split:
 
     def names(self) -> dict[str, list[str]]:
         """Return the names of the cases, by part."""
-        return {part: [case.name for case in getattr(self, part)] for part in ("train", "validation", "test")}
+        return {
+            part: [case.name for case in getattr(self, part)]
+            for part in ("train", "validation", "test")
+        }
 
 
 def fold_count(folder: DataFolder, settings: DataSettings) -> int:
@@ -65,7 +68,10 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     if settings.partition == "interleaved":
         if len(folder.cases) < settings.folds:
             count, folds = len(folder.cases), settings.folds
-            raise UserError(f"{folder.root}: expected at least {folds} cases for {folds} folds; it holds {count}.")
+            raise UserError(
+                f"{folder.root}: expected at least {folds} cases for {folds} folds; it holds "
+                f"{count}."
+            )
         parts = [list(folder.cases[part :: settings.folds]) for part in range(settings.folds)]
         split = _rotate(parts, settings.fold)
     elif settings.partition == "stratified":
@@ -77,15 +83,20 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     empty = [part for part, names in split.names().items() if not names]
     if empty:
         raise UserError(
-            f"{folder.root}: expected cases for training, validation and test; fold {settings.fold} of the partition "
-            f"{settings.partition} leaves none for {' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} "
-            "folds need at least as many (and as many patients)."
+            f"{folder.root}: expected cases for training, validation and test; fold "
+            f"{settings.fold} of the partition {settings.partition} leaves none for "
+            f"{' and '.join(empty)}. It holds {len(folder.cases)} cases; {settings.folds} folds "
+            "need at least as many (and as many patients)."
         )
     need_apart(folder, split.names(), settings.patient)
-    return split if settings.validation else Split((*split.train, *split.validation), (), split.test)
+    return (
+        split if settings.validation else Split((*split.train, *split.validation), (), split.test)
+    )
 
 
-def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None) -> dict[str, str]:
+def groups_of(
+    folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | None
+) -> dict[str, str]:
     """Return the patient of each case.
 
     The patient is what the pattern finds in the name of the case. Without a pattern, it is the
@@ -103,25 +114,34 @@ def groups_of(folder: DataFolder, cases: Sequence[CaseFiles], pattern: str | Non
     try:
         compiled = re.compile(pattern) if pattern else None
     except re.error as error:
-        raise UserError(f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is not one: {error}.") from error
+        raise UserError(
+            f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is not one: "
+            f"{error}."
+        ) from error
     groups = {}
     for case in cases:
         patient = folder.about.get(case.name, {}).get("patient", case.name)
         if compiled is not None:
             match = compiled.search(case.name)
             if match is None:
-                raise UserError(f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}.")
+                raise UserError(
+                    f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}."
+                )
             patient = next((part for part in match.groups() if part), match.group())
         groups[case.name] = patient
     for case in cases:
         twin = folder.about.get(case.name, {}).get("same_image", case.name)
         first, second = groups.get(twin, case.name), groups[case.name]
         if first != second and twin in groups:
-            groups = {name: first if patient == second else patient for name, patient in groups.items()}
+            groups = {
+                name: first if patient == second else patient for name, patient in groups.items()
+            }
     return groups
 
 
-def need_apart(folder: DataFolder, parts: Mapping[str, Sequence[str]], pattern: str | None = None) -> None:
+def need_apart(
+    folder: DataFolder, parts: Mapping[str, Sequence[str]], pattern: str | None = None
+) -> None:
     """Require that parts do not share a case, a patient or an image.
 
     Args:
@@ -135,29 +155,40 @@ def need_apart(folder: DataFolder, parts: Mapping[str, Sequence[str]], pattern: 
     groups = groups_of(folder, folder.cases, pattern)
     for first, second in itertools.combinations(parts, 2):
         if shared := sorted(set(parts[first]) & set(parts[second])):
-            raise UserError(f"{folder.root}: {', '.join(shared[:5])} would be in {first} and in {second}. Correct splits.json.")
+            raise UserError(
+                f"{folder.root}: {', '.join(shared[:5])} would be in {first} and in {second}. "
+                "Correct splits.json."
+            )
         case_of = {groups[name]: name for name in parts[first]}
-        if pairs := [(case_of[groups[name]], name) for name in parts[second] if groups[name] in case_of]:
+        if pairs := [
+            (case_of[groups[name]], name) for name in parts[second] if groups[name] in case_of
+        ]:
             case, related = pairs[0]
             raise UserError(
-                f"{folder.root}: {case} is in {first} and {related} in {second}, but they are of one patient or the same image"
-                f"{f' (and {len(pairs) - 1} more)' if len(pairs) > 1 else ''}; the scores would be too optimistic. Use "
-                "--data.partition stratified, or correct the split."
+                f"{folder.root}: {case} is in {first} and {related} in {second}, but they are of "
+                "one patient or the same image"
+                f"{f' (and {len(pairs) - 1} more)' if len(pairs) > 1 else ''}; the scores would be "
+                "too optimistic. Use --data.partition stratified, or correct the split."
             )
 
 
 def _rotate(parts: list[list[CaseFiles]], fold: int) -> Split:
     validation = (fold + 1) % len(parts)
-    rest = [case for part, cases in enumerate(parts) if part not in (fold, validation) for case in cases]
+    rest = [
+        case for part, cases in enumerate(parts) if part not in (fold, validation) for case in cases
+    ]
     return Split(_sorted(rest), _sorted(parts[validation]), _sorted(parts[fold]))
 
 
-def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSettings) -> list[list[CaseFiles]]:
+def _parts(
+    folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSettings
+) -> list[list[CaseFiles]]:
     groups = groups_of(folder, cases, settings.patient)
     if len(set(groups.values())) < settings.folds:
         raise UserError(
-            f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} folds; there are "
-            f"{len(set(groups.values()))}, with {len(cases)} cases. Give a smaller --data.folds."
+            f"{folder.root}: expected at least {settings.folds} patients for {settings.folds} "
+            f"folds; there are {len(set(groups.values()))}, with {len(cases)} cases. Give a "
+            "smaller --data.folds."
         )
     strata = [folder.about.get(case.name, {}).get("stratum", "") for case in cases]
     pooled = [name if strata.count(name) >= settings.folds else "rare" for name in strata]
@@ -172,22 +203,33 @@ def _parts(folder: DataFolder, cases: Sequence[CaseFiles], settings: DataSetting
     with warnings.catch_warnings():
         # The pooled stratum may still have fewer cases than there are folds.
         warnings.simplefilter("ignore")
-        return [[cases[i] for i in part] for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)]
+        return [
+            [cases[i] for i in part]
+            for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)
+        ]
 
 
 def _given(folder: DataFolder, settings: DataSettings) -> Split:
     column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
     if not any(column.values()):
         raise UserError(
-            f"{folder.root}: the partition `given` needs a table cases.csv with the columns case and split; none was found."
+            f"{folder.root}: the partition `given` needs a table cases.csv with the columns case "
+            "and split; none was found."
         )
     unknown = sorted(set(column.values()) - {"train", "validation", "test"})
     if unknown or "test" not in column.values():
-        raise UserError(
-            f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every case (and validation, if you "
-            f"like); {'it holds ' + ', '.join(map(repr, unknown)) if unknown else 'no case is for the test'}."
+        found = (
+            f"it holds {', '.join(map(repr, unknown))}" if unknown else "no case is for the test"
         )
-    return _with_validation(folder, settings, {part: [n for n, p in column.items() if p == part] for part in set(column.values())})
+        raise UserError(
+            f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every "
+            f"case (and validation, if you like); {found}."
+        )
+    return _with_validation(
+        folder,
+        settings,
+        {part: [n for n, p in column.items() if p == part] for part in set(column.values())},
+    )
 
 
 def _listed(folder: DataFolder, settings: DataSettings) -> Split:
@@ -195,32 +237,48 @@ def _listed(folder: DataFolder, settings: DataSettings) -> Split:
     folds = folder.partitions.get(settings.partition)
     if not isinstance(folds, list):
         raise UserError(
-            f"{path}: expected the partition {settings.partition!r}; it holds {', '.join(folder.partitions) or 'none'}. Public "
-            f"sets get theirs from `cdal data prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
+            f"{path}: expected the partition {settings.partition!r}; it holds "
+            f"{', '.join(folder.partitions) or 'none'}. Public sets get theirs from `cdal data "
+            f"prepare`; without a file there are {', '.join(SCHEMES)} (--data.partition)."
         )
     if not settings.fold < len(folds):
         raise UserError(
-            f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; there is no fold {settings.fold}."
+            f"{path}: the partition {settings.partition!r} has the folds 0 to {len(folds) - 1}; "
+            f"there is no fold {settings.fold}."
         )
     fold = folds[settings.fold]
-    unknown = sorted({name for names in fold.values() for name in names} - {case.name for case in folder.cases})
+    unknown = sorted(
+        {name for names in fold.values() for name in names} - {case.name for case in folder.cases}
+    )
     if unknown:
-        raise UserError(f"{path}: the partition {settings.partition!r} names cases that are not there: {', '.join(unknown[:5])}.")
+        raise UserError(
+            f"{path}: the partition {settings.partition!r} names cases that are not there: "
+            f"{', '.join(unknown[:5])}."
+        )
     return _with_validation(folder, settings, fold)
 
 
-def _with_validation(folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]) -> Split:
+def _with_validation(
+    folder: DataFolder, settings: DataSettings, names: Mapping[str, Sequence[str]]
+) -> Split:
     """Return the parts; draw validation cases from the training cases if none are listed."""
     by_name = {case.name: case for case in folder.cases}
     test = [by_name[name] for name in names["test"]]
-    train = [by_name[name] for name in names.get("train", [name for name in by_name if name not in set(names["test"])])]
+    train = [
+        by_name[name]
+        for name in names.get("train", [name for name in by_name if name not in set(names["test"])])
+    ]
     validation = [by_name[name] for name in names.get("validation", ())]
     chosen = {case.name for case in validation}
     if not validation:
         parts = _parts(folder, _sorted(train), settings)
         validation = parts[settings.fold % len(parts)]
         chosen = {case.name for case in validation}
-    return Split(_sorted(case for case in train if case.name not in chosen), _sorted(validation), _sorted(test))
+    return Split(
+        _sorted(case for case in train if case.name not in chosen),
+        _sorted(validation),
+        _sorted(test),
+    )
 
 
 def _sorted(cases: Any) -> tuple[CaseFiles, ...]:

@@ -54,7 +54,9 @@ def make_phantom(rng: np.random.Generator, size: int = 64, raters: int = 6) -> P
     texture = ndimage.gaussian_filter(rng.standard_normal((size, size)), 4)
     texture *= 0.08 / texture.std()
     contrast = rng.uniform(0.45, 0.75) * rng.choice([-1, 1])
-    pixels = 0.5 + contrast * (membership - 0.5) + texture + 0.04 * rng.standard_normal((size, size))
+    pixels = (
+        0.5 + contrast * (membership - 0.5) + texture + 0.04 * rng.standard_normal((size, size))
+    )
     levels = rng.uniform(0.1, 0.9, raters)
     evidence = special.logit(membership)
     masks = [evidence + _wobble(rng, size) > special.logit(level) for level in levels]
@@ -65,7 +67,9 @@ def make_phantom(rng: np.random.Generator, size: int = 64, raters: int = 6) -> P
     )
 
 
-def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, raters: int = 6) -> Path:
+def write_phantoms(
+    target: Path, count: int, seed: int = 0, size: int = 64, raters: int = 6
+) -> Path:
     """Write a data folder of phantoms.
 
     The folder has `images`, `labels` (`NAME_rater0` and so on), and `truth`, which is not used in
@@ -94,7 +98,9 @@ def write_phantoms(target: Path, count: int, seed: int = 0, size: int = 64, rate
     return target
 
 
-def _lesion(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
+def _lesion(
+    rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, size: int
+) -> np.ndarray:
     """Draw a lesion with a star-shaped outline whose blur varies with the direction.
 
     Returns:
@@ -110,7 +116,10 @@ def _lesion(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray, siz
 
 def _harmonics(rng: np.random.Generator, angle: np.ndarray, strength: float) -> np.ndarray:
     """Return a smooth random function of the direction."""
-    waves = [rng.normal(0, strength / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 5)]
+    waves = [
+        rng.normal(0, strength / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
+        for k in range(2, 5)
+    ]
     return np.sum(waves, axis=0)
 
 

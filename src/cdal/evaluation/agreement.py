@@ -23,7 +23,10 @@ def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, 
         functions of these names).
     """
     between = distances(votes, raters, classes)
-    within_votes, within_raters = distances(votes, votes, classes), distances(raters, raters, classes)
+    within_votes, within_raters = (
+        distances(votes, votes, classes),
+        distances(raters, raters, classes),
+    )
     return {
         "ged": 2 * float(between.mean()) - float(within_votes.mean()) - float(within_raters.mean()),
         "matched_iou": _matched(1 - between),
@@ -102,7 +105,9 @@ def border(raters: np.ndarray, width: int = 3) -> np.ndarray:
     """
     near = np.zeros(raters.shape[1:], bool)
     for mask in raters > 0:
-        near |= ndimage.binary_dilation(mask, iterations=width) & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
+        near |= ndimage.binary_dilation(mask, iterations=width) & ~ndimage.binary_erosion(
+            mask, iterations=width, border_value=1
+        )
     return near
 
 

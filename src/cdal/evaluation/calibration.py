@@ -58,7 +58,9 @@ class Certainty:
     risks: dict[str, np.ndarray]
 
 
-def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np.ndarray) -> Certainty:
+def certainty(
+    probability: np.ndarray, uncertainty: np.ndarray | None, truth: np.ndarray
+) -> Certainty:
     """Compute the metrics of one case.
 
     Args:
@@ -67,7 +69,9 @@ def certainty(probability: np.ndarray, uncertainty: np.ndarray | None, truth: np
         truth: true classes, `[*S]`.
     """
     inside = region(truth)
-    uncertainties = {"entropy": entropy(probability)} | ({} if uncertainty is None else {"spread": uncertainty})
+    uncertainties = {"entropy": entropy(probability)} | (
+        {} if uncertainty is None else {"spread": uncertainty}
+    )
     p = np.stack([of_class[inside].reshape(-1) for of_class in probability]).astype(np.float64)
     p, y = p / p.sum(axis=0), truth[inside].reshape(-1)
     wrong = p.argmax(axis=0) != y
@@ -101,14 +105,19 @@ def fit_temperature(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     samples = []
     for probability, raters in cases:
         inside = region(raters.max(axis=0))
-        p, y = (np.stack([values[inside].reshape(-1) for values in stacked]) for stacked in (probability, raters))
+        p, y = (
+            np.stack([values[inside].reshape(-1) for values in stacked])
+            for stacked in (probability, raters)
+        )
         voxels = np.linspace(0, p.shape[1] - 1, min(p.shape[1], _FITTED)).astype(int)
         samples.append((np.log(np.maximum(p[:, voxels], LEAST)), y[:, voxels].astype(int)))
 
     def mean_nll(temperature: float) -> float:
         return float(np.mean([_nll(log_p / temperature, y) for log_p, y in samples]))
 
-    return float(minimize_scalar(mean_nll, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-3}).x)
+    return float(
+        minimize_scalar(mean_nll, bounds=TEMPERATURES, method="bounded", options={"xatol": 1e-3}).x
+    )
 
 
 def _nll(logits: np.ndarray, raters: np.ndarray) -> float:
@@ -137,10 +146,17 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
         "ece": calibration_error(bins),
         **{name: nan_mean(of_cases) for name, of_cases in values.items() if name not in doubts},
         **{f"dice_by_{name}": rank_correlation(values[name], dice) for name in doubts},
-        "reliability": {"voxels": bins[:, 0].tolist(), "confidence": bins[:, 1].tolist(), "right": bins[:, 2].tolist()},
+        "reliability": {
+            "voxels": bins[:, 0].tolist(),
+            "confidence": bins[:, 1].tolist(),
+            "right": bins[:, 2].tolist(),
+        },
         "risk": {
             "coverage": COVERAGES.tolist(),
-            **{name: np.mean([case.risks[name] for case in cases], axis=0).tolist() for name in cases[0].risks},
+            **{
+                name: np.mean([case.risks[name] for case in cases], axis=0).tolist()
+                for name in cases[0].risks
+            },
         },
     }
 
@@ -155,7 +171,10 @@ def region(truth: np.ndarray) -> tuple[slice, ...]:
     foreground = np.nonzero(truth)
     if not len(foreground[0]):
         return (slice(None),) * truth.ndim
-    return tuple(slice(max(0, int(axis.min()) - _MARGIN), int(axis.max()) + _MARGIN + 1) for axis in foreground)
+    return tuple(
+        slice(max(0, int(axis.min()) - _MARGIN), int(axis.max()) + _MARGIN + 1)
+        for axis in foreground
+    )
 
 
 def reliability(sure: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -170,7 +189,13 @@ def reliability(sure: np.ndarray, right: np.ndarray) -> np.ndarray:
         voxels.
     """
     bin_of = np.minimum((sure * BINS).astype(int), BINS - 1)
-    return np.stack([np.bincount(bin_of, weight, BINS) for weight in (np.ones_like(sure), sure, right.astype(float))], axis=1)
+    return np.stack(
+        [
+            np.bincount(bin_of, weight, BINS)
+            for weight in (np.ones_like(sure), sure, right.astype(float))
+        ],
+        axis=1,
+    )
 
 
 def calibration_error(bins: np.ndarray) -> float:

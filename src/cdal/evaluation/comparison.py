@@ -70,9 +70,18 @@ class Competitor:
         Only measures that all trainings have are included.
         """
         trainings = [result.uncertainty for result in self.results]
-        shared = [measure for measure in trainings[0] if all(measure in training for training in trainings)]
-        values = {measure: np.array([training[measure] for training in trainings]) for measure in shared}
-        return {measure: (float(of_trainings.mean()), sample_sd(of_trainings)) for measure, of_trainings in values.items()}
+        shared = [
+            measure
+            for measure in trainings[0]
+            if all(measure in training for training in trainings)
+        ]
+        values = {
+            measure: np.array([training[measure] for training in trainings]) for measure in shared
+        }
+        return {
+            measure: (float(of_trainings.mean()), sample_sd(of_trainings))
+            for measure, of_trainings in values.items()
+        }
 
     def cost(self) -> dict[str, float | None]:
         """Costs as medians over the evaluations; `None` if unknown.
@@ -165,7 +174,9 @@ class Comparison:
             "score": self.score,
             "reference": self.reference,
             "protocol": dict(self.protocol),
-            "systems": {competitor.name: self._numbers(competitor) for competitor in self.competitors},
+            "systems": {
+                competitor.name: self._numbers(competitor) for competitor in self.competitors
+            },
         }
 
     def _numbers(self, competitor: Competitor) -> dict[str, Any]:
@@ -177,8 +188,16 @@ class Comparison:
         }
         mean = plain.pop(None)
         against = self.against.get(competitor.name)
-        uncertainty = {measure: {"mean": value, "sd": sd} for measure, (value, sd) in competitor.uncertainty().items()}
-        numbers = {"classes": plain, "mean": mean, "uncertainty": nan_to_none(uncertainty), "cost": competitor.cost()}
+        uncertainty = {
+            measure: {"mean": value, "sd": sd}
+            for measure, (value, sd) in competitor.uncertainty().items()
+        }
+        numbers = {
+            "classes": plain,
+            "mean": mean,
+            "uncertainty": nan_to_none(uncertainty),
+            "cost": competitor.cost(),
+        }
         return numbers | ({"against_reference": nan_to_none(vars(against))} if against else {})
 
 
@@ -209,22 +228,33 @@ def compare(
     if score not in SCORES:
         raise UserError(f"no score {score!r}. There are: {', '.join(SCORES)}.")
     competitors = _competitors(list(find_results(results, scoring)))
-    competitors = sorted(competitors, key=lambda competitor: [*names, competitor.name].index(competitor.name))
+    competitors = sorted(
+        competitors, key=lambda competitor: [*names, competitor.name].index(competitor.name)
+    )
     finished = [competitor for competitor in competitors if not competitor.failure]
     if not finished:
-        raise UserError(f"nothing to compare: every system failed. The first says: {competitors[0].failure}")
+        raise UserError(
+            f"nothing to compare: every system failed. The first says: {competitors[0].failure}"
+        )
     reference = reference or finished[0].name
     chosen = next((competitor for competitor in finished if competitor.name == reference), None)
     if chosen is None:
-        raise UserError(f"no evaluation of {reference!r}, the reference. There are: {', '.join(c.name for c in finished)}.")
+        raise UserError(
+            f"no evaluation of {reference!r}, the reference. There are: "
+            f"{', '.join(c.name for c in finished)}."
+        )
     for competitor in finished:
         _need_the_same(chosen, competitor)
     classes = chosen.results[0].classes
     described = {
-        competitor.name: {kind: {s: _describe(competitor, s, kind) for s in SCORES} for kind in (*classes, None)}
+        competitor.name: {
+            kind: {s: _describe(competitor, s, kind) for s in SCORES} for kind in (*classes, None)
+        }
         for competitor in finished
     }
-    against = _against(chosen, [competitor for competitor in finished if competitor is not chosen], score)
+    against = _against(
+        chosen, [competitor for competitor in finished if competitor is not chosen], score
+    )
     common = {name: chosen.results[0].protocol.get(name) for name in _SAME}
     return Comparison(tuple(competitors), reference, score, classes, described, against, common)
 
@@ -236,13 +266,24 @@ def _competitors(outcomes: Sequence[Result | Failure]) -> list[Competitor]:
     """
     competitors = []
     for name in dict.fromkeys(outcome.name for outcome in outcomes):
-        results = [outcome for outcome in outcomes if isinstance(outcome, Result) and outcome.name == name]
-        failures = [outcome.message for outcome in outcomes if isinstance(outcome, Failure) and outcome.name == name]
+        results = [
+            outcome for outcome in outcomes if isinstance(outcome, Result) and outcome.name == name
+        ]
+        failures = [
+            outcome.message
+            for outcome in outcomes
+            if isinstance(outcome, Failure) and outcome.name == name
+        ]
         trainings = [_training(result) for result in results]
         if duplicates := [result for result in results if trainings.count(_training(result)) > 1]:
             first = duplicates[0]
-            paths = ", ".join(str(result.path) for result in duplicates if _training(result) == _training(first))
-            raise UserError(f"several evaluations of {name} on fold {first.fold}: {paths}. Give each a name: NAME=FOLDER.")
+            paths = ", ".join(
+                str(result.path) for result in duplicates if _training(result) == _training(first)
+            )
+            raise UserError(
+                f"several evaluations of {name} on fold {first.fold}: {paths}. Give each a name: "
+                "NAME=FOLDER."
+            )
         ordered = sorted(results, key=_training)
         competitors.append(Competitor(name, tuple(ordered), failures[0] if failures else ""))
     return competitors
@@ -259,15 +300,20 @@ def _need_the_same(reference: Competitor, system: Competitor) -> None:
     Raises:
         UserError: they were not.
     """
-    folds, own_folds = [result.fold for result in reference.results], [result.fold for result in system.results]
+    folds, own_folds = (
+        [result.fold for result in reference.results],
+        [result.fold for result in system.results],
+    )
     if folds != own_folds:
         raise UserError(
-            f"{reference.name} was evaluated on the folds {folds}, {system.name} on {own_folds}. Evaluate both on the same."
+            f"{reference.name} was evaluated on the folds {folds}, {system.name} on {own_folds}. "
+            "Evaluate both on the same."
         )
     for first, second in zip(reference.results, system.results, strict=True):
         if differences := _differences(first, second):
             raise UserError(
-                f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}. Evaluate both in the same way."
+                f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}. "
+                "Evaluate both in the same way."
             )
 
 
@@ -279,18 +325,27 @@ def _differences(first: Result, second: Result) -> list[str]:
         if first.protocol.get(name) != second.protocol.get(name)
     ]
     if first.classes != second.classes:
-        differences.append(f"the classes are {', '.join(first.classes)} there and {', '.join(second.classes)} here")
-    missing, extra = sorted(set(first.scores) - set(second.scores)), sorted(set(second.scores) - set(first.scores))
+        differences.append(
+            f"the classes are {', '.join(first.classes)} there and {', '.join(second.classes)} here"
+        )
+    missing, extra = (
+        sorted(set(first.scores) - set(second.scores)),
+        sorted(set(second.scores) - set(first.scores)),
+    )
     differences += [f"{second.path} lacks the cases {some(missing)}"] if missing else []
     differences += [f"{second.path} has also the cases {some(extra)}"] if extra else []
     checksums = [result.protocol.get("truth") for result in (first, second)]
     if not differences and checksums[0] != checksums[1]:
         unknown = "one was made by an older version, which kept no checksum of the labels"
-        differences.append("the cases have the same names, but other labels" if all(checksums) else unknown)
+        differences.append(
+            "the cases have the same names, but other labels" if all(checksums) else unknown
+        )
     return differences
 
 
-def _against(reference: Competitor, systems: Sequence[Competitor], score: str) -> dict[str, Against]:
+def _against(
+    reference: Competitor, systems: Sequence[Competitor], score: str
+) -> dict[str, Against]:
     baseline, baseline_by_fold = reference.values(score), reference.by_fold(score)
     values_of = [system.values(score) for system in systems]
     wilcoxon_p = holm([wilcoxon(values, baseline) for values in values_of])
@@ -309,8 +364,17 @@ def _against(reference: Competitor, systems: Sequence[Competitor], score: str) -
 
 def _describe(competitor: Competitor, score: str, kind: str | None) -> Description:
     values = competitor.values(score, kind)
-    over_folds, over_seeds = (sample_sd(means) for means in (competitor.by_fold(score, kind), competitor.by_seed(score, kind)))
-    return Description(nan_mean(values), bootstrap_interval(values), over_folds, over_seeds, int(np.isnan(values).sum()))
+    over_folds, over_seeds = (
+        sample_sd(means)
+        for means in (competitor.by_fold(score, kind), competitor.by_seed(score, kind))
+    )
+    return Description(
+        nan_mean(values),
+        bootstrap_interval(values),
+        over_folds,
+        over_seeds,
+        int(np.isnan(values).sum()),
+    )
 
 
 def _median(values: Iterable[float | None]) -> float | None:

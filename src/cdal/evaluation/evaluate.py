@@ -20,7 +20,12 @@ from cdal.datasets.folder import open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
 from cdal.datasets.reading import read_case
-from cdal.evaluation.agreement import agreement, disagreement_correlation, generalised_energy_distance, majority
+from cdal.evaluation.agreement import (
+    agreement,
+    disagreement_correlation,
+    generalised_energy_distance,
+    majority,
+)
 from cdal.evaluation.calibration import certainty
 from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
@@ -75,14 +80,18 @@ def evaluate(
     folder = open_folder(Path(data))
     if folder.classes != predictor.header.classes:
         raise UserError(
-            f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in training; "
-            f"it declares {', '.join(folder.classes)}."
+            f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in "
+            f"training; it declares {', '.join(folder.classes)}."
         )
-    protocols = [find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)]
+    protocols = [
+        find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)
+    ]
     fold = predictor.header.recipe.data.fold if fold is None else fold
     cases = _cases(folder, predictor, fold, split)
     twin = _twin(predictor) if any(len(case.labels) > 1 for case in cases) else None
-    evaluation = Evaluation([], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split), {}, {})
+    evaluation = Evaluation(
+        [], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split), {}, {}
+    )
     truths = hashlib.sha256()
     for number, case in enumerate(cases, start=1):
         try:
@@ -99,16 +108,26 @@ def evaluate(
         else:
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
-            evaluation.rows.extend(_rows(prediction, raters, protocols, folder.classes, image, case.name, seconds))
+            evaluation.rows.extend(
+                _rows(prediction, raters, protocols, folder.classes, image, case.name, seconds)
+            )
             uncertainty = prediction.uncertainty if prediction.count > 1 else None
             truth = majority(raters, len(folder.classes))
-            evaluation.certainties[case.name] = certainty(prediction.probability, uncertainty, truth)
+            evaluation.certainties[case.name] = certainty(
+                prediction.probability, uncertainty, truth
+            )
             if len(labels) > 1:
-                evaluation.annotators.append({"case": case.name, **_agreement(prediction, twin, image, raters, case.name)})
-            evaluation.protocol.update(votes=prediction.count, unit="pixels" if image.affine is None else "mm")
+                evaluation.annotators.append(
+                    {"case": case.name, **_agreement(prediction, twin, image, raters, case.name)}
+                )
+            evaluation.protocol.update(
+                votes=prediction.count, unit="pixels" if image.affine is None else "mm"
+            )
         report(Event("scoring", case.name, number, len(cases)))
     if not evaluation.rows:
-        raise UserError("no case could be scored. The first says: " + next(iter(evaluation.failed.values())))
+        raise UserError(
+            "no case could be scored. The first says: " + next(iter(evaluation.failed.values()))
+        )
     evaluation.protocol["truth"] = truths.hexdigest()[:16]
     evaluation.cost.update(
         parameters=predictor.engine.parameters,
@@ -132,22 +151,31 @@ def _rows(
     for protocol in protocols:
         scores = _scores(prediction, truth, protocol, classes, image)
         yield from (
-            {"scoring": protocol.name, "case": case, "class": name, **values, "seconds": seconds} for name, values in scores.items()
+            {"scoring": protocol.name, "case": case, "class": name, **values, "seconds": seconds}
+            for name, values in scores.items()
         )
 
 
 def _scores(
-    prediction: Prediction, truth: np.ndarray, protocol: Protocol, classes: tuple[str, ...], image: Image
+    prediction: Prediction,
+    truth: np.ndarray,
+    protocol: Protocol,
+    classes: tuple[str, ...],
+    image: Image,
 ) -> dict[str, dict[str, float]]:
     if protocol.size is None:
         return case_scores(prediction.mask, truth, classes, image.spacing)
     if truth.ndim != 2:
-        raise UserError(f"the scoring protocol {protocol.name} is for pictures; this is a volume. Use own-grid.")
+        raise UserError(
+            f"the scoring protocol {protocol.name} is for pictures; this is a volume. Use own-grid."
+        )
     one_hot = np.stack([truth == k for k in range(len(classes))]).astype(np.float32)
     label = resized(one_hot, protocol.size).argmax(axis=0)
     scores = case_scores(prediction.mask_at(protocol.size), label, classes, (1.0, 1.0))
     # Distances on a stretched grid have no unit.
-    return {name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()}
+    return {
+        name: {**values, **dict.fromkeys(DISTANCES, math.nan)} for name, values in scores.items()
+    }
 
 
 def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> Sequence[CaseFiles]:
@@ -159,23 +187,30 @@ def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> 
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
     elif split == "validation" and not data.validation:
-        raise UserError("the model was trained on its validation cases too (data.validation is false). Take --split test.")
+        raise UserError(
+            "the model was trained on its validation cases too (data.validation is false). Take "
+            "--split test."
+        )
     elif fold == data.fold and split in parts:  # the model file lists the cases of its own fold
         cases = [case for case in folder.cases if case.name in set(parts[split])]
         if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):
             raise UserError(
-                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some are missing or are "
-                "different images. Give the data folder it was trained with, or --split all for other data."
+                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some "
+                "are missing or are different images. Give the data folder it was trained with, "
+                "or --split all for other data."
             )
         return cases
     else:
-        cases = getattr(split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split)
+        cases = getattr(
+            split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split
+        )
     seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
     known = [case.name for case in cases if case.name in seen and not _is_another(case, parts)]
     if known and split in ("test", "all"):
         raise UserError(
-            f"{len(known)} of the {len(cases)} cases were seen in training ({', '.join(known[:3])}, ...), so their scores would "
-            f"be meaningless. The model was trained on fold {data.fold}: omit --fold, or use --split train."
+            f"{len(known)} of the {len(cases)} cases were seen in training "
+            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. The model was "
+            f"trained on fold {data.fold}: omit --fold, or use --split train."
         )
     return cases
 
@@ -198,10 +233,16 @@ def _twin(predictor: Predictor) -> Predictor | None:
         return None
     if not isinstance(predictor.engine, TorchEngine):  # the steps of an exported graph are fixed
         return None
-    return load(predictor.path, replace(predictor.sampling, timesteps=0, votes=1), predictor.engine.device.type)
+    return load(
+        predictor.path,
+        replace(predictor.sampling, timesteps=0, votes=1),
+        predictor.engine.device.type,
+    )
 
 
-def _agreement(prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str) -> dict[str, float]:
+def _agreement(
+    prediction: Prediction, twin: Predictor | None, image: Image, raters: np.ndarray, case: str
+) -> dict[str, float]:
     classes = len(prediction.probability)
     assert prediction.votes is not None  # kept, because the case has several annotators
     measures = {

@@ -22,7 +22,9 @@ def differences(comparison: Comparison) -> Figure:
     reference's means over seeds.
     """
     score, against = comparison.score, comparison.against
-    scale, unit = (1.0, comparison.protocol.get("unit", "")) if score in DISTANCES else (100.0, "points")
+    scale, unit = (
+        (1.0, comparison.protocol.get("unit", "")) if score in DISTANCES else (100.0, "points")
+    )
     of_seeds = scale * comparison.described[comparison.reference][None][score].sd_over_seeds
     places = range(len(against), 0, -1)
     means = scale * np.array([test.difference for test in against.values()])
@@ -33,12 +35,22 @@ def differences(comparison: Comparison) -> Figure:
         axis.axvspan(-of_seeds, of_seeds, color="#dddddd", linewidth=0, label="another seed")
         axis.legend(frameon=False, fontsize=8)
     axis.axvline(0, color="#888888", linewidth=1)
-    axis.errorbar(means, list(places), xerr=[means - low, high - means], fmt="o", color="#1f77b4", markersize=4, linewidth=1.2)
+    axis.errorbar(
+        means,
+        list(places),
+        xerr=[means - low, high - means],
+        fmt="o",
+        color="#1f77b4",
+        markersize=4,
+        linewidth=1.2,
+    )
     if np.nanmax(np.abs(means), initial=0.0) > _WIDE:
         axis.set_xscale("symlog", linthresh=1.0)
         axis.xaxis.set_major_formatter("{x:g}")
     axis.set_yticks(list(places), [_plain_text(name) for name in against], fontsize=8)
-    axis.set_xlabel(f"{SCORES[score]} against {_plain_text(comparison.reference)}, {unit}", fontsize=9)
+    axis.set_xlabel(
+        f"{SCORES[score]} against {_plain_text(comparison.reference)}, {unit}", fontsize=9
+    )
     axis.grid(axis="x", alpha=0.3)
     return figure
 
@@ -51,9 +63,23 @@ def boxes(comparison: Comparison) -> Figure:
     rng = np.random.default_rng(0)
     values = [_clean(competitor.values(comparison.score)) for competitor in finished]
     places = range(len(finished), 0, -1)
-    axis.boxplot(values, positions=list(places), orientation="horizontal", widths=0.6, showfliers=False, showmeans=True)
+    axis.boxplot(
+        values,
+        positions=list(places),
+        orientation="horizontal",
+        widths=0.6,
+        showfliers=False,
+        showmeans=True,
+    )
     for place, scores in zip(places, values, strict=True):
-        axis.plot(scores, place + rng.uniform(-0.2, 0.2, len(scores)), ".", color="#1f77b4", alpha=0.35, markersize=3)
+        axis.plot(
+            scores,
+            place + rng.uniform(-0.2, 0.2, len(scores)),
+            ".",
+            color="#1f77b4",
+            alpha=0.35,
+            markersize=3,
+        )
     axis.set_yticks(list(places), [_plain_text(competitor.name) for competitor in finished])
     axis.set_xlabel(f"{SCORES[comparison.score]} of a case, mean of the classes")
     axis.grid(axis="x", alpha=0.3)
@@ -80,7 +106,9 @@ def slopes(comparison: Comparison) -> Figure:
             axis.plot([0, 1], [before, after], color=colour, alpha=0.4, linewidth=0.8)
         axis.set_xticks([0, 1], [_plain_text(reference.name), _plain_text(other.name)], fontsize=7)
         axis.set_xlim(-0.15, 1.15)
-        axis.set_title(f"{int((gain > 0).sum())} of {int((~np.isnan(gain)).sum())} better", fontsize=8)
+        axis.set_title(
+            f"{int((gain > 0).sum())} of {int((~np.isnan(gain)).sum())} better", fontsize=8
+        )
     for axis in axes[len(compared) :]:
         axis.set_axis_off()
     figure.supylabel(f"{SCORES[comparison.score]} of a case, mean of the classes", fontsize=9)

@@ -66,12 +66,16 @@ def count(prediction: np.ndarray, truth: np.ndarray) -> Counts:
     """
     prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
     if prediction.shape != truth.shape:
-        raise ValueError(f"masks must have equal shapes; they are {prediction.shape} and {truth.shape}.")
+        raise ValueError(
+            f"masks must have equal shapes; they are {prediction.shape} and {truth.shape}."
+        )
     both = int((prediction & truth).sum())
     return Counts(both, int(prediction.sum()) - both, int(truth.sum()) - both)
 
 
-def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> tuple[float, float]:
+def surface_distances(
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]
+) -> tuple[float, float]:
     """HD95 and ASSD between the surfaces of two masks.
 
     HD95 is the larger of the two directed 95th percentiles. ASSD is the mean over both surfaces.
@@ -92,7 +96,8 @@ def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction[box], truth[box])]
     first, second = surfaces
     distances = [
-        ndimage.distance_transform_edt(~target, sampling=spacing)[source] for source, target in ((first, second), (second, first))
+        ndimage.distance_transform_edt(~target, sampling=spacing)[source]
+        for source, target in ((first, second), (second, first))
     ]
     hd95 = max(float(np.quantile(directed, 0.95)) for directed in distances)
     return hd95, float(np.concatenate(distances).mean())
@@ -117,7 +122,9 @@ def case_scores(
     return scores
 
 
-def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean over cases.
 
     NaN values are left out. With fewer than two cases both ends are NaN.
@@ -129,7 +136,9 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 2000, seed: int = 0)
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     rng = np.random.default_rng(seed)
-    result = stats.bootstrap((values,), np.mean, n_resamples=resamples, method="percentile", rng=rng)
+    result = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, method="percentile", rng=rng
+    )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
@@ -166,7 +175,14 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.spearmanr(first, second).statistic)
 
 
-SCORES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "hd95": "HD95", "assd": "ASSD"}
+SCORES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "hd95": "HD95",
+    "assd": "ASSD",
+}
 """Scores of a class, with their names for display."""
 
 DISTANCES = ("hd95", "assd")

@@ -51,9 +51,15 @@ def case_picture(
         *[(f"vote {i + 1}", vote, "gray", 1.0) for i, vote in enumerate(votes[:4])],
     ]
     figure = Figure(figsize=(1.55 * len(panels), 1.8), layout="constrained")
-    for axis, (title, values, colours, top) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        axis.imshow(values, cmap=colours, vmin=0 if top else None, vmax=top, interpolation="nearest")
-        outline = {"truth (line) on image": truth.astype(float), "segmentation": probability}.get(title)
+    for axis, (title, values, colours, top) in zip(
+        figure.subplots(1, len(panels)), panels, strict=True
+    ):
+        axis.imshow(
+            values, cmap=colours, vmin=0 if top else None, vmax=top, interpolation="nearest"
+        )
+        outline = {"truth (line) on image": truth.astype(float), "segmentation": probability}.get(
+            title
+        )
         if outline is not None and outline.min() < 0.5 < outline.max():
             axis.contour(outline, [0.5], colors="#ff9f1c", linewidths=1.2)
         axis.set_title(title, fontsize=8)
@@ -69,18 +75,33 @@ def certainty_figure(uncertainty: Mapping[str, Any]) -> Figure:
     """
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
     reliability, risk = figure.subplots(1, 2)
-    voxels, confidence, right = (np.array(uncertainty["reliability"][name]) for name in ("voxels", "confidence", "right"))
+    voxels, confidence, right = (
+        np.array(uncertainty["reliability"][name]) for name in ("voxels", "confidence", "right")
+    )
     used = voxels > 0
     reliability.plot([0, 1], [0, 1], color="#888888", linewidth=1)
-    reliability.plot(confidence[used] / voxels[used], right[used] / voxels[used], "o-", color="#1f77b4", markersize=4)
+    reliability.plot(
+        confidence[used] / voxels[used],
+        right[used] / voxels[used],
+        "o-",
+        color="#1f77b4",
+        markersize=4,
+    )
     reliability.set(
-        xlabel="largest probability", ylabel="share of voxels that are right", title=f"reliability, ECE {uncertainty['ece']:.4f}"
+        xlabel="largest probability",
+        ylabel="share of voxels that are right",
+        title=f"reliability, ECE {uncertainty['ece']:.4f}",
     )
     reliability.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for name, values in uncertainty["risk"].items():
         if name != "coverage":
             risk.plot(uncertainty["risk"]["coverage"], values, label=f"surest by {name}")
-    risk.set(xlabel="coverage", ylabel="share of voxels that are wrong", title="risk and coverage", ylim=(0, None))
+    risk.set(
+        xlabel="coverage",
+        ylabel="share of voxels that are wrong",
+        title="risk and coverage",
+        ylim=(0, None),
+    )
     risk.legend(frameon=False)
     risk.grid(alpha=0.3)
     return figure

@@ -66,7 +66,9 @@ class Result:
             score: name of the score.
             kind: name of the class; `None` for the mean over the classes.
         """
-        positions = [self.classes.index(kind)] if kind is not None else list(range(len(self.classes)))
+        positions = (
+            [self.classes.index(kind)] if kind is not None else list(range(len(self.classes)))
+        )
         return np.array([scores[score][positions].mean() for scores in self.scores.values()])
 
 
@@ -103,24 +105,44 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         protocol["scoring"] = scoring or scorings[0]
         with (folder / CASES).open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["scoring"] == protocol["scoring"]]
-        by_key = {(row["case"], row["class"]): {score: float(row[score]) for score in SCORES} for row in rows}
+        by_key = {
+            (row["case"], row["class"]): {score: float(row[score]) for score in SCORES}
+            for row in rows
+        }
         classes = tuple(dict.fromkeys(kind for _, kind in by_key))
         scores = {
-            case: {score: np.array([by_key[case, kind][score] for kind in classes]) for score in SCORES}
+            case: {
+                score: np.array([by_key[case, kind][score] for kind in classes]) for score in SCORES
+            }
             for case in sorted({case for case, _ in by_key})
         }
         if scoring and scoring not in scorings:
-            raise UserError(f"{folder} was not scored by {scoring}, but by {', '.join(scorings)}. Evaluate it with --scoring.")
+            raise UserError(
+                f"{folder} was not scored by {scoring}, but by {', '.join(scorings)}. Evaluate it "
+                "with --scoring."
+            )
         if not scores:
             raise ValueError("no case")
         cost = summary.get("cost") or {}
         measures = {**summary.get("uncertainty", {}), **summary.get("annotators", {})}
-        uncertainty = {measure: value for measure, value in measures.items() if isinstance(value, float)}
+        uncertainty = {
+            measure: value for measure, value in measures.items() if isinstance(value, float)
+        }
         seconds = summary["seconds_per_case"]
-        return Result(folder, name or protocol["segmenter"], protocol, seconds, cost, classes, scores, uncertainty)
+        return Result(
+            folder,
+            name or protocol["segmenter"],
+            protocol,
+            seconds,
+            cost,
+            classes,
+            scores,
+            uncertainty,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES} from cdal evaluate --out."
+            f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES} from cdal "
+            "evaluate --out."
         ) from error
 
 
@@ -141,7 +163,10 @@ def find_results(results: Sequence[Path | str], scoring: str | None) -> Iterator
         summaries = sorted(folder.rglob(SUMMARY))
         failures = [folder] if folder.name == FAILURE else sorted(folder.rglob(FAILURE))
         if not summaries and not failures:
-            raise UserError(f"{folder} holds no evaluation. Expected a folder that cdal evaluate --out wrote, with its {SUMMARY}.")
+            raise UserError(
+                f"{folder} holds no evaluation. Expected a folder that cdal evaluate --out wrote, "
+                f"with its {SUMMARY}."
+            )
         yield from (read_result(summary.parent, name, scoring) for summary in summaries)
         yield from (read_failure(failure, name) for failure in failures)
 
@@ -161,10 +186,17 @@ def read_failure(path: Path, name: str | None = None) -> Failure:
         message = f"fold {failure['fold']}, {failure['stage']}: {failure['message']}"
         return Failure(name or str(failure["segmenter"]), message)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error!r}. Delete it and run the cross-validation again.") from error
+        raise UserError(
+            f"{path} is damaged: {error!r}. Delete it and run the cross-validation again."
+        ) from error
 
 
-CASES, CERTAINTIES, PICTURE, SUMMARY = "cases.csv", "uncertainty.csv", "uncertainty.png", "summary.json"
+CASES, CERTAINTIES, PICTURE, SUMMARY = (
+    "cases.csv",
+    "uncertainty.csv",
+    "uncertainty.png",
+    "summary.json",
+)
 """Files of an evaluation; data with several annotators add `annotators.csv`."""
 
 
@@ -224,10 +256,17 @@ class Evaluation:
         """
 
         def means(scoring: str) -> dict[str, Any]:
-            return {"classes": {k: self._means(k, scoring) for k in self.classes}, "mean": self._means(None, scoring)}
+            return {
+                "classes": {k: self._means(k, scoring) for k in self.classes},
+                "mean": self._means(None, scoring),
+            }
 
         first, *further = self.scorings
-        seconds = [row["seconds"] for row in self.rows if row["class"] == self.classes[0] and row["scoring"] == first]
+        seconds = [
+            row["seconds"]
+            for row in self.rows
+            if row["class"] == self.classes[0] and row["scoring"] == first
+        ]
         summary: dict[str, Any] = {
             "cases": len(seconds),
             **means(first),
@@ -241,20 +280,31 @@ class Evaluation:
             summary["also"] = {scoring: means(scoring) for scoring in further}
         if self.annotators:
             names = [name for name in self.annotators[0] if name != "case"]
-            summary["annotators"] = {name: nan_mean(np.array([row[name] for row in self.annotators])) for name in names}
+            summary["annotators"] = {
+                name: nan_mean(np.array([row[name] for row in self.annotators])) for name in names
+            }
         plain: dict[str, Any] = nan_to_none(summary)
         return plain
 
     def _means(self, name: str | None, scoring: str) -> dict[str, Any]:
         values = {score: self.values(score, name, scoring) for score in SCORES}
         intervals = {score: bootstrap_interval(of_cases) for score, of_cases in values.items()}
-        return {**{score: nan_mean(of_cases) for score, of_cases in values.items()}, "interval": intervals}
+        return {
+            **{score: nan_mean(of_cases) for score, of_cases in values.items()},
+            "interval": intervals,
+        }
 
 
 def write_result(evaluation: Evaluation, out: Path) -> None:
     """Write the tables, the picture and the summary of an evaluation into a folder."""
-    certainties = [{"case": case, **certainty.scores} for case, certainty in evaluation.certainties.items()]
-    for name, rows in ((CASES, evaluation.rows), ("annotators.csv", evaluation.annotators), (CERTAINTIES, certainties)):
+    certainties = [
+        {"case": case, **certainty.scores} for case, certainty in evaluation.certainties.items()
+    ]
+    for name, rows in (
+        (CASES, evaluation.rows),
+        ("annotators.csv", evaluation.annotators),
+        (CERTAINTIES, certainties),
+    ):
         if rows:
             text = io.StringIO()
             writer = csv.DictWriter(text, list(rows[0]))

@@ -25,7 +25,9 @@ def wilcoxon(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(stats.wilcoxon(ours, theirs).pvalue)
 
 
-def permutation(ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, seed: int = 0) -> float:
+def permutation(
+    ours: np.ndarray, theirs: np.ndarray, resamples: int = 9999, seed: int = 0
+) -> float:
     """p-value of the paired permutation test of the mean difference.
 
     A permutation swaps the two values of some pairs. The test is exact if there are at most
@@ -90,6 +92,8 @@ def _pairs(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     if ours.shape != theirs.shape:
-        raise ValueError(f"paired tests need as many numbers of both; there are {ours.shape} and {theirs.shape}.")
+        raise ValueError(
+            f"paired tests need as many numbers of both; there are {ours.shape} and {theirs.shape}."
+        )
     known = ~(np.isnan(ours) | np.isnan(theirs))
     return ours[known], theirs[known]

@@ -37,13 +37,15 @@ MEASURES = {
 """Measures of uncertainty with their column headings, in the order of the columns."""
 
 _ABOUT = (
-    "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly segmented voxels) are computed in a "
-    "box around the true foreground; lower is better for all but AUROC. Uncertainty is the entropy of the mean probability, or the "
-    "spread of the votes. 'Dice by': Spearman's correlation over cases of the Dice with the summed uncertainty per voxel of the "
-    "mask; -1 is perfect."
+    "ECE, NLL, Brier, AURC (area under the risk-coverage curve) and AUROC (of finding wrongly "
+    "segmented voxels) are computed in a box around the true foreground; lower is better for all "
+    "but AUROC. Uncertainty is the entropy of the mean probability, or the spread of the votes. "
+    "'Dice by': Spearman's correlation over cases of the Dice with the summed uncertainty per "
+    "voxel of the mask; -1 is perfect."
 )
 _ANNOTATORS = (
-    "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) compare the votes with all annotators."
+    "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) "
+    "compare the votes with all annotators."
 )
 
 Rows = list[list[str]]
@@ -60,10 +62,16 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         Paths of the written files.
     """
     rows, notes = table(comparison), remarks(comparison)
-    uncertainty_rows, uncertainty_note = uncertainty_table(comparison), uncertainty_remark(comparison)
+    uncertainty_rows, uncertainty_note = (
+        uncertainty_table(comparison),
+        uncertainty_remark(comparison),
+    )
     parts = [(rows, notes), *([(uncertainty_rows, [uncertainty_note])] if uncertainty_rows else [])]
     texts = {
-        "comparison.md": "\n".join(markdown(part) + "\n" + "".join(f"- {line}\n" for line in lines) for part, lines in parts),
+        "comparison.md": "\n".join(
+            markdown(part) + "\n" + "".join(f"- {line}\n" for line in lines)
+            for part, lines in parts
+        ),
         "comparison.csv": numbers(comparison),
         "comparison.tex": latex(rows, notes),
         "comparison.json": json.dumps(comparison.to_dict(), indent=1) + "\n",
@@ -74,7 +82,11 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         written.append(out / name)
     pictures = {"boxes.png": boxes(comparison)}
     if comparison.against:
-        pictures = {"differences.png": differences(comparison), **pictures, "slopes.png": slopes(comparison)}
+        pictures = {
+            "differences.png": differences(comparison),
+            **pictures,
+            "slopes.png": slopes(comparison),
+        }
     for name, figure in pictures.items():
         write_figure(out / name, figure)
         written.append(out / name)
@@ -83,7 +95,14 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         *([Section("Uncertainty", uncertainty_note, uncertainty_rows)] if uncertainty_rows else []),
         Section("Pictures", "", (), [embed(figure) for figure in pictures.values()]),
     ]
-    return [*written, write_report(out / "comparison.html", f"{SCORES[comparison.score]}, {len(rows) - 1} systems", sections)]
+    return [
+        *written,
+        write_report(
+            out / "comparison.html",
+            f"{SCORES[comparison.score]}, {len(rows) - 1} systems",
+            sections,
+        ),
+    ]
 
 
 def table(comparison: Comparison) -> Rows:
@@ -108,32 +127,65 @@ def uncertainty_table(comparison: Comparison) -> Rows:
     Measures that no system has are left out. The table is empty if there are no measures at all.
     """
     by_name = {competitor.name: competitor.uncertainty() for competitor in comparison.finished}
-    shown = [measure for measure in MEASURES if any(measure in measures for measures in by_name.values())]
+    shown = [
+        measure for measure in MEASURES if any(measure in measures for measures in by_name.values())
+    ]
     rows = [["system", *[MEASURES[measure] for measure in shown]]]
     for name, measures in by_name.items():
-        rows.append([name, *[_measured(*measures[measure]) if measure in measures else "" for measure in shown]])
+        rows.append(
+            [
+                name,
+                *[
+                    _measured(*measures[measure]) if measure in measures else ""
+                    for measure in shown
+                ],
+            ]
+        )
     return rows if shown else []
 
 
 def uncertainty_remark(comparison: Comparison) -> str:
     """Explanation of the numbers in `uncertainty_table`."""
-    spread = "After ±: standard deviation over trainings. " if len(comparison.finished[0].results) > 1 else ""
-    annotators = f" {_ANNOTATORS}" if any("ged" in competitor.uncertainty() for competitor in comparison.finished) else ""
+    spread = (
+        "After ±: standard deviation over trainings. "
+        if len(comparison.finished[0].results) > 1
+        else ""
+    )
+    annotators = (
+        f" {_ANNOTATORS}"
+        if any("ged" in competitor.uncertainty() for competitor in comparison.finished)
+        else ""
+    )
     return f"{spread}{_ABOUT}{annotators}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """Notes on `table`: failures, missing scores, and how to read the numbers and the tests."""
     protocol, first, score = comparison.protocol, comparison.finished[0], comparison.score
-    count, folds = len(first.values(score)), list(dict.fromkeys(str(result.fold) for result in first.results))
+    count, folds = (
+        len(first.values(score)),
+        list(dict.fromkeys(str(result.fold) for result in first.results)),
+    )
     seeds = len({result.seed for result in first.results})
     part = f"all cases of {protocol['data']}"
     if protocol["split"] != "all":
-        part = f"{protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} ({protocol['partition']})"
-    notes = [f"{competitor.name} failed: {competitor.failure}" for competitor in comparison.competitors if competitor.failure]
+        part = (
+            f"{protocol['split']} part of fold {', '.join(folds)} of {protocol['folds']} "
+            f"({protocol['partition']})"
+        )
+    notes = [
+        f"{competitor.name} failed: {competitor.failure}"
+        for competitor in comparison.competitors
+        if competitor.failure
+    ]
     if comparison.competitors[0].failure:
-        notes.append(f"The first system failed; the others are compared with {comparison.reference}.")
-    missing = {competitor.name: comparison.described[competitor.name][None][score].missing for competitor in comparison.finished}
+        notes.append(
+            f"The first system failed; the others are compared with {comparison.reference}."
+        )
+    missing = {
+        competitor.name: comparison.described[competitor.name][None][score].missing
+        for competitor in comparison.finished
+    }
     notes += [
         f"{name}: {cases} of {count} cases have no {SCORES[score]}, and are in no mean of it."
         for name, cases in missing.items()
@@ -143,26 +195,35 @@ def remarks(comparison: Comparison) -> list[str]:
         f"{count} cases of {protocol['data']}: {part}, scored by {protocol['scoring']}.",
         "In brackets: 95 % bootstrap interval over cases."
         + (" After ±: standard deviation over folds." if _several_folds(comparison) else "")
-        + (f" After ±±: standard deviation over {seeds} trainings with different seeds." if seeds > 1 else ""),
-        f"Against {comparison.reference}: difference of the mean {SCORES[score]} over the classes. p: paired, two-sided, over "
-        "cases, Holm-corrected for the number of systems. Cases are treated as independent. "
         + (
-            "Each case counts by its mean over the trainings; chance between trainings shows in their standard deviation, not in p."
+            f" After ±±: standard deviation over {seeds} trainings with different seeds."
+            if seeds > 1
+            else ""
+        ),
+        f"Against {comparison.reference}: difference of the mean {SCORES[score]} over the classes. "
+        "p: paired, two-sided, over cases, Holm-corrected for the number of systems. Cases are "
+        "treated as independent. "
+        + (
+            "Each case counts by its mean over the trainings; chance between trainings shows in "
+            "their standard deviation, not in p."
             if seeds > 1
             else "Each system was trained once per fold; chance between trainings is not included."
         ),
     ]
     if sum(len(result.scores) for result in first.results) > count * seeds:
-        notes.append("Several folds test the same cases: a case counts once, by its mean over these folds.")
+        notes.append(
+            "Several folds test the same cases: a case counts once, by its mean over these folds."
+        )
     if _several_folds(comparison):
         notes.append(
-            f"The t-test over {len(folds)} folds is the paper's. Its p is too small because the folds share training cases, and "
-            "with so few folds it detects only large differences. It is not corrected."
+            f"The t-test over {len(folds)} folds is the paper's. Its p is too small because the "
+            "folds share training cases, and with so few folds it detects only large differences. "
+            "It is not corrected."
         )
     return [
         *notes,
-        "GFLOP: convolutions and matrix products for the first case, all votes and windows. Seconds per image: median. Memory: "
-        "peak of the training process.",
+        "GFLOP: convolutions and matrix products for the first case, all votes and windows. "
+        "Seconds per image: median. Memory: peak of the training process.",
     ]
 
 
@@ -178,7 +239,17 @@ def latex(rows: Rows, notes: Sequence[str]) -> str:
     lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     columns = "l" + "r" * (len(rows[0]) - 1)
-    return "\n".join([*[f"% {note}" for note in notes], rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
+    return (
+        "\n".join(
+            [
+                *[f"% {note}" for note in notes],
+                rf"\begin{{tabular}}{{{columns}}}",
+                *body,
+                r"\end{tabular}",
+            ]
+        )
+        + "\n"
+    )
 
 
 def numbers(comparison: Comparison) -> str:
@@ -188,7 +259,20 @@ def numbers(comparison: Comparison) -> str:
     costs = list(comparison.finished[0].cost())
     tests = ["difference", "wilcoxon", "permutation", "t_over_folds"]
     writer.writerow(
-        ["system", "class", "score", "mean", "sd_over_folds", "sd_over_seeds", "low", "high", "missing", *tests, *costs, "failure"]
+        [
+            "system",
+            "class",
+            "score",
+            "mean",
+            "sd_over_folds",
+            "sd_over_seeds",
+            "low",
+            "high",
+            "missing",
+            *tests,
+            *costs,
+            "failure",
+        ]
     )
     for name, system in comparison.to_dict()["systems"].items():
         if "failure" in system:
@@ -198,10 +282,20 @@ def numbers(comparison: Comparison) -> str:
             for score, described in scores.items():
                 tested = scores is system["mean"] and score == comparison.score
                 against = system.get("against_reference", {}) if tested else {}
-                statistics = [described[column] for column in ("mean", "sd_over_folds", "sd_over_seeds")]
+                statistics = [
+                    described[column] for column in ("mean", "sd_over_folds", "sd_over_seeds")
+                ]
                 statistics += [*described["interval"], described["missing"]]
                 writer.writerow(
-                    [name, kind, score, *statistics, *[against.get(test) for test in tests], *system["cost"].values(), ""]
+                    [
+                        name,
+                        kind,
+                        score,
+                        *statistics,
+                        *[against.get(test) for test in tests],
+                        *system["cost"].values(),
+                        "",
+                    ]
                 )
     return text.getvalue()
 
@@ -218,8 +312,16 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     cells = [competitor.name]
     for kind in kinds:
         described = comparison.described[competitor.name][kind][comparison.score]
-        spread = "" if math.isnan(described.sd_over_folds) else f" ± {scale * described.sd_over_folds:.2f}"
-        spread += "" if math.isnan(described.sd_over_seeds) else f" ±± {scale * described.sd_over_seeds:.2f}"
+        spread = (
+            ""
+            if math.isnan(described.sd_over_folds)
+            else f" ± {scale * described.sd_over_folds:.2f}"
+        )
+        spread += (
+            ""
+            if math.isnan(described.sd_over_seeds)
+            else f" ±± {scale * described.sd_over_seeds:.2f}"
+        )
         mean = "none" if math.isnan(described.mean) else f"{scale * described.mean:.2f}"
         cells.append(mean + spread + _interval(described.interval, scale, ".2f"))
     against = comparison.against.get(competitor.name)
@@ -227,9 +329,15 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     if against is None:
         cells += ["reference", "", "", *([""] if folds else [])]
     else:
-        difference = "none" if math.isnan(against.difference) else f"{scale * against.difference:+.2f}"
+        difference = (
+            "none" if math.isnan(against.difference) else f"{scale * against.difference:+.2f}"
+        )
         cells.append(difference + _interval(against.interval, scale, "+.2f"))
-        cells += [_p(against.wilcoxon), _p(against.permutation), *([_p(against.t_over_folds)] if folds else [])]
+        cells += [
+            _p(against.wilcoxon),
+            _p(against.permutation),
+            *([_p(against.t_over_folds)] if folds else []),
+        ]
     formats: dict[str, Callable[[float], str]] = {
         "parameters": lambda count: f"{count / 1e6:.2f}",
         "gigaflops": lambda operations: f"{operations:.1f}",
@@ -238,7 +346,9 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
         "training_steps": lambda steps: f"{steps:.0f}",
         "peak_memory_gib": lambda memory: f"{memory:.1f}",
     }
-    return cells + ["" if value is None else formats[name](value) for name, value in competitor.cost().items()]
+    return cells + [
+        "" if value is None else formats[name](value) for name, value in competitor.cost().items()
+    ]
 
 
 def _measured(mean: float, sd: float) -> str:
@@ -257,5 +367,11 @@ def _p(value: float) -> str:
 
 def _escaped(cell: str) -> str:
     """Escape a cell for LaTeX."""
-    special = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "±": r"$\pm$", "<": "$<$"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "±": r"$\pm$",
+        "<": "$<$",
+    }
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in cell)

@@ -29,8 +29,18 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         ingredients("phantoms", 250, {"segmenter.votes": 16, **_EVERY_STEP, **_RAW}),
         ingredients("hippocampus", 300, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW}),
-        ingredients("monuseg", 600, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (512, 512), **_SMALLER}, large=True),
-        ingredients("cxr", 400, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (128, 128), **_SMALLER}, large=True),
+        ingredients(
+            "monuseg",
+            600,
+            {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (512, 512), **_SMALLER},
+            large=True,
+        ),
+        ingredients(
+            "cxr",
+            400,
+            {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (128, 128), **_SMALLER},
+            large=True,
+        ),
         systems("hippocampus", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("monuseg", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("cxr", "2h", {**_FIVE_VOTES, **_RAW}),

@@ -60,7 +60,9 @@ def crossval(
     return comparison
 
 
-def run_jobs(jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", report: Report = silent) -> None:
+def run_jobs(
+    jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", report: Report = silent
+) -> None:
     """Run the missing trainings and evaluations; arguments and errors are those of `crossval`."""
     data.need_no_errors()
     find_device(device)
@@ -85,14 +87,26 @@ def _run(job: Job, data: Path, device: str, say: Callable[[str], object]) -> Non
     common = ["--data", str(data), "--device", device]
     stages = {
         "training": ["train", str(recipe), *common, "--out", str(job.folder)],
-        "evaluation": ["evaluate", str(job.folder), *common, "--out", str(job.evaluation), *job.sampling.words()],
+        "evaluation": [
+            "evaluate",
+            str(job.folder),
+            *common,
+            "--out",
+            str(job.evaluation),
+            *job.sampling.words(),
+        ],
     }
     for stage, words in stages.items():
         if stage == "training" and job.trained:
             continue
         message = run_verb(words, say)
         if message:
-            failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
+            failure = {
+                "segmenter": job.system,
+                "fold": job.fold,
+                "stage": stage,
+                "message": message,
+            }
             write_json(job.failure, failure)
             say(f"failed in {stage}: {message}")
             return

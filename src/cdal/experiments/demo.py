@@ -49,16 +49,21 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """The lines that `cdal demo` prints; the last one is the mean Dice."""
-        votes, twin = self.summary["annotators"]["ged"], self.summary["annotators"]["ged_deterministic"]
+        votes, twin = (
+            self.summary["annotators"]["ged"],
+            self.summary["annotators"]["ged_deterministic"],
+        )
         correlation = self.summary["annotators"]["rank_correlation"]
         return [
             f"model: {self.model}",
             f"report: {self.report}",
-            f"rank correlation of uncertainty with the annotators' disagreement (border pixels, {VOTES} votes): {correlation:.3f}",
-            f"generalised energy distance to the annotators: {votes:.3f}; the same network without diffusion: {twin:.3f} "
-            f"({1 - votes / twin:.0%} lower)",
+            "rank correlation of uncertainty with the annotators' disagreement (border pixels, "
+            f"{VOTES} votes): {correlation:.3f}",
+            f"generalised energy distance to the annotators: {votes:.3f}; the same network without "
+            f"diffusion: {twin:.3f} ({1 - votes / twin:.0%} lower)",
             f"mean Dice against the annotators' majority: {self.summary['mean']['dice']:.4f}",
-            f"mean Dice on {self.summary['cases']} held-out phantoms, against their true masks: {self.dice:.4f}",
+            f"mean Dice on {self.summary['cases']} held-out phantoms, against their true masks: "
+            f"{self.dice:.4f}",
         ]
 
 
@@ -87,7 +92,9 @@ def run_demo(
     evaluation = evaluate(predictor, data)
     write_result(evaluation, out / "evaluation")
     dice, pictures = _against_truth(predictor, data)
-    page = write_report(out / "report.html", "cDAL on phantoms", _sections(evaluation, dice, run, pictures))
+    page = write_report(
+        out / "report.html", "cDAL on phantoms", _sections(evaluation, dice, run, pictures)
+    )
     return Outcome(dice, evaluation.summary(), page, model)
 
 
@@ -108,7 +115,14 @@ def _against_truth(predictor: Predictor, data: Path) -> tuple[float, list[str]]:
             votes = prediction.votes
             assert votes is not None  # kept above
             pictures.append(
-                case_picture(image.array[0], truth, prediction.probability[1], prediction.uncertainty, votes[:, 1], disputed)
+                case_picture(
+                    image.array[0],
+                    truth,
+                    prediction.probability[1],
+                    prediction.uncertainty,
+                    votes[:, 1],
+                    disputed,
+                )
             )
     return sum(scores) / len(scores), pictures
 
@@ -124,22 +138,30 @@ def _sections(evaluation: Evaluation, dice: float, run: Path, pictures: list[str
     uncertainty_rows = [
         ("measure", "value"),
         ("generalised energy distance, votes", f"{agreement['ged']:.4f}"),
-        ("generalised energy distance, same network without diffusion", f"{agreement['ged_deterministic']:.4f}"),
-        ("rank correlation of spread with disagreement, border pixels", f"{agreement['rank_correlation']:.4f}"),
+        (
+            "generalised energy distance, same network without diffusion",
+            f"{agreement['ged_deterministic']:.4f}",
+        ),
+        (
+            "rank correlation of spread with disagreement, border pixels",
+            f"{agreement['rank_correlation']:.4f}",
+        ),
     ]
     return [
         Section(
             "What was done",
-            f"{COUNT} phantoms were drawn: half for training, a quarter for choosing the weights, and a quarter held out. Six "
-            "simulated annotators outline each phantom; they agree where a border is sharp and differ where it is blurred. The "
-            "segmenter saw one annotator at a time, and never the true masks. The scores are those of the held-out quarter. "
-            f"Against the true masks the mean Dice is {dice:.4f}.",
+            f"{COUNT} phantoms were drawn: half for training, a quarter for choosing the weights, "
+            "and a quarter held out. Six simulated annotators outline each phantom; they agree "
+            "where a border is sharp and differ where it is blurred. The segmenter saw one "
+            "annotator at a time, and never the true masks. The scores are those of the held-out "
+            f"quarter. Against the true masks the mean Dice is {dice:.4f}.",
         ),
         Section("Scores against the annotators' majority", table=rows),
         Section(
             "Uncertainty against the annotators' disagreement",
-            f"{VOTES} votes per phantom. The distance compares the votes with all the annotators; 0 is perfect. The correlation is "
-            "Spearman's, between the spread of the votes and the spread of the annotators.",
+            f"{VOTES} votes per phantom. The distance compares the votes with all the annotators; "
+            "0 is perfect. The correlation is Spearman's, between the spread of the votes and the "
+            "spread of the annotators.",
             table=uncertainty_rows,
             pictures=[embed(certainty_figure(summary["uncertainty"]))],
         ),

@@ -71,16 +71,24 @@ class Experiment:
     def recipes(self) -> dict[str, Recipe]:
         """The recipe of every variant; the errors are those of `base`."""
         base = self.base()
-        return {name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter] for name, arm in self.arms.items()}
+        return {
+            name: systems_of(base, [arm.segmenter], arm.fields)[arm.segmenter]
+            for name, arm in self.arms.items()
+        }
 
     def about(self) -> dict[str, Any]:
         """A description to print: the question, and what each variant and each sampling changes."""
-        variants = {name: " ".join([f"--segmenter {arm.segmenter}", *words_of(arm.fields)]) for name, arm in self.arms.items()}
+        variants = {
+            name: " ".join([f"--segmenter {arm.segmenter}", *words_of(arm.fields)])
+            for name, arm in self.arms.items()
+        }
         return {
             "question": self.question,
             "recipe": " ".join([self.recipe, *words_of(self.fields)]),
             "variants": variants,
-            "samplings": {name: " ".join(sampling.words()) for name, sampling in self.samplings.items()},
+            "samplings": {
+                name: " ".join(sampling.words()) for name, sampling in self.samplings.items()
+            },
             "folds": list(self.folds),
             "seeds": list(self.seeds),
             "budget": self.budget or "the recipe's",
@@ -98,9 +106,16 @@ class Experiment:
             UserError: a variant does not exist; also the errors of `cdal.experiments.jobs.plan`.
         """
         if unknown := [name for name in arms if name not in (*self.arms, *self.samplings)]:
-            raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join([*self.arms, *self.samplings])}.")
+            raise UserError(
+                f"{self.name} has no {unknown[0]!r}. It has: "
+                f"{', '.join([*self.arms, *self.samplings])}."
+            )
         first, *_ = self.arms
-        chosen = {name: recipe for name, recipe in self.recipes().items() if name == first or not arms or name in arms}
+        chosen = {
+            name: recipe
+            for name, recipe in self.recipes().items()
+            if name == first or not arms or name in arms
+        }
         jobs = plan(chosen, data, out / self.name, self.folds, self.budget, self.seeds)
         resampled = [
             replace(job, system=name, sampling=sampling)
@@ -140,16 +155,32 @@ def run_experiment(
     out = Path(out)
     jobs = experiment.jobs(data, out, arms)
     run_jobs(jobs, data, out / experiment.name, device, report)
-    comparison = compare([job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs)))
+    comparison = compare(
+        [job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs))
+    )
     command, protocol = _command(experiment, arms), _protocol(experiment, jobs)
-    write_page(comparison, experiment.name, experiment.question, command, protocol, find_device(device).type, out)
+    write_page(
+        comparison,
+        experiment.name,
+        experiment.question,
+        command,
+        protocol,
+        find_device(device).type,
+        out,
+    )
     return comparison
 
 
 def _command(experiment: Experiment, arms: Sequence[str]) -> str:
     """The command that reproduces the page."""
     folds, seeds = (",".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
-    words = ["cdal experiment", experiment.name, "--data DATA --out RUNS", f"--folds {folds}", f"--seeds {seeds}"]
+    words = [
+        "cdal experiment",
+        experiment.name,
+        "--data DATA --out RUNS",
+        f"--folds {folds}",
+        f"--seeds {seeds}",
+    ]
     words += [f"--budget {experiment.budget}"] if experiment.budget else []
     words += [shlex.quote(field) for field in words_of(experiment.fields)]
     return " ".join([*words, *([f'--arms "{",".join(arms)}"'] if arms else [])])
@@ -157,9 +188,13 @@ def _command(experiment: Experiment, arms: Sequence[str]) -> str:
 
 def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:
     training = jobs[0].recipe.training
-    budget = f"{training.steps} steps" if training.minutes is None else f"{training.minutes:g} minutes"
-    folds, seeds = (", ".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
+    budget = (
+        f"{training.steps} steps" if training.minutes is None else f"{training.minutes:g} minutes"
+    )
+    folds, seeds = (
+        ", ".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds)
+    )
     return (
-        f"Recipe `{experiment.recipe}`; folds: {folds}; seeds: {seeds}; {budget} of training for every variant, weights chosen on "
-        "validation cases, scores on test cases."
+        f"Recipe `{experiment.recipe}`; folds: {folds}; seeds: {seeds}; {budget} of training for "
+        "every variant, weights chosen on validation cases, scores on test cases."
     )

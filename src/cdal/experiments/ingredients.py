@@ -19,11 +19,16 @@ _SQUARED_ALONE = {"segmenter.dice": 0, "segmenter.cross_entropy": 0}
 _QUARTER = {"segmenter.attention_downsample": 4}
 """The attention map at a quarter of the resolution, the finest of the fast generator."""
 
-_SIXTEENTH = {"segmenter.attention_downsample": 16, "segmenter.discriminator_channels": (32, 64, 64)}
+_SIXTEENTH = {
+    "segmenter.attention_downsample": 16,
+    "segmenter.discriminator_channels": (32, 64, 64),
+}
 """The attention map at a sixteenth of the resolution; the default is an eighth."""
 
 
-def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool = False) -> Experiment:
+def ingredients(
+    recipe: str, steps: int, fields: Mapping[str, Any], large: bool = False
+) -> Experiment:
     """An experiment that leaves out each ingredient or replaces it by a control.
 
     All variants train for the same number of steps. The trained models of the first variant are
@@ -47,7 +52,9 @@ def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool 
         "attention at a quarter": Arm(fields=_QUARTER),
         **({"attention at a sixteenth": Arm(fields=_SIXTEENTH)} if large else {}),
         "no adversarial term": Arm(fields=_NO_ADVERSARY),
-        "no adversarial term nor attention": Arm(fields={**_NO_ADVERSARY, "segmenter.attention": "none"}),
+        "no adversarial term nor attention": Arm(
+            fields={**_NO_ADVERSARY, "segmenter.attention": "none"}
+        ),
         "discriminator at every fourth step": Arm(fields={"segmenter.discriminator_every": 4}),
         "no energy score": Arm(fields=_NO_ENERGY),
         "no recycling": Arm(fields=_NO_RECYCLING),
@@ -55,7 +62,13 @@ def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool 
         "no squared error": Arm(fields={"segmenter.squared_error": 0}),
         "no moving average": Arm(fields={"training.ema": 0}),
         "the paper's losses": Arm(
-            fields={**_NO_ENERGY, **_NO_ADVERSARY, **_NO_RECYCLING, **_SQUARED_ALONE, "segmenter.attention": "raw"}
+            fields={
+                **_NO_ENERGY,
+                **_NO_ADVERSARY,
+                **_NO_RECYCLING,
+                **_SQUARED_ALONE,
+                "segmenter.attention": "raw",
+            }
         ),
         "no diffusion": Arm("cdal-deterministic"),
         "image network alone": Arm("cdal-unet"),
@@ -70,7 +83,8 @@ def ingredients(recipe: str, steps: int, fields: Mapping[str, Any], large: bool 
     }
     return Experiment(
         f"ingredients-{recipe}",
-        "What does each ingredient of cDAL do for accuracy and for uncertainty, and does it do more than its control?",
+        "What does each ingredient of cDAL do for accuracy and for uncertainty, and does it do "
+        "more than its control?",
         recipe,
         arms,
         fields,

@@ -51,7 +51,9 @@ class Job:
     @property
     def evaluation(self) -> Path:
         """Folder for the scores."""
-        return self.folder / "-".join(["evaluation", *(word.strip("-") for word in self.sampling.words())])
+        return self.folder / "-".join(
+            ["evaluation", *(word.strip("-") for word in self.sampling.words())]
+        )
 
     @property
     def trained(self) -> bool:
@@ -89,7 +91,9 @@ class Job:
         return f"{self.system}={self.evaluation if self.done else self.failure}"
 
 
-def systems_of(recipe: Recipe, segmenters: Sequence[str], fields: Mapping[str, Any] | None = None) -> dict[str, Recipe]:
+def systems_of(
+    recipe: Recipe, segmenters: Sequence[str], fields: Mapping[str, Any] | None = None
+) -> dict[str, Recipe]:
     """The recipe with each of these segmenters in turn, by the name of the segmenter.
 
     Args:
@@ -129,7 +133,10 @@ def plan(
     count = fold_count(data.folder, first.data)
     chosen = range(count) if folds is None else folds
     if invalid := [fold for fold in chosen if not 0 <= fold < count]:
-        raise UserError(f"no fold {invalid[0]}. The partition {first.data.partition} has the folds 0 to {count - 1}.")
+        raise UserError(
+            f"no fold {invalid[0]}. The partition {first.data.partition} has the folds 0 to "
+            f"{count - 1}."
+        )
     _need_each_once("fold", chosen)
     seeds = [first.training.seed] if seeds is None else seeds
     _need_each_once("seed", seeds)
@@ -141,7 +148,9 @@ def plan(
                 training = replace(recipe.training, **changes, seed=seed)
                 seeded = "" if seed == recipe.training.seed else f"-seed-{seed}"
                 resolved = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
-                job = Job(name, fold, resolved, out / name.replace(" ", "-") / f"fold-{fold}{seeded}")
+                job = Job(
+                    name, fold, resolved, out / name.replace(" ", "-") / f"fold-{fold}{seeded}"
+                )
                 check_same_recipe(job.folder, job.recipe)
                 jobs.append(job)
     return jobs
@@ -165,8 +174,17 @@ def _has(recipe: Recipe, field: str) -> bool:
 def _need_known(fields: Iterable[str], recipes: Mapping[str, Recipe]) -> None:
     for name in fields:
         if not any(_has(recipe, name) for recipe in recipes.values()):
-            known = sorted({f for recipe in recipes.values() for f in field_names(recipe) if f.startswith("segmenter.")})
-            raise UserError(f"none of {', '.join(recipes)} has the field {name}. They have: {', '.join(known)}.")
+            known = sorted(
+                {
+                    f
+                    for recipe in recipes.values()
+                    for f in field_names(recipe)
+                    if f.startswith("segmenter.")
+                }
+            )
+            raise UserError(
+                f"none of {', '.join(recipes)} has the field {name}. They have: {', '.join(known)}."
+            )
 
 
 def read_budget(budget: str | None) -> dict[str, Any]:
@@ -182,7 +200,9 @@ def read_budget(budget: str | None) -> dict[str, Any]:
         return {}
     match = _BUDGET.fullmatch(budget.strip().lower())
     if match is None or float(match[1]) <= 0:
-        raise UserError(f"a budget is minutes, hours or steps: 5min, 2h, 500steps; it is {budget!r}.")
+        raise UserError(
+            f"a budget is minutes, hours or steps: 5min, 2h, 500steps; it is {budget!r}."
+        )
     number, unit = float(match[1]), match[2][0]
     if unit == "s":
         return {"steps": int(number), "minutes": None}

@@ -10,12 +10,27 @@ from typing import Any
 
 from cdal.evaluation.comparison import Comparison, Competitor
 from cdal.evaluation.figures import differences
-from cdal.evaluation.tables import COSTS, markdown, remarks, table, uncertainty_remark, uncertainty_table
+from cdal.evaluation.tables import (
+    COSTS,
+    markdown,
+    remarks,
+    table,
+    uncertainty_remark,
+    uncertainty_table,
+)
 from cdal.runtime.files import write_figure, write_json, write_text
 from cdal.runtime.machine import about
 
 
-def write_page(comparison: Comparison, name: str, question: str, command: str, protocol: str, device: str, out: Path) -> None:
+def write_page(
+    comparison: Comparison,
+    name: str,
+    question: str,
+    command: str,
+    protocol: str,
+    device: str,
+    out: Path,
+) -> None:
     """Write `NAME.md`, `NAME.json` and `NAME.csv`; with several systems, also `NAME.png`.
 
     Args:
@@ -36,8 +51,9 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
         f"# {name}",
         f"**Question.** {question}",
         f"    {command}",
-        f"**Protocol.** {protocol} {machine['processor']}, threads: {machine['threads']}, {device}, PyTorch {machine['torch']}, "
-        f"cDAL {', '.join(versions)}; {hours:.1f} hours of training in all.",
+        f"**Protocol.** {protocol} {machine['processor']}, threads: {machine['threads']}, "
+        f"{device}, PyTorch {machine['torch']}, cDAL {', '.join(versions)}; {hours:.1f} hours of "
+        "training in all.",
         "## Accuracy",
         markdown([row[:-COSTS] for row in rows]).rstrip(),
         *([f"![The differences, with their intervals]({name}.png)"] if comparison.against else []),
@@ -68,7 +84,9 @@ def write_page(comparison: Comparison, name: str, question: str, command: str, p
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
     """Cost of every training; a training counts once, even if it was sampled in several ways."""
     results = [result for competitor in comparison.finished for result in competitor.results]
-    return list({result.path.parent: result.cost.get("training") or {} for result in results}.values())
+    return list(
+        {result.path.parent: result.cost.get("training") or {} for result in results}.values()
+    )
 
 
 def _every_case(competitors: Sequence[Competitor]) -> str:
@@ -78,6 +96,18 @@ def _every_case(competitors: Sequence[Competitor]) -> str:
     for competitor in competitors:
         for result in competitor.results:
             for case, scores in result.scores.items():
-                for kind, dice, iou in zip(result.classes, scores["dice"], scores["iou"], strict=True):
-                    writer.writerow([competitor.name, result.fold, result.seed, case, kind, f"{dice:.4f}", f"{iou:.4f}"])
+                for kind, dice, iou in zip(
+                    result.classes, scores["dice"], scores["iou"], strict=True
+                ):
+                    writer.writerow(
+                        [
+                            competitor.name,
+                            result.fold,
+                            result.seed,
+                            case,
+                            kind,
+                            f"{dice:.4f}",
+                            f"{iou:.4f}",
+                        ]
+                    )
     return text.getvalue()

@@ -23,7 +23,11 @@ def systems(recipe: str, budget: str, fields: Mapping[str, Any]) -> Experiment:
         fields: changed values of the recipe for all systems, by field name.
     """
     dims = find_recipe(recipe).data.spatial_dims
-    suitable = [name for name in SYSTEMS if dims in default_settings(name).dims or (dims == 3 and 2 in default_settings(name).dims)]
+    suitable = [
+        name
+        for name in SYSTEMS
+        if dims in default_settings(name).dims or (dims == 3 and 2 in default_settings(name).dims)
+    ]
     return Experiment(
         f"systems-{recipe}",
         "What do the systems reach with the same time of training on the same data?",

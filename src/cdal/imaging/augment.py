@@ -26,7 +26,10 @@ Source: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001.
 
 
 def augment(
-    images: Sequence[Tensor], labels: Sequence[Tensor], settings: DataSettings, rngs: Sequence[torch.Generator]
+    images: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    settings: DataSettings,
+    rngs: Sequence[torch.Generator],
 ) -> tuple[Tensor, Tensor]:
     """Draw a batch of random patches, one per image.
 
@@ -49,10 +52,17 @@ def augment(
     seen = [image[move.with_channels] for image, move in zip(images, moves, strict=True)]
     blocks = torch.stack([_padded(block, shape, "replicate") for block in seen])
     moved = F.grid_sample(blocks, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    classes = [_padded(label[move.block][None], shape, "constant") for label, move in zip(labels, moves, strict=True)]
+    classes = [
+        _padded(label[move.block][None], shape, "constant")
+        for label, move in zip(labels, moves, strict=True)
+    ]
     chosen = _move_classes(torch.stack(classes), grid)
     changed = [
-        _recolour(_restain(_collimate(image, label, settings, rng), settings.stain, rng), settings.intensity, rng)
+        _recolour(
+            _restain(_collimate(image, label, settings, rng), settings.stain, rng),
+            settings.intensity,
+            rng,
+        )
         for image, label, rng in zip(moved, chosen, rngs, strict=True)
     ]
     return torch.stack(changed), chosen
@@ -90,13 +100,22 @@ def _draw_move(label: Tensor, settings: DataSettings, rng: torch.Generator) -> _
     corner = math.hypot(*settings.size) / 2 if settings.rotation else 0.0
     reach = [math.ceil(max(corner, size / 2) * scale) + 2 for size in settings.size]
     low = [max(0, math.floor(c) - r) for c, r in zip(centre, reach, strict=True)]
-    high = [min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)]
+    high = [
+        min(s, math.ceil(c) + r + 1) for c, r, s in zip(centre, reach, label.shape, strict=True)
+    ]
     offset = [c - (start + stop - 1) / 2 for c, start, stop in zip(centre, low, high, strict=True)]
-    mirror = [-scale if axis in settings.flips and _uniform(0, 1, rng) < 0.5 else scale for axis in range(dims)]
+    mirror = [
+        -scale if axis in settings.flips and _uniform(0, 1, rng) < 0.5 else scale
+        for axis in range(dims)
+    ]
     # The patch is mirrored and scaled, then rotated, then translated.
     # MONAI's Affine is not used because it would rotate the translation too.
-    matrix = create_translate(dims, offset) @ create_rotate(dims, rotation) @ create_scale(dims, mirror)
-    return _Move(tuple(slice(start, stop) for start, stop in zip(low, high, strict=True)), np.asarray(matrix))
+    matrix = (
+        create_translate(dims, offset) @ create_rotate(dims, rotation) @ create_scale(dims, mirror)
+    )
+    return _Move(
+        tuple(slice(start, stop) for start, stop in zip(low, high, strict=True)), np.asarray(matrix)
+    )
 
 
 def _largest(moves: Sequence[_Move]) -> tuple[int, ...]:
@@ -140,7 +159,9 @@ def _move_classes(labels: Tensor, grid: Tensor) -> Tensor:
     chosen = torch.zeros(grid.shape[:-1], dtype=torch.int64)
     rest = torch.ones(grid.shape[:-1])
     for k in range(1, int(labels.max()) + 1):
-        p = F.grid_sample((labels == k).float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+        p = F.grid_sample(
+            (labels == k).float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )[:, 0]
         chosen[p > best] = k
         best = torch.maximum(best, p)
         rest -= p
@@ -154,18 +175,33 @@ def _centre(label: Tensor, settings: DataSettings, rng: torch.Generator) -> list
     It is drawn uniformly such that the patch stays inside the image, apart from `settings.shift`.
     With probability `settings.foreground` it is drawn near a voxel of a random class instead.
     """
-    limits = [min(max(0, s - size) / 2 + settings.shift, s / 2) for s, size in zip(label.shape, settings.size, strict=True)]
+    limits = [
+        min(max(0, s - size) / 2 + settings.shift, s / 2)
+        for s, size in zip(label.shape, settings.size, strict=True)
+    ]
     offset = [_uniform(-limit, limit, rng) for limit in limits]
-    if settings.foreground and _uniform(0, 1, rng) < settings.foreground and (present := label.unique()[1:]).numel():
+    if (
+        settings.foreground
+        and _uniform(0, 1, rng) < settings.foreground
+        and (present := label.unique()[1:]).numel()
+    ):
         chosen = present[int(torch.randint(len(present), (), generator=rng))]
         voxels = (label == chosen).nonzero()
         voxel = voxels[int(torch.randint(len(voxels), (), generator=rng))].tolist()
-        near = [v + _uniform(-0.25, 0.25, rng) * size for v, size in zip(voxel, settings.size, strict=True)]
-        offset = [min(max(n - (s - 1) / 2, -limit), limit) for n, s, limit in zip(near, label.shape, limits, strict=True)]
+        near = [
+            v + _uniform(-0.25, 0.25, rng) * size
+            for v, size in zip(voxel, settings.size, strict=True)
+        ]
+        offset = [
+            min(max(n - (s - 1) / 2, -limit), limit)
+            for n, s, limit in zip(near, label.shape, limits, strict=True)
+        ]
     return [(s - 1) / 2 + a for s, a in zip(label.shape, offset, strict=True)]
 
 
-def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator) -> Tensor:
+def _collimate(
+    image: Tensor, label: Tensor, settings: DataSettings, rng: torch.Generator
+) -> Tensor:
     """Darken everything outside a random field that contains the foreground.
 
     The dark level lies between black and the mean of the foreground, like the air around a patient
@@ -178,7 +214,11 @@ def _collimate(image: Tensor, label: Tensor, settings: DataSettings, rng: torch.
     places = label.nonzero()
     field = [slice(None)]
     for axis, size in enumerate(label.shape):
-        first, last = (int(places[:, axis].min()), int(places[:, axis].max())) if len(places) else (size // 2, size // 2)
+        first, last = (
+            (int(places[:, axis].min()), int(places[:, axis].max()))
+            if len(places)
+            else (size // 2, size // 2)
+        )
         field.append(slice(int(_uniform(0, first, rng)), math.ceil(_uniform(last + 1, size, rng))))
     black = image.amin(dim=axes, keepdim=True)
     inside = image[:, label > 0].mean(dim=1).reshape(black.shape) if len(places) else black
@@ -201,7 +241,10 @@ def _restain(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     # `range` maps intensities to [-2, 2].
     density = -((image + 2) / 4).clamp(1e-3, 1).log()
     amounts = torch.tensordot(torch.linalg.inv(stains).T, density, dims=1)
-    factor, offset = (torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1)) for _ in range(2))
+    factor, offset = (
+        torch.tensor([_uniform(-1, 1, rng) for _ in range(3)]).reshape(3, *[1] * (image.dim() - 1))
+        for _ in range(2)
+    )
     changed = amounts * (1 + 0.25 * strength * factor) + 0.1 * strength * offset
     return (-torch.tensordot(stains.T, changed, dims=1)).exp().clamp(0, 1) * 4 - 2
 
@@ -211,7 +254,10 @@ def _recolour(image: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     if strength == 0:
         return image
     if _uniform(0, 1, rng) < 0.5:
-        image = image * (1 + _uniform(-0.25, 0.25, rng) * strength) + _uniform(-0.2, 0.2, rng) * strength
+        image = (
+            image * (1 + _uniform(-0.25, 0.25, rng) * strength)
+            + _uniform(-0.2, 0.2, rng) * strength
+        )
     if _uniform(0, 1, rng) < 0.3:
         low, high = image.amin(), image.amax()
         unit = (image - low) / (high - low).clamp_min(1e-6)

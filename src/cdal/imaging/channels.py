@@ -29,7 +29,18 @@ def read_channels(paths: Sequence[Path], read: Callable[[Path], Image] = read_im
     """
     first, *rest = (read(path) for path in paths)
     for path, image in zip(paths[1:], rest, strict=True):
-        same_affine = first.affine is None or image.affine is None or np.allclose(first.affine, image.affine, atol=1e-2)
+        same_affine = (
+            first.affine is None
+            or image.affine is None
+            or np.allclose(first.affine, image.affine, atol=1e-2)
+        )
         if image.shape != first.shape or not same_affine:
-            raise UserError(f"{path}: expected the shape and the affine of {paths[0].name}, {first.shape}; it has {image.shape}.")
-    return replace(first, array=np.concatenate([first.array, *[image.array for image in rest]])) if rest else first
+            raise UserError(
+                f"{path}: expected the shape and the affine of {paths[0].name}, {first.shape}; it "
+                f"has {image.shape}."
+            )
+    return (
+        replace(first, array=np.concatenate([first.array, *[image.array for image in rest]]))
+        if rest
+        else first
+    )

@@ -70,11 +70,15 @@ class Frame:
         if self._ratio is None:
             # The whole picture is resized at once: reducing it mixes many of its rows into one.
             if self._resized is None:
-                self._resized = resized(self.image.rows(0, self.own[0]), (self.shape[0], self.shape[1]))
+                self._resized = resized(
+                    self.image.rows(0, self.own[0]), (self.shape[0], self.shape[1])
+                )
             return self._resized[:, start:stop]
         low, high = _span(self._ratio[0], start, stop, self.own[0])
         offset = np.array([start * self._ratio[0] - low, 0.0, 0.0])
-        return _interpolated(self._own_rows(low, high), self._ratio, offset, (stop - start, *self.shape[1:]))
+        return _interpolated(
+            self._own_rows(low, high), self._ratio, offset, (stop - start, *self.shape[1:])
+        )
 
     def back(self, bands: Iterable[np.ndarray], rows: int | None = None) -> Iterator[np.ndarray]:
         """Interpolate values on the network's grid linearly to the image's own voxels.
@@ -104,7 +108,9 @@ class Frame:
         """Return a view of an array `[*lead, *own]` with the axes of the image, `[*lead, *S]`."""
         lead = array.ndim - len(self.own)
         turned = np.flip(array, tuple(lead + axis for axis in self._flipped))
-        return turned.transpose(*range(lead), *(lead + self._axes.index(axis) for axis in range(len(self.own))))
+        return turned.transpose(
+            *range(lead), *(lead + self._axes.index(axis) for axis in range(len(self.own)))
+        )
 
     def _turn(self, image: Rows, settings: DataSettings, name: str) -> None:
         """Set the order and direction of the axes, and the ratio of the voxel sizes along each.
@@ -117,22 +123,32 @@ class Frame:
             turn = io_orientation(image.affine)
             axes = [int(np.flatnonzero(turn[:, 0] == k)[0]) for k in range(3)]
             flipped = [bool(turn[axis, 1] < 0) for axis in axes]
-            own_spacing = np.linalg.norm((image.affine @ inv_ornt_aff(turn, image.shape))[:3, :3], axis=0)
+            own_spacing = np.linalg.norm(
+                (image.affine @ inv_ornt_aff(turn, image.shape))[:3, :3], axis=0
+            )
         order = [0, 1, 2]
         if settings.spatial_dims == 2:
-            order = [settings.slice_axis, *(axis for axis in range(3) if axis != settings.slice_axis)]
+            order = [
+                settings.slice_axis,
+                *(axis for axis in range(3) if axis != settings.slice_axis),
+            ]
         self._axes = tuple(axes[k] for k in order)
         self._flipped = tuple(k for k in range(3) if flipped[order[k]])
         self.shape = self.own = tuple(image.shape[axis] for axis in self._axes)
-        if own_spacing is None or settings.spacing is None or np.allclose(own_spacing, settings.spacing, rtol=1e-3):
+        if (
+            own_spacing is None
+            or settings.spacing is None
+            or np.allclose(own_spacing, settings.spacing, rtol=1e-3)
+        ):
             return
         ratio = (np.array(settings.spacing) / own_spacing)[order]
         shape = tuple(int(n) for n in np.round((np.array(self.own) - 1) / ratio + 1))
         if np.prod(shape) > MOST_VOXELS:
             raise UserError(
-                f"{name}: at the model's {settings.spacing} mm a voxel it would have {np.prod(shape):.2g} voxels, more than "
-                f"{MOST_VOXELS:.2g}. Its own spacing is {tuple(round(float(s), 3) for s in own_spacing)}: is that in millimetres? "
-                "Crop it, or correct its header."
+                f"{name}: at the model's {settings.spacing} mm a voxel it would have "
+                f"{np.prod(shape):.2g} voxels, more than {MOST_VOXELS:.2g}. Its own spacing is "
+                f"{tuple(round(float(s), 3) for s in own_spacing)}: is that in millimetres? Crop "
+                "it, or correct its header."
             )
         self.shape, self._ratio = shape, ratio
 
@@ -194,7 +210,11 @@ def turned_to(label: Image, image: Image) -> Image:
     Labels drawn on a DICOM series and saved as NIfTI need this. The label is returned unchanged if
     its voxels are not those of the image.
     """
-    if label.affine is None or image.affine is None or np.allclose(label.affine, image.affine, atol=1e-2):
+    if (
+        label.affine is None
+        or image.affine is None
+        or np.allclose(label.affine, image.affine, atol=1e-2)
+    ):
         return label
     turn = ornt_transform(io_orientation(label.affine), io_orientation(image.affine))
     affine = label.affine @ inv_ornt_aff(turn, label.shape)
@@ -213,7 +233,9 @@ def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndar
     return to_grid(Image(one_hot, label.affine), settings).argmax(axis=0).astype(np.uint8)
 
 
-def resized(values: np.ndarray, size: tuple[int, int], rows: tuple[float, float] | None = None) -> np.ndarray:
+def resized(
+    values: np.ndarray, size: tuple[int, int], rows: tuple[float, float] | None = None
+) -> np.ndarray:
     """Resize a picture `[C, H, W]`; it is smoothed if it becomes smaller.
 
     Args:
@@ -225,7 +247,12 @@ def resized(values: np.ndarray, size: tuple[int, int], rows: tuple[float, float]
     top, bottom = rows or (0, values.shape[1])
     pictures = [Pillow.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in values]
     box = (0, top, values.shape[2], bottom)
-    return np.stack([np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR, box)) for picture in pictures])
+    return np.stack(
+        [
+            np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR, box))
+            for picture in pictures
+        ]
+    )
 
 
 def _span(ratio: float, start: int, stop: int, length: int) -> tuple[int, int]:
@@ -240,10 +267,15 @@ def _span(ratio: float, start: int, stop: int, length: int) -> tuple[int, int]:
     return min(length - 1, int(start * ratio)), min(length, int((stop - 1) * ratio) + 2)
 
 
-def _interpolated(values: np.ndarray, ratio: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _interpolated(
+    values: np.ndarray, ratio: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Interpolate `[N, *S]` linearly at `ratio * index + offset`.
 
     Outside the array, its edge values are repeated.
     """
-    moved = [ndimage.affine_transform(channel, np.diag(ratio), offset, shape, order=1, mode="nearest") for channel in values]
+    moved = [
+        ndimage.affine_transform(channel, np.diag(ratio), offset, shape, order=1, mode="nearest")
+        for channel in values
+    ]
     return np.stack(moved).astype(np.float32, copy=False)

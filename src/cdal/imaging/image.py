@@ -82,7 +82,11 @@ def invertible(affine: np.ndarray) -> bool:
     """Whether the axes of an affine are linearly independent; independent of the voxel size."""
     axes = affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    return bool(np.isfinite(affine).all() and (lengths > 0).all() and abs(np.linalg.det(axes / lengths)) > 1e-6)
+    return bool(
+        np.isfinite(affine).all()
+        and (lengths > 0).all()
+        and abs(np.linalg.det(axes / lengths)) > 1e-6
+    )
 
 
 def need_size(path: Path, shape: tuple[int, ...]) -> None:
@@ -96,12 +100,15 @@ def need_size(path: Path, shape: tuple[int, ...]) -> None:
     try:
         limit = float(os.environ.get(_LIMIT, MOST_VALUES))
     except ValueError as error:
-        raise UserError(f"the environment variable {_LIMIT} must be a number; it is {os.environ[_LIMIT]!r}.") from error
+        raise UserError(
+            f"the environment variable {_LIMIT} must be a number; it is {os.environ[_LIMIT]!r}."
+        ) from error
     if count <= 0:
         raise UserError(f"{path}: expected an image; its shape is {shape}, so it holds nothing.")
     if count > limit:
         raise UserError(
-            f"{path}: its header promises {count:.3g} numbers (shape {shape}), more than {limit:.3g}. If that is right and there "
-            f"is memory for it, set the environment variable {_LIMIT}={count:.0f}; a large picture can be segmented as a TIFF, "
-            "which is read by region."
+            f"{path}: its header promises {count:.3g} numbers (shape {shape}), more than "
+            f"{limit:.3g}. If that is right and there is memory for it, set the environment "
+            f"variable {_LIMIT}={count:.0f}; a large picture can be segmented as a TIFF, which is "
+            "read by region."
         )

@@ -37,8 +37,14 @@ def match_channels(image: Image, channels: int | None, name: str) -> Image:
         return replace(image, array=image.array.repeat(3, axis=0))
     if count == 3 and channels == 1 and is_gray(image):
         return replace(image, array=image.array[:1])
-    hint = " It has colours: train on colour images, or turn it to gray." if count == 3 and channels == 1 else ""
-    raise UserError(f"{name}: expected {channels} channel(s), as in training; it has {count}.{hint}")
+    hint = (
+        " It has colours: train on colour images, or turn it to gray."
+        if count == 3 and channels == 1
+        else ""
+    )
+    raise UserError(
+        f"{name}: expected {channels} channel(s), as in training; it has {count}.{hint}"
+    )
 
 
 def is_gray(image: Image) -> bool:
@@ -86,18 +92,24 @@ class Scale:
         high = np.where(sparse, flat.max(axis=1), high)
         if (constant := high <= low).any():
             raise UserError(
-                f"{name}: expected an image with some contrast; every voxel is {low[constant][0]:g}. Is it the right file?"
+                f"{name}: expected an image with some contrast; every voxel is "
+                f"{low[constant][0]:g}. Is it the right file?"
             )
         # In float64: float32 is too imprecise for sums of squares of intensities above 1e6.
         wide = np.clip(flat, low[:, None], high[:, None]).astype(np.float64)
-        return Scale(*(np.asarray(x, np.float64) for x in (low, high, wide.mean(axis=1), wide.std(axis=1))))
+        return Scale(
+            *(np.asarray(x, np.float64) for x in (low, high, wide.mean(axis=1), wide.std(axis=1)))
+        )
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return the image as the network's input, `[C, *S]` float32."""
         low, high, mean, deviation = (
-            x.reshape(-1, *[1] * (values.ndim - 1)) for x in (self.low, self.high, self.mean, self.deviation)
+            x.reshape(-1, *[1] * (values.ndim - 1))
+            for x in (self.low, self.high, self.mean, self.deviation)
         )
-        return ((np.clip(values.astype(np.float64), low, high) - mean) / deviation).astype(np.float32)
+        return ((np.clip(values.astype(np.float64), low, high) - mean) / deviation).astype(
+            np.float32
+        )
 
 
 def normalise(values: np.ndarray, intensities: str, stored: np.dtype, name: str) -> np.ndarray:

@@ -32,10 +32,16 @@ def number_objects(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
         return np.zeros(mask.shape, np.int32)
     height = ndimage.gaussian_filter(ndimage.distance_transform_edt(inside) * probability, _SMOOTH)
     connected, _ = ndimage.label(inside)
-    peaks = peak_local_max(height, min_distance=_MIN_DISTANCE, labels=connected, exclude_border=False)
+    peaks = peak_local_max(
+        height, min_distance=_MIN_DISTANCE, labels=connected, exclude_border=False
+    )
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     numbered = watershed(-height, seeds, mask=inside)
     missed = inside & (numbered == 0)  # objects too small to have a peak
     extra, count = ndimage.label(missed)
-    return np.where(missed, extra + numbered.max(), numbered).astype(np.int32) if count else numbered.astype(np.int32)
+    return (
+        np.where(missed, extra + numbered.max(), numbered).astype(np.int32)
+        if count
+        else numbered.astype(np.int32)
+    )

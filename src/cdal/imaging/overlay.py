@@ -29,8 +29,14 @@ def outlined(image: Image, label: np.ndarray, side: int | None = None) -> Pillow
     height, width = label.shape
     factor = (side or max(height, width)) / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    picture = np.array(Pillow.fromarray(np.ascontiguousarray(colours)).resize(size, Pillow.Resampling.BILINEAR))
-    small = np.asarray(Pillow.fromarray(np.ascontiguousarray(label.astype(np.uint8))).resize(size, Pillow.Resampling.NEAREST))
+    picture = np.array(
+        Pillow.fromarray(np.ascontiguousarray(colours)).resize(size, Pillow.Resampling.BILINEAR)
+    )
+    small = np.asarray(
+        Pillow.fromarray(np.ascontiguousarray(label.astype(np.uint8))).resize(
+            size, Pillow.Resampling.NEAREST
+        )
+    )
     line = find_boundaries(small, mode="inner")
     picture[line] = PALETTE[small[line]]
     return Pillow.fromarray(picture)

@@ -72,7 +72,9 @@ class RowStore:
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows `[stop - start, width]`."""
         skip = self.offset + start * self.width * self.kind.itemsize
-        return np.fromfile(self.path, self.kind, (stop - start) * self.width, offset=skip).reshape(stop - start, self.width)
+        return np.fromfile(self.path, self.kind, (stop - start) * self.width, offset=skip).reshape(
+            stop - start, self.width
+        )
 
 
 class Kept:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def slices_with_neighbours(image: np.ndarray, axis: int, neighbours: int, indices: np.ndarray) -> np.ndarray:
+def slices_with_neighbours(
+    image: np.ndarray, axis: int, neighbours: int, indices: np.ndarray
+) -> np.ndarray:
     """Return slices of a volume as pictures with the adjacent slices as extra channels.
 
     Beyond the ends of the volume, the last slice is repeated.

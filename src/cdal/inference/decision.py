@@ -12,9 +12,9 @@ LEAST = 1e-6
 def spread(votes: np.ndarray) -> np.ndarray:
     """Uncertainty of each voxel: the spread of the votes' probabilities, `[V, K, *S] -> [*S]`.
 
-    It is the root of half the variance over the votes, summed over the classes. For two classes this
-    is the standard deviation of the foreground's probability. It is between 0 and 0.71, and 0 for a
-    single vote.
+    It is the root of half the variance over the votes, summed over the classes. For two classes
+    this is the standard deviation of the foreground's probability. It is between 0 and 0.71, and 0
+    for a single vote.
     """
     mean = votes.mean(axis=0)
     squares = np.zeros_like(mean)

@@ -48,7 +48,9 @@ class _Exported(nn.Module):
         return votes, votes.mean(dim=0), spread
 
 
-def export(model: Path | str, to: Target, out: Path | str | None = None, timesteps: int | None = None) -> Path:
+def export(
+    model: Path | str, to: Target, out: Path | str | None = None, timesteps: int | None = None
+) -> Path:
     """Write a model as a graph, and a JSON file that describes pre- and postprocessing.
 
     Args:
@@ -68,13 +70,16 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
         raise UserError(f"--to must be one of {', '.join(get_args(Target))}; it is {to!r}.")
     path = find_model(model)
     if path.suffix in GRAPHS.values():
-        raise UserError(f"{path} is an exported graph already. Give the .safetensors file that it was made of.")
+        raise UserError(
+            f"{path} is an exported graph already. Give the .safetensors file that it was made of."
+        )
     recipe = with_timesteps(read_header(path).recipe, timesteps, path)
     segmenter, header = load_model(path, recipe)
     graph = segmenter.graph()
     if graph is None:
         raise UserError(
-            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal and plain networks can."
+            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal "
+            "and plain networks can."
         )
     exported, example, shapes = _with_examples(graph, recipe, header)
     name = path.parent.resolve().name if path.stem == "model" else path.stem
@@ -83,31 +88,50 @@ def export(model: Path | str, to: Target, out: Path | str | None = None, timeste
         try:
             program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # tracing fails in many ways
-            raise UserError(f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}") from error
+            raise UserError(
+                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}"
+            ) from error
         _write(program, to, target, ["image", "noise", "z"][: len(example)])
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target
 
 
-def _with_examples(graph: Graph, recipe: Recipe, header: ModelHeader) -> tuple[_Exported, tuple[Tensor, ...], Any]:
+def _with_examples(
+    graph: Graph, recipe: Recipe, header: ModelHeader
+) -> tuple[_Exported, tuple[Tensor, ...], Any]:
     """The exported module, inputs to trace it with, and the axes of these that are dynamic."""
     data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
     image = torch.zeros(1, header.image_channels * (2 * data.neighbours + 1), *data.size)
-    sizes = [torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)]
-    shapes: list[dict[int, Any]] = [{2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}]
-    draws = tuple(map(torch.from_numpy, graph.random.draw(data.size, 2, np.random.default_rng(0)).values()))
+    sizes = [
+        torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)
+    ]
+    shapes: list[dict[int, Any]] = [
+        {2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}
+    ]
+    draws = tuple(
+        map(torch.from_numpy, graph.random.draw(data.size, 2, np.random.default_rng(0)).values())
+    )
     if draws:
-        votes, step = torch.export.Dim("votes", min=1, max=_LARGEST), multiple // graph.random.folding
+        votes, step = (
+            torch.export.Dim("votes", min=1, max=_LARGEST),
+            multiple // graph.random.folding,
+        )
         folded = {3 + axis: step * size if step > 1 else size for axis, size in enumerate(sizes)}
         shapes += [{1: votes, **folded}, {1: votes}]
     exported = _Exported(graph).eval()
     with torch.no_grad():
         exported(image, *draws)  # fill caches now, so that they become constants of the graph
-    return exported, (image, *draws), {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})}
+    return (
+        exported,
+        (image, *draws),
+        {"image": shapes[0], **({"draws": tuple(shapes[1:])} if draws else {})},
+    )
 
 
-def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]) -> None:
+def _write(
+    program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]
+) -> None:
     outputs = ["votes", "probability", "uncertainty"]
     if to == "torch":
         with replacing(target) as temporary:
@@ -117,9 +141,13 @@ def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inpu
         import onnx
         import onnxscript  # noqa: F401 (what torch.onnx needs)
     except ImportError as error:
-        raise UserError(f"exporting to {to} needs further packages: pip install 'cdal[{to}]'.") from error
+        raise UserError(
+            f"exporting to {to} needs further packages: pip install 'cdal[{to}]'."
+        ) from error
     # From PyTorch to ONNX and from there to OpenVINO, so that both compute the same graph.
-    exported = torch.onnx.export(program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False)
+    exported = torch.onnx.export(
+        program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
+    )
     assert exported is not None  # as no file was named
     if to == "onnx":
         with replacing(target) as temporary:
@@ -128,7 +156,9 @@ def _write(program: torch.export.ExportedProgram, to: Target, target: Path, inpu
     try:
         import openvino
     except ImportError as error:
-        raise UserError("exporting to openvino needs further packages: pip install 'cdal[openvino]'.") from error
+        raise UserError(
+            "exporting to openvino needs further packages: pip install 'cdal[openvino]'."
+        ) from error
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(exported.model_proto, Path(folder) / "graph.onnx")
         converted = openvino.convert_model(Path(folder) / "graph.onnx")
@@ -144,7 +174,11 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        with (
+            warnings.catch_warnings(),
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

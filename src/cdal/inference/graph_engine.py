@@ -23,14 +23,17 @@ GRAPHS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """Suffixes of exported graphs."""
 
 
-def description_of(header: ModelHeader, recipe: Recipe, parameters: int, random: RandomInputs, version: str) -> dict[str, Any]:
+def description_of(
+    header: ModelHeader, recipe: Recipe, parameters: int, random: RandomInputs, version: str
+) -> dict[str, Any]:
     """Content of the JSON file beside a graph: numbers for programs, instructions for people."""
     data = recipe.data
     volumes = data.spatial_dims == 3 or data.neighbours > 0
+    channels = header.image_channels * (2 * data.neighbours + 1)
     return {
         "cdal": version,
         "inputs": {
-            "image": f"[1, {header.image_channels * (2 * data.neighbours + 1)}, *S] float32; each axis of S a multiple of "
+            "image": f"[1, {channels}, *S] float32; each axis of S a multiple of "
             f"{recipe.segmenter.multiple(data)}",
             **(_RANDOM if random.timesteps else {}),
         },
@@ -44,29 +47,51 @@ def description_of(header: ModelHeader, recipe: Recipe, parameters: int, random:
         "preprocessing": [
             *(["axes to right, anterior, superior (RAS)"] if volumes else []),
             *([f"resample linearly to {data.spacing} mm"] if volumes and data.spacing else []),
-            *([f"resize to {data.resize}, bilinear, smoothed where it shrinks"] if data.resize else []),
+            *(
+                [f"resize to {data.resize}, bilinear, smoothed where it shrinks"]
+                if data.resize
+                else []
+            ),
             _INTENSITIES[data.intensities],
-            *([f"slices across axis {data.slice_axis}, each with {data.neighbours} on either side"] if data.neighbours else []),
-            f"pad by repetition, as much on either side, to {data.size} or a multiple; above {data.whole} times that, windows of "
-            f"{data.size} that overlap by {data.overlap}, blended with a Gaussian",
+            *(
+                [
+                    f"slices across axis {data.slice_axis}, each with {data.neighbours} on either "
+                    "side"
+                ]
+                if data.neighbours
+                else []
+            ),
+            f"pad by repetition, as much on either side, to {data.size} or a multiple; above "
+            f"{data.whole} times that, windows of {data.size} that overlap by {data.overlap}, "
+            "blended with a Gaussian",
         ],
         "postprocessing": [
             "cut the padding off",
             "probabilities back to the image's own grid, linearly",
-            *([f"to the power 1 / {header.temperature}, and made to add up to 1 again"] if header.temperature else []),
+            *(
+                [f"to the power 1 / {header.temperature}, and made to add up to 1 again"]
+                if header.temperature
+                else []
+            ),
             "the largest class wins",
-            *([f"of each class but the background the {data.components} largest components stay"] if data.components else []),
+            *(
+                [f"of each class but the background the {data.components} largest components stay"]
+                if data.components
+                else []
+            ),
         ],
         "header": json.loads(replace(header, recipe=recipe).to_json()),
     }
 
 
 _RANDOM = {
-    "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under random, V as many votes as are wanted",
+    "noise": "[T, V, N, *S / f] float32, standard normal; T, N, f and latent as under random, V "
+    "as many votes as are wanted",
     "z": "[T, V, latent] float32, standard normal, or ones if random says constant",
 }
 _INTENSITIES = {
-    "image": "each channel: clip to its percentiles 0.5 and 99.5, then mean 0 and standard deviation 1",
+    "image": "each channel: clip to its percentiles 0.5 and 99.5, then mean 0 and standard "
+    "deviation 1",
     "range": "each channel: the range of its type (0 to 255 for 8 bits) to -2 to 2",
 }
 
@@ -112,7 +137,10 @@ class GraphEngine(ABC):
 
     def sample(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> np.ndarray:
         """See `Engine.sample`. The graph takes one image at a time."""
-        drawn = [{"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)} for picture in image]
+        drawn = [
+            {"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)}
+            for picture in image
+        ]
         return np.stack([self.votes(inputs) for inputs in drawn], axis=1)
 
 
@@ -125,11 +153,15 @@ class OnnxEngine(GraphEngine):
         super().__init__(about, "onnxruntime, cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
 
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """See `GraphEngine.votes`."""
-        return self.session.run(["votes"], {name: np.ascontiguousarray(value) for name, value in inputs.items()})[0]
+        return self.session.run(
+            ["votes"], {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        )[0]
 
 
 class OpenVinoEngine(GraphEngine):
@@ -144,7 +176,9 @@ class OpenVinoEngine(GraphEngine):
 
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """See `GraphEngine.votes`."""
-        return self.graph({name: np.ascontiguousarray(value) for name, value in inputs.items()})["votes"]
+        return self.graph({name: np.ascontiguousarray(value) for name, value in inputs.items()})[
+            "votes"
+        ]
 
 
 class ProgramEngine(GraphEngine):
@@ -161,7 +195,9 @@ class ProgramEngine(GraphEngine):
         import torch
 
         with torch.no_grad():
-            return self.program(*(torch.from_numpy(np.ascontiguousarray(value)) for value in inputs.values()))[0].numpy()
+            return self.program(
+                *(torch.from_numpy(np.ascontiguousarray(value)) for value in inputs.values())
+            )[0].numpy()
 
 
 _ENGINES: dict[str, Callable[[Path, Description], GraphEngine]] = {
@@ -174,9 +210,14 @@ _ENGINES: dict[str, Callable[[Path, Description], GraphEngine]] = {
 def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine]:
     """The engine for graphs of this suffix.
 
-    OpenVINO computes ONNX if it is installed, because it is faster on volumes (see the page on speed).
+    OpenVINO computes ONNX if it is installed, because it is faster on volumes (see the page on
+    speed).
     """
-    return OpenVinoEngine if suffix == ".onnx" and find_spec("openvino") is not None else _ENGINES[suffix]
+    return (
+        OpenVinoEngine
+        if suffix == ".onnx" and find_spec("openvino") is not None
+        else _ENGINES[suffix]
+    )
 
 
 def read_description(path: Path) -> Description:
@@ -189,10 +230,13 @@ def read_description(path: Path) -> Description:
     try:
         about = json.loads(beside.read_text(encoding="utf-8"))
         random = RandomInputs(**about["random"])
-        return Description(header_of(json.dumps(about["header"]), beside), int(about["parameters"]), random)
+        return Description(
+            header_of(json.dumps(about["header"]), beside), int(about["parameters"]), random
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read ({error}). Keep the two together."
+            f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read "
+            f"({error}). Keep the two together."
         ) from error
 
 
@@ -208,6 +252,8 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
         return engine_for(path.suffix)(path, about), about.header
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
-        raise UserError(f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'.") from error
+        raise UserError(
+            f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'."
+        ) from error
     except Exception as error:  # each runtime has exceptions of its own
         raise UserError(f"{path} cannot be read: {error}. Export it again.") from error

@@ -25,7 +25,8 @@ class Input:
         path: path of the file, or of the folder of a DICOM series.
         name: name of the results.
         suffix: suffix of the mask.
-        files: files of an image that has several: slices of a DICOM series, or one file for each channel.
+        files: files of an image that has several: slices of a DICOM series, or one file for each
+            channel.
     """
 
     path: Path
@@ -35,7 +36,7 @@ class Input:
 
     @contextmanager
     def open(self, scratch: Path) -> Iterator[Rows]:
-        """Open the image, see `open_image`, `read_channels` and `read_series`, also for the errors."""
+        """Open the image; errors as `open_image`, `read_channels` and `read_series`."""
         if not self.files:
             with open_image(self.path, scratch) as image:
                 yield image
@@ -48,7 +49,10 @@ class Input:
 
 
 def find_inputs(
-    paths: Iterable[Path | str], passed: Collection[str] = (), series: str | None = None, channels: int = 1
+    paths: Iterable[Path | str],
+    passed: Collection[str] = (),
+    series: str | None = None,
+    channels: int = 1,
 ) -> tuple[list[Input], dict[str, str]]:
     """The images that files and folders stand for.
 
@@ -59,8 +63,8 @@ def find_inputs(
         paths: files and folders.
         passed: names of files in folders to leave out.
         series: number, description or UID of a DICOM series.
-        channels: number of channels C of the model. If it has several, files `NAME_0000`, `NAME_0001`, ...
-            are the channels of one image, provided that there are exactly C.
+        channels: number of channels C of the model. If it has several, files `NAME_0000`,
+            `NAME_0001`, ... are the channels of one image, provided that there are exactly C.
 
     Returns:
         The images, and a message for each path that could not be used.
@@ -80,7 +84,8 @@ def find_inputs(
     for one in inputs:
         if (key := one.name + one.suffix) in by_result:
             raise UserError(
-                f"{by_result[key]} and {one.path} would share the result {one.name}_mask. Predict them into two folders."
+                f"{by_result[key]} and {one.path} would share the result {one.name}_mask. Predict "
+                "them into two folders."
             )
         by_result[key] = one.path
     return inputs, failed
@@ -91,7 +96,9 @@ def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
     grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
     for one in inputs:
         if one.suffix != _DICOM and (match := CHANNEL.match(one.name)):
-            grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[int(match["channel"])] = one
+            grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[
+                int(match["channel"])
+            ] = one
     whole = {key: files for key, files in grouped.items() if sorted(files) == list(range(channels))}
     used = {one.path for files in whole.values() for one in files.values()}
     together = [
@@ -112,16 +119,32 @@ def _of_file(path: Path) -> Input:
 
 
 def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> list[Input]:
-    found = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name not in passed)
+    found = sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_file() and not p.name.startswith(".") and p.name not in passed
+    )
     images = [_of_file(path) for path in found if suffix_of(path) not in (None, _DICOM)]
     from cdal.imaging.formats.dicom import choose_series, find_series
 
     listed = find_series(folder) if len(images) < len(found) or not images else []
     listed = [one for one in listed if not all(path.name in passed for path in one.files)]
     if not listed and not images:
-        raise UserError(f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM series.")
-    radiographs = [_of_file(path) for one in listed if one.planar and series in (None, one.uid) for path in one.files]
+        raise UserError(
+            f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM "
+            "series."
+        )
+    radiographs = [
+        _of_file(path)
+        for one in listed
+        if one.planar and series in (None, one.uid)
+        for path in one.files
+    ]
     volumes = [one for one in listed if not one.planar]
     if volumes:
-        radiographs.append(Input(folder, folder.resolve().name, _DICOM, choose_series(folder, volumes, series).files))
+        radiographs.append(
+            Input(
+                folder, folder.resolve().name, _DICOM, choose_series(folder, volumes, series).files
+            )
+        )
     return [*images, *radiographs]

@@ -57,7 +57,9 @@ class Output:
     suffix: str | None = ""
 
 
-def paths_of(source: Input, like: Image, save: Collection[str], claim: Callable[[str], Path]) -> dict[str, Path]:
+def paths_of(
+    source: Input, like: Image, save: Collection[str], claim: Callable[[str], Path]
+) -> dict[str, Path]:
     """Path of each result. `claim` turns a name into a path, and refuses a name that is taken."""
     suffixes = {"": like.suffix, None: _for_values(like).suffix}
     paths = {}
@@ -79,7 +81,13 @@ def need_possible(save: Collection[str], shape: tuple[int, ...], name: str, vote
     rest = ", ".join(kind for kind, output in OUTPUTS.items() if not output.whole)
     for kind in save:
         if OUTPUTS[kind].whole:
-            need_whole(name, shape, f"results of the kind {kind}", f"Save {rest}.", votes if kind == "votes" else 1)
+            need_whole(
+                name,
+                shape,
+                f"results of the kind {kind}",
+                f"Save {rest}.",
+                votes if kind == "votes" else 1,
+            )
 
 
 def _for_values(image: Image) -> Image:
@@ -91,7 +99,11 @@ def _for_values(image: Image) -> Image:
 
 def _tiled(kept: Kept | None, like: Image) -> Kept | None:
     """The rows, if they are on disk and the format can be written some rows at a time."""
-    return kept if kept is not None and kept.path is not None and like.suffix in (".tif", ".tiff") else None
+    return (
+        kept
+        if kept is not None and kept.path is not None and like.suffix in (".tif", ".tiff")
+        else None
+    )
 
 
 def _write_mask(path: Path, result: Result) -> None:
@@ -103,7 +115,9 @@ def _write_mask(path: Path, result: Result) -> None:
     elif like.suffix == ".dcm":
         from cdal.imaging.annotations.dicom_seg import write_segmentation
 
-        write_segmentation(path, result.segmented.straight("mask"), like, result.classes, result.algorithm)
+        write_segmentation(
+            path, result.segmented.straight("mask"), like, result.classes, result.algorithm
+        )
     else:
         write_label(_stem(path, like), result.segmented.straight("mask"), like)
 
@@ -135,7 +149,11 @@ def _write_overlay(path: Path, result: Result) -> None:
     from cdal.imaging.overlay import outlined
 
     frame = result.segmented.frame
-    image = frame.image if isinstance(frame.image, Image) else Image(frame.image.rows(0, frame.own[0]), stored=frame.image.stored)
+    image = (
+        frame.image
+        if isinstance(frame.image, Image)
+        else Image(frame.image.rows(0, frame.own[0]), stored=frame.image.stored)
+    )
     with replacing(path) as temporary:
         outlined(image, result.segmented.straight("mask")).save(temporary, format="PNG")
 
@@ -163,11 +181,19 @@ def _stem(path: Path, like: Image) -> Path:
 
 
 OUTPUTS = {
-    "mask": Output("the classes, in the image's own format and geometry (DICOM: a DICOM-SEG)", _write_mask),
-    "probability": Output("of each class but the background", _write_probability, needs=("foreground",), suffix=None),
-    "uncertainty": Output("the spread of the votes", _write_uncertainty, needs=("uncertainty",), suffix=None),
+    "mask": Output(
+        "the classes, in the image's own format and geometry (DICOM: a DICOM-SEG)", _write_mask
+    ),
+    "probability": Output(
+        "of each class but the background", _write_probability, needs=("foreground",), suffix=None
+    ),
+    "uncertainty": Output(
+        "the spread of the votes", _write_uncertainty, needs=("uncertainty",), suffix=None
+    ),
     "votes": Output("each vote's classes", _write_votes, needs=("votes",), whole=True, suffix=None),
-    "overlay": Output("a PNG of the image with the classes' outlines", _write_overlay, whole=True, suffix=".png"),
+    "overlay": Output(
+        "a PNG of the image with the classes' outlines", _write_overlay, whole=True, suffix=".png"
+    ),
     "instances": Output(
         "numbered objects of a picture's first class, those that touch parted by a watershed",
         _write_instances,
@@ -177,7 +203,8 @@ OUTPUTS = {
         suffix=".tif",
     ),
     "geojson": Output(
-        "the objects of a picture as polygons with holes, in pixels; of the instances if these are saved too",
+        "the objects of a picture as polygons with holes, in pixels; of the instances if these "
+        "are saved too",
         _write_geojson,
         planar=True,
         suffix=".geojson",

@@ -75,24 +75,37 @@ class Predictor:
     """
 
     def __init__(
-        self, engine: Engine, header: ModelHeader, recipe: Recipe, sampling: Sampling, path: Path | None = None, name: str = ""
+        self,
+        engine: Engine,
+        header: ModelHeader,
+        recipe: Recipe,
+        sampling: Sampling,
+        path: Path | None = None,
+        name: str = "",
     ) -> None:
         self.engine, self.header, self.recipe, self.sampling = engine, header, recipe, sampling
         self.path, self.name = path, name
         asked = recipe.segmenter.votes if sampling.votes is None else sampling.votes
         self.votes = votes_drawn(engine, recipe, asked)
-        self.temperature = next(t for t in (sampling.temperature, header.temperature, 1.0) if t is not None)
+        self.temperature = next(
+            t for t in (sampling.temperature, header.temperature, 1.0) if t is not None
+        )
 
     def predict(
-        self, source: Path | str | np.ndarray | Rows, case: str | None = None, keep_votes: bool = False, name: str | None = None
+        self,
+        source: Path | str | np.ndarray | Rows,
+        case: str | None = None,
+        keep_votes: bool = False,
+        name: str | None = None,
     ) -> Prediction:
         """Segment one image.
 
         Args:
-            source: path of a file or of the folder of a DICOM series; an array `[*S]` or `[C, *S]` of a
-                picture (rows, columns) or a volume; or an `Image`. An array of a volume is taken to have
-                the recipe's spacing and the axes right, anterior, superior.
-            case: name that decides the random draws, together with the seed; that of the file if `None`.
+            source: path of a file or of the folder of a DICOM series; an array `[*S]` or `[C, *S]`
+                of a picture (rows, columns) or a volume; or an `Image`. An array of a volume is
+                taken to have the recipe's spacing and the axes right, anterior, superior.
+            case: name that decides the random draws, together with the seed; that of the file if
+                `None`.
             keep_votes: whether to return each vote.
             name: name of the image in errors; that of the file if `None`.
 
@@ -108,7 +121,9 @@ class Predictor:
         with self._opened(source) as image:
             frame = self.frame(image, name)
             keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
-            segmented = Segmented(frame, len(self.header.classes), self.recipe.data.components, keep)
+            segmented = Segmented(
+                frame, len(self.header.classes), self.recipe.data.components, keep
+            )
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
             for band in self.bands(frame, case, name, keep_votes=keep_votes, on_grid=on_grid):
                 segmented.take(band)
@@ -132,13 +147,23 @@ class Predictor:
         """
         data = self.recipe.data
         if len(image.shape) < data.spatial_dims:
-            raise UserError(f"{name}: expected a volume of {data.spatial_dims} axes; it is a picture of shape {image.shape}.")
+            raise UserError(
+                f"{name}: expected a volume of {data.spatial_dims} axes; it is a picture of shape "
+                f"{image.shape}."
+            )
         if data.resize is not None and len(image.shape) != 2:
-            raise UserError(f"{name}: expected a picture, which this model sees whole; it is a volume of shape {image.shape}.")
+            raise UserError(
+                f"{name}: expected a picture, which this model sees whole; it is a volume of shape "
+                f"{image.shape}."
+            )
         if data.resize is not None and not isinstance(image, Image):
-            need_whole(name, image.shape, "models that see a picture whole", "Give a smaller picture.")
+            need_whole(
+                name, image.shape, "models that see a picture whole", "Give a smaller picture."
+            )
         if data.components:
-            need_whole(name, image.shape, "the largest components", "Keep all components: --components 0.")
+            need_whole(
+                name, image.shape, "the largest components", "Keep all components: --components 0."
+            )
         if isinstance(image, Image):
             return Frame(match_channels(image, self.header.image_channels, name), data, name)
         return Frame(_Matched(image, self.header.image_channels, name), data, name)
@@ -158,8 +183,8 @@ class Predictor:
             frame: frame of the image, see `frame`.
             case: name that decides the random draws, together with the seed.
             name: name of the image in errors.
-            rows: number of rows of each band; as they come from the network if `None`. The result does
-                not depend on it.
+            rows: number of rows of each band; as they come from the network if `None`. The result
+                does not depend on it.
             keep_votes: whether the bands hold each vote.
             on_grid: list that receives the mean of the votes on the network's grid.
 
@@ -180,14 +205,18 @@ class Predictor:
         # Resampling is linear, so the mean may be taken first. The class is decided last.
         classes = len(self.header.classes)
         for values in frame.back(moments(), rows):
-            kept = values[classes + 1 :].reshape(-1, classes, *values.shape[1:]) if keep_votes else None
+            kept = (
+                values[classes + 1 :].reshape(-1, classes, *values.shape[1:])
+                if keep_votes
+                else None
+            )
             yield Band(temper(values[:classes], self.temperature), values[classes], kept)
 
     def about(self) -> dict[str, Any]:
         """How the model segments, for records.
 
-        The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components` and
-        `temperature`.
+        The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components`
+        and `temperature`.
         """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
@@ -202,8 +231,8 @@ class Predictor:
     def _reader(self, frame: Frame, name: str) -> Read:
         """A reader of rows on the network's grid, with normalised intensities.
 
-        The scale is that of the whole image. It is measured on all voxels, or on evenly spaced rows if
-        there are more than `LARGE` voxels.
+        The scale is that of the whole image. It is measured on all voxels, or on evenly spaced rows
+        if there are more than `LARGE` voxels.
         """
         how, stored, length = self.recipe.data.intensities, frame.image.stored, frame.shape[0]
         if math.prod(frame.shape) <= LARGE:
@@ -211,7 +240,9 @@ class Predictor:
             normalised = Scale.of(values, how, stored, name).apply(values)
             return lambda start, stop: normalised[:, start:stop]
         step = math.ceil(math.prod(frame.shape) / LARGE) if how == "image" else length
-        sample = np.concatenate([frame.read(row, row + 1) for row in range(0, length, step)], axis=1)
+        sample = np.concatenate(
+            [frame.read(row, row + 1) for row in range(0, length, step)], axis=1
+        )
         scale = Scale.of(sample, how, stored, name)
         return lambda start, stop: scale.apply(frame.read(start, stop))
 
@@ -228,23 +259,28 @@ class Predictor:
             raise UserError("the array: expected finite intensities; some are NaN or infinite.")
         dims, channels = self.recipe.data.spatial_dims, self.header.image_channels
         with_channels = array if array.ndim > dims and array.shape[0] == channels else array[None]
-        colours = with_channels.ndim == 4 and min(array.shape[0], array.shape[-1]) <= 4 and dims == 2
+        colours = (
+            with_channels.ndim == 4 and min(array.shape[0], array.shape[-1]) <= 4 and dims == 2
+        )
         if with_channels.ndim - 1 not in (2, 3) or colours:
             raise UserError(
-                f"the array: expected [H, W] or [{channels}, H, W] of a picture (channels first), or a volume of three axes; its "
-                f"shape is {array.shape}."
+                f"the array: expected [H, W] or [{channels}, H, W] of a picture (channels first), "
+                f"or a volume of three axes; its shape is {array.shape}."
             )
-        ranged = array.dtype in (np.uint8, np.uint16) or (array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1)
+        ranged = array.dtype in (np.uint8, np.uint16) or (
+            array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1
+        )
         if self.recipe.data.intensities == "range" and not ranged:
             raise UserError(
-                f"the array: expected uint8, uint16, or floating point from 0 to 1, as the model takes intensities by their range; "
-                f"it is {array.dtype} from {array.min()} to {array.max()}."
+                "the array: expected uint8, uint16, or floating point from 0 to 1, as the model "
+                f"takes intensities by their range; it is {array.dtype} from {array.min()} to "
+                f"{array.max()}."
             )
         return Image(with_channels.astype(np.float32), stored=array.dtype)
 
 
 class _Matched:
-    """A large picture with the model's number of channels, whose intensities are checked when read."""
+    """A large picture with the model's number of channels. Reading checks its intensities."""
 
     def __init__(self, picture: Rows, channels: int, name: str) -> None:
         self.picture, self.channels, self.name = picture, channels, name
@@ -255,6 +291,7 @@ class _Matched:
         rows = self.picture.rows(start, stop)
         if not np.isfinite(rows).all():
             raise UserError(
-                f"{self.name}: expected finite intensities; some are NaN or infinite. Replace them (with 0, say) first."
+                f"{self.name}: expected finite intensities; some are NaN or infinite. Replace them "
+                "(with 0, say) first."
             )
         return match_channels(Image(rows, stored=self.stored), self.channels, self.name).array

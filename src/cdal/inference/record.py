@@ -21,7 +21,11 @@ class Record:
     def __init__(self, out: Path, failed: dict[str, str]) -> None:
         self.out, self.failed = out, failed
         self.done: list[dict[str, Any]] = []
-        self.earlier = [row for row in _read_record(out) if all((out / name).is_file() for name in _results(row))]
+        self.earlier = [
+            row
+            for row in _read_record(out)
+            if all((out / name).is_file() for name in _results(row))
+        ]
 
     def add(self, row: dict[str, Any]) -> None:
         """Add the row of one more input."""
@@ -33,23 +37,34 @@ class Record:
         """Path of a result.
 
         Raises:
-            UserError: another input has this result, or a file of this name exists that no prediction
-                wrote.
+            UserError: another input has this result, or a file of this name exists that no
+                prediction wrote.
         """
         path = self.out / name
         if any(name in _results(row) for row in self.done):
-            raise UserError(f"{path} is the result of another input of this call. Predict them into two folders.")
+            raise UserError(
+                f"{path} is the result of another input of this call. Predict them into two "
+                "folders."
+            )
         try:
             exists = path.exists()
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}. Give the input a shorter name.") from error
+            raise UserError(
+                f"{path} cannot be written: {error.strerror}. Give the input a shorter name."
+            ) from error
         if exists and not any(path.name in _results(row) for row in self.earlier):
-            raise UserError(f"{path} is there and was not made by a prediction; it is kept. Give another --out.")
+            raise UserError(
+                f"{path} is there and was not made by a prediction; it is kept. Give another --out."
+            )
         return path
 
     def write(self) -> None:
         """Write the file."""
-        content = {"version": __version__, "predictions": [*self.earlier, *self.done], "failed": self.failed}
+        content = {
+            "version": __version__,
+            "predictions": [*self.earlier, *self.done],
+            "failed": self.failed,
+        }
         write_json(self.out / _RECORD, content)
 
 

@@ -1,4 +1,4 @@
-"""Options of sampling, shared by `load`, `predict`, `evaluate`, experiments and the command line."""
+"""Options of sampling, which `load`, `predict`, `evaluate` and the command line share."""
 
 from __future__ import annotations
 
@@ -23,26 +23,37 @@ class Sampling:
 
     Attributes:
         votes: number of segmentations V that are drawn and averaged for each image.
-        timesteps: number of sampling steps T, a divisor of the T of training. 0 omits the diffusion.
+        timesteps: number of sampling steps T, a divisor of the T of training. 0 omits the
+            diffusion.
         mirror: whether the votes see the mirror images that the recipe allows (`data.flips`). Each
             mirror image has to be encoded.
-        components: number of connected components to keep of each class, the largest ones; 0 keeps all.
-            Probabilities and uncertainty are not changed.
-        temperature: temperature for calibrating probabilities; 1 leaves them unchanged. `None` stands
-            for the temperature in the model file.
+        components: number of connected components to keep of each class, the largest ones; 0 keeps
+            all. Probabilities and uncertainty are not changed.
+        temperature: temperature for calibrating probabilities; 1 leaves them unchanged. `None`
+            stands for the temperature in the model file.
         seed: random seed. Together with the name of an image it decides all random draws.
 
     Raises:
         UserError: a number is too low.
     """
 
-    votes: int | None = _option("Segmentations drawn and averaged for each image (default: the recipe's number).")
-    timesteps: int | None = _option("Steps of sampling; 0 for no diffusion (default: the recipe's number).")
-    mirror: bool | None = _option("Show the votes the mirror images that the recipe allows; slower (default: as the recipe says).")
-    components: int | None = _option(
-        "Connected components to keep of each class, the largest; 0 keeps all (default: the recipe's)."
+    votes: int | None = _option(
+        "Segmentations drawn and averaged for each image (default: the recipe's number)."
     )
-    temperature: float | None = _option("Temperature for calibrating probabilities (default: the model's).")
+    timesteps: int | None = _option(
+        "Steps of sampling; 0 for no diffusion (default: the recipe's number)."
+    )
+    mirror: bool | None = _option(
+        "Show the votes the mirror images that the recipe allows; slower (default: as the recipe "
+        "says)."
+    )
+    components: int | None = _option(
+        "Connected components to keep of each class, the largest; 0 keeps all (default: the "
+        "recipe's)."
+    )
+    temperature: float | None = _option(
+        "Temperature for calibrating probabilities (default: the model's)."
+    )
     seed: int = _option("Random seed.", 0)
 
     def __post_init__(self) -> None:
@@ -59,8 +70,16 @@ class Sampling:
         """
         recipe = with_timesteps(recipe, self.timesteps, model)
         if self.mirror is not None:
-            recipe = with_mirrors(recipe, model) if self.mirror else override(recipe, {"data.mirror_votes": False})
-        return recipe if self.components is None else override(recipe, {"data.components": self.components})
+            recipe = (
+                with_mirrors(recipe, model)
+                if self.mirror
+                else override(recipe, {"data.mirror_votes": False})
+            )
+        return (
+            recipe
+            if self.components is None
+            else override(recipe, {"data.components": self.components})
+        )
 
     def words(self) -> list[str]:
         """The options of the command line, `["--votes", "3"]`, that differ from their defaults."""

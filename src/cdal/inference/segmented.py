@@ -43,29 +43,43 @@ class Segmented:
         frame: frame of the image.
         classes: number of classes K.
         components: number of components to keep, see `cdal.inference.decision.keep_components`.
-        keep: some of `probability`, `foreground`, `uncertainty` and `votes`. The mask is always kept.
+        keep: some of `probability`, `foreground`, `uncertainty` and `votes`. The mask is always
+            kept.
         scratch: folder for rows on disk; rows are kept in memory if `None`.
 
     Attributes:
         mask: class of each voxel, `[n, *rest]` uint8.
         probability: probability of each class, `[K, n, *rest]` float32.
-        foreground: probability of each foreground class, `[K - 1, n, *rest]` float32; `[n, *rest]` if
-            there is only one.
+        foreground: probability of each foreground class, `[K - 1, n, *rest]` float32; `[n, *rest]`
+            if there is only one.
         uncertainty: spread of the votes, `[n, *rest]` float32.
         votes: probabilities of each vote, `[V, K, n, *rest]` float32.
         voxels: number of voxels of each class, `[K]`.
         uncertain: sum of the uncertainty inside the mask.
     """
 
-    def __init__(self, frame: Frame, classes: int, components: int, keep: Collection[str], scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        classes: int,
+        components: int,
+        keep: Collection[str],
+        scratch: Path | None = None,
+    ) -> None:
         def kept(name: str, kind: type) -> Kept:
             return Kept(kind, None if scratch is None else scratch / name)
 
         self.frame, self.components = frame, components
-        self.mask, self.voxels, self.uncertain = kept("mask", np.uint8), np.zeros(classes, np.int64), 0.0
+        self.mask, self.voxels, self.uncertain = (
+            kept("mask", np.uint8),
+            np.zeros(classes, np.int64),
+            0.0,
+        )
         self.probability = kept("probability", np.float32) if "probability" in keep else None
         self.foreground = kept("foreground", np.float32) if "foreground" in keep else None
-        self.uncertainty = kept("uncertainty", np.float32) if "uncertainty" in keep or components else None
+        self.uncertainty = (
+            kept("uncertainty", np.float32) if "uncertainty" in keep or components else None
+        )
         self.votes = kept("votes", np.float32) if "votes" in keep else None
 
     def take(self, band: Band) -> None:
@@ -76,7 +90,10 @@ class Segmented:
             self.probability.append(band.probability, lead=1)
         if self.foreground is not None:
             foreground = band.probability[1:]
-            self.foreground.append(foreground if len(foreground) > 1 else foreground[0], lead=min(1, len(foreground) - 1))
+            self.foreground.append(
+                foreground if len(foreground) > 1 else foreground[0],
+                lead=min(1, len(foreground) - 1),
+            )
         if self.uncertainty is not None:
             self.uncertainty.append(band.uncertainty)
         if self.votes is not None and band.votes is not None:
@@ -120,6 +137,6 @@ def need_whole(name: str, shape: tuple[int, ...], what: str, remedy: str, count:
     if math.prod(shape) * count > MOST_WHOLE:
         times = f", {count} times" if count > 1 else ""
         raise UserError(
-            f"{name}: {what} need the whole image in memory{times}, which is possible up to {MOST_WHOLE:.2g} voxels; it has "
-            f"{math.prod(shape):.2g}. {remedy}"
+            f"{name}: {what} need the whole image in memory{times}, which is possible up to "
+            f"{MOST_WHOLE:.2g} voxels; it has {math.prod(shape):.2g}. {remedy}"
         )

@@ -14,7 +14,7 @@ from cdal.segmenters.segmenter import Segmenter, parameters
 
 
 class TorchEngine:
-    """See `cdal.inference.engine.Engine`. The network computes in the recipe's precision, as in training.
+    """PyTorch behind `cdal.inference.engine.Engine`, in the precision of the training.
 
     Args:
         segmenter: the segmenter, in evaluation mode.
@@ -22,18 +22,28 @@ class TorchEngine:
     """
 
     def __init__(self, segmenter: Segmenter, recipe: Recipe) -> None:
-        self.segmenter, self.stochastic, self.device = segmenter, segmenter.stochastic, segmenter.device
+        self.segmenter, self.stochastic, self.device = (
+            segmenter,
+            segmenter.stochastic,
+            segmenter.device,
+        )
         self.parameters = parameters(segmenter)
         self.bf16 = wants_bf16(recipe.training.precision, self.device)
         # Channels last is faster for pictures; it is not for volumes, nor for training.
-        self.memory_format = torch.channels_last if recipe.data.spatial_dims == 2 else torch.contiguous_format
+        self.memory_format = (
+            torch.channels_last if recipe.data.spatial_dims == 2 else torch.contiguous_format
+        )
         if recipe.data.spatial_dims == 2:
             segmenter.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def about(self) -> dict[str, Any]:
         """See `Engine.about`."""
         precision = "bf16" if self.bf16 else "float32"
-        return {"device": str(self.device), "precision": precision, "threads": torch.get_num_threads()}
+        return {
+            "device": str(self.device),
+            "precision": precision,
+            "threads": torch.get_num_threads(),
+        }
 
     def generator(self, *keys: int | str) -> torch.Generator:
         """See `Engine.generator`."""
@@ -41,7 +51,12 @@ class TorchEngine:
 
     def sample(self, image: np.ndarray, votes: int, rng: torch.Generator) -> np.ndarray:
         """See `Engine.sample`."""
-        seen = torch.from_numpy(np.ascontiguousarray(image)).to(self.device, memory_format=self.memory_format)
-        with repeatable(self.device), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        seen = torch.from_numpy(np.ascontiguousarray(image)).to(
+            self.device, memory_format=self.memory_format
+        )
+        with (
+            repeatable(self.device),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+        ):
             drawn = self.segmenter.sample(seen, votes, rng)
         return drawn.float().cpu().numpy()

@@ -19,7 +19,9 @@ from cdal.recipes.recipe import DataSettings, Recipe
 SLICES_AT_ONCE = 32
 
 
-def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rng: Any) -> np.ndarray:
+def draw_votes(
+    engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rng: Any
+) -> np.ndarray:
     """Votes for a case on the network's grid.
 
     Args:
@@ -36,25 +38,33 @@ def draw_votes(engine: Engine, image: np.ndarray, recipe: Recipe, votes: int, rn
     turned = np.moveaxis(image, 1 + axis, 1)
     drawn: np.ndarray | None = None
     top = 0
-    for band in vote_bands(engine, lambda start, stop: turned[:, start:stop], turned.shape[1:], recipe, votes, rng):
+    for band in vote_bands(
+        engine, lambda start, stop: turned[:, start:stop], turned.shape[1:], recipe, votes, rng
+    ):
         if band.shape[2] == turned.shape[1]:
             drawn = band
         else:
-            drawn = np.empty((*band.shape[:2], *turned.shape[1:]), np.float32) if drawn is None else drawn
+            drawn = (
+                np.empty((*band.shape[:2], *turned.shape[1:]), np.float32)
+                if drawn is None
+                else drawn
+            )
             drawn[:, :, top : top + band.shape[2]] = band
         top += band.shape[2]
     assert drawn is not None  # every image has a row
     return np.moveaxis(drawn, 2, 2 + axis)
 
 
-def vote_bands(engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recipe, votes: int, rng: Any) -> Iterator[np.ndarray]:
+def vote_bands(
+    engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recipe, votes: int, rng: Any
+) -> Iterator[np.ndarray]:
     """As `draw_votes`, some rows at a time.
 
     Args:
         engine: see `draw_votes`.
         read: reads rows of the image; called with overlapping ranges.
-        shape: shape of the image. The first axis counts the rows; for a network that sees slices of a
-            volume, a row is a slice.
+        shape: shape of the image. The first axis counts the rows; for a network that sees slices of
+            a volume, a row is a slice.
         recipe: see `draw_votes`.
         votes: see `draw_votes`.
         rng: see `draw_votes`.
@@ -72,12 +82,18 @@ def vote_bands(engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recip
         stop = min(shape[0], first + SLICES_AT_ONCE)
         low = max(0, first - data.neighbours)
         volume = read(low, min(shape[0], stop + data.neighbours))
-        pictures = slices_with_neighbours(volume, 0, data.neighbours, np.arange(first - low, stop - low))
+        pictures = slices_with_neighbours(
+            volume, 0, data.neighbours, np.arange(first - low, stop - low)
+        )
         if _whole(shape[1:], data, multiple):
             yield np.moveaxis(_in_one_piece(draw, pictures, data, multiple), 1, 2)
             continue
         for picture in pictures:
-            bands = _bands(draw, lambda start, stop, one=picture: one[:, start:stop], shape[1:], data, multiple)  # type: ignore[misc]
+
+            def rows(start: int, stop: int, picture: np.ndarray = picture) -> np.ndarray:
+                return picture[:, start:stop]
+
+            bands = _bands(draw, rows, shape[1:], data, multiple)
             yield np.concatenate([band.copy() for band in bands], axis=2)[:, :, None]
 
 
@@ -91,7 +107,9 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
         by_mirror = []
         for mirror, share in votes_by_mirror(engine, recipe, votes):
             seen = np.flip(window, tuple(2 + axis for axis in mirror))
-            by_mirror.append(np.flip(engine.sample(seen, share, rng), tuple(3 + axis for axis in mirror)))
+            by_mirror.append(
+                np.flip(engine.sample(seen, share, rng), tuple(3 + axis for axis in mirror))
+            )
         count = len(by_mirror)
         if count == 1:
             return by_mirror[0]
@@ -100,29 +118,38 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
     return draw
 
 
-def votes_by_mirror(engine: Engine, recipe: Recipe, votes: int) -> list[tuple[tuple[int, ...], int]]:
+def votes_by_mirror(
+    engine: Engine, recipe: Recipe, votes: int
+) -> list[tuple[tuple[int, ...], int]]:
     """Axes of each mirror image, and its number of votes; the first is the image itself."""
     mirrors = recipe.data.mirrors
     votes = votes_drawn(engine, recipe, votes)
-    return [(mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])]
+    return [
+        (mirror, len(range(i, votes, len(mirrors)))) for i, mirror in enumerate(mirrors[:votes])
+    ]
 
 
 def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
     """Number of votes that are drawn if V are requested.
 
-    A deterministic segmenter has one vote for each mirror image, because further ones would repeat them.
+    A deterministic segmenter has one vote for each mirror image, because further ones would repeat
+    them.
     """
     return votes if engine.stochastic else min(votes, len(recipe.data.mirrors))
 
 
 def _whole(space: tuple[int, ...], data: DataSettings, multiple: int) -> bool:
     """Whether an image is small enough to be segmented in one piece."""
-    return all(s <= data.whole * p for s, p in zip(_padded(space, data, multiple), data.size, strict=True))
+    return all(
+        s <= data.whole * p for s, p in zip(_padded(space, data, multiple), data.size, strict=True)
+    )
 
 
 def _padded(space: tuple[int, ...], data: DataSettings, multiple: int) -> list[int]:
     """Size after padding: multiples that the network needs, and a window at least."""
-    return [max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, data.size, strict=True)]
+    return [
+        max(math.ceil(s / multiple) * multiple, p) for s, p in zip(space, data.size, strict=True)
+    ]
 
 
 def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:
@@ -130,15 +157,21 @@ def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: 
     space = images.shape[2:]
     before, after = _margins(space, _padded(space, data, multiple))
     votes = draw(np.pad(images, [(0, 0), (0, 0), *zip(before, after, strict=True)], mode="edge"))
-    return votes[(slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))]
+    return votes[
+        (slice(None),) * 3 + tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
+    ]
 
 
-def _bands(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, multiple: int) -> Iterator[np.ndarray]:
+def _bands(
+    draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, multiple: int
+) -> Iterator[np.ndarray]:
     """Votes for one image, in one piece or in windows, `[V, K, h, *rest]`."""
     if _whole(shape, data, multiple):
         yield _in_one_piece(draw, read(0, shape[0])[None], data, multiple)[:, 0]
         return
-    target = [max(s, p) for s, p in zip(shape, data.size, strict=True)]  # windows have the multiples that the network needs
+    target = [
+        max(s, p) for s, p in zip(shape, data.size, strict=True)
+    ]  # windows have the multiples that the network needs
     before, after = _margins(shape, target)
 
     def padded(start: int, stop: int) -> np.ndarray:

@@ -28,7 +28,9 @@ Read = Callable[[int, int], np.ndarray]
 """Gives rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
 
 
-def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) -> Iterator[np.ndarray]:
+def blend(
+    draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings
+) -> Iterator[np.ndarray]:
     """Votes for an image in windows, one band of rows after the other.
 
     Args:
@@ -42,7 +44,9 @@ def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) ->
     """
     size = data.size
     importance = _gaussian(size) if data.overlap else np.ones(size, np.float32)
-    tops, *others = (_starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True))
+    tops, *others = (
+        _starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True)
+    )
     places = list(itertools.product(*others))
     at_once = max(1, VOXELS_AT_ONCE[len(size)] // math.prod(size))
     total: np.ndarray | None = None
@@ -50,7 +54,9 @@ def blend(draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings) ->
     for top, following in zip(tops, [*tops[1:], shape[0]], strict=True):
         band = read(top, top + size[0])
         for some in [places[i : i + at_once] for i in range(0, len(places), at_once)]:
-            parts: list[Any] = [(..., *map(slice, place, np.add(place, size[1:]))) for place in some]
+            parts: list[Any] = [
+                (..., *map(slice, place, np.add(place, size[1:]))) for place in some
+            ]
             drawn = draw(np.stack([band[part] for part in parts]))
             if total is None:
                 total = np.zeros((len(drawn), drawn.shape[2], *weight.shape), np.float32)
@@ -76,9 +82,14 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 def _gaussian(size: tuple[int, ...]) -> np.ndarray:
-    """Weight of each voxel of a window: a Gaussian with a deviation of an eighth, at least 0.001."""
+    """Weight of each voxel of a window.
+
+    A Gaussian with a deviation of an eighth, at least 0.001.
+    """
     importance = np.ones(size)
     for axis, extent in enumerate(size):
         x = np.arange(extent) - (extent - 1) / 2
-        importance *= np.exp(-(x**2) / (2 * (0.125 * extent) ** 2)).reshape([-1 if i == axis else 1 for i in range(len(size))])
+        importance *= np.exp(-(x**2) / (2 * (0.125 * extent) ** 2)).reshape(
+            [-1 if i == axis else 1 for i in range(len(size))]
+        )
     return np.maximum(importance, 1e-3).astype(np.float32)

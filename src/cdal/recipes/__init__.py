@@ -47,4 +47,7 @@ def find_recipe(name: str) -> Recipe:
         return load_recipe(path)
     close = difflib.get_close_matches(name, [*RECIPES, *DERIVED], n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    raise UserError(f"no recipe {name!r}.{hint} Shipped: {', '.join([*RECIPES, *DERIVED])}; or give a YAML file.")
+    raise UserError(
+        f"no recipe {name!r}.{hint} Shipped: {', '.join([*RECIPES, *DERIVED])}; or give a YAML "
+        "file."
+    )

@@ -14,9 +14,6 @@ from cdal.recipes.settings import DataSettings, SegmenterSettings, need, need_ch
 MEDT_GRID = 4
 """Number of patches along each axis in the local branch of MedT."""
 
-_DYNUNET_SMALLEST = 4
-"""A DynUNet halves an axis only if at least this many voxels remain."""
-
 
 @dataclass(frozen=True)
 class UNetSettings(SegmenterSettings):
@@ -98,7 +95,12 @@ class MSUNetSettings(SegmenterSettings):
         super().check(data)
         need_channels(self)
         expected = "two odd numbers of 1 or more"
-        need(self, "segmenter.kernels", lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels), expected)
+        need(
+            self,
+            "segmenter.kernels",
+            lambda kernels: all(k >= 1 and k % 2 == 1 for k in kernels),
+            expected,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,12 @@ class MedTSettings(SegmenterSettings):
         super().check(data)
         need(self, "segmenter.heads", lambda heads: heads >= 1, "1 or more")
         expected = f"a multiple of twice segmenter.heads ({2 * self.heads})"
-        need(self, "segmenter.width", lambda width: width >= 1 and width % (2 * self.heads) == 0, expected)
+        need(
+            self,
+            "segmenter.width",
+            lambda width: width >= 1 and width % (2 * self.heads) == 0,
+            expected,
+        )
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,13 @@ class SegDiffSettings(SegmenterSettings):
         if self.multipliers is not None:
             return self.multipliers
         side = min(data.size)
-        return (1, 1, 1, 2, 2, 4, 4) if side >= 256 else (1, 1, 2, 3, 4) if side >= 128 else (1, 2, 3, 4)
+        return (
+            (1, 1, 1, 2, 2, 4, 4)
+            if side >= 256
+            else (1, 1, 2, 3, 4)
+            if side >= 128
+            else (1, 2, 3, 4)
+        )
 
     @property
     def stochastic(self) -> bool:
@@ -205,9 +218,20 @@ class SegDiffSettings(SegmenterSettings):
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
-        for name in ("residual_blocks", "encoder_blocks", "encoder_features", "growth", "timesteps"):
+        for name in (
+            "residual_blocks",
+            "encoder_blocks",
+            "encoder_features",
+            "growth",
+            "timesteps",
+        ):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
-        need(self, "segmenter.features", lambda features: features >= 32 and features % 32 == 0, "a multiple of 32")
+        need(
+            self,
+            "segmenter.features",
+            lambda features: features >= 32 and features % 32 == 0,
+            "a multiple of 32",
+        )
         need(
             self,
             "segmenter.multipliers",
@@ -216,7 +240,12 @@ class SegDiffSettings(SegmenterSettings):
         )
         T = self.timesteps
         expected = f"a divisor of segmenter.timesteps ({T})"
-        need(self, "segmenter.sampling_timesteps", lambda steps: steps >= 1 and T % steps == 0, expected)
+        need(
+            self,
+            "segmenter.sampling_timesteps",
+            lambda steps: steps >= 1 and T % steps == 0,
+            expected,
+        )
 
 
 @dataclass(frozen=True)
@@ -324,35 +353,6 @@ class UCaps3DSettings(SegmenterSettings):
 
 
 @dataclass(frozen=True)
-class DynUNetSettings(SegmenterSettings):
-    """DynUNet.
-
-    Attributes:
-        features: features at full resolution.
-    """
-
-    name: str = "dynunet"
-    features: int = 32
-
-    def multiple(self, data: DataSettings) -> int:
-        """The multiple for the axis that is halved most often."""
-        poolings = zip(*kernels_and_strides(data)[1], strict=True)
-        return max(2 ** list(axis).count(2) for axis in poolings)
-
-    def check(self, data: DataSettings) -> None:
-        """See `SegmenterSettings.check`."""
-        super().check(data)
-        need(self, "segmenter.features", lambda features: features >= 1, "1 or more")
-        levels = len(kernels_and_strides(data)[1])
-        need(
-            data,
-            "data.size",
-            lambda _: levels >= 3,
-            f"such that some axis can be halved twice and keep {_DYNUNET_SMALLEST} voxels (dynunet)",
-        )
-
-
-@dataclass(frozen=True)
 class OwnSettings(SegmenterSettings):
     """Your own network.
 
@@ -374,27 +374,3 @@ class OwnSettings(SegmenterSettings):
         """See `SegmenterSettings.check`."""
         super().check(data)
         need(self, "segmenter.divisor", lambda divisor: divisor >= 1, "1 or more")
-
-
-def kernels_and_strides(data: DataSettings) -> tuple[list[list[int]], list[list[int]]]:
-    """Kernels and strides of each level of a DynUNet, by axis; the first level has stride 1.
-
-    An axis along which voxels are at least twice as long as along the finest axis has kernel 1. It
-    gets kernel 3 once halving the other axes has reduced this ratio below 2.
-    """
-    size = list(data.size)
-    spacing = list(data.spacing or (1.0, 1.0, 1.0))
-    if data.spatial_dims == 2:
-        spacing = [s for axis, s in enumerate(spacing) if axis != data.slice_axis]
-    kernel = [3 if length < 2 * min(spacing) else 1 for length in spacing]
-    kernels, strides = [kernel], [[1] * len(size)]
-    while divisible := [axis for axis, s in enumerate(size) if s >= 2 * _DYNUNET_SMALLEST and s % 2 == 0]:
-        shortest = min(spacing[axis] for axis in divisible)
-        halved = [axis for axis in divisible if spacing[axis] < 2 * shortest]
-        stride = [2 if axis in halved else 1 for axis in range(len(size))]
-        size = [s // step for s, step in zip(size, stride, strict=True)]
-        spacing = [length * step for length, step in zip(spacing, stride, strict=True)]
-        kernel = [3 if k == 3 or length < 2 * min(spacing) else 1 for k, length in zip(kernel, spacing, strict=True)]
-        strides.append(stride)
-        kernels.append(kernel)
-    return kernels, strides

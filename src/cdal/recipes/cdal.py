@@ -127,7 +127,16 @@ class CDALSettings(SegmenterSettings):
             "attention_downsample",
         ):
             need(self, f"segmenter.{name}", lambda number: number >= 1, "1 or more")
-        for name in ("latent", "squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial", "r1"):
+        for name in (
+            "latent",
+            "squared_error",
+            "energy",
+            "dice",
+            "cross_entropy",
+            "coarse",
+            "adversarial",
+            "r1",
+        ):
             need(self, f"segmenter.{name}", lambda number: number >= 0, "0 or more")
         need(
             self,
@@ -138,8 +147,18 @@ class CDALSettings(SegmenterSettings):
         need(self, "segmenter.recycling", lambda share: 0 <= share <= 1, "between 0 and 1")
         minimum = 2 if self.energy else 1
         reason = " (the energy score compares votes)" if self.energy else ""
-        need(self, "segmenter.training_votes", lambda votes: votes >= minimum, f"{minimum} or more{reason}")
-        need(self, "segmenter.discriminator_channels", lambda c: len(c) >= 1 and min(c) >= 1, "a list of numbers, each 1 or more")
+        need(
+            self,
+            "segmenter.training_votes",
+            lambda votes: votes >= minimum,
+            f"{minimum} or more{reason}",
+        )
+        need(
+            self,
+            "segmenter.discriminator_channels",
+            lambda c: len(c) >= 1 and min(c) >= 1,
+            "a list of numbers, each 1 or more",
+        )
         if not self.diffusion:
             need(self, "segmenter.timesteps", lambda steps: steps == 1, "1 without diffusion")
             for name in ("energy", "adversarial", "recycling"):
@@ -156,11 +175,17 @@ class CDALSettings(SegmenterSettings):
 
     def without_diffusion(self) -> SegmenterSettings | None:
         """Settings for the fast generator's coarse segmentation; `None` if it has none."""
-        return replace(self, sampling_timesteps=0) if self.generator == "fast" and self.stochastic else None
+        return (
+            replace(self, sampling_timesteps=0)
+            if self.generator == "fast" and self.stochastic
+            else None
+        )
 
     def shaped_like(self, other: SegmenterSettings) -> SegmenterSettings:
         """See `SegmenterSettings.shaped_like`."""
-        control = {"cdal-deterministic": deterministic, "cdal-constant-z": constant_z}.get(self.name)
+        control = {"cdal-deterministic": deterministic, "cdal-constant-z": constant_z}.get(
+            self.name
+        )
         return control(other) if control is not None and isinstance(other, CDALSettings) else self
 
 

@@ -31,8 +31,16 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("own-grid", "on the image's own grid"),
-        Protocol("monuseg-512", "MoNuSeg at 512 x 512, as in the paper (Hejrati et al., MICCAI 2024)", (512, 512)),
-        Protocol("cxr-256", "chest X-rays at 256 x 256, as in the paper (Hejrati et al., MICCAI 2024)", (256, 256)),
+        Protocol(
+            "monuseg-512",
+            "MoNuSeg at 512 x 512, as in the paper (Hejrati et al., MICCAI 2024)",
+            (512, 512),
+        ),
+        Protocol(
+            "cxr-256",
+            "chest X-rays at 256 x 256, as in the paper (Hejrati et al., MICCAI 2024)",
+            (256, 256),
+        ),
     )
 }
 

@@ -21,7 +21,14 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cdal.recipes.cdal import CDALSettings
-from cdal.recipes.settings import DataSettings, SegmenterSettings, TrainingSettings, check_data, check_training, need
+from cdal.recipes.settings import (
+    DataSettings,
+    SegmenterSettings,
+    TrainingSettings,
+    check_data,
+    check_training,
+    need,
+)
 from cdal.recipes.systems import default_settings
 from cdal.runtime.errors import UserError
 
@@ -74,7 +81,12 @@ def check(recipe: Recipe) -> None:
     check_training(recipe.training)
     recipe.segmenter.check(recipe.data)
     divisor = max(4, recipe.segmenter.multiple(recipe.data))
-    need(recipe.data, "data.size", lambda size: all(s % divisor == 0 for s in size), f"multiples of {divisor}")
+    need(
+        recipe.data,
+        "data.size",
+        lambda size: all(s % divisor == 0 for s in size),
+        f"multiples of {divisor}",
+    )
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -101,21 +113,34 @@ def from_dict(values: Mapping[str, Any], origin: str = "the recipe") -> Recipe:
         UserError: a field does not exist or has the wrong type; the message lists the known fields.
     """
     if not isinstance(values, Mapping):
-        raise UserError(f"{origin} must be a mapping with data, segmenter and training; it is {type(values).__name__}.")
+        raise UserError(
+            f"{origin} must be a mapping with data, segmenter and training; it is "
+            f"{type(values).__name__}."
+        )
     # An empty part of a YAML file is None; it counts as missing.
     given = {name: value for name, value in values.items() if value is not None}
     unknown = [str(name) for name in given if name not in ("name", *_PARTS)]
     if unknown:
-        raise UserError(f"{origin}: no part is called {', '.join(unknown)}. The parts are: name, {', '.join(_PARTS)}.")
+        raise UserError(
+            f"{origin}: no part is called {', '.join(unknown)}. The parts are: name, "
+            f"{', '.join(_PARTS)}."
+        )
     wrong = [name for name in _PARTS if not isinstance(given.get(name, {}), Mapping)]
     if wrong:
-        raise UserError(f"{origin}: {wrong[0]} must be a mapping of fields; it is {given[wrong[0]]!r}.")
+        raise UserError(
+            f"{origin}: {wrong[0]} must be a mapping of fields; it is {given[wrong[0]]!r}."
+        )
     kind = given.get("segmenter", {}).get("name", "cdal")
     try:
         settings = default_settings(str(kind))
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
-    parts = {"name": "", "data": DataSettings(), "segmenter": settings, "training": TrainingSettings()}
+    parts = {
+        "name": "",
+        "data": DataSettings(),
+        "segmenter": settings,
+        "training": TrainingSettings(),
+    }
     return _parse(parts, given, origin)
 
 
@@ -141,13 +166,18 @@ def override(recipe: Recipe, fields: Mapping[str, Any], origin: str = "the field
         values[part][field_name] = value
     changed = _parse(vars(recipe), values, origin)
     if changed.segmenter.name != recipe.segmenter.name:
-        raise UserError(f"segmenter.name cannot become {changed.segmenter.name!r} by itself. Use --segmenter.")
+        raise UserError(
+            f"segmenter.name cannot become {changed.segmenter.name!r} by itself. Use --segmenter."
+        )
     return changed
 
 
 def words_of(fields: Mapping[str, Any]) -> list[str]:
     """Fields as command-line options, `["--training.batch=4"]`."""
-    texts = {name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":")) for name, value in fields.items()}
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        for name, value in fields.items()
+    }
     return [f"--{name}={text}" for name, text in texts.items()]
 
 
@@ -201,6 +231,8 @@ def _like(wrong: str, names: Sequence[str]) -> str:
     """A hint for an unknown field: the most similar field, and all fields."""
     by_last_part = {name.split(".")[1]: name for name in names}
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.7)
-    close = close or [by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)]
+    close = close or [
+        by_last_part[m] for m in difflib.get_close_matches(wrong.split(".")[-1], by_last_part, n=1)
+    ]
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"{hint}\nThe fields are: {', '.join(names)}."

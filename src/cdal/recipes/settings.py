@@ -101,7 +101,11 @@ class DataSettings:
     def mirrors(self) -> tuple[tuple[int, ...], ...]:
         """Flipped axes of each mirror image that the votes see; the first is the image itself."""
         axes = self.flips if self.mirror_votes else ()
-        return tuple(chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count))
+        return tuple(
+            chosen
+            for count in range(len(axes) + 1)
+            for chosen in itertools.combinations(axes, count)
+        )
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,12 @@ class SegmenterSettings:
     def check(self, data: DataSettings) -> None:
         """Refuse values that no run could use; raises the same errors as `need`."""
         need(self, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
-        need(self, "segmenter.name", lambda _: data.spatial_dims in self.dims, f"a segmenter for {data.spatial_dims} axes of space")
+        need(
+            self,
+            "segmenter.name",
+            lambda _: data.spatial_dims in self.dims,
+            f"a segmenter for {data.spatial_dims} axes of space",
+        )
 
     def smallest_grid(self, data: DataSettings) -> int:
         """Voxels along the shortest axis of a training patch at the networks' lowest resolution."""
@@ -222,7 +231,12 @@ def check_data(data: DataSettings) -> None:
     need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
     need(data, "data.size", lambda size: len(size) == dims, f"{dims} numbers (data.spatial_dims)")
     need(data, "data.size", lambda size: min(size) >= 1, "numbers of 1 or more")
-    need(data, "data.spacing", lambda s: s is None or (len(s) == 3 and min(s) > 0), "3 numbers above 0, or null")
+    need(
+        data,
+        "data.spacing",
+        lambda s: s is None or (len(s) == 3 and min(s) > 0),
+        "3 numbers above 0, or null",
+    )
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
     # Other partitions define their own number of folds.
     limited = data.partition in ("interleaved", "stratified")
@@ -235,19 +249,42 @@ def check_data(data: DataSettings) -> None:
     for name in ("neighbours", "components"):
         need(data, f"data.{name}", lambda number: number >= 0, "0 or more")
     need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
-    need(data, "data.flips", lambda flips: set(flips) <= set(range(dims)), f"axes among {list(range(dims))}")
-    need(data, "data.channels", lambda channels: channels is None or channels >= 1, "1 or more, or null")
-    need(data, "data.resize", lambda size: size is None or (dims == 2 and min(size) >= 1), "2 numbers (pictures only), or null")
+    need(
+        data,
+        "data.flips",
+        lambda flips: set(flips) <= set(range(dims)),
+        f"axes among {list(range(dims))}",
+    )
+    need(
+        data,
+        "data.channels",
+        lambda channels: channels is None or channels >= 1,
+        "1 or more, or null",
+    )
+    need(
+        data,
+        "data.resize",
+        lambda size: size is None or (dims == 2 and min(size) >= 1),
+        "2 numbers (pictures only), or null",
+    )
     need(data, "data.partition", lambda name: bool(name), "a name")
     known = f"some of {', '.join(PROTOCOLS)}"
-    need(data, "data.protocols", lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS), known)
+    need(
+        data,
+        "data.protocols",
+        lambda names: len(names) >= 1 and set(names) <= set(PROTOCOLS),
+        known,
+    )
     need(data, "data.overlap", lambda share: 0 <= share < 1, "at least 0 and below 1")
     need(data, "data.whole", lambda times: times >= 1, "1 or more")
     for name in ("foreground", "collimation"):
         need(data, f"data.{name}", lambda share: 0 <= share <= 1, "between 0 and 1")
     colour = data.intensities == "range" and data.channels in (3, None)
     need(
-        data, "data.stain", lambda strength: strength == 0 or colour, "0 unless data.intensities is range and there are 3 channels"
+        data,
+        "data.stain",
+        lambda strength: strength == 0 or colour,
+        "0 unless data.intensities is range and there are 3 channels",
     )
     for name in ("rotation", "scaling", "shift", "intensity", "stain"):
         need(data, f"data.{name}", lambda strength: strength >= 0, "0 or more")
@@ -256,14 +293,35 @@ def check_data(data: DataSettings) -> None:
 def check_training(training: TrainingSettings) -> None:
     """Refuse values that no run could use; raises the same errors as `check_data`."""
     has_budget = training.minutes is not None
-    need(training, "training.steps", lambda steps: steps is not None or has_budget, "a number where training.minutes is none")
-    for name in ("steps", "batch", "validate_every", "validation_votes", "validation_cases", "checkpoint_every"):
-        need(training, f"training.{name}", lambda number: number is None or number >= 1, "1 or more")
+    need(
+        training,
+        "training.steps",
+        lambda steps: steps is not None or has_budget,
+        "a number where training.minutes is none",
+    )
+    for name in (
+        "steps",
+        "batch",
+        "validate_every",
+        "validation_votes",
+        "validation_cases",
+        "checkpoint_every",
+    ):
+        need(
+            training, f"training.{name}", lambda number: number is None or number >= 1, "1 or more"
+        )
     for name in ("minutes", "learning_rate", "discriminator_learning_rate", "clip"):
-        need(training, f"training.{name}", lambda number: number is None or number > 0, "more than 0")
+        need(
+            training, f"training.{name}", lambda number: number is None or number > 0, "more than 0"
+        )
     for name in ("ema", "warmup"):
         need(training, f"training.{name}", lambda share: 0 <= share < 1, "at least 0 and below 1")
-    need(training, "training.betas", lambda betas: all(0 <= beta < 1 for beta in betas), "at least 0 and below 1")
+    need(
+        training,
+        "training.betas",
+        lambda betas: all(0 <= beta < 1 for beta in betas),
+        "at least 0 and below 1",
+    )
     for name in ("weight_decay", "seed"):
         need(training, f"training.{name}", lambda number: number >= 0, "0 or more")
 
@@ -287,6 +345,17 @@ def need(owner: object, field_name: str, holds: Callable[[Any], bool], expected:
 
 def need_channels(owner: SegmenterSettings, least: int = 1, exactly: int | None = None) -> None:
     """Refuse `channels` with a wrong number of levels or with numbers below 1."""
-    levels = f"{exactly} numbers" if exactly else f"{least} levels or more" if least > 1 else "a list of numbers"
+    levels = (
+        f"{exactly} numbers"
+        if exactly
+        else f"{least} levels or more"
+        if least > 1
+        else "a list of numbers"
+    )
     counts = range(exactly, exactly + 1) if exactly else range(least, 100)
-    need(owner, "segmenter.channels", lambda channels: len(channels) in counts and min(channels) >= 1, f"{levels}, each 1 or more")
+    need(
+        owner,
+        "segmenter.channels",
+        lambda channels: len(channels) in counts and min(channels) >= 1,
+        f"{levels}, each 1 or more",
+    )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cdal.recipes.baselines import (
-    DynUNetSettings,
     EMSegCapsSettings,
     MedTSettings,
     MSUNetSettings,
@@ -22,6 +21,7 @@ from cdal.recipes.baselines import (
     UNetSettings,
 )
 from cdal.recipes.cdal import CDALSettings, ImageUNetSettings, constant_z, deterministic, paper
+from cdal.recipes.dynunet import DynUNetSettings
 from cdal.recipes.settings import SegmenterSettings
 from cdal.runtime.errors import UserError
 
@@ -40,28 +40,43 @@ class System(NamedTuple):
 
 SYSTEMS: dict[str, System] = {
     "cdal": System(
-        "few-step conditional diffusion, encode once and denoise at a quarter of the resolution (the default)",
+        "few-step conditional diffusion, encode once and denoise at a quarter of the resolution "
+        "(the default)",
         CDALSettings,
     ),
-    "cdal-paper": System("Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice", paper),
+    "cdal-paper": System(
+        "Hejrati et al., MICCAI 2024: the paper's network and losses, slice by slice", paper
+    ),
     "cdal-deterministic": System("control: the network of cdal without diffusion", deterministic),
     "cdal-constant-z": System("control: cdal with a constant z", constant_z),
     "cdal-unet": System("control: the image network of cdal alone", ImageUNetSettings),
     "unet": System("U-Net (Ronneberger et al., MICCAI 2015), slice by slice", UNetSettings),
     "unet-3d": System("3D U-Net (Çiçek et al., MICCAI 2016), volumes", UNet3DSettings),
     "unetpp": System("U-Net++ (Zhou et al., DLMIA 2018), slice by slice", UNetPlusPlusSettings),
-    "msu-net": System("MSU-Net (Su et al., Frontiers in Genetics 2021), slice by slice", MSUNetSettings),
-    "res-unet": System("weighted Res-UNet (Xiao et al., ITME 2018), slice by slice", ResUNetSettings),
-    "medt": System("Medical Transformer (Valanarasu et al., MICCAI 2021), slice by slice", MedTSettings),
+    "msu-net": System(
+        "MSU-Net (Su et al., Frontiers in Genetics 2021), slice by slice", MSUNetSettings
+    ),
+    "res-unet": System(
+        "weighted Res-UNet (Xiao et al., ITME 2018), slice by slice", ResUNetSettings
+    ),
+    "medt": System(
+        "Medical Transformer (Valanarasu et al., MICCAI 2021), slice by slice", MedTSettings
+    ),
     "segdiff": System("SegDiff (Amit et al., 2021), slice by slice", SegDiffSettings),
-    "segdiff-small": System("SegDiff, narrower and sampled in fewer steps, for a CPU", SegDiffSmallSettings),
+    "segdiff-small": System(
+        "SegDiff, narrower and sampled in fewer steps, for a CPU", SegDiffSmallSettings
+    ),
     "multi-segcaps": System(
         "Multi-SegCaps (Survarachakan et al., CVCS 2020), five slices at once",
         MultiSegCapsSettings,
     ),
-    "em-segcaps": System("EM-SegCaps (Survarachakan et al., CVCS 2020), slice by slice", EMSegCapsSettings),
+    "em-segcaps": System(
+        "EM-SegCaps (Survarachakan et al., CVCS 2020), slice by slice", EMSegCapsSettings
+    ),
     "3d-ucaps": System("3D-UCaps (Nguyen et al., MICCAI 2021), volumes", UCaps3DSettings),
-    "dynunet": System("MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", DynUNetSettings),
+    "dynunet": System(
+        "MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", DynUNetSettings
+    ),
 }
 """All systems by name, except your own networks, which are named by their class."""
 
@@ -82,6 +97,6 @@ def default_settings(name: str) -> SegmenterSettings:
     close = difflib.get_close_matches(name, SYSTEMS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UserError(
-        f"no segmenter {name!r}.{hint} The segmenters are: {', '.join(SYSTEMS)}; or the class of your own network, "
-        "package.module.Class."
+        f"no segmenter {name!r}.{hint} The segmenters are: {', '.join(SYSTEMS)}; or the class of "
+        "your own network, package.module.Class."
     )

@@ -32,7 +32,10 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     settings = default_settings(name).shaped_like(recipe.segmenter)
     if recipe.data.spatial_dims not in settings.dims:
         if 2 not in settings.dims:
-            raise UserError(f"the segmenter {name} needs volumes; the recipe {recipe.name} is for pictures. Use a 3D recipe.")
+            raise UserError(
+                f"the segmenter {name} needs volumes; the recipe {recipe.name} is for pictures. "
+                "Use a 3D recipe."
+            )
         recipe = _slice_by_slice(recipe, settings.neighbours)
     if recipe.data.mirror_votes and not settings.stochastic:
         settings = replace(settings, votes=len(recipe.data.mirrors))
@@ -89,7 +92,9 @@ def _paper(recipe: Recipe) -> Recipe:
     )
 
 
-def paper_training(training: TrainingSettings, learning_rate: float, discriminator_learning_rate: float) -> TrainingSettings:
+def paper_training(
+    training: TrainingSettings, learning_rate: float, discriminator_learning_rate: float
+) -> TrainingSettings:
     """The training settings with the paper's optimiser.
 
     The paper's learning rates depend on the data set.
@@ -114,7 +119,9 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
     if timesteps is None:
         return recipe
     if recipe.segmenter.diffusion_steps is None:
-        raise UserError(f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}.")
+        raise UserError(
+            f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}."
+        )
     return override(recipe, {"segmenter.sampling_timesteps": timesteps})
 
 
@@ -128,7 +135,10 @@ def with_mirrors(recipe: Recipe, path: Path) -> Recipe:
             the model file at `path`.
     """
     if not recipe.data.flips:
-        raise UserError(f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is empty).")
+        raise UserError(
+            f"{path}: its recipe has no axis along which a mirror image is possible (data.flips is "
+            "empty)."
+        )
     data, segmenter = replace(recipe.data, mirror_votes=True), recipe.segmenter
     votes = segmenter.votes if segmenter.stochastic else len(data.mirrors)
     return replace(recipe, data=data, segmenter=replace(segmenter, votes=votes))

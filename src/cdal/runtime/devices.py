@@ -19,13 +19,20 @@ def find_device(name: str) -> torch.device:
     Raises:
         UserError: the name is unknown, or PyTorch finds no such device.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     if name not in available:
         raise UserError(f"no device {name!r}. Expected one of {', '.join(DEVICES)}.")
     if not available[name]:
-        raise UserError(f"PyTorch finds no {name} device here. Use --device cpu, or install PyTorch for your driver.")
+        raise UserError(
+            f"PyTorch finds no {name} device here. Use --device cpu, or install PyTorch for your "
+            "driver."
+        )
     return torch.device(name)
 
 
@@ -66,6 +73,8 @@ def repeatable(device: torch.device, gradients: bool = False) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    convolutions = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False)
+    convolutions = cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=True, allow_tf32=False
+    )
     with convolutions, sdpa_kernel(SDPBackend.MATH) if gradients else nullcontext():
         yield

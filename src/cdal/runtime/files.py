@@ -33,7 +33,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix="".join(path.suffixes[-2:]))
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=_PREFIX, suffix="".join(path.suffixes[-2:])
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -44,7 +46,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{path} cannot be written: {reason}. Free some space, or choose another folder.") from error
+        raise UserError(
+            f"{path} cannot be written: {reason}. Free some space, or choose another folder."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -81,9 +85,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 leftover.unlink(missing_ok=True)
             yield
     except Timeout as error:
-        raise UserError(f"another process is training into {folder}. Wait for it, or give another --out.") from error
+        raise UserError(
+            f"another process is training into {folder}. Wait for it, or give another --out."
+        ) from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out.") from error
+        raise UserError(
+            f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
+        ) from error
 
 
 def _umask() -> int:

@@ -22,7 +22,10 @@ def seed_sequence(*keys: int | str) -> np.random.SeedSequence:
     negative = [key for key in keys if isinstance(key, int) and key < 0]
     if negative:
         raise UserError(f"a seed must be 0 or more; it is {negative[0]}.")
-    numbers = [zlib.crc32(key.encode(errors="surrogateescape")) if isinstance(key, str) else key for key in keys]
+    numbers = [
+        zlib.crc32(key.encode(errors="surrogateescape")) if isinstance(key, str) else key
+        for key in keys
+    ]
     return np.random.SeedSequence(numbers)
 
 

@@ -16,7 +16,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cdal.recipes import baselines, cdal
+from cdal.recipes import baselines, cdal, dynunet
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.settings import SegmenterSettings
 from cdal.segmenters.layers import group_instances
@@ -36,7 +36,7 @@ BUILDERS: dict[type[SegmenterSettings], str] = {
     baselines.MultiSegCapsSettings: "baselines.multi_segcaps",
     baselines.EMSegCapsSettings: "baselines.em_segcaps",
     baselines.UCaps3DSettings: "baselines.ucaps_3d",
-    baselines.DynUNetSettings: "baselines.dynunet",
+    dynunet.DynUNetSettings: "baselines.dynunet",
     baselines.OwnSettings: "baselines.own",
 }
 """Module of the builder for each class of settings.
@@ -45,7 +45,9 @@ A module is imported when it is needed, because most of them import MONAI.
 """
 
 
-def build_segmenter(recipe: Recipe, image_channels: int, classes: int, training: bool = False) -> Segmenter:
+def build_segmenter(
+    recipe: Recipe, image_channels: int, classes: int, training: bool = False
+) -> Segmenter:
     """Build the segmenter that the recipe describes, with random weights.
 
     Args:

@@ -17,7 +17,10 @@ def group_instances(network: nn.Module) -> None:
     replaced: dict[nn.Module, nn.GroupNorm] = {}  # a layer may have several parents
     for parent in list(network.modules()):
         for name, child in parent._modules.items():
-            if not isinstance(child, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)) or child.track_running_stats:
+            if (
+                not isinstance(child, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
+                or child.track_running_stats
+            ):
                 continue
             if child not in replaced:
                 replaced[child] = _grouped(child)

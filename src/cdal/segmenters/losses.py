@@ -58,7 +58,9 @@ def energy_score(votes: Tensor, truth: Tensor) -> Tensor:
         raise ValueError(f"the energy score compares votes and needs at least 2; it got {count}.")
     to_truth = _distance(votes, truth[None]).mean()
     # Rolling the votes by 1, 2, ... places gives every ordered pair of different votes once.
-    between = torch.stack([_distance(votes, votes.roll(shift, dims=0)).mean() for shift in range(1, count)]).mean()
+    between = torch.stack(
+        [_distance(votes, votes.roll(shift, dims=0)).mean() for shift in range(1, count)]
+    ).mean()
     return to_truth - between / 2
 
 

@@ -28,13 +28,17 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
         weights: weights of the player that predicts.
         header: header to store, see `ModelHeader`.
     """
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in _named_once(weights).items()}
+    tensors = {
+        name: weight.detach().cpu().contiguous() for name, weight in _named_once(weights).items()
+    }
     content = save(tensors, {KEY: header.to_json()})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") -> tuple[Segmenter, ModelHeader]:
+def load_model(
+    path: Path, recipe: Recipe | None = None, device: str = "cpu"
+) -> tuple[Segmenter, ModelHeader]:
     """Load the segmenter of a model file, ready to predict, and its header.
 
     Args:
@@ -60,7 +64,10 @@ def load_model(path: Path, recipe: Recipe | None = None, device: str = "cpu") ->
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: its weights do not fit its recipe: {error}") from error
     learned = dict(predictor.named_parameters())
-    broken = any(weight.isnan().any() or (name in learned and weight.isinf().any()) for name, weight in weights.items())
+    broken = any(
+        weight.isnan().any() or (name in learned and weight.isinf().any())
+        for name, weight in weights.items()
+    )
     if broken:
         raise UserError(f"{path}: some of its weights are NaN or infinite. Train it again.")
     return segmenter.to(torch.device(device)).eval(), header

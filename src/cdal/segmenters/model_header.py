@@ -64,9 +64,13 @@ def read_header(path: Path) -> ModelHeader:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no model file: {error}. Expected a .safetensors file written by cdal train.") from error
+        raise UserError(
+            f"{path} is no model file: {error}. Expected a .safetensors file written by cdal train."
+        ) from error
     if text is None:
-        raise UserError(f"{path} holds weights, but no cDAL header. Expected a file written by cdal train.")
+        raise UserError(
+            f"{path} holds weights, but no cDAL header. Expected a file written by cdal train."
+        )
     return header_of(text, path)
 
 
@@ -83,12 +87,17 @@ def header_of(text: str, path: Path) -> ModelHeader:
     try:
         values = json.loads(text)
         recipe = from_dict(values.pop("recipe"), f"{path}: its recipe")
-        header = ModelHeader(recipe=recipe, **{**values, "classes": tuple(map(str, values["classes"]))})
+        header = ModelHeader(
+            recipe=recipe, **{**values, "classes": tuple(map(str, values["classes"]))}
+        )
         if len(header.classes) < 2 or not isinstance(header.image_channels, int):
             raise ValueError(f"classes {header.classes}, image_channels {header.image_channels!r}")
         return header
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: its header cannot be read ({error}). Was it written by a newer version of cDAL?") from error
+        raise UserError(
+            f"{path}: its header cannot be read ({error}). Was it written by a newer version of "
+            "cDAL?"
+        ) from error
 
 
 def find_model(name: str | Path) -> Path:
@@ -106,8 +115,14 @@ def find_model(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     if path.is_dir():
-        raise UserError(f"{path} holds no model{SUFFIX}. Expected a folder that cdal train wrote, after its first validation.")
-    raise UserError(f"no model {name}: neither a file, nor a run folder, nor shipped. Shipped: {', '.join(shipped) or 'none'}.")
+        raise UserError(
+            f"{path} holds no model{SUFFIX}. Expected a folder that cdal train wrote, after its "
+            "first validation."
+        )
+    raise UserError(
+        f"no model {name}: neither a file, nor a run folder, nor shipped. Shipped: "
+        f"{', '.join(shipped) or 'none'}."
+    )
 
 
 def shipped_models() -> dict[str, Path]:

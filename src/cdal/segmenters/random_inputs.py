@@ -26,7 +26,9 @@ class RandomInputs:
     latent: int = 0
     z: str = "drawn"
 
-    def draw(self, size: Sequence[int], votes: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def draw(
+        self, size: Sequence[int], votes: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
         """Draw noise and z by name, for V votes on an image of this size; empty if T is 0.
 
         The numbers of a vote do not depend on the number of votes.

@@ -186,7 +186,13 @@ class Supervised(Deterministic):
         alike: bool = True,
     ) -> None:
         super().__init__()
-        self.network, self.classes, self.loss, self.decay, self.alike = network, classes, loss, decay, alike
+        self.network, self.classes, self.loss, self.decay, self.alike = (
+            network,
+            classes,
+            loss,
+            decay,
+            alike,
+        )
 
     def kind(self, step: int) -> Hashable:
         """See `Segmenter.kind`. All steps have the same kind if `alike`, otherwise none."""
@@ -214,10 +220,13 @@ class Supervised(Deterministic):
         expected = (len(image), self.classes, *image.shape[2:])
         for logits in outputs:
             if not isinstance(logits, Tensor) or logits.shape != expected:
-                received = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                received = (
+                    tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                )
                 raise UserError(
-                    f"the network {type(self.network).__name__} must give logits of shape {expected} (batch, classes, space) for "
-                    f"an image of shape {tuple(image.shape)}; it gave {received}."
+                    f"the network {type(self.network).__name__} must give logits of shape "
+                    f"{expected} (batch, classes, space) for an image of shape "
+                    f"{tuple(image.shape)}; it gave {received}."
                 )
         return [logits.float() for logits in outputs]
 

@@ -101,12 +101,17 @@ def load_checkpoint(
         average.load_state_dict(content["average"])
         return Checkpoint(**content["state"])
     except Exception as error:  # torch reports damaged files by many kinds of errors
-        raise UserError(f"{path} cannot be resumed from: {error}. Delete it to start over, or give another --out.") from error
+        raise UserError(
+            f"{path} cannot be resumed from: {error}. Delete it to start over, or give another "
+            "--out."
+        ) from error
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load the state of an optimiser, except for what depends on the device, which may be new."""
-    current = [{key: group[key] for key in ("lr", "capturable")} for group in optimiser.param_groups]
+    current = [
+        {key: group[key] for key in ("lr", "capturable")} for group in optimiser.param_groups
+    ]
     optimiser.load_state_dict(state)
     for group, values in zip(optimiser.param_groups, current, strict=True):
         group.update(values)

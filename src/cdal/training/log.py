@@ -27,7 +27,9 @@ class Log:
         self.rows: list[dict[str, Any]] = []
         kept = [row for row in read_log(out) if row["step"] <= step]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
-        self.board = TensorBoardLogger(out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000)
+        self.board = TensorBoardLogger(
+            out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000
+        )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add the numbers of a step."""
@@ -38,7 +40,9 @@ class Log:
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
         for row in self.rows:
-            self.board.log_metrics({name: value for name, value in row.items() if name != "step"}, row["step"])
+            self.board.log_metrics(
+                {name: value for name, value in row.items() if name != "step"}, row["step"]
+            )
         self.rows.clear()
 
     def close(self) -> None:
@@ -58,7 +62,9 @@ def read_log(out: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged: {error}. Delete it to resume without the log so far.") from error
+        raise UserError(
+            f"{path} is damaged: {error}. Delete it to resume without the log so far."
+        ) from error
 
 
 def learning_curve(out: Path) -> Path | None:
@@ -71,7 +77,9 @@ def learning_curve(out: Path) -> Path | None:
 
     rows = read_log(out)
     validations = [row for row in rows if "validation" in row]
-    players = sorted({name for row in rows for name in row if "/" not in name} - {"step", "validation", "test"})
+    players = sorted(
+        {name for row in rows for name in row if "/" not in name} - {"step", "validation", "test"}
+    )
     if not players:
         return None
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -81,7 +89,9 @@ def learning_curve(out: Path) -> Path | None:
         left.plot(*zip(*_smooth(points), strict=True), label=player, linewidth=1)
     left.set(xlabel="step", ylabel="loss (moving mean)")
     left.legend(frameon=False)
-    for name in sorted({name for row in validations for name in row if name.startswith("validation/")}):
+    for name in sorted(
+        {name for row in validations for name in row if name.startswith("validation/")}
+    ):
         steps, dice = [row["step"] for row in validations], [row[name] for row in validations]
         right.plot(steps, dice, marker=".", label=name.split("/", 1)[1])
     right.set(xlabel="step", ylabel="Dice, validation cases")

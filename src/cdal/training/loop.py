@@ -74,9 +74,13 @@ class Run:
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
         first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
         train_cases, self.test = cases[:first_validation], cases[first_test:]
-        self.validation = some_of(cases[first_validation:first_test], self.settings.validation_cases)
+        self.validation = some_of(
+            cases[first_validation:first_test], self.settings.validation_cases
+        )
         self.classes, self.licence = folder.classes, folder.licence
-        self.source = BatchSource(train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank)
+        self.source = BatchSource(
+            train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank
+        )
         self.data: dict[str, Any] = {
             "name": folder.root.resolve().name,
             **split.names(),
@@ -85,19 +89,30 @@ class Run:
         }
         self.channels = train_cases[0].image.shape[0]
         torch.manual_seed(self.settings.seed)
-        self.segmenter = build_segmenter(recipe, self.channels, len(self.classes), training=True).to(fabric.device)
+        self.segmenter = build_segmenter(
+            recipe, self.channels, len(self.classes), training=True
+        ).to(fabric.device)
         self.players = self.segmenter.players()
-        self.optimisers = {name: _optimiser(name, player, self) for name, player in self.players.items()}
+        self.optimisers = {
+            name: _optimiser(name, player, self) for name, player in self.players.items()
+        }
         predictor = self.players[self.segmenter.predictor]
         steps = RecordedSteps if fabric.device.type == "cuda" else Steps
         self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
         # Buffers are averaged, too: the statistics of batch normalisation must match the weights.
-        self.average = AveragedModel(predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True)
-        fresh = Checkpoint(fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}")
-        self.state = load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
+        self.average = AveragedModel(
+            predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True
+        )
+        fresh = Checkpoint(
+            fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}"
+        )
+        self.state = (
+            load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
+        )
         if self.state.fingerprint != fresh.fingerprint:
             raise UserError(
-                f"{out} holds a run on other data or classes. Give the data folder that it started with, or another --out."
+                f"{out} holds a run on other data or classes. Give the data folder that it started "
+                "with, or another --out."
             )
         self.log = Log(out, self.state.step)
         self.first = self.state.step
@@ -121,13 +136,26 @@ class Run:
             loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
             self.log.add(state.step, terms)
             last = self._fraction() >= 1
-            if last or (state.step % self.settings.validate_every == 0 and (self.validation or self.test)):
+            if last or (
+                state.step % self.settings.validate_every == 0 and (self.validation or self.test)
+            ):
                 self._validate(last)
             if last or state.step % self.settings.checkpoint_every == 0:
                 self.checkpoint()
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
-            yield Step("training", "", used, 1.0, "", state.step, self._seconds_left(used, rate), rate, loss, state.scores)
+            yield Step(
+                "training",
+                "",
+                used,
+                1.0,
+                "",
+                state.step,
+                self._seconds_left(used, rate),
+                rate,
+                loss,
+                state.scores,
+            )
         cost = self._cost()
         if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
             self._calibrate()
@@ -147,7 +175,12 @@ class Run:
             "threads": torch.get_num_threads(),
             "taken": self.turns.about(),
             "cdal": self.revision,
-            "samples_a_second": round((self.state.step - self.first) * self.settings.batch / max(1e-9, self.spent["step"]), 3),
+            "samples_a_second": round(
+                (self.state.step - self.first)
+                * self.settings.batch
+                / max(1e-9, self.spent["step"]),
+                3,
+            ),
             "share_of_turns": round(self.spent["turns"] / max(1e-9, self.spent["step"]), 4),
             "share_of_batches": round(self.spent["batch"] / max(1e-9, self.spent["step"]), 4),
         }
@@ -155,7 +188,9 @@ class Run:
     def checkpoint(self) -> None:
         """Write everything needed to resume from here, and plot the learning curve."""
         self.log.flush()
-        save_checkpoint(self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers)
+        save_checkpoint(
+            self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers
+        )
         learning_curve(self.out)
 
     def _fraction(self) -> float:
@@ -166,8 +201,12 @@ class Run:
         return max(by_steps, by_minutes)
 
     def _seconds_left(self, used: float, rate: float) -> float:
-        by_steps = (self.settings.steps - self.state.step) / rate if self.settings.steps else math.inf
-        by_minutes = self.settings.minutes * 60 - self.state.seconds if self.settings.minutes else math.inf
+        by_steps = (
+            (self.settings.steps - self.state.step) / rate if self.settings.steps else math.inf
+        )
+        by_minutes = (
+            self.settings.minutes * 60 - self.state.seconds if self.settings.minutes else math.inf
+        )
         return max(0.0, min(by_steps, by_minutes)) if used < 1 else 0.0
 
     def _set_learning_rates(self, fraction: float) -> None:
@@ -205,7 +244,9 @@ class Run:
         Raises:
             UserError: a loss or a gradient is not finite.
         """
-        named = {f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()}
+        named = {
+            f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()
+        }
         values = [*(move.loss for move in moves), *(move.norm for move in moves), *named.values()]
         numbers = torch.stack([value.float().reshape(()) for value in values]).tolist()
         losses, norms = numbers[: len(moves)], numbers[len(moves) : 2 * len(moves)]
@@ -225,11 +266,16 @@ class Run:
         return self.ahead.pop(step).result()
 
     def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
-        kept = f"The last good checkpoint is kept in {self.out}. " if (self.out / CHECKPOINT).is_file() else ""
+        kept = (
+            f"The last good checkpoint is kept in {self.out}. "
+            if (self.out / CHECKPOINT).is_file()
+            else ""
+        )
         return (
-            f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not finite, on the cases "
-            f"{', '.join(batch.cases)}. {kept}Look at these cases; or train with --training.precision 32, or a lower "
-            "--training.learning_rate, into another --out."
+            f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not "
+            f"finite, on the cases {', '.join(batch.cases)}. {kept}Look at these cases; or train "
+            "with --training.precision 32, or a lower --training.learning_rate, into another "
+            "--out."
         )
 
     def _validate(self, last: bool) -> None:
@@ -254,13 +300,24 @@ class Run:
     def _log_scores(self, part: str, scores: Mapping[str, float]) -> float:
         """Log the score of each class and their mean; returns the mean."""
         mean = sum(scores.values()) / len(scores)
-        self.log.add(self.state.step, {part: mean} | {f"{part}/{name}": value for name, value in scores.items()})
+        self.log.add(
+            self.state.step,
+            {part: mean} | {f"{part}/{name}": value for name, value in scores.items()},
+        )
         return mean
 
     def _save_averaged(self) -> None:
         """Write the averaged weights as the model file."""
         state = self.state
-        header = ModelHeader(self.recipe, self.classes, self.channels, state.step, state.scores, self.data, self.licence)
+        header = ModelHeader(
+            self.recipe,
+            self.classes,
+            self.channels,
+            state.step,
+            state.scores,
+            self.data,
+            self.licence,
+        )
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 
     def _calibrate(self) -> None:
@@ -268,13 +325,17 @@ class Run:
         model, header = load_model(self.out / MODEL, device=str(self.fabric.device))
         if header.temperature is not None:
             return
-        temperature = validation_temperature(TorchEngine(model, self.recipe), some_of(self.validation, _CALIBRATING), self.recipe)
+        temperature = validation_temperature(
+            TorchEngine(model, self.recipe), some_of(self.validation, _CALIBRATING), self.recipe
+        )
         weights = model.players()[model.predictor].state_dict()
         save_model(self.out / MODEL, weights, replace(header, temperature=temperature))
 
     def _averaged(self) -> Segmenter:
         """A segmenter with the averaged weights, in evaluation mode."""
-        segmenter = build_segmenter(self.recipe, self.channels, len(self.classes)).to(self.fabric.device)
+        segmenter = build_segmenter(self.recipe, self.channels, len(self.classes)).to(
+            self.fabric.device
+        )
         segmenter.players()[segmenter.predictor].load_state_dict(self.average.module.state_dict())
         return segmenter.eval()
 
@@ -307,7 +368,8 @@ def _average(decay: float) -> Callable[[Any, Any, Any], None]:
     def update(averaged: Any, current: Any, steps: Any) -> None:
         current_decay = min(decay, (1 + int(steps)) / (10 + int(steps)))
         if averaged[0].is_floating_point():
-            torch._foreach_mul_(averaged, current_decay)  # lerp would turn infinite constants (masks) into NaN
+            # Not lerp, which would turn infinite constants (masks) into NaN.
+            torch._foreach_mul_(averaged, current_decay)
             torch._foreach_add_(averaged, current, alpha=1 - current_decay)
         else:  # a count of batches
             torch._foreach_copy_(averaged, current)

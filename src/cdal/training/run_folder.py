@@ -37,7 +37,8 @@ def check_same_recipe(out: Path, recipe: Recipe) -> None:
     ]
     if differing:
         raise UserError(
-            f"{out} holds a run of another recipe: {'; '.join(differing)}. Give the same settings to resume it, or another --out."
+            f"{out} holds a run of another recipe: {'; '.join(differing)}. Give the same settings "
+            "to resume it, or another --out."
         )
 
 
@@ -65,11 +66,14 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
         (names,) = json.loads((out / _SPLIT).read_text(encoding="utf-8"))[_PARTITION]
         parts = [names[part] for part in ("train", "validation", "test")]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{out / _SPLIT} is damaged: {error!r}. Delete {out} to train again.") from error
+        raise UserError(
+            f"{out / _SPLIT} is damaged: {error!r}. Delete {out} to train again."
+        ) from error
     if missing := [name for part in parts for name in part if name not in by_name]:
         raise UserError(
-            f"{out} holds a run on other data: {folder.root} lacks its cases {', '.join(missing[:5])}. Give the data folder "
-            "that it started with, or another --out."
+            f"{out} holds a run on other data: {folder.root} lacks its cases "
+            f"{', '.join(missing[:5])}. Give the data folder that it started with, or another "
+            "--out."
         )
     return Split(*(tuple(by_name[name] for name in part) for part in parts))
 
@@ -77,5 +81,9 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
     return flat

@@ -59,8 +59,19 @@ class Steps:
         fabric: device, precision and backward passes.
     """
 
-    def __init__(self, segmenter: Segmenter, optimisers: Mapping[str, torch.optim.Optimizer], clip: float, fabric: Fabric) -> None:
-        self.segmenter, self.optimisers, self.clip, self.fabric = segmenter, optimisers, clip, fabric
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        clip: float,
+        fabric: Fabric,
+    ) -> None:
+        self.segmenter, self.optimisers, self.clip, self.fabric = (
+            segmenter,
+            optimisers,
+            clip,
+            fabric,
+        )
         self.players = segmenter.players()
 
     def about(self) -> str:
@@ -101,7 +112,13 @@ class RecordedSteps(Steps):
     to do.
     """
 
-    def __init__(self, segmenter: Segmenter, optimisers: Mapping[str, torch.optim.Optimizer], clip: float, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        clip: float,
+        fabric: Fabric,
+    ) -> None:
         super().__init__(segmenter, optimisers, clip, fabric)
         self.stream = torch.cuda.Stream(fabric.device)
         self.pool: Any = torch.cuda.graph_pool_handle()
@@ -136,11 +153,17 @@ class RecordedSteps(Steps):
     def _short_of_memory(self) -> str:
         """Reason why the memory is too small for a recording; empty if it is large enough."""
         device = self.fabric.device
-        needed_bytes, free_bytes = torch.cuda.max_memory_allocated(device), torch.cuda.mem_get_info(device)[0]
+        needed_bytes, free_bytes = (
+            torch.cuda.max_memory_allocated(device),
+            torch.cuda.mem_get_info(device)[0],
+        )
         available_bytes = free_bytes + torch.cuda.memory_reserved(device)
         if needed_bytes <= _SHARE * available_bytes:
             return ""
-        return f"a step needs {needed_bytes / 2**30:.1f} GiB, and the GPU has {available_bytes / 2**30:.1f}"
+        return (
+            f"a step needs {needed_bytes / 2**30:.1f} GiB, and the GPU has "
+            f"{available_bytes / 2**30:.1f}"
+        )
 
     def _record(self, key: Hashable, batch: Batch, step: int) -> str:
         """Record a step without taking it; returns why that failed, or an empty text."""
@@ -150,7 +173,9 @@ class RecordedSteps(Steps):
         graph.register_generator_state(rng)
         try:
             # `thread_local`: other threads may prepare batches during the recording.
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+            ):
                 moves = self._turns(recorded_batch, rng, step)
         except RuntimeError as error:
             return (str(error).strip() or type(error).__name__).splitlines()[0]

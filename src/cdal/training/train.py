@@ -64,7 +64,11 @@ def train(
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, report)
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out), repeatable(fabric.device, gradients=True), _stop_requests() as stop_requested:
+    with (
+        sole_writer(out),
+        repeatable(fabric.device, gradients=True),
+        _stop_requests() as stop_requested,
+    ):
         claim(out, recipe)
         keep_split(out, split)
         run = Run(recipe, folder, split, cases, digests, out, fabric)
@@ -78,7 +82,10 @@ def train(
             run.makers.shutdown(wait=False, cancel_futures=True)
     model = out / MODEL
     if not model.is_file():
-        raise UserError(f"{out} holds a finished run, but its {model.name} is gone. Delete {out} to train again.")
+        raise UserError(
+            f"{out} holds a finished run, but its {model.name} is gone. Delete {out} to train "
+            "again."
+        )
     return model
 
 
@@ -108,7 +115,9 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     once.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # signals belong to the main thread
         yield lambda: False
         return
 

@@ -15,7 +15,9 @@ from cdal.inference.voting import draw_votes
 from cdal.recipes.recipe import Recipe
 
 
-def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe) -> dict[str, float]:
+def validation_dice(
+    engine: Engine, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe
+) -> dict[str, float]:
     """Dice of each class except the background, on the network's grid.
 
     It is averaged over cases, and over annotators.
@@ -23,7 +25,9 @@ def validation_dice(engine: Engine, cases: Sequence[Case], classes: Sequence[str
     totals = dict.fromkeys(classes[1:], 0.0)
     for case in cases:
         rng = engine.generator(recipe.training.seed, case.name)
-        votes = draw_votes(engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng)
+        votes = draw_votes(
+            engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng
+        )
         mask = decide(votes.mean(axis=0), recipe.data.components)
         for k, name in enumerate(classes[1:], start=1):
             by_annotator = [count(mask == k, label.numpy() == k).dice for label in case.labels]
@@ -39,7 +43,9 @@ def validation_temperature(engine: Engine, cases: Sequence[Case], recipe: Recipe
 
     def segmented(case: Case) -> np.ndarray:
         rng = engine.generator(recipe.training.seed, case.name)
-        return draw_votes(engine, case.image.numpy(), recipe, recipe.segmenter.votes, rng).mean(axis=0)
+        return draw_votes(engine, case.image.numpy(), recipe, recipe.segmenter.votes, rng).mean(
+            axis=0
+        )
 
     return round(fit_temperature((segmented(case), case.labels.numpy()) for case in cases), 3)
 

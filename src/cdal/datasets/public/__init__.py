@@ -18,7 +18,9 @@ from cdal.runtime.events import Report, silent
 
 __all__ = ["PUBLIC_SETS", "Prepared", "PublicSet", "find_set", "prepare"]
 
-PUBLIC_SETS: dict[str, PublicSet] = {public.name: public for public in (hippocampus.SET, monuseg.SET, cxr.SET)}
+PUBLIC_SETS: dict[str, PublicSet] = {
+    public.name: public for public in (hippocampus.SET, monuseg.SET, cxr.SET)
+}
 
 
 def find_set(name: str) -> PublicSet:
@@ -56,11 +58,18 @@ def prepare(
     """
     public, target = find_set(name), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists and is not empty; nothing was changed. Give another target, or remove it.")
+        raise UserError(
+            f"{target} exists and is not empty; nothing was changed. Give another target, or "
+            "remove it."
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
-            files = download(public, Path(scratch)) if str(source) == "download" else _unpacked(Path(source), Path(scratch))
+            files = (
+                download(public, Path(scratch))
+                if str(source) == "download"
+                else _unpacked(Path(source), Path(scratch))
+            )
             folder = Path(scratch) / "data"
             folder.mkdir()
             prepared = public.prepare(files, folder, report)
@@ -70,7 +79,8 @@ def prepare(
             folder.rename(target)
     except OSError as error:
         raise UserError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose another folder."
+            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose "
+            "another folder."
         ) from error
     return prepared
 
@@ -80,12 +90,24 @@ def _unpacked(source: Path, scratch: Path) -> Path:
     if source.is_dir():
         return source
     if not source.is_file():
-        raise UserError(f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`.")
+        raise UserError(
+            f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`."
+        )
     tar = source.name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
     # Nothing may be unpacked outside the folder.
     options: Any = {"filter": "data"} if tar else {}
     try:
         shutil.unpack_archive(source, scratch / "source", **options)
-    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-        raise UserError(f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz archive.") from error
+    except (
+        shutil.ReadError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+    ) as error:
+        raise UserError(
+            f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz "
+            "archive."
+        ) from error
     return scratch / "source"

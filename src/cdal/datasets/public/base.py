@@ -76,13 +76,20 @@ def download(public: PublicSet, folder: Path) -> Path:
     import pooch
 
     if not public.address:
-        raise UserError(f"{public.name} has no address that can be downloaded without its owners' pages. {public.where}")
+        raise UserError(
+            f"{public.name} has no address that can be downloaded without its owners' pages. "
+            f"{public.where}"
+        )
     try:
-        pooch.retrieve(public.address, public.checksum, fname="archive.tar", path=folder, progressbar=False)
+        pooch.retrieve(
+            public.address, public.checksum, fname="archive.tar", path=folder, progressbar=False
+        )
         with tarfile.open(folder / "archive.tar") as archive:
             archive.extractall(folder / "source", filter="data")
     except (OSError, ValueError, tarfile.TarError) as error:
-        raise UserError(f"{public.address} cannot be downloaded: {error}. Fetch it by hand: {public.where}") from error
+        raise UserError(
+            f"{public.address} cannot be downloaded: {error}. Fetch it by hand: {public.where}"
+        ) from error
     return folder / "source"
 
 
@@ -92,7 +99,12 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def describe(folder: Path, public: PublicSet, labels: Mapping[str, int], rows: Iterable[Mapping[str, str]] = ()) -> None:
+def describe(
+    folder: Path,
+    public: PublicSet,
+    labels: Mapping[str, int],
+    rows: Iterable[Mapping[str, str]] = (),
+) -> None:
     """Write `dataset.json`, and `cases.csv` if there are rows."""
     declared = {
         "name": public.name,
@@ -119,7 +131,11 @@ def digest(array: np.ndarray) -> str:
 
 def known_digests(name: str) -> dict[str, Any]:
     """Return the checksums of a set's images, by case."""
-    return dict(json.loads(resources.files(__package__).joinpath(f"{name}.json").read_text(encoding="utf-8")))
+    return dict(
+        json.loads(
+            resources.files(__package__).joinpath(f"{name}.json").read_text(encoding="utf-8")
+        )
+    )
 
 
 def need_some(found: Sequence[Any] | Mapping[Any, Any], source: Path, expected: str) -> None:

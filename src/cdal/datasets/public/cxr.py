@@ -15,7 +15,10 @@ from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report
 
-_NAME = re.compile(r"^(?P<case>(?P<hospital>MCUCXR|CHNCXR)_(?P<number>\d{4})_(?P<finding>[01]))(?:_mask)?$", re.IGNORECASE)
+_NAME = re.compile(
+    r"^(?P<case>(?P<hospital>MCUCXR|CHNCXR)_(?P<number>\d{4})_(?P<finding>[01]))(?:_mask)?$",
+    re.IGNORECASE,
+)
 _COMPLETE = {"MCUCXR": 138, "CHNCXR": 566}
 _HOSPITALS = {"MCUCXR": "montgomery", "CHNCXR": "shenzhen"}
 _TEST = 138
@@ -30,11 +33,20 @@ PAPER_FOLDS = "cxr-paper-folds"
 
 def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     images, masks = _find(source)
-    need_some(images, source, "the pictures MCUCXR_*.png and CHNCXR_*.png (CXR_png) and their masks")
+    need_some(
+        images, source, "the pictures MCUCXR_*.png and CHNCXR_*.png (CXR_png) and their masks"
+    )
     left_out = {str(images[name]): "it has no mask" for name in sorted(set(images) - set(masks))}
-    left_out |= {str(masks[name][0]): "it has no picture" for name in sorted(set(masks) - set(images))}
+    left_out |= {
+        str(masks[name][0]): "it has no picture" for name in sorted(set(masks) - set(images))
+    }
     names = sorted(set(images) & set(masks))
-    need_some(names, source, "masks of the same names (masks/, or ManualMask/leftMask and rightMask), with or without _mask")
+    need_some(
+        names,
+        source,
+        "masks of the same names (masks/, or ManualMask/leftMask and rightMask), with or without "
+        "_mask",
+    )
     for number, name in enumerate(names, start=1):
         image = read_image(images[name])
         lungs = np.zeros(image.shape, bool)
@@ -42,16 +54,23 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
         for path in masks[name]:
             lung = read_label(path).array[0] > 0
             if lung.shape != image.shape:
-                raise UserError(f"{path}: expected the shape of its picture, {image.shape}; it is {lung.shape}.")
+                raise UserError(
+                    f"{path}: expected the shape of its picture, {image.shape}; it is {lung.shape}."
+                )
             lungs |= lung
         copy(images[name], folder / "images" / f"{name}{suffix_of(images[name])}")
         write_label(folder / "labels" / name, lungs, Image(image.array[:1], suffix=".png"))
         report(Event("preparing", name, number, len(names)))
     rows = [_row(name) for name in names]
     describe(folder, SET, {"background": 0, "lung": 1}, rows)
-    (folder / "splits.json").write_text(json.dumps(partitions(names), indent=1) + "\n", encoding="utf-8")
+    (folder / "splits.json").write_text(
+        json.dumps(partitions(names), indent=1) + "\n", encoding="utf-8"
+    )
     counts = {hospital: sum(name.startswith(hospital) for name in names) for hospital in _COMPLETE}
-    notes = [f"{counts[hospital]} of {count} pairs of {_HOSPITALS[hospital].capitalize()}" for hospital, count in _COMPLETE.items()]
+    notes = [
+        f"{counts[hospital]} of {count} pairs of {_HOSPITALS[hospital].capitalize()}"
+        for hospital, count in _COMPLETE.items()
+    ]
     return Prepared(len(names), sum(_COMPLETE.values()), left_out, notes)
 
 
@@ -83,7 +102,11 @@ def partitions(names: list[str]) -> dict[str, list[dict[str, list[str]]]]:
     for name in names:
         by_stratum.setdefault(_row(name)["stratum"], []).append(name)
     # Deal the cases like cards, one stratum after another; the seed gives the order.
-    dealt = [name for stratum in sorted(by_stratum) for name in np.random.default_rng(0).permutation(by_stratum[stratum])]
+    dealt = [
+        name
+        for stratum in sorted(by_stratum)
+        for name in np.random.default_rng(0).permutation(by_stratum[stratum])
+    ]
     folds[FIVE_FOLD] = [{"test": sorted(map(str, dealt[part::5]))} for part in range(5)]
     return folds
 
@@ -91,7 +114,11 @@ def partitions(names: list[str]) -> dict[str, list[dict[str, list[str]]]]:
 def _row(name: str) -> dict[str, str]:
     hospital, number, finding = name.split("_")
     kind = "tuberculosis" if finding == "1" else "normal"
-    return {"case": name, "patient": f"{hospital}_{number}", "stratum": f"{_HOSPITALS[hospital]} {kind}"}
+    return {
+        "case": name,
+        "patient": f"{hospital}_{number}",
+        "stratum": f"{_HOSPITALS[hospital]} {kind}",
+    }
 
 
 def _number(name: str) -> int:
@@ -111,7 +138,9 @@ def _find(source: Path) -> tuple[dict[str, Path], dict[str, list[Path]]]:
             continue
         case = match["case"].upper()
         folders = [part.lower() for part in path.relative_to(source).parts[:-1]]
-        if path.stem.lower().endswith("_mask") or any("mask" in part or "label" in part for part in folders):
+        if path.stem.lower().endswith("_mask") or any(
+            "mask" in part or "label" in part for part in folders
+        ):
             masks.setdefault(case, []).append(path)
         else:
             images.setdefault(case, path)
@@ -123,13 +152,14 @@ SET = PublicSet(
     title="Chest X-rays of Montgomery County and Shenzhen with masks of the lungs",
     about="138 + 566 pictures with masks, normal and with signs of tuberculosis",
     where=(
-        "https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets (pictures, and masks of Montgomery); "
-        "https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask (masks of Shenzhen)"
+        "https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets (pictures, and "
+        "masks of Montgomery); https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask (masks of "
+        "Shenzhen)"
     ),
     licence="images: public, for research, citation asked; masks of Shenzhen: CC BY-NC-SA 4.0",
     citation=(
-        "S. Jaeger et al., Quant. Imaging Med. Surg. 4(6), 2014; S. Candemir et al., IEEE TMI 33(2), 2014; "
-        "S. Stirenko et al., arXiv:1803.01199"
+        "S. Jaeger et al., Quant. Imaging Med. Surg. 4(6), 2014; S. Candemir et al., IEEE TMI "
+        "33(2), 2014; S. Stirenko et al., arXiv:1803.01199"
     ),
     prepare=_prepare,
 )

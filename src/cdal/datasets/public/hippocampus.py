@@ -6,7 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.datasets.public.base import Prepared, PublicSet, copy, describe, digest, known_digests, need_some
+from cdal.datasets.public.base import (
+    Prepared,
+    PublicSet,
+    copy,
+    describe,
+    digest,
+    known_digests,
+    need_some,
+)
 from cdal.imaging.formats import read_image, read_label, stem_of, suffix_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
@@ -22,7 +30,11 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     roots = sorted({path.parent for path in source.rglob("imagesTr") if path.is_dir()})
     need_some(roots, source, "the unpacked Task04_Hippocampus, with imagesTr and labelsTr")
     root = roots[0]
-    images = [path for path in sorted((root / "imagesTr").iterdir()) if suffix_of(path) and not path.name.startswith(".")]
+    images = [
+        path
+        for path in sorted((root / "imagesTr").iterdir())
+        if suffix_of(path) and not path.name.startswith(".")
+    ]
     need_some(images, root / "imagesTr", "volumes, hippocampus_*.nii.gz")
     known = known_digests("hippocampus")
     left_out: dict[str, str] = {}
@@ -46,9 +58,18 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
         if suffix_of(path) and stem_of(path) not in have
     }
     if not written:
-        raise UserError(f"{root}: no volume can be used. The first says: {next(iter(left_out.values()))}.")
+        raise UserError(
+            f"{root}: no volume can be used. The first says: {next(iter(left_out.values()))}."
+        )
     describe(folder, SET, _CLASSES)
-    notes = [f"{len(changed)} volumes are not those of the Decathlon, voxel by voxel: {', '.join(changed[:5])}"] if changed else []
+    notes = (
+        [
+            f"{len(changed)} volumes are not those of the Decathlon, voxel by voxel: "
+            f"{', '.join(changed[:5])}"
+        ]
+        if changed
+        else []
+    )
     return Prepared(written, _COMPLETE, left_out, notes)
 
 
@@ -72,7 +93,11 @@ def _unfit(path: Path, label_path: Path) -> tuple[str, Image | None]:
     if len(values) < len(_CLASSES):
         return f"its label holds {', '.join(map(str, values))}: no such anatomy in it", None
     if max(image.shape) > _LARGEST:
-        return f"its shape is {image.shape}; the set's crops have at most {_LARGEST} voxels along an axis", None
+        return (
+            f"its shape is {image.shape}; the set's crops have at most {_LARGEST} voxels along an "
+            "axis",
+            None,
+        )
     return "", image
 
 
@@ -80,7 +105,10 @@ SET = PublicSet(
     name="hippocampus",
     title="Medical Segmentation Decathlon, Task04_Hippocampus",
     about="260 MRI volumes of 1 mm, cropped around a hippocampus; anterior and posterior part",
-    where="http://medicaldecathlon.com (Task04_Hippocampus.tar), or `cdal data prepare hippocampus download TARGET`",
+    where=(
+        "http://medicaldecathlon.com (Task04_Hippocampus.tar), or `cdal data prepare hippocampus "
+        "download TARGET`"
+    ),
     licence="CC BY-SA 4.0",
     citation="A. L. Simpson et al., arXiv:1902.09063",
     prepare=_prepare,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cdal.datasets.public.base import Prepared, PublicSet, copy, describe, digest, known_digests, need_some
+from cdal.datasets.public.base import (
+    Prepared,
+    PublicSet,
+    copy,
+    describe,
+    digest,
+    known_digests,
+    need_some,
+)
 from cdal.imaging.annotations.aperio import rasterise, read_outlines
 from cdal.imaging.formats import read_image, read_label, stem_of, suffix_of, write_label
 from cdal.imaging.image import Image
@@ -19,7 +27,10 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     known = known_digests("monuseg")
     images, masks, annotations = _find(source)
     need_some(images, source, "the images of MoNuSeg, TCGA-*.tif or .png")
-    left_out = {str(images[name]): "none of the 44 images of the challenge" for name in sorted(set(images) - set(known))}
+    left_out = {
+        str(images[name]): "none of the 44 images of the challenge"
+        for name in sorted(set(images) - set(known))
+    }
     rows, notes, changed = [], [], []
     names = sorted(set(images) & set(known))
     for number, name in enumerate(names, start=1):
@@ -38,7 +49,10 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
         else:
             mask = read_label(masks[name]).array[0] > 0
             if mask.shape != image.shape:
-                raise UserError(f"{masks[name]}: expected the shape of its image, {image.shape}; it is {mask.shape}.")
+                raise UserError(
+                    f"{masks[name]}: expected the shape of its image, {image.shape}; it is "
+                    f"{mask.shape}."
+                )
         copy(images[name], folder / "images" / f"{name}{suffix_of(images[name])}")
         write_label(folder / "labels" / name, mask, like)
         rows.append({"case": name, "patient": name[:12], "split": known[name]["split"]})
@@ -50,7 +64,10 @@ def _prepare(source: Path, folder: Path, report: Report) -> Prepared:
     outlined = len(list((folder / "instances").glob("*"))) if (folder / "instances").is_dir() else 0
     notes.append(f"{outlined} with outlines of single nuclei (instances/)")
     if changed:
-        notes.append(f"{len(changed)} images are not those of the challenge, pixel by pixel: {', '.join(changed[:5])}")
+        notes.append(
+            f"{len(changed)} images are not those of the challenge, pixel by pixel: "
+            f"{', '.join(changed[:5])}"
+        )
     return Prepared(len(rows), sum(_SPLIT.values()), left_out, notes)
 
 
@@ -68,7 +85,9 @@ def _find(source: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Pat
         elif suffix_of(path):
             stem = stem_of(path)
             folders = {part.lower() for part in path.relative_to(source).parts[:-1]}
-            is_mask = stem.lower().endswith(("_mask", "_bin_mask")) or any("mask" in f or "label" in f for f in folders)
+            is_mask = stem.lower().endswith(("_mask", "_bin_mask")) or any(
+                "mask" in f or "label" in f for f in folders
+            )
             if "instances" in folders:
                 continue
             kept: Mapping[str, Path] = masks if is_mask else images
@@ -80,7 +99,10 @@ SET = PublicSet(
     name="monuseg",
     title="MoNuSeg 2018, Multi-Organ Nucleus Segmentation",
     about="H&E tissue at 40x, 1000 x 1000 pixels: 30 images for training, 14 for the test",
-    where="https://monuseg.grand-challenge.org/Data/ (two archives, behind links to a file store; no login)",
+    where=(
+        "https://monuseg.grand-challenge.org/Data/ (two archives, behind links to a file store; "
+        "no login)"
+    ),
     licence="CC BY-NC-SA 4.0 (non-commercial)",
     citation="N. Kumar et al., IEEE TMI 36(7), 2017; N. Kumar et al., IEEE TMI 39(5), 2020",
     prepare=_prepare,

@@ -37,7 +37,11 @@ def growth(rounds: int, device: str) -> list[Row]:
         for V in _VOTES:
             runs[f"{T} {V}"] = _call(engine, volume, recipe, V)
     taken = interleaved(runs, rounds, device=device)
-    rows += [{"of": "a volume", "V": V, "T": T, "seconds": taken[f"{T} {V}"]} for T in _STEPS for V in _VOTES]
+    rows += [
+        {"of": "a volume", "V": V, "T": T, "seconds": taken[f"{T} {V}"]}
+        for T in _STEPS
+        for V in _VOTES
+    ]
     engine, recipe = _cdal("monuseg", 3, 2, 2, device)
     runs = {}
     for side in _SIDES:
@@ -45,7 +49,10 @@ def growth(rounds: int, device: str) -> list[Row]:
         picture = np.random.default_rng(0).normal(size=(3, side, side)).astype(np.float32)
         runs[str(side)] = _call(engine, picture, replace(recipe, data=data), 5)
     taken = interleaved(runs, rounds, device=device)
-    rows += [{"of": f"a picture of {side} x {side}", "V": 5, "T": 2, "seconds": taken[str(side)]} for side in _SIDES]
+    rows += [
+        {"of": f"a picture of {side} x {side}", "V": 5, "T": 2, "seconds": taken[str(side)]}
+        for side in _SIDES
+    ]
     if device == "cpu":
         engine, recipe = _cdal("hippocampus", 1, 3, 2, device)
         for count in sorted({1, torch.get_num_threads()}):
@@ -53,17 +60,34 @@ def growth(rounds: int, device: str) -> list[Row]:
                 seconds = interleaved({"": _call(engine, volume, recipe, 5)}, rounds)[""]
             rows.append({"of": "a volume", "V": 5, "T": 2, "threads": count, "seconds": seconds})
         for processes in sorted({1, torch.get_num_threads()}):
-            rows.append({"of": "a volume", "V": 5, "T": 2, "threads": 1, "processes": processes, "seconds": _processes(processes)})
+            rows.append(
+                {
+                    "of": "a volume",
+                    "V": 5,
+                    "T": 2,
+                    "threads": 1,
+                    "processes": processes,
+                    "seconds": _processes(processes),
+                }
+            )
     return rows
 
 
 def model_of_cost(rows: list[Row]) -> Row:
     """Least-squares fit of seconds = encoder + V T denoiser to the volumes of `growth`."""
     fitted = [row for row in rows if row["of"] == "a volume" and "threads" not in row]
-    x, y = np.array([row["V"] * row["T"] for row in fitted]), np.array([row["seconds"] for row in fitted])
+    x, y = (
+        np.array([row["V"] * row["T"] for row in fitted]),
+        np.array([row["seconds"] for row in fitted]),
+    )
     slope, offset = np.polyfit(x, y, 1)
     explained = 1 - ((y - slope * x - offset) ** 2).sum() / ((y - y.mean()) ** 2).sum()
-    return {"encoder s": offset, "denoiser s": slope, "ratio": slope / offset, "variance explained": explained}
+    return {
+        "encoder s": offset,
+        "denoiser s": slope,
+        "ratio": slope / offset,
+        "variance explained": explained,
+    }
 
 
 def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
@@ -81,10 +105,15 @@ def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
     for dtype in dtypes(device):
         runs: dict[str, Any] = {}
         for batch in _BATCHES:
-            images = torch.randn(batch, 3, 256, 256, device=device).to(memory_format=torch.channels_last)
+            images = torch.randn(batch, 3, 256, 256, device=device).to(
+                memory_format=torch.channels_last
+            )
 
             def run(images: torch.Tensor = images, dtype: torch.dtype = dtype) -> None:
-                with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                with (
+                    torch.no_grad(),
+                    torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16),
+                ):
                     for chunk in images.split(at_once):
                         network(chunk)
 
@@ -98,7 +127,9 @@ def encoder(machine: list[Row], rounds: int, device: str) -> list[Row]:
     return rows
 
 
-def _cdal(name: str, channels: int, classes: int, timesteps: int, device: str) -> tuple[TorchEngine, Recipe]:
+def _cdal(
+    name: str, channels: int, classes: int, timesteps: int, device: str
+) -> tuple[TorchEngine, Recipe]:
     recipe = find_recipe(name)
     recipe = replace(recipe, segmenter=replace(recipe.segmenter, sampling_timesteps=timesteps))  # type: ignore[call-arg]
     torch.manual_seed(0)

@@ -56,9 +56,22 @@ class Task:
 
 TASKS = {
     "tile": Task("a 256 x 256 tile of colours", "monuseg", "monuseg-paper", (3, 256, 256), 2),
-    "picture": Task("a 1000 x 1000 MoNuSeg picture", "monuseg", "monuseg-paper", (3, 1000, 1000), 2, ((3, 256, 256), 25)),
+    "picture": Task(
+        "a 1000 x 1000 MoNuSeg picture",
+        "monuseg",
+        "monuseg-paper",
+        (3, 1000, 1000),
+        2,
+        ((3, 256, 256), 25),
+    ),
     "x-ray": Task("a 512 x 512 chest X-ray", "cxr", "cxr-paper", (1, 512, 512), 2),
-    "volume": Task("a hippocampus volume of 40 x 56 x 40", "hippocampus", "hippocampus-paper", (1, 40, 56, 40), 3),
+    "volume": Task(
+        "a hippocampus volume of 40 x 56 x 40",
+        "hippocampus",
+        "hippocampus-paper",
+        (1, 40, 56, 40),
+        3,
+    ),
 }
 
 
@@ -83,7 +96,9 @@ class Entry:
     parameters: int
 
 
-def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str) -> list[Row]:
+def inference(
+    task: str, systems: Sequence[str], machine: list[Row], rounds: int, device: str
+) -> list[Row]:
     """Measure the systems on one task; each row has time, operations, memory and parameters.
 
     Systems that cannot segment the task are left out. `cdal` is measured with 1, 5 and 15 votes. If
@@ -96,7 +111,12 @@ def inference(task: str, systems: Sequence[str], machine: list[Row], rounds: int
         rounds: number of rounds.
         device: `cpu` or `cuda`.
     """
-    entries = [entry for name in systems if _sees(TASKS[task], name) for entry in _entries(TASKS[task], name, device)]
+    entries = [
+        entry
+        for name in systems
+        if _sees(TASKS[task], name)
+        for entry in _entries(TASKS[task], name, device)
+    ]
     with torch.no_grad():
         taken = interleaved({entry.name: entry.run for entry in entries}, rounds, device=device)
         return [_row(entry, taken[entry.name], machine, device) for entry in entries]
@@ -111,7 +131,8 @@ def _row(entry: Entry, taken: float, machine: list[Row], device: str) -> Row:
         "seconds": taken * entry.times,
         "GFLOP": operations * entry.times,
         "GFLOP/s": rate,
-        "of best convolution": rate / best_convolution(machine, entry.facts["precision"], entry.facts["axes"]),
+        "of best convolution": rate
+        / best_convolution(machine, entry.facts["precision"], entry.facts["axes"]),
         "GiB": peak(entry.run, device),
         "M parameters": entry.parameters / 1e6,
         "of": entry.note,
@@ -143,13 +164,21 @@ def _entries(task: Task, name: str, device: str) -> list[Entry]:
     return [_entry(task, recipe, VOTES, device)]
 
 
-def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto") -> Entry:
+def _entry(
+    task: Task, recipe: Recipe, votes: int, device: str, precision: Precision = "auto"
+) -> Entry:
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))
     settings = recipe.segmenter
-    facts = {"V": votes if settings.stochastic else 1, "T": settings.diffusion_steps or 0, "axes": recipe.data.spatial_dims}
+    facts = {
+        "V": votes if settings.stochastic else 1,
+        "T": settings.diffusion_steps or 0,
+        "axes": recipe.data.spatial_dims,
+    }
     name = settings.name
     if name == "cdal":
-        name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (", float32" if precision == "32" else "")
+        name = f"cdal, {votes} vote{'s' if votes > 1 else ''}" + (
+            ", float32" if precision == "32" else ""
+        )
     part = _part(task, recipe, votes) if name in _SLOW else _Part(recipe, task.shape, votes)
     torch.manual_seed(0)
     segmenter = build_segmenter(part.recipe, part.shape[0], task.classes).to(device).eval()
@@ -157,7 +186,14 @@ def _entry(task: Task, recipe: Recipe, votes: int, device: str, precision: Preci
     image = np.random.default_rng(0).normal(size=part.shape).astype(np.float32)
     run = functools.partial(segment, engine, image, part.recipe, part.votes)
     dtype = torch.bfloat16 if engine.bf16 else torch.float32
-    return Entry(name, run, part.times, ", ".join(part.notes), {"precision": name_of(dtype), **facts}, engine.parameters)
+    return Entry(
+        name,
+        run,
+        part.times,
+        ", ".join(part.notes),
+        {"precision": name_of(dtype), **facts},
+        engine.parameters,
+    )
 
 
 class _Part(NamedTuple):
@@ -187,17 +223,29 @@ def _part(task: Task, recipe: Recipe, votes: int) -> _Part:
     if recipe.segmenter.name == "segdiff":
         one_step = replace(recipe.segmenter, sampling_timesteps=1)  # type: ignore[call-arg]
         steps = recipe.segmenter.diffusion_steps or 1
-        part = part._replace(recipe=replace(recipe, segmenter=one_step), times=part.times * steps, notes=(*part.notes, "one step"))
+        part = part._replace(
+            recipe=replace(recipe, segmenter=one_step),
+            times=part.times * steps,
+            notes=(*part.notes, "one step"),
+        )
     if task.part is not None:
         shape, count = task.part
-        part = part._replace(shape=shape, times=part.times * count, notes=(*part.notes, "one window"))
+        part = part._replace(
+            shape=shape, times=part.times * count, notes=(*part.notes, "one window")
+        )
     if recipe.data.spatial_dims < len(part.shape) - 1:
         share = part.shape[-1] / _SLICES
-        part = part._replace(shape=(*part.shape[:-1], _SLICES), times=part.times * share, notes=(*part.notes, f"{_SLICES} slices"))
+        part = part._replace(
+            shape=(*part.shape[:-1], _SLICES),
+            times=part.times * share,
+            notes=(*part.notes, f"{_SLICES} slices"),
+        )
     return part
 
 
-def segment(engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int) -> tuple[np.ndarray, np.ndarray]:
+def segment(
+    engine: TorchEngine, image: np.ndarray, recipe: Recipe, votes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The computation of a prediction on the network's grid: votes, their mean and their spread.
 
     Returns:

@@ -26,7 +26,9 @@ _CONVOLUTIONS = (
 
 def dtypes(device: str) -> tuple[torch.dtype, ...]:
     """The precisions that are measured on a device."""
-    return (torch.float32, torch.bfloat16) if native_bf16(torch.device(device)) else (torch.float32,)
+    return (
+        (torch.float32, torch.bfloat16) if native_bf16(torch.device(device)) else (torch.float32,)
+    )
 
 
 def machine(rounds: int, device: str) -> list[Row]:
@@ -42,20 +44,30 @@ def machine(rounds: int, device: str) -> list[Row]:
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
         large = torch.empty(_COPIED * math.isqrt(larger), device=device, dtype=dtype)
         target = torch.empty_like(large)
-        functions: dict[str, Any] = {"matrix": lambda a=a, b=b: a @ b, "copy": lambda x=large, y=target: y.copy_(x)}
-        work: dict[str, float] = {"matrix": 2 * side**3, "copy": 2 * large.numel() * large.element_size()}
+        functions: dict[str, Any] = {
+            "matrix": lambda a=a, b=b: a @ b,
+            "copy": lambda x=large, y=target: y.copy_(x),
+        }
+        work: dict[str, float] = {
+            "matrix": 2 * side**3,
+            "copy": 2 * large.numel() * large.element_size(),
+        }
         for dims, shape in convolutions:
             layer = convolution(dims, shape[1], shape[1], bias=False).to(device, dtype)
             x = torch.randn(shape, device=device, dtype=dtype)
             if dims == 2:
-                layer, x = layer.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                x = x.to(memory_format=torch.channels_last)
             name = f"{dims}D {shape}"
             functions[name] = lambda layer=layer, x=x: layer(x)
             work[name] = 2 * x.numel() * shape[1] * 3**dims
         with torch.no_grad():
             taken = interleaved(functions, rounds, device=device)
         rate = {name: work[name] / taken[name] / 1e9 for name in functions}
-        best = {dims: max(rate[f"{dims}D {shape}"] for d, shape in convolutions if d == dims) for dims in (2, 3)}
+        best = {
+            dims: max(rate[f"{dims}D {shape}"] for d, shape in convolutions if d == dims)
+            for dims in (2, 3)
+        }
         rows.append(
             {
                 "precision": name_of(dtype),
@@ -70,7 +82,9 @@ def machine(rounds: int, device: str) -> list[Row]:
 
 def best_convolution(rows: list[Row], precision: str, dims: int) -> float:
     """GFLOP/s of the best convolution, from the rows of `machine`."""
-    return next(row[f"best {dims}D convolution GFLOP/s"] for row in rows if row["precision"] == precision)
+    return next(
+        row[f"best {dims}D convolution GFLOP/s"] for row in rows if row["precision"] == precision
+    )
 
 
 def name_of(dtype: torch.dtype) -> str:

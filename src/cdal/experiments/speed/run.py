@@ -31,7 +31,10 @@ PARTS = {
 }
 """Parts of the benchmark with their descriptions. The machine itself is always measured."""
 
-_ALWAYS = {"machine": "what this machine can do", "model of the cost": "seconds = encoder + V T denoiser, fitted to the volumes"}
+_ALWAYS = {
+    "machine": "what this machine can do",
+    "model of the cost": "seconds = encoder + V T denoiser, fitted to the volumes",
+}
 
 _TRAINING_STEPS = (40, 320)
 """Training steps on a CPU and on a GPU. The GPU takes more, so that recording hardly counts."""
@@ -56,7 +59,10 @@ class Measured:
     def markdown(self) -> str:
         """The results as Markdown, one table for each part."""
         header = ", ".join(f"{key} {value}" for key, value in self.about.items())
-        tables = [f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}" for name, rows in self.parts.items()]
+        tables = [
+            f"## {name}\n\n{(PARTS | _ALWAYS)[name]}\n\n{_table(rows)}"
+            for name, rows in self.parts.items()
+        ]
         return "\n\n".join([header, *tables]) + "\n"
 
     def write(self, out: Path) -> None:
@@ -93,9 +99,14 @@ def bench(
     Raises:
         UserError: a part or a system does not exist, or the data are missing.
     """
-    unknown = [name for name in names if name not in PARTS] + [name for name in systems if name not in SYSTEMS]
+    unknown = [name for name in names if name not in PARTS] + [
+        name for name in systems if name not in SYSTEMS
+    ]
     if unknown:
-        raise UserError(f"no {', '.join(unknown)} to measure. Parts: {', '.join(PARTS)}. Systems: {', '.join(SYSTEMS)}.")
+        raise UserError(
+            f"no {', '.join(unknown)} to measure. Parts: {', '.join(PARTS)}. Systems: "
+            f"{', '.join(SYSTEMS)}."
+        )
     chosen = list(names) or [name for name in PARTS if name != "dice" or data is not None]
     if "dice" in chosen and data is None:
         raise UserError("dice needs --data: the hippocampus data folder.")
@@ -103,11 +114,16 @@ def bench(
         raise UserError(f"--rounds must be 1 or more; it is {rounds}.")
     device_type = find_device(device).type
     report(Event("measuring", "machine", 0, 1 + len(chosen)))
-    measured = Measured({"version": __version__, "rounds": rounds, **about(device_type)}, {"machine": machine(rounds, device_type)})
+    measured = Measured(
+        {"version": __version__, "rounds": rounds, **about(device_type)},
+        {"machine": machine(rounds, device_type)},
+    )
     for number, name in enumerate(chosen, start=1):
         report(Event("measuring", name, number, 1 + len(chosen)))
         if name in TASKS:
-            measured.parts[name] = inference(name, systems or tuple(SYSTEMS), measured.parts["machine"], rounds, device_type)
+            measured.parts[name] = inference(
+                name, systems or tuple(SYSTEMS), measured.parts["machine"], rounds, device_type
+            )
         elif name == "encoder":
             measured.parts[name] = encoder(measured.parts["machine"], rounds, device_type)
         elif name == "growth":

@@ -62,12 +62,22 @@ def runtimes(model: str, rounds: int) -> list[Row]:
     segmenter, header = load_model(path)
     recipe = header.recipe
     if recipe.data.spatial_dims != 3:
-        raise UserError(f"the exported graphs are measured on a volume; {path.name} segments pictures. Give --model hippocampus.")
+        raise UserError(
+            f"the exported graphs are measured on a volume; {path.name} segments pictures. Give "
+            "--model hippocampus."
+        )
     plain = replace(recipe, training=replace(recipe.training, precision="32"))
     exact = segmenter.graph()
     assert exact is not None  # the shipped models can be exported
-    values = np.random.default_rng(0).normal(size=(header.image_channels, *recipe.data.size)).astype(np.float32)
-    engines: dict[str, Any] = {"PyTorch": TorchEngine(segmenter, recipe), "PyTorch, float32": TorchEngine(segmenter, plain)}
+    values = (
+        np.random.default_rng(0)
+        .normal(size=(header.image_channels, *recipe.data.size))
+        .astype(np.float32)
+    )
+    engines: dict[str, Any] = {
+        "PyTorch": TorchEngine(segmenter, recipe),
+        "PyTorch, float32": TorchEngine(segmenter, plain),
+    }
     precision = {name: engine.about()["precision"] for name, engine in engines.items()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -84,10 +94,14 @@ def runtimes(model: str, rounds: int) -> list[Row]:
                 engines[name], precision[name] = engine, engine.about()["precision"]
                 if engine_for(graph.suffix) is kind:  # cdal predict chooses this engine
                     models[name] = str(graph)
-        taken = interleaved({name: _call(engine, values, recipe) for name, engine in engines.items()}, rounds)
+        taken = interleaved(
+            {name: _call(engine, values, recipe) for name, engine in engines.items()}, rounds
+        )
         draws = exact.random.draw(values.shape[1:], VOTES, np.random.default_rng(0))
         with torch.no_grad():
-            truth = exact(torch.from_numpy(values[None]), *map(torch.from_numpy, draws.values())).numpy()
+            truth = exact(
+                torch.from_numpy(values[None]), *map(torch.from_numpy, draws.values())
+            ).numpy()
         return [
             {
                 "runtime": name,
@@ -105,7 +119,9 @@ def _call(engine: Any, values: np.ndarray, recipe: Any) -> Any:
     return lambda: draw_votes(engine, values, recipe, VOTES, engine.generator(0))
 
 
-def _difference(engine: Any, values: np.ndarray, draws: dict[str, np.ndarray], truth: np.ndarray) -> float | None:
+def _difference(
+    engine: Any, values: np.ndarray, draws: dict[str, np.ndarray], truth: np.ndarray
+) -> float | None:
     """Largest difference in probability from PyTorch, given the same noise and z."""
     if isinstance(engine, TorchEngine):
         return None
@@ -113,7 +129,15 @@ def _difference(engine: Any, values: np.ndarray, draws: dict[str, np.ndarray], t
 
 
 def _whole(model: str, folder: Path, rounds: int) -> float:
-    words = ["predict", model, str(folder / "volume.nii.gz"), "--votes", f"{VOTES}", "--out", str(folder / "out")]
+    words = [
+        "predict",
+        model,
+        str(folder / "volume.nii.gz"),
+        "--votes",
+        f"{VOTES}",
+        "--out",
+        str(folder / "out"),
+    ]
     taken = []
     for _ in range(max(3, rounds // 3)):
         began = time.perf_counter()

@@ -20,7 +20,10 @@ _WARM_UPS = 2
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], rounds: int, longest: float = 20.0, device: str = "cpu"
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    longest: float = 20.0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Median time of each function in seconds; the functions are called in turn in every round.
 

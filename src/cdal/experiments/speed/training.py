@@ -65,7 +65,9 @@ def time_to_dice(data: Path, target: float, minutes: float, device: str) -> Row:
         device: see `cdal.train`.
     """
     recipe = find_recipe("hippocampus")
-    recipe = replace(recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=100))
+    recipe = replace(
+        recipe, training=replace(recipe.training, steps=None, minutes=minutes, validate_every=100)
+    )
 
     def watch(event: Event) -> None:
         if not isinstance(event, Step):

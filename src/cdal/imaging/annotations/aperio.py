@@ -15,7 +15,9 @@ from PIL import ImageDraw
 from cdal.runtime.errors import UserError
 
 
-def rasterise(outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+def rasterise(
+    outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[int, int]
+) -> np.ndarray:
     """Draw outlines as filled polygons with consecutive numbers.
 
     Outline pixels belong to the polygon. If polygons overlap, the later one covers the earlier one.
@@ -51,12 +53,29 @@ def read_outlines(path: Path) -> list[np.ndarray]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         root = ElementTree.fromstring(content)
         outlines = [
-            np.array([(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")])
+            np.array(
+                [
+                    (float(vertex.attrib["X"]), float(vertex.attrib["Y"]))
+                    for vertex in region.iter("Vertex")
+                ]
+            )
             for region in root.iter("Region")
         ]
-    except (OSError, EOFError, zlib.error, ElementTree.ParseError, LookupError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio ImageScope.") from error
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+    ) as error:
+        raise UserError(
+            f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio "
+            "ImageScope."
+        ) from error
     outlines = [outline for outline in outlines if len(outline)]
     if not outlines:
-        raise UserError(f"{path}: expected outlines (Region elements with Vertex elements); it holds none.")
+        raise UserError(
+            f"{path}: expected outlines (Region elements with Vertex elements); it holds none."
+        )
     return outlines

@@ -17,7 +17,9 @@ from cdal.runtime.files import replacing
 from cdal.runtime.version import __version__
 
 
-def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequence[str], algorithm: str) -> None:
+def write_segmentation(
+    path: Path, label: np.ndarray, like: Image, names: Sequence[str], algorithm: str
+) -> None:
     """Write classes `[*S]` as a DICOM-SEG that refers to its source images.
 
     Args:
@@ -33,8 +35,12 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
     """
     source = like.header
     if not isinstance(source, Source):
-        raise UserError(f"{path}: a DICOM segmentation refers to DICOM images; this image is not DICOM.")
-    method = hd.AlgorithmIdentificationSequence(name=algorithm[:64], version=__version__, family=codes.DCM.ArtificialIntelligence)
+        raise UserError(
+            f"{path}: a DICOM segmentation refers to DICOM images; this image is not DICOM."
+        )
+    method = hd.AlgorithmIdentificationSequence(
+        name=algorithm[:64], version=__version__, family=codes.DCM.ArtificialIntelligence
+    )
     segments = [
         hd.seg.SegmentDescription(
             segment_number=k,
@@ -69,7 +75,8 @@ def write_segmentation(path: Path, label: np.ndarray, like: Image, names: Sequen
             )
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: no DICOM segmentation can be made from this series: {error}. Convert it to NIfTI, and segment that."
+            f"{path}: no DICOM segmentation can be made from this series: {error}. Convert it to "
+            "NIfTI, and segment that."
         ) from error
     with replacing(path) as temporary:
         segmentation.save_as(temporary)

@@ -21,7 +21,12 @@ Rows = Callable[[int, int], np.ndarray]
 
 
 def write_geojson(
-    path: Path, rows: Rows, shape: tuple[int, int], names: Sequence[str], numbered: bool = False, band: int = BAND
+    path: Path,
+    rows: Rows,
+    shape: tuple[int, int],
+    names: Sequence[str],
+    numbered: bool = False,
+    band: int = BAND,
 ) -> int:
     """Write the objects of a mask as polygons with holes.
 
@@ -68,7 +73,9 @@ def _numbered(numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]
             yield 1, box[0].start, box[1].start, numbers[box] == number
 
 
-def _objects(rows: Rows, shape: tuple[int, int], height: int) -> Iterator[tuple[int, int, int, np.ndarray]]:
+def _objects(
+    rows: Rows, shape: tuple[int, int], height: int
+) -> Iterator[tuple[int, int, int, np.ndarray]]:
     """Yield value, top, left and mask of each object.
 
     Objects that reach below the current band are left to the next band. The next band starts at the
@@ -80,9 +87,19 @@ def _objects(rows: Rows, shape: tuple[int, int], height: int) -> Iterator[tuple[
         stop = min(shape[0], start + size)
         band = np.array(rows(start, stop))
         band[: len(yielded)][yielded] = 0
-        parts = [(int(value), ndimage.label(band == value)[0]) for value in np.unique(band[band > 0])]
-        boxes = [(value, numbered, i, box) for value, numbered in parts for i, box in enumerate(ndimage.find_objects(numbered), 1)]
-        open_tops = [box[0].start for _, _, _, box in boxes if box[0].stop == stop - start and stop < shape[0]]
+        parts = [
+            (int(value), ndimage.label(band == value)[0]) for value in np.unique(band[band > 0])
+        ]
+        boxes = [
+            (value, numbered, i, box)
+            for value, numbered in parts
+            for i, box in enumerate(ndimage.find_objects(numbered), 1)
+        ]
+        open_tops = [
+            box[0].start
+            for _, _, _, box in boxes
+            if box[0].stop == stop - start and stop < shape[0]
+        ]
         until = min(open_tops, default=stop - start)
         # A single object fills the band: try a larger one.
         if until == 0:

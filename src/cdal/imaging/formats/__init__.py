@@ -84,7 +84,12 @@ FORMATS = (
     Format("MetaImage", (".mha", ".mhd"), "itk"),
     Format("NumPy", (".npy",), "npy"),
     DICOM,
-    Format("whole slide", (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"), "slide", written=False),
+    Format(
+        "whole slide",
+        (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu"),
+        "slide",
+        written=False,
+    ),
 )
 
 _BY_SUFFIX = {suffix: known for known in FORMATS for suffix in known.suffixes}
@@ -120,7 +125,9 @@ def format_of(path: Path) -> Format | None:
 
 def holds_series(folder: Path) -> bool:
     """Whether the first files of a folder include DICOM; subfolders are not searched."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
     return any(is_dicom(path) for path in files[:_FILES_PROBED])
 
 
@@ -144,7 +151,10 @@ def read_image(path: Path) -> Image:
     """
     image = read_any(path)
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
-        raise UserError(f"{path}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them (with 0, say) first.")
+        raise UserError(
+            f"{path}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them "
+            "(with 0, say) first."
+        )
     return image
 
 
@@ -165,16 +175,26 @@ def read_label(path: Path) -> Image:
     label = _read(path, as_label=True)
     array = label.array
     if len(array) == 3:
-        code = array if (array == array[:1]).all() else np.tensordot(np.array([65536, 256, 1], np.float32), array, 1)[None]
+        code = (
+            array
+            if (array == array[:1]).all()
+            else np.tensordot(np.array([65536, 256, 1], np.float32), array, 1)[None]
+        )
         array = code[:1]
     if len(array) != 1:
-        raise UserError(f"{path}: expected a label image of one channel, or colours; it has {len(array)} (shape {label.shape}).")
+        raise UserError(
+            f"{path}: expected a label image of one channel, or colours; it has {len(array)} "
+            f"(shape {label.shape})."
+        )
     finite = np.isfinite(array).all()
     rounded = np.round(array)
-    if not finite or not (np.abs(array - rounded).max() <= 1e-3 and rounded.min() >= 0 and rounded.max() < 2**24):
+    if not finite or not (
+        np.abs(array - rounded).max() <= 1e-3 and rounded.min() >= 0 and rounded.max() < 2**24
+    ):
         raise UserError(
-            f"{path}: expected a label image of whole numbers from 0; its values lie between {array.min():g} and "
-            f"{array.max():g}. Was an image given as a label, or a mask interpolated?"
+            f"{path}: expected a label image of whole numbers from 0; its values lie between "
+            f"{array.min():g} and {array.max():g}. Was an image given as a label, or a mask "
+            "interpolated?"
         )
     return Image(rounded.astype(np.int32), label.affine, label.suffix, label.header, label.stored)
 
@@ -220,7 +240,11 @@ def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
         UserError: the file cannot be written.
     """
     path = stem.with_name(stem.name + like.suffix)
-    whole = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16) if like.suffix == ".png" else values.astype(np.float32)
+    whole = (
+        np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+        if like.suffix == ".png"
+        else values.astype(np.float32)
+    )
     _BY_SUFFIX[like.suffix].write(path, whole, like, labels=False)
     return path
 
@@ -230,7 +254,10 @@ def _read(path: Path, as_label: bool) -> Image:
     if not path.exists():
         raise UserError(f"{path}: no such file.")
     if image_format is None:
-        raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it first.")
+        raise UserError(
+            f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it "
+            "first."
+        )
     with readable(path, image_format.name):
         return image_format.read(path, as_label)
 
@@ -250,5 +277,6 @@ def readable(path: Path, name: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} cannot be read as {name}: {reason[-1]}. Is the file complete, and is it what its name says?"
+            f"{path} cannot be read as {name}: {reason[-1]}. Is the file complete, and is it what "
+            "its name says?"
         ) from error

@@ -70,7 +70,10 @@ def read(path: Path, as_label: bool) -> Image:
         UserError: as for `find_series`, `choose_series` and `read_series`.
     """
     if as_label:
-        raise UserError(f"{path}: expected a label image; DICOM holds images. Convert the label to NIfTI or NRRD.")
+        raise UserError(
+            f"{path}: expected a label image; DICOM holds images. Convert the label to NIfTI or "
+            "NRRD."
+        )
     if not path.is_dir():
         return read_series((path,))
     series = find_series(path)
@@ -86,7 +89,11 @@ def find_series(folder: Path) -> list[Series]:
         UserError: a file that should be a slice cannot be read. It is not skipped, because the
             volume would be wrong without it.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and suffix_of(p) in (None, SUFFIX) and not p.name.startswith(".")]
+    files = [
+        p
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and suffix_of(p) in (None, SUFFIX) and not p.name.startswith(".")
+    ]
     files = [p for p in files if p.name.upper() != "DICOMDIR"]
     kinds = {(p.parent, p.suffix.lower()) for p in files if is_dicom(p)}
     grouped: dict[str, list[Path]] = {}
@@ -100,7 +107,8 @@ def find_series(folder: Path) -> list[Series]:
         uid = str(header.get("SeriesInstanceUID", ""))
         if not uid or not header.get("Rows") or not header.get("Columns"):
             raise UserError(
-                f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? Otherwise remove it."
+                f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? "
+                "Otherwise remove it."
             )
         grouped.setdefault(uid, []).append(path)
         headers[uid] = header
@@ -130,11 +138,14 @@ def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Se
     chosen = [series for series in found if name is None or series.is_called(name)]
     if len(chosen) == 1:
         return chosen[0]
-    listed = "; ".join(f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})" for s in found)
+    listed = "; ".join(
+        f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})"
+        for s in found
+    )
     problem = f"no series is called {name!r}" if not chosen else f"{len(chosen)} series are there"
     raise UserError(
-        f"{folder}: {problem}. Choose one by number, description or UID (cdal predict --series NAME), or keep one in the folder, "
-        f"among: {listed}."
+        f"{folder}: {problem}. Choose one by number, description or UID (cdal predict --series "
+        f"NAME), or keep one in the folder, among: {listed}."
     )
 
 
@@ -147,14 +158,24 @@ def read_series(files: Sequence[Path]) -> Image:
     name = files[0] if len(files) == 1 else files[0].parent
     header = _header(files[0])
     try:
-        need_size(name, (len(files) * int(header.get("NumberOfFrames", 1) or 1), int(header.Rows), int(header.Columns)))
+        need_size(
+            name,
+            (
+                len(files) * int(header.get("NumberOfFrames", 1) or 1),
+                int(header.Rows),
+                int(header.Columns),
+            ),
+        )
         with warnings.catch_warnings():
             # Most files deviate from the standard in ways that do not matter here.
             warnings.simplefilter("ignore")
             datasets = [pydicom.dcmread(path) for path in files]
             if len(datasets) == 1 and not _has_place(datasets[0]):
                 return _picture(name, datasets[0])
-            options: dict[str, Any] = {"apply_real_world_transform": False, "apply_voi_transform": False}
+            options: dict[str, Any] = {
+                "apply_real_world_transform": False,
+                "apply_voi_transform": False,
+            }
             if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames", 1) or 1) > 1:
                 volume = hd.imread(files[0]).get_volume(**options)
             else:
@@ -162,30 +183,46 @@ def read_series(files: Sequence[Path]) -> Image:
     except UserError:
         raise
     except Exception as error:  # pydicom and highdicom raise many exception types
-        culprit = next((f" {path.name} cannot be decoded." for path in files if not _can_be_decoded(path)), "")
+        culprit = next(
+            (f" {path.name} cannot be decoded." for path in files if not _can_be_decoded(path)), ""
+        )
         raise UserError(
-            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}.{culprit} Are all slices there, each once, "
-            "complete, at even distances?"
+            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}.{culprit} Are "
+            "all slices there, each once, complete, at even distances?"
         ) from error
     array = np.asarray(volume.array, np.float32)
     if array.ndim != 3:
-        raise UserError(f"{name}: expected one number a voxel; it has colours (shape {array.shape}).")
+        raise UserError(
+            f"{name}: expected one number a voxel; it has colours (shape {array.shape})."
+        )
     for dataset in datasets:
         _fill(dataset)
         if not dataset.get("SliceThickness"):
             dataset.SliceThickness = float(volume.spacing[0])
-    stored = np.dtype(f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}")
+    stored = np.dtype(
+        f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}"
+    )
     return Image(array[None], LPS @ volume.affine, SUFFIX, Source(datasets, volume), stored)
 
 
 def _header(path: Path) -> Any:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        for name in ("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "Columns", "NumberOfFrames"):
+        for name in (
+            "Modality",
+            "SeriesInstanceUID",
+            "SeriesDescription",
+            "SeriesNumber",
+            "Rows",
+            "Columns",
+            "NumberOfFrames",
+        ):
             header.get(name)  # pydicom decodes an element on first access
         return header
     except Exception as error:  # damaged headers raise many exception types
-        raise UserError(f"{path} cannot be read as DICOM: {error}. Is the file complete? Otherwise remove it.") from error
+        raise UserError(
+            f"{path} cannot be read as DICOM: {error}. Is the file complete? Otherwise remove it."
+        ) from error
 
 
 def _fill(dataset: Any) -> None:
@@ -210,7 +247,10 @@ def _has_place(dataset: Any) -> bool:
 def _picture(name: Path, dataset: Any) -> Image:
     """Return a radiograph as an image in which large values are bright."""
     if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
-        raise UserError(f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a place in space.")
+        raise UserError(
+            f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a "
+            "place in space."
+        )
     stored = dataset.pixel_array
     array = np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset), np.float32)
     if dataset.PhotometricInterpretation == "MONOCHROME1":

@@ -24,11 +24,17 @@ def read(path: Path, as_label: bool) -> Image:
     need_size(path, (*size, reader.GetNumberOfComponents()))
     size = tuple(s for i, s in enumerate(size) if i < 3 or s > 1)
     if len(size) not in (2, 3):
-        raise UserError(f"{path}: expected a picture or a volume; it has {len(size)} axes (shape {size}). Give one of the series.")
+        raise UserError(
+            f"{path}: expected a picture or a volume; it has {len(size)} axes (shape {size}). Give "
+            "one of the series."
+        )
     reader.SetExtractSize([s if i < 3 else 0 for i, s in enumerate(reader.GetSize())])
     image = reader.Execute()
     if "complex" in image.GetPixelIDTypeAsString():
-        raise UserError(f"{path}: expected whole or floating-point numbers; it holds {image.GetPixelIDTypeAsString()}.")
+        raise UserError(
+            f"{path}: expected whole or floating-point numbers; it holds "
+            f"{image.GetPixelIDTypeAsString()}."
+        )
     stored = sitk.GetArrayViewFromImage(image)
     channels = np.moveaxis(stored, -1, 0) if stored.ndim > len(size) else stored[None]
     array = channels.astype(np.float32)
@@ -36,7 +42,13 @@ def read(path: Path, as_label: bool) -> Image:
         array = array.transpose(0, 3, 2, 1)
     suffix = path.suffix.lower()
     header = (image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    return Image(array, _affine(path, header) if len(size) == 3 else None, result_suffix(suffix), header, stored.dtype)
+    return Image(
+        array,
+        _affine(path, header) if len(size) == 3 else None,
+        result_suffix(suffix),
+        header,
+        stored.dtype,
+    )
 
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
@@ -45,7 +57,9 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     vector = array.ndim > dims
     if dims == 3:
         array = array.transpose(0, 3, 2, 1) if vector else array.transpose(2, 1, 0)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(array, 0, -1) if vector else array), isVector=vector)
+    image = sitk.GetImageFromArray(
+        np.ascontiguousarray(np.moveaxis(array, 0, -1) if vector else array), isVector=vector
+    )
     if like.header is not None:
         origin, spacing, direction = like.header
         image.SetOrigin(origin)
@@ -61,5 +75,8 @@ def _affine(path: Path, header: tuple[Any, Any, Any]) -> np.ndarray:
     affine[:3, :3] = np.array(direction).reshape(3, 3) * np.array(spacing)
     affine[:3, 3] = origin
     if not invertible(affine):
-        raise UserError(f"{path}: its axes cannot be inverted, so its voxels have no place in space: {affine.tolist()}.")
+        raise UserError(
+            f"{path}: its axes cannot be inverted, so its voxels have no place in space: "
+            f"{affine.tolist()}."
+        )
     return np.asarray(LPS @ affine)

@@ -18,15 +18,24 @@ def read(path: Path, as_label: bool) -> Image:
     file: Any = nib.load(path)
     stored = np.dtype(file.get_data_dtype())
     if stored.kind not in "iufb":
-        raise UserError(f"{path}: expected one number a voxel; it holds {stored} (colours or complex numbers). Convert it first.")
+        raise UserError(
+            f"{path}: expected one number a voxel; it holds {stored} (colours or complex numbers). "
+            "Convert it first."
+        )
     shape = tuple(file.shape)
     need_size(path, shape)
     if len([s for s in shape[3:] if s > 1]) or len(shape) < 3:
-        raise UserError(f"{path}: expected a volume of 3 axes; it has {len(shape)} (shape {shape}). Give one volume of the series.")
+        raise UserError(
+            f"{path}: expected a volume of 3 axes; it has {len(shape)} (shape {shape}). Give one "
+            "volume of the series."
+        )
     array = np.asarray(file.dataobj, dtype=np.float32).reshape(shape[:3])
     affine = np.asarray(file.affine, dtype=np.float64)
     if not invertible(affine):
-        raise UserError(f"{path}: its affine cannot be inverted, so its voxels have no place in space: {affine.tolist()}.")
+        raise UserError(
+            f"{path}: its affine cannot be inverted, so its voxels have no place in space: "
+            f"{affine.tolist()}."
+        )
     suffix = ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
     return Image(array[None], affine, suffix, file.header, stored)
 

@@ -22,10 +22,16 @@ def read(path: Path, as_label: bool) -> Image:
     """Read an array. It has no geometry; pickled objects are refused."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
-        raise UserError(f"{path}: expected one array of numbers; it holds {getattr(array, 'dtype', type(array).__name__)}.")
+        raise UserError(
+            f"{path}: expected one array of numbers; it holds "
+            f"{getattr(array, 'dtype', type(array).__name__)}."
+        )
     need_size(path, array.shape)
     if array.ndim not in (2, 3, 4):
-        raise UserError(f"{path}: expected 2 to 4 axes (picture or volume, channels last); it has {array.ndim} ({array.shape}).")
+        raise UserError(
+            f"{path}: expected 2 to 4 axes (picture or volume, channels last); it has {array.ndim} "
+            f"({array.shape})."
+        )
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] > _MOST_CHANNELS):
         channels = array[None].astype(np.float32)
     elif array.ndim == 3:

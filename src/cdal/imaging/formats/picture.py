@@ -26,7 +26,10 @@ def read(path: Path, as_label: bool) -> Image:
         try:
             with Pillow.open(path, formats=sorted(set(_FORMATS.values()))) as file:
                 if getattr(file, "n_frames", 1) > 1:
-                    raise UserError(f"{path}: expected one picture; it holds {file.n_frames}. Save one, or a multi-page TIFF.")
+                    raise UserError(
+                        f"{path}: expected one picture; it holds {file.n_frames}. Save one, or a "
+                        "multi-page TIFF."
+                    )
                 need_size(path, (file.height, file.width, len(file.getbands())))
                 resolved = file.mode in ("P", "PA") and not as_label
                 to_rgb = file.mode in ("CMYK", "YCbCr", "LAB", "HSV")
@@ -36,7 +39,12 @@ def read(path: Path, as_label: bool) -> Image:
                 array = np.asarray(upright.convert("RGB") if resolved or to_rgb else upright)
         finally:
             Pillow.MAX_IMAGE_PIXELS = limit
-    if array.ndim == 3 and not resolved and path.suffix.lower() == ".png" and (content := path.read_bytes())[24:25] == b"\x10":
+    if (
+        array.ndim == 3
+        and not resolved
+        and path.suffix.lower() == ".png"
+        and (content := path.read_bytes())[24:25] == b"\x10"
+    ):
         # Imported here because it is large and needed for 16 bit colours only.
         import imagecodecs
 

@@ -35,17 +35,23 @@ class _Slide:
         try:
             import openslide
         except ImportError as error:
-            raise UserError(f"{path} is a whole slide, which needs OpenSlide: pip install 'cdal[slides]'.") from error
+            raise UserError(
+                f"{path} is a whole slide, which needs OpenSlide: pip install 'cdal[slides]'."
+            ) from error
         try:
             self.slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
-            raise UserError(f"{path} cannot be read as a slide: {error}. Is the file complete?") from error
+            raise UserError(
+                f"{path} cannot be read as a slide: {error}. Is the file complete?"
+            ) from error
         width, height = self.slide.dimensions
         self.shape, self.stored = (height, width), np.dtype(np.uint8)
         self.like = Image(np.zeros((1, 0, 0), np.float32), None, ".tif", None, self.stored)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows of the slide, see `Rows.rows`. Regions that were not scanned are white."""
-        region = np.asarray(self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32)
+        region = np.asarray(
+            self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32
+        )
         alpha = region[..., 3:] / 255
         return np.moveaxis(region[..., :3] * alpha + 255 * (1 - alpha), -1, 0)

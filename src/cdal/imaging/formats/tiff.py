@@ -48,7 +48,8 @@ def read(path: Path, as_label: bool) -> Image:
             array, axes = (colours >> 8).astype(np.uint8), axes + "S"
         if keyframe.photometric in (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB):
             raise UserError(
-                f"{path}: expected gray or red, green and blue; its colours are {keyframe.photometric.name}. Convert it."
+                f"{path}: expected gray or red, green and blue; its colours are "
+                f"{keyframe.photometric.name}. Convert it."
             )
         if keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             array = inverted(array, keyframe.bitspersample)
@@ -57,14 +58,22 @@ def read(path: Path, as_label: bool) -> Image:
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype.kind not in "iuf":
-        raise UserError(f"{path}: expected whole or floating-point numbers; it holds {array.dtype}. Convert it first.")
-    keep = [i for i, (axis, length) in enumerate(zip(axes, array.shape, strict=True)) if length > 1 or axis in "YX"]
+        raise UserError(
+            f"{path}: expected whole or floating-point numbers; it holds {array.dtype}. Convert it "
+            "first."
+        )
+    keep = [
+        i
+        for i, (axis, length) in enumerate(zip(axes, array.shape, strict=True))
+        if length > 1 or axis in "YX"
+    ]
     array, axes = array.reshape([array.shape[i] for i in keep]), "".join(axes[i] for i in keep)
     pages = [axis for axis in axes if axis in _PAGES]
     channels = [axis for axis in axes if axis in "SC"]
     if len(pages) > 1 or len(channels) > 1 or len(pages) + len(channels) + 2 != len(axes):
         raise UserError(
-            f"{path}: expected a picture or a stack of pages, with channels if any; its axes are {axes}, {array.shape}."
+            f"{path}: expected a picture or a stack of pages, with channels if any; its axes are "
+            f"{axes}, {array.shape}."
         )
     order = ["Y", "X", *pages, *channels]
     array = array.transpose([axes.index(axis) for axis in order])
@@ -82,7 +91,9 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         array = np.moveaxis(array, -1, -3)
         array = array.reshape(-1, *array.shape[-2:])
     with replacing(path) as temporary:
-        tifffile.imwrite(temporary, array, **appearance(like.header, labels and array.dtype == np.uint8))
+        tifffile.imwrite(
+            temporary, array, **appearance(like.header, labels and array.dtype == np.uint8)
+        )
 
 
 def largest_series(file: tifffile.TiffFile) -> Any:
@@ -102,7 +113,10 @@ def inverted(array: np.ndarray, bits: Any) -> np.ndarray:
 
 def has_alpha(page: Any) -> bool:
     """Whether the last sample of a page's pixels is an alpha channel."""
-    return any(extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA) for extra in page.extrasamples)
+    return any(
+        extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+        for extra in page.extrasamples
+    )
 
 
 def resolution_tags(page: Any) -> dict[str, Any]:
@@ -149,7 +163,8 @@ def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
             raise
         except Exception as error:  # damaged files raise many exception types
             raise UserError(
-                f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its name says?"
+                f"{path} cannot be read as TIFF: {error}. Is the file complete, and is it what its "
+                "name says?"
             ) from error
         yield rows
 
@@ -163,13 +178,20 @@ def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
     series = largest_series(file)
     page = series.keyframe
     picture = series.axes in ("YX", "YXS") and len(series.pages) == 1 and page.planarconfig != 2
-    plain = page.photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
+    plain = page.photometric in (
+        tifffile.PHOTOMETRIC.MINISBLACK,
+        tifffile.PHOTOMETRIC.MINISWHITE,
+        tifffile.PHOTOMETRIC.RGB,
+    )
     plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
     pixels = series.shape[0] * series.shape[1]
     if not picture or not plain or pixels < LARGE:
         return None
     if pixels > MOST_PIXELS:
-        raise UserError(f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the file damaged?")
+        raise UserError(
+            f"{path}: its header promises {series.shape[0]} x {series.shape[1]} pixels. Is the "
+            "file damaged?"
+        )
     return page
 
 
@@ -180,17 +202,35 @@ class _Tiff:
     """
 
     def __init__(self, path: Path, page: Any, scratch: Path) -> None:
-        self.page, self.shape, self.stored = page, (int(page.shape[0]), int(page.shape[1])), np.dtype(page.dtype)
+        self.page, self.shape, self.stored = (
+            page,
+            (int(page.shape[0]), int(page.shape[1])),
+            np.dtype(page.dtype),
+        )
         samples = page.shape[2] if len(page.shape) == 3 else 1
-        self.samples, self._channels = samples, samples - 1 if has_alpha(page) and samples in (2, 4) else samples
-        self.like = Image(np.zeros((1, 0, 0), np.float32), None, path.suffix.lower(), resolution_tags(page), self.stored)
+        self.samples, self._channels = (
+            samples,
+            samples - 1 if has_alpha(page) and samples in (2, 4) else samples,
+        )
+        self.like = Image(
+            np.zeros((1, 0, 0), np.float32),
+            None,
+            path.suffix.lower(),
+            resolution_tags(page),
+            self.stored,
+        )
         self.path, self.invert = path, page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         self.decoded: RowStore | None = None
-        if not page.is_tiled and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > LARGEST_STRIP:
+        if (
+            not page.is_tiled
+            and page.rowsperstrip * page.shape[1] * samples * self.stored.itemsize > LARGEST_STRIP
+        ):
             # The whole picture is one large strip. Uncompressed data can be read from the file in
             # part; compressed data is decoded once.
             if page.compression == 1 and page.is_contiguous and page.parent.byteorder == "<":
-                self.decoded = RowStore(path, self.shape[1] * samples, self.stored, int(page.dataoffsets[0]))
+                self.decoded = RowStore(
+                    path, self.shape[1] * samples, self.stored, int(page.dataoffsets[0])
+                )
             else:
                 self.decoded = RowStore(scratch / "decoded", self.shape[1] * samples, self.stored)
                 self.decoded.append(page.asarray().reshape(self.shape[0], -1))
@@ -200,10 +240,14 @@ class _Tiff:
         try:
             decoded = self.decoded
             pixels = (
-                self._decode(start, stop) if decoded is None else decoded.rows(start, stop).reshape(stop - start, -1, self.samples)
+                self._decode(start, stop)
+                if decoded is None
+                else decoded.rows(start, stop).reshape(stop - start, -1, self.samples)
             )
         except Exception as error:  # damaged tiles raise many exception types
-            raise UserError(f"{self.path} cannot be read as TIFF: {error}. Is the file complete?") from error
+            raise UserError(
+                f"{self.path} cannot be read as TIFF: {error}. Is the file complete?"
+            ) from error
         pixels = inverted(pixels, self.page.bitspersample) if self.invert else pixels
         return np.moveaxis(pixels[..., : self._channels], -1, 0).astype(np.float32)
 
@@ -215,9 +259,14 @@ class _Tiff:
         first, last = start // height, (stop - 1) // height
         indices = list(range(first * across, (last + 1) * across))
         pixels = np.zeros((stop - start, self.shape[1], self.samples), self.stored)
-        offsets, lengths = [page.dataoffsets[i] for i in indices], [page.databytecounts[i] for i in indices]
+        offsets, lengths = (
+            [page.dataoffsets[i] for i in indices],
+            [page.databytecounts[i] for i in indices],
+        )
         for data, place in page.parent.filehandle.read_segments(offsets, lengths, indices=indices):
-            tile, _, shape = page.decode(data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
+            tile, _, shape = page.decode(
+                data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+            )
             if tile is None:  # sparse files omit empty tiles
                 continue
             tile = tile.reshape(tile.shape[-3:])[: shape[-3], : shape[-2]]

@@ -61,6 +61,10 @@ def cxr_paper() -> Recipe:
             intensity=0.0,
             collimation=0.0,
         ),
-        segmenter=replace(paper(), channels=(56, 56, 112, 112), latent=100, attention_downsample=16),
-        training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000, calibrate=False), 2e-4, 1e-5),
+        segmenter=replace(
+            paper(), channels=(56, 56, 112, 112), latent=100, attention_downsample=16
+        ),
+        training=paper_training(
+            TrainingSettings(steps=30000, batch=4, validate_every=1000, calibrate=False), 2e-4, 1e-5
+        ),
     )

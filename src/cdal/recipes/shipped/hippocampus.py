@@ -18,7 +18,9 @@ def hippocampus() -> Recipe:
     """
     return Recipe(
         name="hippocampus",
-        data=DataSettings(spatial_dims=3, size=(40, 56, 40), spacing=(1.0, 1.0, 1.0), folds=4, flips=(0,)),
+        data=DataSettings(
+            spatial_dims=3, size=(40, 56, 40), spacing=(1.0, 1.0, 1.0), folds=4, flips=(0,)
+        ),
         segmenter=CDALSettings(),
         training=TrainingSettings(steps=6000, batch=2, validate_every=250, checkpoint_every=250),
     )
@@ -30,7 +32,9 @@ def hippocampus_slices() -> Recipe:
     return replace(
         volume,
         name="hippocampus-slices",
-        data=replace(volume.data, spatial_dims=2, size=(40, 56), neighbours=1, slice_axis=2, shift=2.0),
+        data=replace(
+            volume.data, spatial_dims=2, size=(40, 56), neighbours=1, slice_axis=2, shift=2.0
+        ),
         segmenter=CDALSettings(channels=(32, 64, 128, 256)),
         training=replace(volume.training, batch=32),
     )
@@ -40,4 +44,6 @@ def hippocampus_paper() -> Recipe:
     """The paper's method: slices of 32 x 32, its network, raw attention, only the squared error."""
     paper = with_segmenter(hippocampus(), "cdal-paper")
     training = replace(paper.training, calibrate=False)
-    return replace(paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)), training=training)
+    return replace(
+        paper, name="hippocampus-paper", data=replace(paper.data, size=(32, 32)), training=training
+    )

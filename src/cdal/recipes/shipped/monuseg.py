@@ -60,7 +60,14 @@ def monuseg_paper() -> Recipe:
             stain=0.0,
         ),
         segmenter=replace(
-            paper(), channels=(120, 120, 240, 240, 240), latent=100, timesteps=4, sampling_timesteps=4, attention_downsample=8
+            paper(),
+            channels=(120, 120, 240, 240, 240),
+            latent=100,
+            timesteps=4,
+            sampling_timesteps=4,
+            attention_downsample=8,
         ),
-        training=paper_training(TrainingSettings(steps=30000, batch=4, validate_every=1000, calibrate=False), 2e-4, 1e-4),
+        training=paper_training(
+            TrainingSettings(steps=30000, batch=4, validate_every=1000, calibrate=False), 2e-4, 1e-4
+        ),
     )

@@ -87,14 +87,22 @@ class ConvolutionalCapsules(nn.Module):
         padding = (kernel - stride) // 2 if enlarge else kernel // 2
         features = self.types_out * self.atoms_out
         self.votes = layer_class(
-            self.groups * atoms, self.groups * features, kernel, stride, padding, groups=self.groups, bias=not shared
+            self.groups * atoms,
+            self.groups * features,
+            kernel,
+            stride,
+            padding,
+            groups=self.groups,
+            bias=not shared,
         )
         self.bias = nn.Parameter(torch.zeros(self.types_out, self.atoms_out, *[1] * spatial_dims))
         # Squashing makes short vectors even shorter. With the usual, small weights of a
         # convolution, nothing of the image would be left after a few layers. With these weights,
         # the votes of capsules of length 1/2 have a sum of length 1.
         taps = (kernel / stride if enlarge else kernel) ** spatial_dims
-        nn.init.normal_(self.votes.weight, std=2 * self.types_out / math.sqrt(taps * types * self.atoms_out))
+        nn.init.normal_(
+            self.votes.weight, std=2 * self.types_out / math.sqrt(taps * types * self.atoms_out)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the votes and route them; routing uses float32."""
@@ -146,5 +154,9 @@ def reconstruction_head(spatial_dims: int, channels_in: int, image_channels: int
     """Make the 1-wide convolutions from masked capsules to intensities."""
     conv = Conv[Conv.CONV, spatial_dims]
     return nn.Sequential(
-        conv(channels_in, 64, 1), nn.ReLU(inplace=True), conv(64, 128, 1), nn.ReLU(inplace=True), conv(128, image_channels, 1)
+        conv(channels_in, 64, 1),
+        nn.ReLU(inplace=True),
+        conv(64, 128, 1),
+        nn.ReLU(inplace=True),
+        conv(128, image_channels, 1),
     )

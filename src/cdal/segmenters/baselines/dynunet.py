@@ -14,14 +14,16 @@ from __future__ import annotations
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from cdal.recipes.baselines import DynUNetSettings, kernels_and_strides
+from cdal.recipes.dynunet import DynUNetSettings, kernels_and_strides
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 _MOST_FEATURES = {2: 512, 3: 320}
 
 
-def build(settings: DynUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: DynUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     kernels, strides = kernels_and_strides(data)
     most_features = _MOST_FEATURES[data.spatial_dims]
@@ -32,7 +34,10 @@ def build(settings: DynUNetSettings, data: DataSettings, image_channels: int, cl
         kernel_size=kernels,
         strides=strides,
         upsample_kernel_size=strides[1:],
-        filters=[min(settings.features * 2**level, max(most_features, settings.features)) for level in range(len(strides))],
+        filters=[
+            min(settings.features * 2**level, max(most_features, settings.features))
+            for level in range(len(strides))
+        ],
         norm_name=("instance", {"affine": True}),
         act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
         deep_supervision=True,

@@ -34,7 +34,13 @@ _POSE = 4
 _RAMP = 1000
 
 
-def build(settings: EMSegCapsSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: EMSegCapsSettings,
+    data: DataSettings,
+    image_channels: int,
+    classes: int,
+    training: bool,
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     return EMSegCaps(MatrixSegCaps(image_channels, classes, settings), classes)
 
@@ -62,7 +68,9 @@ class EMSegCaps(Deterministic):
         truth = one_hot(batch.label, self.classes)
         activation = self.network(batch.image)
         terms = {"spread": spread_loss(activation, truth, 0.2 + 0.7 * min(1.0, step / _RAMP))}
-        yield turn("network", terms | dice_and_cross_entropy(shares(activation), truth, cross_entropy=0))
+        yield turn(
+            "network", terms | dice_and_cross_entropy(shares(activation), truth, cross_entropy=0)
+        )
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
@@ -80,16 +88,23 @@ class MatrixSegCaps(nn.Module):
         super().__init__()
 
         def capsules(types_in: int, types_out: int, stride: int = 1) -> MatrixCapsules:
-            return MatrixCapsules(types_in, types_out, stride, settings.iterations, settings.inverse_temperature)
+            return MatrixCapsules(
+                types_in, types_out, stride, settings.iterations, settings.inverse_temperature
+            )
 
         full, half, quarter, eighth = settings.types
-        self.first = nn.Sequential(nn.Conv2d(image_channels, 16, 3, padding=1), nn.ReLU(inplace=True))
+        self.first = nn.Sequential(
+            nn.Conv2d(image_channels, 16, 3, padding=1), nn.ReLU(inplace=True)
+        )
         self.primary = nn.Conv2d(16, _POSE**2 + 1, 1)
         self.level_1 = capsules(1, full)
         self.level_2 = _Chain(capsules(full, half, 2), capsules(half, half))
         self.level_4 = _Chain(capsules(half, quarter, 2), capsules(quarter, quarter))
         self.level_8 = _Chain(capsules(quarter, eighth, 2), capsules(eighth, eighth))
-        self.up_quarter, self.join_quarter = capsules(eighth, quarter), capsules(2 * quarter, quarter)
+        self.up_quarter, self.join_quarter = (
+            capsules(eighth, quarter),
+            capsules(2 * quarter, quarter),
+        )
         self.up_half, self.join_half = capsules(quarter, half), capsules(2 * half, half)
         self.up_full, self.join_full = capsules(half, full), capsules(2 * full, classes)
 
@@ -114,13 +129,28 @@ class MatrixCapsules(nn.Module):
     position of the neighbourhood has its own 4 x 4 matrix W_ij.
     """
 
-    def __init__(self, types_in: int, types_out: int, stride: int, iterations: int, inverse_temperature: float) -> None:
+    def __init__(
+        self,
+        types_in: int,
+        types_out: int,
+        stride: int,
+        iterations: int,
+        inverse_temperature: float,
+    ) -> None:
         super().__init__()
         self.types_in, self.types_out, self.stride = types_in, types_out, stride
         self.iterations, self.inverse_temperature = iterations, inverse_temperature
         # All rows of a pose are multiplied by the same matrix, so they are part of the batch. The
         # columns are channels.
-        self.votes = nn.Conv2d(types_in * _POSE, types_in * types_out * _POSE, 3, stride, 1, groups=types_in, bias=False)
+        self.votes = nn.Conv2d(
+            types_in * _POSE,
+            types_in * types_out * _POSE,
+            3,
+            stride,
+            1,
+            groups=types_in,
+            bias=False,
+        )
         # With this scale, votes and poses that agree are as large as the poses they come from.
         nn.init.normal_(self.votes.weight, std=1 / math.sqrt(9 * _POSE))
         self.beta_u = nn.Parameter(torch.zeros(types_out))
@@ -129,15 +159,28 @@ class MatrixCapsules(nn.Module):
     def forward(self, pose: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the votes and route them; routing uses float32."""
         batch = len(pose)
-        rows = pose.unflatten(2, (_POSE, _POSE)).transpose(1, 2).flatten(0, 1).flatten(1, 2)  # [B * 4, N * 4, H, W]
-        votes = self.votes(rows).float().unflatten(0, (batch, _POSE)).unflatten(2, (self.types_in, self.types_out, _POSE))
+        # [B * 4, N * 4, H, W]
+        rows = pose.unflatten(2, (_POSE, _POSE)).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+        votes = (
+            self.votes(rows)
+            .float()
+            .unflatten(0, (batch, _POSE))
+            .unflatten(2, (self.types_in, self.types_out, _POSE))
+        )
         votes = votes.permute(0, 2, 3, 1, 4, 5, 6).flatten(3, 4)  # [B, N, M, 16, H, W]
         present = F.avg_pool2d(activation.float(), 3, self.stride, 1, count_include_pad=False)
-        return em_routing(votes, present, self.beta_u, self.beta_a, self.iterations, self.inverse_temperature)
+        return em_routing(
+            votes, present, self.beta_u, self.beta_a, self.iterations, self.inverse_temperature
+        )
 
 
 def em_routing(
-    votes: Tensor, activation: Tensor, beta_u: Tensor, beta_a: Tensor, iterations: int, inverse_temperature: float
+    votes: Tensor,
+    activation: Tensor,
+    beta_u: Tensor,
+    beta_a: Tensor,
+    iterations: int,
+    inverse_temperature: float,
 ) -> tuple[Tensor, Tensor]:
     """EM routing, separately at each position (Hinton et al., ICLR 2018, Procedure 1).
 
@@ -166,7 +209,9 @@ def em_routing(
         iterations -= 1
         if iterations == 0:
             return mean, active
-        log_p = -0.5 * (squared / variance[:, None] + (2 * math.pi * variance[:, None]).log()).sum(dim=3)
+        log_p = -0.5 * (squared / variance[:, None] + (2 * math.pi * variance[:, None]).log()).sum(
+            dim=3
+        )
         assignment = (log_p + (active[:, None] + 1e-8).log()).softmax(dim=2)
 
 
@@ -197,7 +242,10 @@ class _Chain(nn.Module):
 
 def _enlarge(pose: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
     """Double the height and the width by repeating every capsule."""
-    return (pose.repeat_interleave(2, -2).repeat_interleave(2, -1), activation.repeat_interleave(2, -2).repeat_interleave(2, -1))
+    return (
+        pose.repeat_interleave(2, -2).repeat_interleave(2, -1),
+        activation.repeat_interleave(2, -2).repeat_interleave(2, -1),
+    )
 
 
 def _joined(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

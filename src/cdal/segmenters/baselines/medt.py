@@ -25,10 +25,14 @@ from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-def build(settings: MedTSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: MedTSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     height, width = data.size
-    return Supervised(MedT(image_channels, classes, (height, width), settings.width, settings.heads), classes)
+    return Supervised(
+        MedT(image_channels, classes, (height, width), settings.width, settings.heads), classes
+    )
 
 
 class MedT(nn.Module):
@@ -44,13 +48,19 @@ class MedT(nn.Module):
         heads: number of heads of each attention.
     """
 
-    def __init__(self, image_channels: int, classes: int, size: tuple[int, int], width: int, heads: int) -> None:
+    def __init__(
+        self, image_channels: int, classes: int, size: tuple[int, int], width: int, heads: int
+    ) -> None:
         super().__init__()
         half = size[0] // 2, size[1] // 2
         patch = half[0] // MEDT_GRID, half[1] // MEDT_GRID
         self.whole = _Branch(image_channels, width // 2, half, width, (1, 2), heads)
         self.patches = _Branch(image_channels, 4 * width, patch, width, (1, 2, 4, 1), heads)
-        self.head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, classes, 1))
+        self.head = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, classes, 1),
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits."""
@@ -68,11 +78,19 @@ class _Branch(nn.Module):
     """
 
     def __init__(
-        self, image_channels: int, stem: int, size: tuple[int, int], width: int, blocks: tuple[int, ...], heads: int
+        self,
+        image_channels: int,
+        stem: int,
+        size: tuple[int, int],
+        width: int,
+        blocks: tuple[int, ...],
+        heads: int,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(image_channels, stem, 7, 2), _convolution(stem, 8 * width, 3), _convolution(8 * width, stem, 3)
+            _convolution(image_channels, stem, 7, 2),
+            _convolution(stem, 8 * width, 3),
+            _convolution(8 * width, stem, 3),
         )
         self.stages = nn.ModuleList()
         features = stem
@@ -90,9 +108,14 @@ class _Branch(nn.Module):
         # here, and for one pixel the bf16 gradient of a strided convolution in PyTorch (2.13) reads
         # uninitialised memory.
         halve = nn.AvgPool2d(2, ceil_mode=True)
-        self.turn = nn.Sequential(halve, nn.Conv2d(features, features, 3, padding=1)) if len(blocks) > 2 else None
+        self.turn = (
+            nn.Sequential(halve, nn.Conv2d(features, features, 3, padding=1))
+            if len(blocks) > 2
+            else None
+        )
         self.decode = nn.ModuleList(
-            nn.Conv2d(deep, shallow, 3, padding=1) for deep, shallow in zip(outputs[::-1], [*outputs[-2::-1], width], strict=True)
+            nn.Conv2d(deep, shallow, 3, padding=1)
+            for deep, shallow in zip(outputs[::-1], [*outputs[-2::-1], width], strict=True)
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -122,14 +145,20 @@ class AxialBlock(nn.Module):
         heads: number of heads of each attention.
     """
 
-    def __init__(self, channels_in: int, width: int, size: tuple[int, int], stride: int, heads: int) -> None:
+    def __init__(
+        self, channels_in: int, width: int, size: tuple[int, int], stride: int, heads: int
+    ) -> None:
         super().__init__()
         self.before = _convolution(channels_in, width, 1)
         self.height, self.width = (GatedAxialAttention(width, span, heads) for span in size)
         self.shrink = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
-        self.after = nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width))
+        self.after = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width)
+        )
         same = channels_in == 2 * width and stride == 1
-        past = nn.Sequential(nn.Conv2d(channels_in, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width))
+        past = nn.Sequential(
+            nn.Conv2d(channels_in, 2 * width, 1, bias=False), nn.BatchNorm2d(2 * width)
+        )
         self.past = nn.Identity() if same else nn.Sequential(self.shrink, past)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,7 +190,9 @@ class GatedAxialAttention(nn.Module):
         super().__init__()
         self.heads, self.values = heads, channels // heads
         self.keys = self.values // 2
-        self.to_qkv = nn.Sequential(nn.Conv1d(channels, 2 * channels, 1, bias=False), nn.BatchNorm1d(2 * channels))
+        self.to_qkv = nn.Sequential(
+            nn.Conv1d(channels, 2 * channels, 1, bias=False), nn.BatchNorm1d(2 * channels)
+        )
         self.positions = nn.Parameter(torch.randn(2 * self.values, 2 * span - 1) / self.values**0.5)
         self.gates = nn.Parameter(torch.tensor([0.1, 0.1, 1.0, 0.1]))  # G_Q, G_K, G_V1, G_V2
         self.norm_terms = nn.BatchNorm2d(3 * heads)
@@ -172,12 +203,16 @@ class GatedAxialAttention(nn.Module):
         batch, channels, length = x.shape
         qkv = self.to_qkv(x).unflatten(1, (self.heads, -1))
         q, k, v = qkv.split([self.keys, self.keys, self.values], dim=2)
-        r_q, r_k, r_v = self._positions(length).to(q.dtype).split([self.keys, self.keys, self.values])
+        r_q, r_k, r_v = (
+            self._positions(length).to(q.dtype).split([self.keys, self.keys, self.values])
+        )
         g_q, g_k, g_v1, g_v2 = self.gates
         content = torch.einsum("nhci,nhcj->nhij", q, k)
         by_query = g_q * torch.einsum("nhci,cij->nhij", q, r_q)
         by_key = g_k * torch.einsum("nhcj,cij->nhij", k, r_k)
-        terms = self.norm_terms(torch.cat([content, by_query, by_key], dim=1)).unflatten(1, (3, self.heads))
+        terms = self.norm_terms(torch.cat([content, by_query, by_key], dim=1)).unflatten(
+            1, (3, self.heads)
+        )
         weights = terms.sum(dim=1).softmax(dim=-1).to(v.dtype)
         from_values = g_v1 * torch.einsum("nhij,nhcj->nhci", weights, v)
         from_positions = g_v2 * torch.einsum("nhij,cij->nhci", weights, r_v)
@@ -188,7 +223,9 @@ class GatedAxialAttention(nn.Module):
         """The table of positions at i - j, `[2 * values, L, L]`."""
         table: Tensor = self.positions
         if table.shape[1] != 2 * length - 1:
-            table = F.interpolate(table[None], size=2 * length - 1, mode="linear", align_corners=True)[0]
+            table = F.interpolate(
+                table[None], size=2 * length - 1, mode="linear", align_corners=True
+            )[0]
         steps = torch.arange(length, device=table.device)
         return table[:, steps[:, None] - steps[None, :] + length - 1]
 

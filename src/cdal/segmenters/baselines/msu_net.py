@@ -20,7 +20,9 @@ from cdal.segmenters.baselines.u_shape import UShape
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-def build(settings: MSUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: MSUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     dims = data.spatial_dims
 
@@ -36,7 +38,9 @@ class MultiScaleBlock(nn.Module):
     Shapes: `[B, Cin, *S] -> [B, Cout, *S]`.
     """
 
-    def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, kernels: tuple[int, int]) -> None:
+    def __init__(
+        self, spatial_dims: int, channels_in: int, channels_out: int, kernels: tuple[int, int]
+    ) -> None:
         super().__init__()
 
         def convolution(features: int, kernel: int) -> nn.Module:
@@ -50,7 +54,8 @@ class MultiScaleBlock(nn.Module):
             )
 
         self.scales = nn.ModuleList(
-            nn.Sequential(convolution(channels_in, kernel), convolution(channels_out, kernel)) for kernel in kernels
+            nn.Sequential(convolution(channels_in, kernel), convolution(channels_out, kernel))
+            for kernel in kernels
         )
         self.join = convolution(len(kernels) * channels_out, 1)
 

@@ -33,7 +33,13 @@ from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 
-def build(settings: MultiSegCapsSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: MultiSegCapsSettings,
+    data: DataSettings,
+    image_channels: int,
+    classes: int,
+    training: bool,
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     slices = 2 * data.neighbours + 1
     network = SegCaps(image_channels, image_channels // slices, classes, settings.iterations)
@@ -64,7 +70,9 @@ class MultiSegCaps(Deterministic):
         truth = one_hot(batch.label, self.classes)
         capsules = self.network(batch.image)
         length = lengths(capsules)
-        terms = {"margin": margin_loss(length, truth)} | dice_and_cross_entropy(shares(length), truth, cross_entropy=0)
+        terms = {"margin": margin_loss(length, truth)} | dice_and_cross_entropy(
+            shares(length), truth, cross_entropy=0
+        )
         if self.reconstruction:
             slices = batch.image.chunk(batch.image.shape[1] // self.network.slice_channels, dim=1)
             guess = self.network.reconstruct(capsules, truth).float()
@@ -88,19 +96,28 @@ class SegCaps(nn.Module):
         iterations: number of routing iterations.
     """
 
-    def __init__(self, image_channels: int, slice_channels: int, classes: int, iterations: int) -> None:
+    def __init__(
+        self, image_channels: int, slice_channels: int, classes: int, iterations: int
+    ) -> None:
         super().__init__()
         self.slice_channels = slice_channels
 
         def capsules(
-            capsules_in: tuple[int, int], capsules_out: tuple[int, int], stride: int = 1, iterations: int = iterations
+            capsules_in: tuple[int, int],
+            capsules_out: tuple[int, int],
+            stride: int = 1,
+            iterations: int = iterations,
         ) -> nn.Module:
             return ConvolutionalCapsules(2, capsules_in, capsules_out, 5, stride, iterations)
 
         def enlarged(capsules_in: tuple[int, int], capsules_out: tuple[int, int]) -> nn.Module:
-            return ConvolutionalCapsules(2, capsules_in, capsules_out, 4, 2, iterations, enlarge=True)
+            return ConvolutionalCapsules(
+                2, capsules_in, capsules_out, 4, 2, iterations, enlarge=True
+            )
 
-        self.first = nn.Sequential(nn.Conv2d(image_channels, 16, 5, padding=2), nn.ReLU(inplace=True))
+        self.first = nn.Sequential(
+            nn.Conv2d(image_channels, 16, 5, padding=2), nn.ReLU(inplace=True)
+        )
         self.level_2 = nn.Sequential(capsules((1, 16), (2, 16), 2, 1), capsules((2, 16), (4, 16)))
         self.level_4 = nn.Sequential(capsules((4, 16), (4, 32), 2), capsules((4, 32), (8, 32)))
         self.level_8 = nn.Sequential(capsules((8, 32), (8, 64), 2), capsules((8, 64), (8, 32)))

@@ -23,14 +23,30 @@ from cdal.segmenters.segmenter import Segmenter, Supervised
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "spatial_dims": ("spatial_dims",),
-    "image_channels": ("image_channels", "in_channels", "n_channels", "input_channels", "in_chans", "channels_in"),
-    "classes": ("classes", "out_channels", "n_classes", "num_classes", "output_channels", "channels_out"),
+    "image_channels": (
+        "image_channels",
+        "in_channels",
+        "n_channels",
+        "input_channels",
+        "in_chans",
+        "channels_in",
+    ),
+    "classes": (
+        "classes",
+        "out_channels",
+        "n_classes",
+        "num_classes",
+        "output_channels",
+        "channels_out",
+    ),
     "size": ("size", "img_size", "image_size", "input_size"),
 }
 """Arguments that we can pass, and the names that constructors use for them."""
 
 
-def build(settings: OwnSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: OwnSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`.
 
     Raises:
@@ -38,16 +54,28 @@ def build(settings: OwnSettings, data: DataSettings, image_channels: int, classe
             known arguments, or has no weights to train.
     """
     network_class = find_class(settings.name)
-    values = {"spatial_dims": data.spatial_dims, "image_channels": image_channels, "classes": classes, "size": data.size}
+    values = {
+        "spatial_dims": data.spatial_dims,
+        "image_channels": image_channels,
+        "classes": classes,
+        "size": data.size,
+    }
     accepted = inspect.signature(network_class).parameters
-    known = {name: values[argument] for argument, names in _NAMES.items() for name in names if name in accepted}
+    known = {
+        name: values[argument]
+        for argument, names in _NAMES.items()
+        for name in names
+        if name in accepted
+    }
     try:
         network = network_class(**{**known, **settings.options})
     except Exception as error:  # the constructor may raise anything
-        given = ", ".join(f"{name}={value!r}" for name, value in {**known, **settings.options}.items())
+        given = ", ".join(
+            f"{name}={value!r}" for name, value in {**known, **settings.options}.items()
+        )
         raise UserError(
-            f"{settings.name}({given}) failed: {error!r}. Give what is missing: --segmenter.options '{{\"name\": value}}'. "
-            f"Its arguments: {', '.join(accepted)}."
+            f"{settings.name}({given}) failed: {error!r}. Give what is missing: "
+            f"--segmenter.options '{{\"name\": value}}'. Its arguments: {', '.join(accepted)}."
         ) from error
     if not any(weights.requires_grad for weights in network.parameters()):
         raise UserError(f"{settings.name} has no weights that could be trained.")
@@ -73,9 +101,12 @@ def find_class(name: str) -> type[nn.Module]:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing the module may raise anything
         raise UserError(
-            f"the segmenter {name} cannot be imported: {error!r}. Expected package.module.Class; install the package, or name the "
-            "folder that holds it in PYTHONPATH."
+            f"the segmenter {name} cannot be imported: {error!r}. Expected package.module.Class; "
+            "install the package, or name the folder that holds it in PYTHONPATH."
         ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"the segmenter {name} must be a class of torch.nn.Module (or cdal.Segmenter); it is {found!r}.")
+        raise UserError(
+            f"the segmenter {name} must be a class of torch.nn.Module (or cdal.Segmenter); it is "
+            f"{found!r}."
+        )
     return found

@@ -21,14 +21,26 @@ from cdal.segmenters.baselines.u_shape import UShape
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-def build(settings: ResUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: ResUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     dims = data.spatial_dims
 
     def block(channels_in: int, channels_out: int) -> nn.Module:
-        return ResidualUnit(dims, channels_in, channels_out, act=("relu", {"inplace": True}), norm=("instance", {"affine": True}))
+        return ResidualUnit(
+            dims,
+            channels_in,
+            channels_out,
+            act=("relu", {"inplace": True}),
+            norm=("instance", {"affine": True}),
+        )
 
-    return Supervised(UShape(dims, image_channels, classes, settings.channels, block), classes, weighted_cross_entropy)
+    return Supervised(
+        UShape(dims, image_channels, classes, settings.channels, block),
+        classes,
+        weighted_cross_entropy,
+    )
 
 
 def weighted_cross_entropy(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:

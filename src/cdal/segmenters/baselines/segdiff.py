@@ -28,14 +28,18 @@ from torch import Tensor, nn
 from cdal.datasets.batch import Batch
 from cdal.recipes.baselines import SegDiffSettings
 from cdal.recipes.settings import DataSettings
-from cdal.segmenters.diffusion.cdal import label_channels, to_probabilities
+from cdal.segmenters.diffusion.labels import label_channels, to_probabilities
 from cdal.segmenters.diffusion.schedule import Schedule, at, diffuse, sample_posterior
 from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
 
 
-def build(settings: SegDiffSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: SegDiffSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
-    return SegDiff(Denoiser(settings, data, image_channels, 1 if classes == 2 else classes), classes, settings)
+    return SegDiff(
+        Denoiser(settings, data, image_channels, 1 if classes == 2 else classes), classes, settings
+    )
 
 
 class SegDiff(Segmenter):
@@ -70,15 +74,21 @@ class SegDiff(Segmenter):
         """See `Segmenter.turns`. The loss is the squared error of the noise (the paper's Eq. 7)."""
         schedule = linear_schedule(self.settings.timesteps, batch.image.device)
         x0 = label_channels(one_hot(batch.label, self.classes))
-        t = torch.randint(1, schedule.timesteps + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
+        t = torch.randint(
+            1, schedule.timesteps + 1, (len(x0),), generator=rng, device=rng.device
+        ).to(x0.device)
         noise = randn(x0.shape, rng, x0)
-        guess = self.network.noise(diffuse(schedule, x0, t, noise), t, self.network.encode(batch.image)).float()
+        guess = self.network.noise(
+            diffuse(schedule, x0, t, noise), t, self.network.encode(batch.image)
+        ).float()
         yield turn("network", {"noise": F.mse_loss(guess, noise)})
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         """See `Segmenter.sample`. The image is encoded once."""
-        schedule, original = respaced(self.settings.timesteps, self.settings.sampling_timesteps, image.device)
+        schedule, original = respaced(
+            self.settings.timesteps, self.settings.sampling_timesteps, image.device
+        )
         features = self.network.encode(image)
         features = features.repeat(votes, *[1] * (features.dim() - 1))
         channels = 1 if self.classes == 2 else self.classes
@@ -104,10 +114,22 @@ class Denoiser(nn.Module):
         label_channels: L, the number of label channels.
     """
 
-    def __init__(self, settings: SegDiffSettings, data: DataSettings, image_channels: int, label_channels: int) -> None:
+    def __init__(
+        self,
+        settings: SegDiffSettings,
+        data: DataSettings,
+        image_channels: int,
+        label_channels: int,
+    ) -> None:
         super().__init__()
         features, levels = settings.features, settings.levels(data)
-        self.encoder = RRDBNet(image_channels, features, settings.encoder_features, settings.growth, settings.encoder_blocks)
+        self.encoder = RRDBNet(
+            image_channels,
+            features,
+            settings.encoder_features,
+            settings.growth,
+            settings.encoder_blocks,
+        )
         self.stem = nn.Conv2d(label_channels, features, 3, padding=1)
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
@@ -138,7 +160,9 @@ class RRDBNet(nn.Module):
     Shapes: `[B, C, H, W] -> [B, channels_out, H, W]`.
     """
 
-    def __init__(self, image_channels: int, channels_out: int, features: int, growth: int, blocks: int) -> None:
+    def __init__(
+        self, image_channels: int, channels_out: int, features: int, growth: int, blocks: int
+    ) -> None:
         super().__init__()
         self.first = nn.Conv2d(image_channels, features, 3, padding=1)
         self.blocks = nn.Sequential(*[RRDB(features, growth) for _ in range(blocks)])
@@ -179,7 +203,8 @@ class DenseBlock(nn.Module):
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(features + i * growth, growth if i < 4 else features, 3, padding=1) for i in range(5)
+            nn.Conv2d(features + i * growth, growth if i < 4 else features, 3, padding=1)
+            for i in range(5)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,7 +226,9 @@ def linear_schedule(timesteps: int, device: torch.device | str = "cpu") -> Sched
 
 
 @functools.cache
-def respaced(timesteps: int, steps: int, device: torch.device | str = "cpu") -> tuple[Schedule, Tensor]:
+def respaced(
+    timesteps: int, steps: int, device: torch.device | str = "cpu"
+) -> tuple[Schedule, Tensor]:
     """The schedule with every (T / steps)-th noise level of T.
 
     Returns:

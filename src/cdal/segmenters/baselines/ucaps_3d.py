@@ -23,12 +23,20 @@ from torch import Tensor, nn
 from cdal.datasets.batch import Batch
 from cdal.recipes.baselines import UCaps3DSettings
 from cdal.recipes.settings import DataSettings
-from cdal.segmenters.baselines.capsules import ConvolutionalCapsules, lengths, margin_loss, reconstruction_head, reconstruction_loss
+from cdal.segmenters.baselines.capsules import (
+    ConvolutionalCapsules,
+    lengths,
+    margin_loss,
+    reconstruction_head,
+    reconstruction_loss,
+)
 from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 
-def build(settings: UCaps3DSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: UCaps3DSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     return UCaps3D(CapsuleUNet3D(image_channels, classes, settings.iterations), classes, settings)
 
@@ -62,7 +70,9 @@ class UCaps3D(Deterministic):
         coarse = F.interpolate(truth, size=capsules.shape[3:], mode="trilinear")
         terms["margin"] = self.settings.margin * margin_loss(lengths(capsules), coarse)
         guess = self.network.reconstruction(features).float()
-        terms["reconstruction"] = self.settings.reconstruction * reconstruction_loss(guess, batch.image, truth)
+        terms["reconstruction"] = self.settings.reconstruction * reconstruction_loss(
+            guess, batch.image, truth
+        )
         yield turn("network", terms)
 
     @torch.no_grad()
@@ -84,9 +94,14 @@ class CapsuleUNet3D(nn.Module):
         super().__init__()
 
         def capsules(
-            capsules_in: tuple[int, int], capsules_out: tuple[int, int], stride: int, iterations: int = iterations
+            capsules_in: tuple[int, int],
+            capsules_out: tuple[int, int],
+            stride: int,
+            iterations: int = iterations,
         ) -> nn.Module:
-            return ConvolutionalCapsules(3, capsules_in, capsules_out, 3, stride, iterations, shared=False)
+            return ConvolutionalCapsules(
+                3, capsules_in, capsules_out, 3, stride, iterations, shared=False
+            )
 
         self.features = nn.Sequential(
             _convolution(image_channels, 16, 5, act="prelu"),
@@ -96,8 +111,13 @@ class CapsuleUNet3D(nn.Module):
         self.level_1 = capsules((1, 64), (16, 4), 1, 1)
         self.level_2 = nn.Sequential(capsules((16, 4), (16, 8), 2), capsules((16, 8), (16, 8), 1))
         self.level_4 = nn.Sequential(capsules((16, 8), (8, 16), 2), capsules((8, 16), (8, 16), 1))
-        self.level_8 = nn.Sequential(capsules((8, 16), (8, 32), 2), capsules((8, 32), (classes, 64), 1))
-        self.to_quarter, self.join_quarter = nn.ConvTranspose3d(64 * classes, 256, 2, 2), _convolution(384, 128, 3)
+        self.level_8 = nn.Sequential(
+            capsules((8, 16), (8, 32), 2), capsules((8, 32), (classes, 64), 1)
+        )
+        self.to_quarter, self.join_quarter = (
+            nn.ConvTranspose3d(64 * classes, 256, 2, 2),
+            _convolution(384, 128, 3),
+        )
         self.to_half, self.join_half = nn.ConvTranspose3d(128, 128, 2, 2), _convolution(256, 64, 3)
         self.to_full = nn.ConvTranspose3d(64, 64, 2, 2)
         self.head = nn.Conv3d(128, classes, 1)
@@ -125,7 +145,9 @@ class CapsuleUNet3D(nn.Module):
         return self.head(h), capsules, h
 
 
-def _convolution(channels_in: int, channels_out: int, kernel: int, dilation: int = 1, act: str = "relu") -> nn.Module:
+def _convolution(
+    channels_in: int, channels_out: int, kernel: int, dilation: int = 1, act: str = "relu"
+) -> nn.Module:
     return Convolution(
         3,
         channels_in,

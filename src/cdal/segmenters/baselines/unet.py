@@ -25,9 +25,16 @@ from cdal.segmenters.segmenter import Segmenter, Supervised
 NORM = ("instance", {"affine": True})
 
 
-def build(settings: UNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: UNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
     network = BasicUNet(
-        data.spatial_dims, image_channels, classes, (*settings.channels, settings.channels[0]), ("relu", {"inplace": True}), NORM
+        data.spatial_dims,
+        image_channels,
+        classes,
+        (*settings.channels, settings.channels[0]),
+        ("relu", {"inplace": True}),
+        NORM,
     )
     return Supervised(network, classes)

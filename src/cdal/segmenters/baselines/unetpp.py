@@ -19,9 +19,17 @@ from cdal.recipes.settings import DataSettings
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
 
-def build(settings: UNetPlusPlusSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Segmenter:
+def build(
+    settings: UNetPlusPlusSettings,
+    data: DataSettings,
+    image_channels: int,
+    classes: int,
+    training: bool,
+) -> Segmenter:
     """See `cdal.segmenters.build`."""
-    return Supervised(UNetPlusPlus(data.spatial_dims, image_channels, classes, settings.channels), classes)
+    return Supervised(
+        UNetPlusPlus(data.spatial_dims, image_channels, classes, settings.channels), classes
+    )
 
 
 class UNetPlusPlus(nn.Module):
@@ -36,7 +44,9 @@ class UNetPlusPlus(nn.Module):
         channels: number of features at each of the five levels.
     """
 
-    def __init__(self, spatial_dims: int, image_channels: int, classes: int, channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, spatial_dims: int, image_channels: int, classes: int, channels: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.nested = BasicUNetPlusPlus(
             spatial_dims,

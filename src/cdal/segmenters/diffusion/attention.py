@@ -9,7 +9,9 @@ from torch import Tensor
 from cdal.recipes.cdal import Attention
 
 
-def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: Attention, rng: torch.Generator) -> Tensor:
+def attention_map(
+    features: Tensor, size: torch.Size | tuple[int, ...], kind: Attention, rng: torch.Generator
+) -> Tensor:
     """The factor A that multiplies the label before noise is added: x0_att = x0 * A.
 
     - `raw`: the paper's A_D, the mean of the discriminator's features over channels. It has no
@@ -38,14 +40,20 @@ def attention_map(features: Tensor, size: torch.Size | tuple[int, ...], kind: At
     if kind == "raw":
         return upsample(raw, size)
     if kind == "shuffled":
-        order = torch.rand(raw.flatten(1).shape, generator=rng, device=rng.device).argsort(dim=1).to(raw.device)
+        order = (
+            torch.rand(raw.flatten(1).shape, generator=rng, device=rng.device)
+            .argsort(dim=1)
+            .to(raw.device)
+        )
         raw = raw.flatten(1).gather(1, order).reshape(raw.shape)
     return normalise(upsample(raw, size))
 
 
 def upsample(x: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     """Interpolate linearly to the size of the label, `[B, 1, *S / r] -> [B, 1, *S]`."""
-    return F.interpolate(x, size=tuple(size), mode="bilinear" if x.dim() == 4 else "trilinear", align_corners=False)
+    return F.interpolate(
+        x, size=tuple(size), mode="bilinear" if x.dim() == 4 else "trilinear", align_corners=False
+    )
 
 
 def normalise(x: Tensor) -> Tensor:

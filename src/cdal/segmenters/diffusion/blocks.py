@@ -23,7 +23,12 @@ _POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def convolution(
-    spatial_dims: int, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, bias: bool = True
+    spatial_dims: int,
+    channels_in: int,
+    channels_out: int,
+    kernel: int = 3,
+    stride: int = 1,
+    bias: bool = True,
 ) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size, or divides it by the stride."""
     kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
@@ -70,7 +75,9 @@ def space_to_depth(x: Tensor, fold: int) -> Tensor:
     n = len(space)
     split = x.reshape(batch, channels, *[size for s in space for size in (s // fold, fold)])
     coarse, fine = range(2, 2 + 2 * n, 2), range(3, 3 + 2 * n, 2)
-    return split.permute(0, 1, *fine, *coarse).reshape(batch, channels * fold**n, *[s // fold for s in space])
+    return split.permute(0, 1, *fine, *coarse).reshape(
+        batch, channels * fold**n, *[s // fold for s in space]
+    )
 
 
 def depth_to_space(x: Tensor, fold: int) -> Tensor:
@@ -81,7 +88,9 @@ def depth_to_space(x: Tensor, fold: int) -> Tensor:
     n = len(space)
     split = x.reshape(batch, channels // fold**n, *[fold] * n, *space)
     order = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
-    return split.permute(0, 1, *order).reshape(batch, channels // fold**n, *[s * fold for s in space])
+    return split.permute(0, 1, *order).reshape(
+        batch, channels // fold**n, *[s * fold for s in space]
+    )
 
 
 def sinusoidal_embedding(level: Tensor, length: int) -> Tensor:
@@ -91,7 +100,9 @@ def sinusoidal_embedding(level: Tensor, length: int) -> Tensor:
     t, one network can therefore be used with any number of steps.
     """
     half = length // 2
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=level.device, dtype=torch.float32) / half)
+    frequencies = torch.exp(
+        -math.log(10_000.0) * torch.arange(half, device=level.device, dtype=torch.float32) / half
+    )
     angles = 1000.0 * level.float()[:, None] * frequencies
     return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, length % 2))
 
@@ -111,7 +122,9 @@ class Modulation(nn.Module):
         super().__init__()
         self.length = length
         self.level = nn.Sequential(nn.Linear(length, length), nn.SiLU(), nn.Linear(length, length))
-        deeper = [part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(length, length))]
+        deeper = [
+            part for _ in range(layers - 1) for part in (nn.SiLU(), nn.Linear(length, length))
+        ]
         self.mapping = nn.Sequential(nn.Linear(latent, length), *deeper) if latent else None
 
     def forward(self, level: Tensor, z: Tensor | None) -> Tensor:
@@ -135,7 +148,11 @@ class AdaptiveGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Normalise and modulate."""
-        scale, shift = self.scale_shift(embedding).reshape(*embedding.shape[:1], -1, *[1] * (x.dim() - 2)).chunk(2, dim=1)
+        scale, shift = (
+            self.scale_shift(embedding)
+            .reshape(*embedding.shape[:1], -1, *[1] * (x.dim() - 2))
+            .chunk(2, dim=1)
+        )
         return torch.addcmul(shift, self.norm(x), 1 + scale)
 
 
@@ -163,7 +180,9 @@ class ResidualBlock(nn.Module):
         self.conv2 = zeroed(convolution(spatial_dims, channels_out, channels_out, 3))
         self.shrink = _POOL[spatial_dims](stride, ceil_mode=True) if stride > 1 else nn.Identity()
         same = channels_in == channels_out
-        self.bypass = nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1)
+        self.bypass = (
+            nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Apply the block."""
@@ -186,6 +205,14 @@ class SelfAttention(nn.Module):
         """Apply attention."""
         batch, channels, *space = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)
-        qkv = self.to_qkv(tokens).reshape(batch, -1, 3, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).reshape(batch, -1, channels)
+        qkv = (
+            self.to_qkv(tokens)
+            .reshape(batch, -1, 3, self.heads, channels // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        attended = (
+            F.scaled_dot_product_attention(*qkv.unbind(0))
+            .transpose(1, 2)
+            .reshape(batch, -1, channels)
+        )
         return x + self.out(attended).transpose(1, 2).reshape(batch, channels, *space)

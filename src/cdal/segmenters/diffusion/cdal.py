@@ -20,8 +20,15 @@ from cdal.segmenters.diffusion.blocks import leaky_relu
 from cdal.segmenters.diffusion.discriminator import Discriminator
 from cdal.segmenters.diffusion.fast import FastGenerator, to_x0
 from cdal.segmenters.diffusion.generator import Features, Generator
+from cdal.segmenters.diffusion.labels import label_channels, label_count, to_probabilities
 from cdal.segmenters.diffusion.paper import PaperGenerator
-from cdal.segmenters.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, posterior_weights, sample_posterior
+from cdal.segmenters.diffusion.schedule import (
+    diffuse,
+    diffuse_one_step,
+    make_schedule,
+    posterior_weights,
+    sample_posterior,
+)
 from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
 from cdal.segmenters.random_inputs import RandomInputs
 from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
@@ -53,7 +60,13 @@ class CDAL(Segmenter):
 
     predictor = "generator"
 
-    def __init__(self, generator: Generator, discriminator: Discriminator | None, classes: int, settings: CDALSettings) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator | None,
+        classes: int,
+        settings: CDALSettings,
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.discriminator = discriminator
@@ -63,7 +76,11 @@ class CDAL(Segmenter):
     def players(self) -> dict[str, nn.Module]:
         """See `Segmenter.players`: the generator and, if present, the discriminator."""
         players: dict[str, nn.Module] = {"generator": self.generator}
-        return players if self.discriminator is None else players | {"discriminator": self.discriminator}
+        return (
+            players
+            if self.discriminator is None
+            else players | {"discriminator": self.discriminator}
+        )
 
     @property
     def stochastic(self) -> bool:
@@ -88,7 +105,10 @@ class CDAL(Segmenter):
         t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
         features = generator.encode(batch.image)
         if not self.settings.diffusion:
-            yield turn("generator", self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng, None))
+            yield turn(
+                "generator",
+                self._generator_terms(x0, truth, torch.zeros_like(x0), t, features, rng, None),
+            )
             return
 
         judged, penalised = self.kind(step)
@@ -101,22 +121,40 @@ class CDAL(Segmenter):
             x_previous = diffuse(schedule, x0, t - 1, randn(x0.shape, rng, x0))
             x_t = diffuse_one_step(schedule, x_previous, t, randn(x0.shape, rng, x0))
             with torch.no_grad():
-                x0_hat = generator.denoise(x_t, t / T, self._latent(len(x0), rng, x0), features.detach())
-                x_previous_hat = sample_posterior(schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0))
-            pairs = torch.cat([x_previous, x_previous_hat]), torch.cat([x_t, x_t]), torch.cat([t, t]) / T
+                x0_hat = generator.denoise(
+                    x_t, t / T, self._latent(len(x0), rng, x0), features.detach()
+                )
+                x_previous_hat = sample_posterior(
+                    schedule, x0_hat, x_t, t, randn(x0.shape, rng, x0)
+                )
+            pairs = (
+                torch.cat([x_previous, x_previous_hat]),
+                torch.cat([x_t, x_t]),
+                torch.cat([t, t]) / T,
+            )
             logits, map_features = discriminator(*pairs)
             (real, fake), map_features = logits.chunk(2), map_features.chunk(2)[1]
             terms = {"discriminator": F.softplus(-real).mean() + F.softplus(fake).mean()}
             if penalised:
-                terms["r1"] = self.settings.r1 * self.settings.r1_every * _r1(discriminator, x_previous, x_t, t / T)
+                terms["r1"] = (
+                    self.settings.r1
+                    * self.settings.r1_every
+                    * _r1(discriminator, x_previous, x_t, t / T)
+                )
             yield turn("discriminator", terms)
             # A_D uses the features of the fake pair, because D sees this pair last in Alg. 1.
-            attention = attention_map(map_features, batch.image.shape[2:], self.settings.attention, rng)
-            attended = (self._by_label(x0) * self._by_label(generator.fold(attention), 1)).flatten(1, 2)
+            attention = attention_map(
+                map_features, batch.image.shape[2:], self.settings.attention, rng
+            )
+            attended = (self._by_label(x0) * self._by_label(generator.fold(attention), 1)).flatten(
+                1, 2
+            )
 
         source = self._recycled(attended, features, rng)
         x_t = diffuse(schedule, source, t, randn(x0.shape, rng, x0))
-        yield turn("generator", self._generator_terms(x0, truth, x_t, t, features, rng, discriminator))
+        yield turn(
+            "generator", self._generator_terms(x0, truth, x_t, t, features, rng, discriminator)
+        )
 
     def _by_label(self, folded: Tensor, labels: int | None = None) -> Tensor:
         """Give folded labels an axis for L, `[N, L * f^n, *S / f] -> [N, L, f^n, *S / f]`."""
@@ -130,7 +168,10 @@ class CDAL(Segmenter):
         steps, batch = self.settings.sampling_timesteps, image.shape[0]
         votes = votes if self.stochastic else 1
         folded = [size // self.generator.folding for size in image.shape[2:]]
-        by_vote = [(self._noise(steps, batch, folded, rng, image), self._latents(steps, batch, rng, image)) for _ in range(votes)]
+        by_vote = [
+            (self._noise(steps, batch, folded, rng, image), self._latents(steps, batch, rng, image))
+            for _ in range(votes)
+        ]
         return Draws(*(torch.cat(tensors, dim=1) for tensors in zip(*by_vote, strict=True)))
 
     @torch.no_grad()
@@ -166,7 +207,9 @@ class CDAL(Segmenter):
         # Created on the device: a copy from the CPU would wait for earlier work of the GPU, and a
         # CUDA graph cannot contain it.
         level = (torch.arange(T, 0, -1, device=image.device)[:, None] / T).expand(draws.z.shape[:2])
-        embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(0, draws.z.shape[:2])
+        embeddings = generator.modulation(level.flatten(), draws.z.flatten(0, 1)).unflatten(
+            0, draws.z.shape[:2]
+        )
         seen = seen_noise(draws.noise[0], noise_root)
         for i, step in enumerate(steps):
             x0 = generator.denoise_seen(seen, embeddings[i], features)
@@ -195,7 +238,9 @@ class CDAL(Segmenter):
         """
         settings, T, V = self.settings, self.settings.timesteps, self.settings.training_votes
         x_t, t = _per_vote(x_t, V), _per_vote(t, V)
-        x0_hat = self.generator.denoise(x_t, t / T, self._latent(len(x_t), rng, x0), features).float()
+        x0_hat = self.generator.denoise(
+            x_t, t / T, self._latent(len(x_t), rng, x0), features
+        ).float()
         by_vote = x0_hat.unflatten(0, (V, len(x0)))
         mean = by_vote.mean(dim=0)
         truth = self._by_label(self.generator.fold(truth), self.classes)
@@ -211,11 +256,15 @@ class CDAL(Segmenter):
         if settings.adversarial and discriminator is not None:
             # D judges each vote separately, so one vote per image is enough.
             x_t, t = x_t[: len(x0)], t[: len(x0)]
-            x_previous_hat = sample_posterior(make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t))
+            x_previous_hat = sample_posterior(
+                make_schedule(T, x0.device), by_vote[0], x_t, t, randn(x_t.shape, rng, x_t)
+            )
             discriminator.requires_grad_(False)
             logits, _ = discriminator(x_previous_hat, x_t, t / T)
             discriminator.requires_grad_(True)
-            terms["adversarial"] = settings.adversarial * settings.discriminator_every * F.softplus(-logits).mean()
+            terms["adversarial"] = (
+                settings.adversarial * settings.discriminator_every * F.softplus(-logits).mean()
+            )
         return terms
 
     def _recycled(self, attended: Tensor, features: Features, rng: torch.Generator) -> Tensor:
@@ -226,18 +275,27 @@ class CDAL(Segmenter):
         share = self.settings.recycling
         if not share:
             return attended
-        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(attended.device)
+        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(
+            attended.device
+        )
         with torch.no_grad():
             level = torch.ones(len(attended), device=attended.device)
-            noise = seen_noise(self._noise(1, len(attended), attended.shape[2:], rng, attended)[0], self.generator.noise_root())
+            noise = seen_noise(
+                self._noise(1, len(attended), attended.shape[2:], rng, attended)[0],
+                self.generator.noise_root(),
+            )
             embedding = self.generator.modulation(level, self._latent(len(attended), rng, attended))
             guess = self.generator.denoise_seen(noise, embedding, features.detach())
         return torch.where(chosen.reshape(-1, *[1] * (attended.dim() - 1)), guess, attended)
 
-    def _noise(self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor) -> Tensor:
+    def _noise(
+        self, steps: int, count: int, folded: Sequence[int], rng: torch.Generator, like: Tensor
+    ) -> Tensor:
         """`Draws.noise` of one vote, for `count` images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
-        return randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
+        return (
+            randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
+        )
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
         """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; a constant for the controls."""
@@ -262,7 +320,11 @@ class _Traced(Graph):
         self.segmenter, self.random = segmenter, RandomInputs()
         if segmenter.stochastic:
             self.random = RandomInputs(
-                settings.sampling_timesteps, generator.noise_channels, generator.folding, settings.latent, settings.z
+                settings.sampling_timesteps,
+                generator.noise_channels,
+                generator.folding,
+                settings.latent,
+                settings.z,
             )
         self.register_buffer("root", generator.noise_root())
 
@@ -281,35 +343,6 @@ def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Te
     return gradient.square().flatten(1).sum(dim=1).mean() / 2
 
 
-def label_count(classes: int) -> int:
-    """L, the number of label channels: 1 for two classes, otherwise one per class."""
-    return 1 if classes == 2 else classes
-
-
-def label_channels(truth: Tensor) -> Tensor:
-    """Convert one-hot classes `[B, K, *S]` to x_0 in {-1, 1}, `[B, L, *S]`; L is `label_count`."""
-    return 2 * (truth[:, 1:] if truth.shape[1] == 2 else truth) - 1
-
-
-def to_probabilities(x0: Tensor, bounded: bool = False) -> Tensor:
-    """Convert x_0 `[B, L, *S]` to probabilities `[B, K, *S]`.
-
-    These are (x_0 + 1) / 2, clipped to [0, 1] and normalised to sum to 1.
-
-    Args:
-        x0: clean label.
-        bounded: whether (x_0 + 1) / 2 already lies in [0, 1] and sums to 1.
-    """
-    p = (x0 + 1).mul_(0.5)
-    if x0.shape[1] == 1:
-        p = p.clamp(0, 1)
-        return torch.cat([1 - p, p], dim=1)
-    if bounded:
-        return p
-    p = p.clamp(0, 1) + 1e-8
-    return p / p.sum(dim=1, keepdim=True)
-
-
 def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:
     """`Generator.see` of noise, from fewer numbers: R n at each position.
 
@@ -326,13 +359,22 @@ def _per_vote(x: Tensor, votes: int) -> Tensor:
     return x.repeat(votes, *[1] * (x.dim() - 1))
 
 
-def build(settings: CDALSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> CDAL:
+def build(
+    settings: CDALSettings, data: DataSettings, image_channels: int, classes: int, training: bool
+) -> CDAL:
     """See `cdal.segmenters.build`; the discriminator is built only for training."""
     spatial_dims = data.spatial_dims
     labels = label_count(classes)
     generator: Generator
     if settings.generator == "paper":
-        generator = PaperGenerator(spatial_dims, image_channels, labels, settings.channels, settings.latent, settings.embedding)
+        generator = PaperGenerator(
+            spatial_dims,
+            image_channels,
+            labels,
+            settings.channels,
+            settings.latent,
+            settings.embedding,
+        )
     else:
         generator = FastGenerator(
             spatial_dims,

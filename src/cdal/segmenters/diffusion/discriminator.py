@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdal.segmenters.diffusion.blocks import Activation, Modulation, ResidualBlock, convolution, group_norm
+from cdal.segmenters.diffusion.blocks import (
+    Activation,
+    Modulation,
+    ResidualBlock,
+    convolution,
+    group_norm,
+)
 
 
 class Discriminator(nn.Module):
@@ -42,14 +48,25 @@ class Discriminator(nn.Module):
         self.activation = activation
         self.modulation = Modulation(0, embedding)
         kernel = 3 if fold == 1 else 1
-        self.stem = convolution(spatial_dims, 2 * label_channels * fold**spatial_dims, channels[0], kernel)
+        self.stem = convolution(
+            spatial_dims, 2 * label_channels * fold**spatial_dims, channels[0], kernel
+        )
         inputs = [channels[0], *channels[:-1]]
         self.blocks = nn.ModuleList(
-            ResidualBlock(spatial_dims, channels_in, channels_out, embedding, 1 if level == 0 else 2, activation)
+            ResidualBlock(
+                spatial_dims,
+                channels_in,
+                channels_out,
+                embedding,
+                1 if level == 0 else 2,
+                activation,
+            )
             for level, (channels_in, channels_out) in enumerate(zip(inputs, channels, strict=True))
         )
         downsamples = [fold * 2**level for level in range(len(channels))]
-        self.feature_level = min(range(len(channels)), key=lambda level: abs(downsamples[level] - feature_downsample))
+        self.feature_level = min(
+            range(len(channels)), key=lambda level: abs(downsamples[level] - feature_downsample)
+        )
         self.norm = group_norm(channels[-1])
         self.head = nn.Linear(channels[-1], 1)
 

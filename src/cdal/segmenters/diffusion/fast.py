@@ -39,14 +39,20 @@ class ImageBlock(nn.Module):
     shapes differ.
     """
 
-    def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, stride: int = 1) -> None:
+    def __init__(
+        self, spatial_dims: int, channels_in: int, channels_out: int, stride: int = 1
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(spatial_dims, channels_in, channels_out, 3, stride, bias=False)
         self.norm1 = instance_norm(channels_out)
         self.conv2 = convolution(spatial_dims, channels_out, channels_out, 3, bias=False)
         self.norm2 = instance_norm(channels_out)
         same = channels_in == channels_out and stride == 1
-        self.bypass = nn.Identity() if same else convolution(spatial_dims, channels_in, channels_out, 1, stride, bias=False)
+        self.bypass = (
+            nn.Identity()
+            if same
+            else convolution(spatial_dims, channels_in, channels_out, 1, stride, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
@@ -65,7 +71,9 @@ class ImageUNet(nn.Module):
             the resolution.
     """
 
-    def __init__(self, spatial_dims: int, image_channels: int, out_channels: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self, spatial_dims: int, image_channels: int, out_channels: int, channels: Sequence[int]
+    ) -> None:
         super().__init__()
         inputs = [image_channels, *channels[:-1]]
         self.down = nn.ModuleList(
@@ -73,8 +81,13 @@ class ImageUNet(nn.Module):
             for level, (channels_in, channels_out) in enumerate(zip(inputs, channels, strict=True))
         )
         levels = list(reversed(range(len(channels) - 1)))
-        self.grow = nn.ModuleList(transposed_convolution(spatial_dims, channels[level + 1], channels[level]) for level in levels)
-        self.up = nn.ModuleList(ImageBlock(spatial_dims, 2 * channels[level], channels[level]) for level in levels)
+        self.grow = nn.ModuleList(
+            transposed_convolution(spatial_dims, channels[level + 1], channels[level])
+            for level in levels
+        )
+        self.up = nn.ModuleList(
+            ImageBlock(spatial_dims, 2 * channels[level], channels[level]) for level in levels
+        )
         self.head = convolution(spatial_dims, channels[0], out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -93,7 +106,9 @@ class ImageUNet(nn.Module):
             h = block(h)
             skips.append(h)
         middle = h
-        for level, grow, block in zip(reversed(range(len(self.up))), self.grow, self.up, strict=True):
+        for level, grow, block in zip(
+            reversed(range(len(self.up))), self.grow, self.up, strict=True
+        ):
             h = block(torch.cat([grow(h), skips[level]], dim=1))
             middle = h if level == _LEVEL else middle
         return self.head(h), middle
@@ -131,11 +146,15 @@ class FastGenerator(Generator):
         self.labels, self.folded = label_channels, label_channels * FOLD**spatial_dims
         self.noise_channels = min(self.folded, denoiser_channels)
         self.unet = ImageUNet(spatial_dims, image_channels, label_channels, channels)
-        self.condition = convolution(spatial_dims, channels[_LEVEL] + self.folded, denoiser_channels, 1)
+        self.condition = convolution(
+            spatial_dims, channels[_LEVEL] + self.folded, denoiser_channels, 1
+        )
         self.modulation = Modulation(latent, embedding)
         self.stem = convolution(spatial_dims, self.folded, denoiser_channels, 1, bias=False)
         self.blocks = nn.ModuleList(
-            ResidualBlock(spatial_dims, denoiser_channels, denoiser_channels, embedding, activation=leaky_relu)
+            ResidualBlock(
+                spatial_dims, denoiser_channels, denoiser_channels, embedding, activation=leaky_relu
+            )
             for _ in range(denoiser_blocks)
         )
         self.norm = group_norm(denoiser_channels)
@@ -166,7 +185,9 @@ class FastGenerator(Generator):
         if self.noise_channels == self.folded:
             return weight.float()
         # The small constant keeps the Cholesky factor defined if W does not have full rank.
-        square = weight @ weight.T + 1e-12 * torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        square = weight @ weight.T + 1e-12 * torch.eye(
+            len(weight), dtype=weight.dtype, device=weight.device
+        )
         return torch.linalg.cholesky(square).float()
 
     def denoise_seen(self, seen: Tensor, embedding: Tensor, features: Features) -> Tensor:
@@ -192,6 +213,14 @@ def to_x0(logits: Tensor) -> Tensor:
     return (2 * (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1))).sub_(1)
 
 
-def build(settings: ImageUNetSettings, data: DataSettings, image_channels: int, classes: int, training: bool) -> Supervised:
+def build(
+    settings: ImageUNetSettings,
+    data: DataSettings,
+    image_channels: int,
+    classes: int,
+    training: bool,
+) -> Supervised:
     """Build the image network alone, see `cdal.segmenters.build`."""
-    return Supervised(ImageUNet(data.spatial_dims, image_channels, classes, settings.channels), classes)
+    return Supervised(
+        ImageUNet(data.spatial_dims, image_channels, classes, settings.channels), classes
+    )

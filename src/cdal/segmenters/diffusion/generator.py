@@ -27,7 +27,9 @@ class Features(NamedTuple):
 
     def detach(self) -> Features:
         """The same features without gradient."""
-        return Features(self.condition.detach(), None if self.coarse is None else self.coarse.detach())
+        return Features(
+            self.condition.detach(), None if self.coarse is None else self.coarse.detach()
+        )
 
 
 class Generator(nn.Module, ABC):

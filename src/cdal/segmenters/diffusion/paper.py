@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cdal.segmenters.diffusion.blocks import Modulation, ResidualBlock, SelfAttention, convolution, group_norm, zeroed
+from cdal.segmenters.diffusion.blocks import (
+    Modulation,
+    ResidualBlock,
+    SelfAttention,
+    convolution,
+    group_norm,
+    zeroed,
+)
 from cdal.segmenters.diffusion.generator import Features, Generator
 
 ENCODER_BLOCKS = 3
@@ -51,7 +58,9 @@ class ImageEncoder(nn.Module):
 class Stage(nn.Module):
     """A residual block, followed by self-attention if `attend` is set."""
 
-    def __init__(self, spatial_dims: int, channels_in: int, channels_out: int, embedding: int, attend: bool) -> None:
+    def __init__(
+        self, spatial_dims: int, channels_in: int, channels_out: int, embedding: int, attend: bool
+    ) -> None:
         super().__init__()
         self.block = ResidualBlock(spatial_dims, channels_in, channels_out, embedding)
         self.attention = SelfAttention(channels_out) if attend else nn.Identity()
@@ -98,17 +107,30 @@ class PaperGenerator(Generator):
                 self.shrink.append(ResidualBlock(spatial_dims, width, width, embedding, stride=2))
                 skips.append(width)
             for _ in range(BLOCKS_A_LEVEL):
-                self.down.append(Stage(spatial_dims, width, channels_out, embedding, attends[level]))
+                self.down.append(
+                    Stage(spatial_dims, width, channels_out, embedding, attends[level])
+                )
                 width = channels_out
                 skips.append(width)
         self.middle = nn.ModuleList(
-            [Stage(spatial_dims, width, width, embedding, True), Stage(spatial_dims, width, width, embedding, False)]
+            [
+                Stage(spatial_dims, width, width, embedding, True),
+                Stage(spatial_dims, width, width, embedding, False),
+            ]
         )
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
         for level in reversed(range(len(channels))):
             for _ in range(BLOCKS_A_LEVEL + 1):
-                self.up.append(Stage(spatial_dims, width + skips.pop(), channels[level], embedding, attends[level]))
+                self.up.append(
+                    Stage(
+                        spatial_dims,
+                        width + skips.pop(),
+                        channels[level],
+                        embedding,
+                        attends[level],
+                    )
+                )
                 width = channels[level]
             if level:
                 self.grow.append(convolution(spatial_dims, width, width))

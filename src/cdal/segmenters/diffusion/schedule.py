@@ -81,7 +81,10 @@ def diffuse(schedule: Schedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 
 def diffuse_one_step(schedule: Schedule, x_previous: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Draw from q(x_t | x_{t-1}), Sec. 2.1: sqrt(alpha_t) x_{t-1} + sqrt(beta_t) noise."""
-    return at(schedule.alpha, t, x_previous).sqrt() * x_previous + at(schedule.beta, t, x_previous).sqrt() * noise
+    return (
+        at(schedule.alpha, t, x_previous).sqrt() * x_previous
+        + at(schedule.beta, t, x_previous).sqrt() * noise
+    )
 
 
 def posterior_weights(schedule: Schedule, t: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,11 +99,19 @@ def posterior_weights(schedule: Schedule, t: Tensor | int) -> tuple[Tensor, Tens
         The weight of x_t, the weight of x_0, and the variance, in the shape of `t` (scalars for a
         number).
     """
-    alpha, alpha_bar, alpha_bar_previous = schedule.alpha[t], schedule.alpha_bar[t], schedule.alpha_bar[t - 1]
+    alpha, alpha_bar, alpha_bar_previous = (
+        schedule.alpha[t],
+        schedule.alpha_bar[t],
+        schedule.alpha_bar[t - 1],
+    )
     beta = schedule.beta[t]
     remaining = 1 - alpha_bar
     variance = (1 - alpha_bar_previous) / remaining * beta
-    return alpha.sqrt() * (1 - alpha_bar_previous) / remaining, alpha_bar_previous.sqrt() * beta / remaining, variance
+    return (
+        alpha.sqrt() * (1 - alpha_bar_previous) / remaining,
+        alpha_bar_previous.sqrt() * beta / remaining,
+        variance,
+    )
 
 
 def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,11 +120,15 @@ def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[T
     Returns:
         Mean `[B, L, *S]` and variance `[B, 1, ...]`.
     """
-    weight_x_t, weight_x0, variance = (_shaped(weight, x_t) for weight in posterior_weights(schedule, t))
+    weight_x_t, weight_x0, variance = (
+        _shaped(weight, x_t) for weight in posterior_weights(schedule, t)
+    )
     return weight_x_t * x_t + weight_x0 * x0, variance
 
 
-def sample_posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def sample_posterior(
+    schedule: Schedule, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
     """Draw from q(x_{t-1} | x_t, x_0), Eq. 2 and 3, with the noise that Alg. 2 leaves out."""
     mean, variance = posterior(schedule, x0, x_t, t)
     return mean + variance.sqrt() * noise
