@@ -1,4 +1,6 @@
-"""The plan of the house: small files, small functions, rooms that import only what is below them."""
+"""The plan of the house: small files, small functions, rooms that import only what
+is below them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import cdal
 
 PACKAGE = Path(cdal.__file__).parent
 FILES = sorted(
-    path for top in (PACKAGE, Path(__file__).parent, Path(__file__).parents[1] / "benchmarks") for path in top.rglob("*.py")
+    path
+    for top in (PACKAGE, Path(__file__).parent, Path(__file__).parents[1] / "benchmarks")
+    for path in top.rglob("*.py")
 )
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_LOOSE = 400, 80, 3
 
@@ -21,14 +25,20 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_LOOSE = 400, 80, 3
 def functions(path: Path) -> dict[str, int]:
     """Lines of each function of a file, its decorators left out."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    found = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    found = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+    ]
     return {f"{path.name}:{node.name}": (node.end_lineno or 0) - node.lineno + 1 for node in found}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_and_functions_are_small(path: Path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
-    assert {name: lines for name, lines in functions(path).items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
+    assert {
+        name: lines for name, lines in functions(path).items() if lines > MOST_LINES_OF_A_FUNCTION
+    } == {}
 
 
 def test_few_modules_lie_loose():

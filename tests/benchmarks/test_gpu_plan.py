@@ -1,4 +1,6 @@
-"""The plan for a GPU (`benchmarks/gpu`), rehearsed from packing to the page in an environment like that of the other machine."""
+"""The plan for a GPU (`benchmarks/gpu`), rehearsed from packing to the page in an environment like
+that of the other machine.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,43 @@ from helpers.data import SHARED
 ROOT = Path(__file__).parents[2]
 
 THERE = (
-    *("numpy", "scipy", "scikit-image", "scikit-learn", "pillow", "tifffile", "safetensors", "einops", "filelock", "jinja2"),
-    *("matplotlib", "pyyaml", "tensorboard", "pytest", "hypothesis", "torch", "pip", "lightning-utilities"),
+    *(
+        "numpy",
+        "scipy",
+        "scikit-image",
+        "scikit-learn",
+        "pillow",
+        "tifffile",
+        "safetensors",
+        "einops",
+        "filelock",
+        "jinja2",
+    ),
+    *(
+        "matplotlib",
+        "pyyaml",
+        "tensorboard",
+        "pytest",
+        "hypothesis",
+        "torch",
+        "pip",
+        "lightning-utilities",
+    ),
 )
 """What the GPU machine has of what cDAL and the steps import; what these need is there too."""
 
 LACKING = (
-    *("monai", "nibabel", "pydicom", "highdicom", "simpleitk", "imagecodecs", "jsonargparse", "pooch", "rich"),
+    *(
+        "monai",
+        "nibabel",
+        "pydicom",
+        "highdicom",
+        "simpleitk",
+        "imagecodecs",
+        "jsonargparse",
+        "pooch",
+        "rich",
+    ),
     "lightning-fabric",
 )
 
@@ -44,12 +76,16 @@ def with_needed(names: tuple[str, ...]) -> dict[str, importlib.metadata.Distribu
         except importlib.metadata.PackageNotFoundError:
             continue  # needed on other platforms
         asked = map(Requirement, found[name].requires or [])
-        left += [one.name for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+        left += [
+            one.name for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})
+        ]
     return found
 
 
 def bare_python(folder: Path) -> Path:
-    """An interpreter that finds those packages and nothing else, each a link to what is installed here."""
+    """An interpreter that finds those packages and nothing else, each a link to what is installed
+    here.
+    """
     venv.create(folder, with_pip=False, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
     for package in with_needed(THERE).values():
@@ -66,7 +102,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (SHARED / "hippocampus").is_dir():
         pytest.skip(f"the data to pack are not in {SHARED} (set CDAL_TEST_DATA)")
     target = tmp_path_factory.mktemp("gpu") / "cdal"
-    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,15 +118,23 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*words: object, cwd: Path) -> str:
     """What a command prints; it must end well."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False, env=clean)
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    done = subprocess.run(
+        [*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False, env=clean
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
     plan = checkout / "benchmarks" / "gpu"
-    printed = run(sys.executable, plan / "pack.py", "--data", SHARED.resolve(), "--tiny", cwd=checkout)
+    printed = run(
+        sys.executable, plan / "pack.py", "--data", SHARED.resolve(), "--tiny", cwd=checkout
+    )
     sizes = [float(size) for size in re.findall(r": ([\d.]+) MiB with the tree", printed)]
     assert len(sizes) == 9
     assert max(sizes) <= 64
@@ -102,7 +151,9 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
         trained = records[step]["parts"]["the paper's network"]
         assert trained["training"]["steps"] == 2
         assert [row["step"] for row in trained["curve"] if "test" in row] == [1, 2]
-        assert trained["best on the test cases"]["test"] == max(row["test"] for row in trained["curve"] if "test" in row)
+        assert trained["best on the test cases"]["test"] == max(
+            row["test"] for row in trained["curve"] if "test" in row
+        )
         assert {row["case"] for row in trained["cases"]}
     assert set(records["systems-cxr"]["parts"]) == {"cdal", "cdal-unet"}
     assert all((out / f"{step}.log").read_text() for step in records)
@@ -111,6 +162,10 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
     page = (tmp_path / "results.md").read_text()
     for step, record in records.items():
         assert f"| {step} | " in page
-        dice = [part["summary"]["mean"]["dice"] for part in record["parts"].values() if "summary" in part]
+        dice = [
+            part["summary"]["mean"]["dice"]
+            for part in record["parts"].values()
+            if "summary" in part
+        ]
         assert all(f"{value:.4f}" in page for value in dice)
     assert "not run" not in page

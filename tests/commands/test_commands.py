@@ -19,9 +19,25 @@ from cdal.cli import VERBS, main
 from helpers.files import full_disk, volume
 
 
-def test_train_predict_and_info_by_command(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    fields = ["--segmenter.channels=[8,12,16]", "--segmenter.denoiser_channels=16", "--training.batch=2"]
-    command = ["train", "phantoms", "--data", str(phantoms), "--out", str(tmp_path / "run"), "--steps", "3", *fields]
+def test_train_predict_and_info_by_command(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    fields = [
+        "--segmenter.channels=[8,12,16]",
+        "--segmenter.denoiser_channels=16",
+        "--training.batch=2",
+    ]
+    command = [
+        "train",
+        "phantoms",
+        "--data",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "run"),
+        "--steps",
+        "3",
+        *fields,
+    ]
     assert main(command) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "model.safetensors")
     assert main(command) == 0  # resumes, and finds nothing left to do
@@ -31,8 +47,20 @@ def test_train_predict_and_info_by_command(phantoms: Path, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["recipe"]["training"]["batch"] == 2
 
 
-def test_dry_run_shows_the_recipe_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    words = ["train", "hippocampus", "--fold", "2", "--segmenter", "cdal-paper", "--training.batch", "9", "--dry-run"]
+def test_dry_run_shows_the_recipe_and_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [
+        "train",
+        "hippocampus",
+        "--fold",
+        "2",
+        "--segmenter",
+        "cdal-paper",
+        "--training.batch",
+        "9",
+        "--dry-run",
+    ]
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr().out
     assert "fold: 2" in shown
@@ -41,8 +69,12 @@ def test_dry_run_shows_the_recipe_and_does_nothing(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "run").exists()
 
 
-def test_options_may_stand_in_a_file(trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "options.yaml").write_text(f"model: {trained}\ndata: {phantoms}\nvotes: 2\njson: true\n")
+def test_options_may_stand_in_a_file(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "options.yaml").write_text(
+        f"model: {trained}\ndata: {phantoms}\nvotes: 2\njson: true\n"
+    )
     assert main(["evaluate", "--config", str(tmp_path / "options.yaml")]) == 0
     assert json.loads(capsys.readouterr().out)["protocol"]["votes"] == 2
 
@@ -60,12 +92,15 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
 
 
 def test_importing_the_package_imports_no_torch():
-    code = "import sys, cdal; cdal.load; assert 'torch' not in sys.modules; cdal.train; assert 'torch' in sys.modules"
+    code = "import sys, cdal; cdal.load; assert 'torch' not in sys.modules; "
+    code += "cdal.train; assert 'torch' in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_names_of_the_package_are_what_they_say_in_any_order(monkeypatch: pytest.MonkeyPatch):
-    """Also when the modules of the same names were imported before, into a package that nobody has used yet."""
+    """Also when the modules of the same names were imported before, into a package that nobody has
+    used yet.
+    """
     for name in [name for name in sys.modules if name.split(".")[0] == "cdal"]:
         monkeypatch.delitem(sys.modules, name)
     importlib.import_module("cdal.training.train")
@@ -80,20 +115,36 @@ def test_names_of_the_package_are_what_they_say_in_any_order(monkeypatch: pytest
     [
         (["train", "hipocampus", "--data", "x", "--out", "y"], "Did you mean hippocampus"),
         (["train", "phantoms", "--data", "nowhere", "--out", "y"], "no such folder"),
-        (["train", "phantoms", "--data", "x", "--out", "y", "--training.stepz", "3"], "Did you mean training.steps"),
-        (["train", "phantoms", "--data", "x", "--out", "y", "--segmenter", "resnet"], "no segmenter 'resnet'"),
-        (["train", "phantoms", "--data", "x", "--out", "y", "--fold", "9"], "data.fold must be 0 to 3"),
+        (
+            ["train", "phantoms", "--data", "x", "--out", "y", "--training.stepz", "3"],
+            "Did you mean training.steps",
+        ),
+        (
+            ["train", "phantoms", "--data", "x", "--out", "y", "--segmenter", "resnet"],
+            "no segmenter 'resnet'",
+        ),
+        (
+            ["train", "phantoms", "--data", "x", "--out", "y", "--fold", "9"],
+            "data.fold must be 0 to 3",
+        ),
         (["train", "phantoms"], "--data and --out are needed"),
         (["predict", "unheard-of", "x.png", "--out", "y"], "no model unheard-of"),
         (["evaluate", "unheard-of", "--data", "x"], "no model unheard-of"),
         (["info", "unheard-of"], "no model unheard-of"),
         (["train", "phantoms", "--device", "tpu", "--data", "x", "--out", "y"], "no device 'tpu'"),
         (["predict", "m", "x", "--out", "y", "--votes", "0"], "votes must be 1 or more"),
-        (["predict", "m", "x", "--out", "y", "--training.steps", "3"], "can be given to train, crossval, experiment only"),
+        (
+            ["predict", "m", "x", "--out", "y", "--training.steps", "3"],
+            "can be given to train, crossval, experiment only",
+        ),
     ],
 )
 def test_wrong_words_exit_with_2_and_say_why(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -113,12 +164,19 @@ def test_words_that_no_parser_knows_exit_with_2(capsys: pytest.CaptureFixture[st
 
 def test_the_module_is_the_command():
     """`python -m cdal` takes words and gives the exit code of the verb."""
-    done = subprocess.run([sys.executable, "-m", "cdal", "info", "unheard-of"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "cdal", "info", "unheard-of"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("cdal info: no model unheard-of")
 
 
-def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_broken_file_is_reported_and_the_others_are_done(
+    volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     scans = tmp_path / "scans"
     volume(scans / "good.nii.gz")
     whole = volume(scans / "short.nii.gz", shape=(20, 20, 20)).read_bytes()
@@ -126,21 +184,49 @@ def test_a_broken_file_is_reported_and_the_others_are_done(volume_model: Path, t
     (scans / "text.nii.gz").write_text("hello")
     (scans / "zipped.nii.gz").write_bytes(gzip.compress(b"hello"))
     volume(scans / "series.nii.gz", shape=(8, 8, 8, 3))
-    nib.save(nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "nan.nii.gz")
+    nib.save(
+        nib.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)), scans / "nan.nii.gz"
+    )
     nib.save(nib.Nifti1Image(np.full((8, 8, 8), 5.0, np.float32), np.eye(4)), scans / "flat.nii.gz")
     Pillow.fromarray(np.zeros((8, 8), np.uint8)).save(scans / "picture.png")
-    assert main(["predict", str(volume_model), str(scans), str(tmp_path / "missing.nii.gz"), "--out", str(tmp_path / "out")]) == 3
+    assert (
+        main(
+            [
+                "predict",
+                str(volume_model),
+                str(scans),
+                str(tmp_path / "missing.nii.gz"),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 3
+    )
     error = capsys.readouterr().err
     assert "Traceback" not in error
     for name in ("short", "text", "zipped", "series", "nan", "flat", "picture", "missing"):
         assert any(name in line and len(line) > 60 for line in error.splitlines())
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"good_mask.nii.gz", "predictions.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "good_mask.nii.gz",
+        "predictions.json",
+    }
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["failed"]) == 8
 
 
 def test_nothing_done_at_all_is_exit_code_2(volume_model: Path, tmp_path: Path):
     (tmp_path / "text.nii.gz").write_text("hello")
-    assert main(["predict", str(volume_model), str(tmp_path / "text.nii.gz"), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(
+            [
+                "predict",
+                str(volume_model),
+                str(tmp_path / "text.nii.gz"),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
@@ -148,7 +234,18 @@ def test_a_folder_for_results_that_cannot_be_made_is_refused_before_the_work(
     out: str, volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "file").write_text("here first")
-    assert main(["predict", str(volume_model), str(volume(tmp_path / "a.nii.gz")), "--out", str(tmp_path / out)]) == 2
+    assert (
+        main(
+            [
+                "predict",
+                str(volume_model),
+                str(volume(tmp_path / "a.nii.gz")),
+                "--out",
+                str(tmp_path / out),
+            ]
+        )
+        == 2
+    )
     assert "cannot be written" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "here first"
 
@@ -156,14 +253,38 @@ def test_a_folder_for_results_that_cannot_be_made_is_refused_before_the_work(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused(volume_model: Path, tmp_path: Path):
     (tmp_path / "out").mkdir(mode=0o500)
-    assert main(["predict", str(volume_model), str(volume(tmp_path / "a.nii.gz")), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(
+            [
+                "predict",
+                str(volume_model),
+                str(volume(tmp_path / "a.nii.gz")),
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 2
+    )
 
 
-def test_a_full_disk_leaves_nothing_half_written(volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_full_disk_leaves_nothing_half_written(
+    volume_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     """The mask and the record fit on the disk, the probabilities do not."""
     source = volume(tmp_path / "a.nii.gz", shape=(30, 30, 30))
     with full_disk(20_000):
-        code = main(["predict", str(volume_model), str(source), "--out", str(tmp_path / "out"), "--save", "mask", "probability"])
+        code = main(
+            [
+                "predict",
+                str(volume_model),
+                str(source),
+                "--out",
+                str(tmp_path / "out"),
+                "--save",
+                "mask",
+                "probability",
+            ]
+        )
     assert code == 2
     error = capsys.readouterr().err
     assert "cannot be written" in error

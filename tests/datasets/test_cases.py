@@ -21,7 +21,9 @@ from helpers.recipes import small_recipe
 
 
 def test_a_constant_image_is_refused(tmp_path: Path):
-    save_nifti(make_folder(tmp_path) / "imagesTr" / "c1.nii.gz", np.full((6, 7, 8), 4.0, np.float32))
+    save_nifti(
+        make_folder(tmp_path) / "imagesTr" / "c1.nii.gz", np.full((6, 7, 8), 4.0, np.float32)
+    )
     folder = open_folder(tmp_path)
     with pytest.raises(UserError, match=r"c1\.nii\.gz: expected an image with some contrast"):
         load_cases(folder.cases, folder, DataSettings(size=(8, 8, 8)))
@@ -47,7 +49,10 @@ def test_each_case_is_drawn_once_before_any_is_drawn_again():
 def test_annotators_take_turns():
     case = make_case("a", raters=3)
     source = BatchSource([case], replace(STILL, size=(12, 10, 8)), 1, seed=0)
-    seen = {next(r for r in range(3) if torch.equal(source(step).label[0], case.labels[r].long())) for step in range(20)}
+    seen = {
+        next(r for r in range(3) if torch.equal(source(step).label[0], case.labels[r].long()))
+        for step in range(20)
+    }
     assert seen == {0, 1, 2}
 
 
@@ -64,4 +69,6 @@ def test_intensities_of_any_scale_become_alike(hippocampus: Path):
         assert abs(float(case.image.mean())) < 1e-3
         assert abs(float(case.image.std()) - 1) < 1e-2
         label = read_case(files, folder)[1][0].array[0]
-        np.testing.assert_array_equal(np.bincount(case.labels.numpy().ravel()), np.bincount(label.ravel()))
+        np.testing.assert_array_equal(
+            np.bincount(case.labels.numpy().ravel()), np.bincount(label.ravel())
+        )

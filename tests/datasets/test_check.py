@@ -47,19 +47,41 @@ def jpeg_mask(root: Path) -> None:
 
 
 ERRORS = {
-    "missing mask": (lambda r: (r / "masks/c2.png").unlink(), "missing", "image without a label: c2"),
-    "missing image": (lambda r: (r / "images/c2.png").unlink(), "missing", "label without an image: c2"),
+    "missing mask": (
+        lambda r: (r / "masks/c2.png").unlink(),
+        "missing",
+        "image without a label: c2",
+    ),
+    "missing image": (
+        lambda r: (r / "images/c2.png").unlink(),
+        "missing",
+        "label without an image: c2",
+    ),
     "unreadable": (break_truncated, "unreadable", "c2.png"),
     "another shape": (lambda r: change(r, "masks/c2.png", lambda m: m[:-4]), "shape", "c2.png"),
-    "constant": (lambda r: change(r, "images/c2.png", lambda m: m * 0 + 7), "constant", "every voxel is 7"),
+    "constant": (
+        lambda r: change(r, "images/c2.png", lambda m: m * 0 + 7),
+        "constant",
+        "every voxel is 7",
+    ),
     "interpolated": (
-        lambda r: change(r, "masks/c2.png", lambda m: np.arange(m.size).reshape(m.shape).astype(np.uint8)),
+        lambda r: change(
+            r, "masks/c2.png", lambda m: np.arange(m.size).reshape(m.shape).astype(np.uint8)
+        ),
         "values",
         "c2",
     ),
     "jpeg mask": (lambda r: jpeg_mask(r), "values", "JPEG changed"),
-    "many values": (lambda r: numbered_masks(r), "values", "expected a label image with a value for each class"),
-    "no case of this name": (lambda r: (r / "cases.csv").write_text("case,patient\nc0.png,a\n"), "table", "no case has this name"),
+    "many values": (
+        lambda r: numbered_masks(r),
+        "values",
+        "expected a label image with a value for each class",
+    ),
+    "no case of this name": (
+        lambda r: (r / "cases.csv").write_text("case,patient\nc0.png,a\n"),
+        "table",
+        "no case has this name",
+    ),
     "two codings": (
         lambda r: change(r, "masks/c2.png", lambda m: m * 255),
         "values",
@@ -77,15 +99,26 @@ def test_faults_are_found_and_stop_a_training(fault: str, tmp_path: Path):
     assert said in found[kind]
     with pytest.raises(UserError, match="cdal check"):
         train(
-            replace(folder_recipe(check_folder(disc_folder(tmp_path / "good"))).recipe), tmp_path / "data", tmp_path / "run", "cpu"
+            replace(folder_recipe(check_folder(disc_folder(tmp_path / "good"))).recipe),
+            tmp_path / "data",
+            tmp_path / "run",
+            "cpu",
         )
     assert not (tmp_path / "run").exists()
     assert main(["check", str(tmp_path / "data")]) == 2
 
 
 WARNINGS = {
-    "empty mask": (lambda r: change(r, "masks/c2.png", lambda m: m * 0), "empty", "c2.png: the mask is empty"),
-    "inverted mask": (lambda r: change(r, "masks/c2.png", lambda m: np.ones_like(m)), "values", "inverted"),
+    "empty mask": (
+        lambda r: change(r, "masks/c2.png", lambda m: m * 0),
+        "empty",
+        "c2.png: the mask is empty",
+    ),
+    "inverted mask": (
+        lambda r: change(r, "masks/c2.png", lambda m: np.ones_like(m)),
+        "values",
+        "inverted",
+    ),
     "twice": (
         lambda r: (r / "images/c3.png").write_bytes((r / "images/c2.png").read_bytes()),
         "duplicate",
@@ -96,10 +129,18 @@ WARNINGS = {
         "channels",
         "5 of 1 channel(s), 1 of 3 channel(s)",
     ),
-    "depths": (lambda r: change(r, "images/c2.png", lambda m: m.astype(np.uint16) * 200), "type", "5 uint8, 1 uint16"),
+    "depths": (
+        lambda r: change(r, "images/c2.png", lambda m: m.astype(np.uint16) * 200),
+        "type",
+        "5 uint8, 1 uint16",
+    ),
     "numbered objects": (
         lambda r: [
-            change(r, f"masks/c{i}.png", lambda m, i=i: m * (1 + np.arange(64)[:, None] // 20 + 4 * i).astype(np.uint8))
+            change(
+                r,
+                f"masks/c{i}.png",
+                lambda m, i=i: m * (1 + np.arange(64)[:, None] // 20 + 4 * i).astype(np.uint8),
+            )
             for i in range(6)
         ],
         "values",
@@ -122,14 +163,26 @@ def test_oddities_are_told(fault: str, tmp_path: Path):
 def test_volumes_out_of_place_are_found(tmp_path: Path):
     rng = np.random.default_rng(0)
     for i in range(6):
-        save_nifti(tmp_path / "images" / f"v{i}.nii.gz", rng.normal(size=(8, 9, 10)).astype(np.float32))
-        save_nifti(tmp_path / "labels" / f"v{i}.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8))
+        save_nifti(
+            tmp_path / "images" / f"v{i}.nii.gz", rng.normal(size=(8, 9, 10)).astype(np.float32)
+        )
+        save_nifti(
+            tmp_path / "labels" / f"v{i}.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8)
+        )
     assert not check_folder(tmp_path).errors
-    save_nifti(tmp_path / "labels" / "v0.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8), np.diag([1, 1, 2.0, 1]))
+    save_nifti(
+        tmp_path / "labels" / "v0.nii.gz",
+        rng.integers(2, size=(8, 9, 10)).astype(np.uint8),
+        np.diag([1, 1, 2.0, 1]),
+    )
     save_nifti(tmp_path / "images" / "v1.nii.gz", np.full((8, 9, 10), np.nan, np.float32))
     wide = np.diag([9.0, 9.0, 9.0, 1])
-    save_nifti(tmp_path / "images" / "v2.nii.gz", rng.normal(size=(8, 9, 10)).astype(np.float32), wide)
-    save_nifti(tmp_path / "labels" / "v2.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8), wide)
+    save_nifti(
+        tmp_path / "images" / "v2.nii.gz", rng.normal(size=(8, 9, 10)).astype(np.float32), wide
+    )
+    save_nifti(
+        tmp_path / "labels" / "v2.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8), wide
+    )
     errors = kinds(tmp_path, "error")
     assert "affine" in errors["affine"]
     assert "720 voxels are NaN" in errors["not-finite"]
@@ -154,23 +207,37 @@ def test_undeclared_values_get_a_proposal(tmp_path: Path):
     message = kinds(tmp_path, "error")["values"]
     assert '"class 3": 3' in message
     with pytest.raises(UserError, match=r"it holds 3"):
-        load_cases(open_folder(tmp_path).cases, open_folder(tmp_path), DataSettings(spatial_dims=2, size=(64, 64)))
+        load_cases(
+            open_folder(tmp_path).cases,
+            open_folder(tmp_path),
+            DataSettings(spatial_dims=2, size=(64, 64)),
+        )
 
 
 @pytest.mark.parametrize("broken", ["dataset.json", "splits.json", "cases.csv"])
 def test_broken_tables_are_refused(broken: str, tmp_path: Path):
-    (disc_folder(tmp_path) / broken).write_text("{" if broken.endswith("json") else "name,patient\na,b\n")
+    (disc_folder(tmp_path) / broken).write_text(
+        "{" if broken.endswith("json") else "name,patient\na,b\n"
+    )
     with pytest.raises(UserError, match=broken):
         check_folder(tmp_path)
 
 
-def test_the_command_prints_a_table_or_json_and_draws_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_prints_a_table_or_json_and_draws_a_sheet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     change(disc_folder(tmp_path / "data"), "masks/c2.png", lambda m: m * 0)
     assert main(["check", str(tmp_path / "data"), "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert "0 errors, 1 warnings" in capsys.readouterr().out
     sheet = np.asarray(Pillow.open(tmp_path / "sheet.png"))
-    assert (sheet == (230, 159, 0)).all(axis=-1).sum() > 5 * 100  # the outlines of five discs, in the colour of class 1
+    assert (sheet == (230, 159, 0)).all(
+        axis=-1
+    ).sum() > 5 * 100  # the outlines of five discs, in the colour of class 1
     assert main(["check", str(tmp_path / "data"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["cases"], told["errors"], told["classes"]) == (6, 0, {"background": 0, "foreground": 1})
+    assert (told["cases"], told["errors"], told["classes"]) == (
+        6,
+        0,
+        {"background": 0, "foreground": 1},
+    )
     assert {"level", "kind", "case", "message"} == set(told["findings"][0])

@@ -47,7 +47,11 @@ def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):
         change(tmp_path, f"images/c{i}.png", lambda m: m[..., None].repeat(3, axis=-1))
     assert folder_recipe(check_folder(tmp_path)).recipe.data.channels == 1
     for i in range(6):
-        change(tmp_path, f"images/c{i}.png", lambda m: np.stack([m[..., 0], 255 - m[..., 0], m[..., 0]], axis=-1))
+        change(
+            tmp_path,
+            f"images/c{i}.png",
+            lambda m: np.stack([m[..., 0], 255 - m[..., 0], m[..., 0]], axis=-1),
+        )
     data = folder_recipe(check_folder(tmp_path)).recipe.data
     assert (data.channels, data.intensities) == (3, "range")
 
@@ -64,8 +68,16 @@ def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):
 def test_volumes_get_a_patch_that_fits(shape, spacing, dims: int, size, tmp_path: Path):
     rng = np.random.default_rng(0)
     for i in range(5):
-        save_nifti(tmp_path / "images" / f"v{i}.nii.gz", rng.normal(size=shape).astype(np.float32), np.diag([*spacing, 1.0]))
-        save_nifti(tmp_path / "labels" / f"v{i}.nii.gz", rng.integers(3, size=shape).astype(np.uint8), np.diag([*spacing, 1.0]))
+        save_nifti(
+            tmp_path / "images" / f"v{i}.nii.gz",
+            rng.normal(size=shape).astype(np.float32),
+            np.diag([*spacing, 1.0]),
+        )
+        save_nifti(
+            tmp_path / "labels" / f"v{i}.nii.gz",
+            rng.integers(3, size=shape).astype(np.uint8),
+            np.diag([*spacing, 1.0]),
+        )
     data = folder_recipe(check_folder(tmp_path)).recipe.data
     assert data.spatial_dims == dims
     assert sorted(data.size) == sorted(size)
@@ -73,12 +85,17 @@ def test_volumes_get_a_patch_that_fits(shape, spacing, dims: int, size, tmp_path
     assert data.neighbours == (1 if dims == 2 else 0)
 
 
-def test_patients_of_a_pattern_decide_the_number_of_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_patients_of_a_pattern_decide_the_number_of_folds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     disc_folder(tmp_path, count=12)
     for i in range(12):
         for part in ("images", "masks"):
             (tmp_path / part / f"c{i}.png").rename(tmp_path / part / f"p{i % 4}_{i}.png")
-    assert main(["train", "folder", "--data", str(tmp_path), "--dry-run", "--data.patient", "^[^_]+"]) == 0
+    assert (
+        main(["train", "folder", "--data", str(tmp_path), "--dry-run", "--data.patient", "^[^_]+"])
+        == 0
+    )
     assert "folds: 4" in capsys.readouterr().out
 
 
@@ -95,9 +112,20 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     """16-bit TIFF images, masks of 0 and 255: check, derive, train some steps, evaluate, go on."""
     disc_folder(tmp_path / "data", count=6, value=255)
     for path in list((tmp_path / "data/images").iterdir()):
-        tifffile.imwrite(path.with_suffix(".tif"), np.asarray(Pillow.open(path)).astype(np.uint16) * 17)
+        tifffile.imwrite(
+            path.with_suffix(".tif"), np.asarray(Pillow.open(path)).astype(np.uint16) * 17
+        )
         path.unlink()
-    command = ["train", "folder", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    command = [
+        "train",
+        "folder",
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
     assert main([*command, "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "# data.size: (64, 64): all pictures are 64 x 64" in told
@@ -105,15 +133,17 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     (kept,) = json.loads((tmp_path / "run/splits.json").read_text())["run"]
     assert sorted(name for part in kept.values() for name in part) == [f"c{i}" for i in range(6)]
-    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--json"]) == 0
+    assert (
+        main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--json"]) == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert told["cases"] == len(kept["test"])
     assert told["protocol"]["partition"] == "stratified"
 
 
 def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Path):
-    """Gray PNG with masks of 0 and 255; TIFF in colours, renamed, masks of 0 and 1 in BMP; NPY and `_mask.tif`: one recipe, one
-    split, the same tensors. JPEG differs by what it loses.
+    """Gray PNG with masks of 0 and 255; TIFF in colours, renamed, masks of 0 and 1 in BMP; NPY and
+    `_mask.tif`: one recipe, one split, the same tensors. JPEG differs by what it loses.
     """
     disc_folder(tmp_path / "png", size=300, radius=90, value=255)
     for i in range(6):
@@ -122,7 +152,11 @@ def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Pat
         for folder in ("tiff", "npy", "jpeg"):
             (tmp_path / folder / "images").mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / "masks").mkdir(exist_ok=True)
-        tifffile.imwrite(tmp_path / f"tiff/images/scan {i}.tif", image[..., None].repeat(3, -1), photometric="rgb")
+        tifffile.imwrite(
+            tmp_path / f"tiff/images/scan {i}.tif",
+            image[..., None].repeat(3, -1),
+            photometric="rgb",
+        )
         picture(tmp_path / f"tiff/masks/scan {i}.bmp", mask // 255)
         np.save(tmp_path / f"npy/images/c{i}.npy", image)
         tifffile.imwrite(tmp_path / f"npy/masks/c{i}_mask.tif", mask // 85)
@@ -137,7 +171,9 @@ def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Pat
     recipe, split, cases = derived["png"]
     for folder in ("tiff", "npy", "jpeg"):
         assert derived[folder][0] == recipe
-        assert [case.name[-1] for case in derived[folder][1].test] == [case.name[-1] for case in split.test]
+        assert [case.name[-1] for case in derived[folder][1].test] == [
+            case.name[-1] for case in split.test
+        ]
         for mine, theirs in zip(derived[folder][2], cases, strict=True):
             assert (mine.labels == theirs.labels).all()
             worst = (mine.image - theirs.image).abs().max()
@@ -148,8 +184,13 @@ def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Pat
 def test_pictures_of_odd_shapes_train(shape: tuple[int, int], tmp_path: Path):
     rng = np.random.default_rng(0)
     for i in range(4):
-        picture(tmp_path / "data/images" / f"c{i}.png", rng.integers(0, 255, size=shape).astype(np.uint8))
-        picture(tmp_path / "data/masks" / f"c{i}.png", rng.integers(0, 2, size=shape).astype(np.uint8))
+        picture(
+            tmp_path / "data/images" / f"c{i}.png",
+            rng.integers(0, 255, size=shape).astype(np.uint8),
+        )
+        picture(
+            tmp_path / "data/masks" / f"c{i}.png", rng.integers(0, 2, size=shape).astype(np.uint8)
+        )
     checked = check_folder(tmp_path / "data")
     recipe = folder_recipe(checked).recipe
     recipe = replace(recipe, training=replace(recipe.training, steps=1, batch=1, precision="32"))

@@ -25,7 +25,9 @@ SHAPE = (10, 14, 12)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five series, each with a bright box, whose labels are NIfTI with axes in another order, as most programs write them."""
+    """Five series, each with a bright box, whose labels are NIfTI with axes in another order, as
+    most programs write them.
+    """
     root = tmp_path_factory.mktemp("dicom")
     for i in range(5):
         values = np.random.default_rng(i).integers(100, 200, size=SHAPE).astype(np.uint16)
@@ -61,13 +63,18 @@ def test_a_label_of_another_place_is_refused(folder: Path, tmp_path: Path):
         read_case(opened.cases[0], opened)
 
 
-def test_series_are_trained_on_scored_and_segmented(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_series_are_trained_on_scored_and_segmented(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     recipe = replace(small_recipe(steps=2), data=DataSettings(size=(8, 8, 8), folds=5, channels=1))
     model = cdal.train(recipe, folder, tmp_path / "run", "cpu")
     assert cdal.evaluate(model, folder, cdal.Sampling(votes=1)).summary()["cases"] == 1
     series = folder / "images" / "case0"
     assert cdal.load(model).predict(series).mask.shape == SHAPE
-    assert main(["predict", str(model), str(series), "--out", str(tmp_path / "out"), "--votes", "1"]) == 0
+    assert (
+        main(["predict", str(model), str(series), "--out", str(tmp_path / "out"), "--votes", "1"])
+        == 0
+    )
     assert (tmp_path / "out" / "case0_mask.dcm").is_file()
     assert main(["check", str(folder)]) == 0
     assert "5 cases" in capsys.readouterr().out
@@ -75,7 +82,10 @@ def test_series_are_trained_on_scored_and_segmented(folder: Path, tmp_path: Path
 
 def test_a_file_is_read_wherever_a_picture_is(trained: Path, tmp_path: Path):
     """One slice by itself, with its suffix or without."""
-    write_series(tmp_path / "s", np.random.default_rng(0).integers(0, 4000, size=(1, 32, 32)).astype(np.uint16))
+    write_series(
+        tmp_path / "s",
+        np.random.default_rng(0).integers(0, 4000, size=(1, 32, 32)).astype(np.uint16),
+    )
     (path,) = (tmp_path / "s").iterdir()
     for name in ("slice.dcm", "slice"):
         path.rename(tmp_path / name)
@@ -88,4 +98,7 @@ def test_a_label_in_dicom_is_refused_with_the_remedy(folder: Path, tmp_path: Pat
     (tmp_path / "labels").mkdir()
     (slice_file, *_) = (folder / "images" / "case0").iterdir()
     (tmp_path / "labels" / "case0.dcm").write_bytes(slice_file.read_bytes())
-    assert any("Convert the label to NIfTI" in finding.message for finding in check_folder(tmp_path).findings)
+    assert any(
+        "Convert the label to NIfTI" in finding.message
+        for finding in check_folder(tmp_path).findings
+    )

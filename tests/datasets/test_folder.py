@@ -24,7 +24,12 @@ def test_one_file_for_each_class(layout: str, tmp_path: Path):
         for name, half in (("left", mask.copy()), ("right", mask.copy())):
             half[:, 32:] *= name == "right"
             half[:, :32] *= name == "left"
-            picture(tmp_path / "masks" / (f"c{i}_{name}.png" if layout == "suffix" else f"{name}/c{i}.png"), half * 255)
+            picture(
+                tmp_path
+                / "masks"
+                / (f"c{i}_{name}.png" if layout == "suffix" else f"{name}/c{i}.png"),
+                half * 255,
+            )
     checked = check_folder(tmp_path)
     assert not checked.errors
     assert checked.folder.classes == ("background", "left", "right")
@@ -44,8 +49,14 @@ def test_channels_in_files_of_their_own(tmp_path: Path):
     rng = np.random.default_rng(0)
     for i in range(3):
         for channel in range(2):
-            save_nifti(tmp_path / "imagesTr" / f"b_{i}_{channel:04d}.nii.gz", rng.normal(size=(8, 9, 10)).astype(np.float32))
-        save_nifti(tmp_path / "labelsTr" / f"b_{i}.nii.gz", rng.integers(2, size=(8, 9, 10)).astype(np.uint8))
+            save_nifti(
+                tmp_path / "imagesTr" / f"b_{i}_{channel:04d}.nii.gz",
+                rng.normal(size=(8, 9, 10)).astype(np.float32),
+            )
+        save_nifti(
+            tmp_path / "labelsTr" / f"b_{i}.nii.gz",
+            rng.integers(2, size=(8, 9, 10)).astype(np.uint8),
+        )
     folder = open_folder(tmp_path)
     assert [case.name for case in folder.cases] == ["b_0", "b_1", "b_2"]
     assert read_case(folder.cases[0], folder)[0].array.shape == (2, 8, 9, 10)
@@ -67,14 +78,18 @@ def test_a_decathlon_folder_is_understood(tmp_path: Path):
 
 
 def test_class_names_may_be_the_keys(tmp_path: Path):
-    (make_folder(tmp_path) / "dataset.json").write_text('{"labels": {"background": 0, "b": 2, "a": 1}}')
+    (make_folder(tmp_path) / "dataset.json").write_text(
+        '{"labels": {"background": 0, "b": 2, "a": 1}}'
+    )
     assert open_folder(tmp_path).classes == ("background", "a", "b")
 
 
 def test_annotators_belong_to_their_image(phantoms: Path):
     folder = open_folder(phantoms)
     assert len(folder.cases) == 16
-    assert [a.paths[0].name for a in folder.cases[3].labels] == [f"phantom_0003_rater{r}.png" for r in range(3)]
+    assert [a.paths[0].name for a in folder.cases[3].labels] == [
+        f"phantom_0003_rater{r}.png" for r in range(3)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +100,10 @@ def test_annotators_belong_to_their_image(phantoms: Path):
         (lambda r: [p.unlink() for p in r.glob("*Tr/*")], "holds no image"),
         (lambda r: (r / "imagesTr").rename(r / "pictures"), "expected imagesTr/ and labelsTr/"),
         (lambda r: (r / "dataset.json").write_text("{"), "cannot be read as JSON"),
-        (lambda r: (r / "dataset.json").write_text('{"labels": {"1": "b", "2": "a"}}'), "0 for the background"),
+        (
+            lambda r: (r / "dataset.json").write_text('{"labels": {"1": "b", "2": "a"}}'),
+            "0 for the background",
+        ),
         (lambda r: (r / "dataset.json").write_text('{"labels": ["b", "a"]}'), "expected"),
     ],
 )

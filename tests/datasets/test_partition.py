@@ -31,11 +31,22 @@ def test_no_patient_is_in_two_parts(patients: list[int], strata: int, folds: int
     if len(set(patients)) < folds:
         patients = [*patients, *range(20, 20 + folds)]
     rng = np.random.default_rng(seed)
-    about = {f"{i:03d}": {"patient": f"p{p}", "stratum": str(rng.integers(strata))} for i, p in enumerate(patients)}
-    folder = DataFolder(Path(), tuple(CaseFiles(name, (Path(),), ()) for name in about), ("a", "b"), (0, 1), about=about)
+    about = {
+        f"{i:03d}": {"patient": f"p{p}", "stratum": str(rng.integers(strata))}
+        for i, p in enumerate(patients)
+    }
+    folder = DataFolder(
+        Path(),
+        tuple(CaseFiles(name, (Path(),), ()) for name in about),
+        ("a", "b"),
+        (0, 1),
+        about=about,
+    )
     tested: list[str] = []
     for fold in range(folds):
-        names = split_cases(folder, DataSettings(partition="stratified", folds=folds, fold=fold)).names()
+        names = split_cases(
+            folder, DataSettings(partition="stratified", folds=folds, fold=fold)
+        ).names()
         people = [{about[name]["patient"] for name in part} for part in names.values()]
         assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
         tested += names["test"]
@@ -44,18 +55,32 @@ def test_no_patient_is_in_two_parts(patients: list[int], strata: int, folds: int
 
 def test_strata_are_spread_evenly():
     about = {f"{i:03d}": {"stratum": "rare" if i < 10 else "common"} for i in range(50)}
-    folder = DataFolder(Path(), tuple(CaseFiles(name, (Path(),), ()) for name in about), ("a", "b"), (0, 1), about=about)
+    folder = DataFolder(
+        Path(),
+        tuple(CaseFiles(name, (Path(),), ()) for name in about),
+        ("a", "b"),
+        (0, 1),
+        about=about,
+    )
     for fold in range(5):
-        test = split_cases(folder, DataSettings(partition="stratified", folds=5, fold=fold)).names()["test"]
+        test = split_cases(
+            folder, DataSettings(partition="stratified", folds=5, fold=fold)
+        ).names()["test"]
         assert sum(about[name]["stratum"] == "rare" for name in test) == 2
 
 
 def test_patients_by_a_pattern(tmp_path: Path):
     names = [f"p{i // 3}_{i % 3}" for i in range(24)]
-    folder = DataFolder(Path(), tuple(CaseFiles(name, (Path(),), ()) for name in names), ("a", "b"), (0, 1))
+    folder = DataFolder(
+        Path(), tuple(CaseFiles(name, (Path(),), ()) for name in names), ("a", "b"), (0, 1)
+    )
     settings_ = DataSettings(partition="stratified", folds=4, patient=r"^(p\d+)_")
     split = split_cases(folder, settings_).names()
-    assert all(len({n for n in part if n.startswith(f"p{i}_")}) in (0, 3) for part in split.values() for i in range(8))
+    assert all(
+        len({n for n in part if n.startswith(f"p{i}_")}) in (0, 3)
+        for part in split.values()
+        for i in range(8)
+    )
     with pytest.raises(UserError, match="finds nothing in the name p0_0"):
         split_cases(folder, replace(settings_, patient="^q"))
     with pytest.raises(UserError, match="regular expression"):
@@ -65,24 +90,38 @@ def test_patients_by_a_pattern(tmp_path: Path):
 def test_the_same_image_twice_stays_in_one_part(tmp_path: Path):
     disc_folder(tmp_path, count=12)
     for i in range(0, 12, 2):
-        (tmp_path / f"images/c{i + 1}.png").write_bytes((tmp_path / f"images/c{i}.png").read_bytes())
+        (tmp_path / f"images/c{i + 1}.png").write_bytes(
+            (tmp_path / f"images/c{i}.png").read_bytes()
+        )
     folder = check_folder(tmp_path).folder
     for fold in range(3):
-        for part in split_cases(folder, DataSettings(partition="stratified", folds=3, fold=fold)).names().values():
+        for part in (
+            split_cases(folder, DataSettings(partition="stratified", folds=3, fold=fold))
+            .names()
+            .values()
+        ):
             assert all((f"c{i}" in part) == (f"c{i + 1}" in part) for i in range(0, 12, 2))
 
 
 def test_a_list_knows_its_own_folds(tmp_path: Path):
     disc_folder(tmp_path, count=10)
-    (tmp_path / "splits.json").write_text(json.dumps({"ten": [{"test": [f"c{i}"]} for i in range(10)]}))
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"ten": [{"test": [f"c{i}"]} for i in range(10)]})
+    )
     folder = check_folder(tmp_path).folder
-    assert split_cases(folder, DataSettings(partition="ten", folds=4, fold=7)).names()["test"] == ["c7"]
+    assert split_cases(folder, DataSettings(partition="ten", folds=4, fold=7)).names()["test"] == [
+        "c7"
+    ]
 
 
 def test_given_tests_are_kept(tmp_path: Path):
     disc_folder(tmp_path, count=10)
-    (tmp_path / "cases.csv").write_text("case,split\n" + "".join(f"c{i},{'test' if i in (1, 7) else 'train'}\n" for i in range(10)))
-    parts = split_cases(check_folder(tmp_path).folder, DataSettings(partition="given", folds=4)).names()
+    (tmp_path / "cases.csv").write_text(
+        "case,split\n" + "".join(f"c{i},{'test' if i in (1, 7) else 'train'}\n" for i in range(10))
+    )
+    parts = split_cases(
+        check_folder(tmp_path).folder, DataSettings(partition="given", folds=4)
+    ).names()
     assert parts["test"] == ["c1", "c7"]
     assert len(parts["validation"]) == 2
     (tmp_path / "cases.csv").write_text("case,split\nc1,tst\n")
@@ -92,7 +131,9 @@ def test_given_tests_are_kept(tmp_path: Path):
 
 def test_parts_that_share_cases_or_patients_are_refused(tmp_path: Path):
     disc_folder(tmp_path, count=8)
-    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"], "train": [f"c{i}" for i in range(8)]}]}))
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"mine": [{"test": ["c0"], "train": [f"c{i}" for i in range(8)]}]})
+    )
     with pytest.raises(UserError, match="c0 would be in train and in test"):
         split_cases(check_folder(tmp_path).folder, DataSettings(partition="mine"))
     (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"]}]}))
@@ -103,7 +144,13 @@ def test_parts_that_share_cases_or_patients_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "content", ['{"a": 5}', '{"a": [["c0"]]}', '{"a": [{"test": null}]}', '{"a": [{"test": ["c0"], "train": 5}]}']
+    "content",
+    [
+        '{"a": 5}',
+        '{"a": [["c0"]]}',
+        '{"a": [{"test": null}]}',
+        '{"a": [{"test": ["c0"], "train": 5}]}',
+    ],
 )
 def test_partitions_of_another_form_are_refused(content: str, tmp_path: Path):
     (disc_folder(tmp_path) / "splits.json").write_text(content)
@@ -114,15 +161,21 @@ def test_partitions_of_another_form_are_refused(content: str, tmp_path: Path):
 def test_images_that_are_the_same_are_of_one_patient_whatever_the_table_says(tmp_path: Path):
     disc_folder(tmp_path, count=9)
     (tmp_path / "images/c5.png").write_bytes((tmp_path / "images/c0.png").read_bytes())
-    (tmp_path / "cases.csv").write_text("case,patient\n" + "".join(f"c{i},p{i}\n" for i in range(9)))
+    (tmp_path / "cases.csv").write_text(
+        "case,patient\n" + "".join(f"c{i},p{i}\n" for i in range(9))
+    )
     for fold in range(3):
-        parts = split_cases(check_folder(tmp_path).folder, DataSettings(partition="stratified", folds=3, fold=fold)).names()
+        parts = split_cases(
+            check_folder(tmp_path).folder, DataSettings(partition="stratified", folds=3, fold=fold)
+        ).names()
         assert all(("c0" in part) == ("c5" in part) for part in parts.values())
 
 
 def test_partitions_of_a_file(tmp_path: Path):
     disc_folder(tmp_path, count=8)
-    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": ["c0"], "validation": ["c1"]}, {"test": ["c9"]}]}))
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"mine": [{"test": ["c0"], "validation": ["c1"]}, {"test": ["c9"]}]})
+    )
     folder = check_folder(tmp_path).folder
     parts = split_cases(folder, DataSettings(partition="mine")).names()
     assert parts == {"train": [f"c{i}" for i in range(2, 8)], "validation": ["c1"], "test": ["c0"]}
@@ -144,12 +197,17 @@ def test_the_parts_of_a_fold_are_a_partition(count: int, folds: int, fold: int):
     together = sorted(case.name for case in (*parts.train, *parts.validation, *parts.test))
     assert together == [case.name for case in cases]
     assert [case.name for case in parts.test] == [f"{i:03d}" for i in range(fold, count, folds)]
-    assert parts.validation == split_cases(folder, DataSettings(folds=folds, fold=(fold + 1) % folds)).test
+    assert (
+        parts.validation
+        == split_cases(folder, DataSettings(folds=folds, fold=(fold + 1) % folds)).test
+    )
 
 
 def test_folds_are_those_of_the_file_or_of_the_settings(tmp_path: Path):
     disc_folder(tmp_path, count=8)
-    (tmp_path / "splits.json").write_text(json.dumps({"mine": [{"test": [f"c{i}"]} for i in range(7)]}))
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"mine": [{"test": [f"c{i}"]} for i in range(7)]})
+    )
     folder = check_folder(tmp_path).folder
     assert fold_count(folder, DataSettings(partition="mine", folds=4)) == 7
     assert fold_count(folder, DataSettings(partition="stratified", folds=4)) == 4

@@ -19,7 +19,9 @@ def test_phantoms_are_a_function_of_their_seed(tmp_path: Path):
         write_phantoms(tmp_path / name, 2, seed=5, size=32, raters=2)
     files = [sorted(p for p in (tmp_path / name).rglob("*.png")) for name in ("a", "b")]
     assert len(files[0]) == 2 * (1 + 1 + 2)
-    assert all(first.read_bytes() == second.read_bytes() for first, second in zip(*files, strict=True))
+    assert all(
+        first.read_bytes() == second.read_bytes() for first, second in zip(*files, strict=True)
+    )
 
 
 def test_annotators_agree_inside_and_outside_and_differ_between():

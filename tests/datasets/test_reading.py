@@ -18,10 +18,16 @@ from helpers.files import make_folder, save_nifti
     [
         (np.zeros((6, 7, 9), np.uint8), np.eye(4), "expected the shape of its image"),
         (np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]), "affine"),
-        (np.full((6, 7, 8), 3, np.uint8), np.eye(4), r"expected classes 0 \(background\), 1 \(a\), 2 \(b\); it holds 3"),
+        (
+            np.full((6, 7, 8), 3, np.uint8),
+            np.eye(4),
+            r"expected classes 0 \(background\), 1 \(a\), 2 \(b\); it holds 3",
+        ),
     ],
 )
-def test_labels_that_do_not_fit_are_refused(label: np.ndarray, affine: np.ndarray, said: str, tmp_path: Path):
+def test_labels_that_do_not_fit_are_refused(
+    label: np.ndarray, affine: np.ndarray, said: str, tmp_path: Path
+):
     path = save_nifti(make_folder(tmp_path) / "labelsTr" / "c1.nii.gz", label, affine)
     folder = open_folder(tmp_path)
     with pytest.raises(UserError, match=said) as caught:

@@ -32,7 +32,9 @@ def test_energy_distance_of_hand_computed_masks():
     same = generalised_energy_distance(np.stack([one, two]), np.stack([one, two]), 2)
     assert same == pytest.approx(0)
     # 2 E d(vote, rater) = 2 * 1/3; votes agree; raters: half of the ordered pairs differ.
-    assert generalised_energy_distance(one[None], np.stack([one, two]), 2) == pytest.approx(2 / 3 - 1 / 3)
+    assert generalised_energy_distance(one[None], np.stack([one, two]), 2) == pytest.approx(
+        2 / 3 - 1 / 3
+    )
     assert generalised_energy_distance(one[None], two[None], 2) == pytest.approx(4 / 3)
 
 
@@ -65,26 +67,38 @@ def test_correlation_is_spearmans_over_the_border():
 
 
 def test_matched_iou_and_diversity_of_hand_computed_masks():
-    one, two, three = (np.array([row]) for row in ([1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]))  # IoU of neighbours 1/3, of ends 0
+    one, two, three = (
+        np.array([row]) for row in ([1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1])
+    )  # IoU of neighbours 1/3, of ends 0
     pair = np.stack([one, three])
     assert matched_iou(pair[::-1], pair, 2) == pytest.approx(1)
     assert matched_iou(np.stack([two]), pair, 2) == pytest.approx(1 / 3)
-    # Two votes to three annotators, each vote thrice and each annotator twice: two and two meet their like, the others meet `two`.
+    # Two votes to three annotators, each vote thrice and each annotator twice: two and two meet
+    # their like, the others meet `two`.
     assert matched_iou(pair, np.stack([one, two, three]), 2) == pytest.approx((1 + 1 / 3 + 1) / 3)
     # Within the pair the distance is 1; within the three it is 2/3 at least and 1 at most.
-    assert diversity_agreement(pair, np.stack([one, two, three]), 2) == pytest.approx(1 - (1 / 3 + 0) / 2)
-    assert diversity_agreement(one[None], pair, 2) == pytest.approx(0)  # one opinion where there are two that share nothing
+    assert diversity_agreement(pair, np.stack([one, two, three]), 2) == pytest.approx(
+        1 - (1 / 3 + 0) / 2
+    )
+    assert diversity_agreement(one[None], pair, 2) == pytest.approx(
+        0
+    )  # one opinion where there are two that share nothing
 
 
 @given(MASKS, MASKS)
 @settings(max_examples=30)
 def test_the_match_is_the_best_of_all(votes: np.ndarray, raters: np.ndarray):
     iou = 1 - distances(votes, raters, 3)
-    best = max(np.mean([iou[i, j] for i, j in enumerate(order)]) for order in itertools.permutations(range(3)))
+    best = max(
+        np.mean([iou[i, j] for i, j in enumerate(order)])
+        for order in itertools.permutations(range(3))
+    )
     found = agreement(votes, raters, 3)
     assert found["matched_iou"] == pytest.approx(best)
     assert 0 <= found["diversity_agreement"] <= 1
-    assert agreement(votes, votes, 3) == pytest.approx({"ged": 0, "matched_iou": 1, "diversity_agreement": 1})
+    assert agreement(votes, votes, 3) == pytest.approx(
+        {"ged": 0, "matched_iou": 1, "diversity_agreement": 1}
+    )
 
 
 def test_the_majority_is_the_class_most_chose():

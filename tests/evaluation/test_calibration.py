@@ -36,13 +36,19 @@ def test_likelihood_and_brier_are_those_of_scikit_learn(classes: int):
     probability = softmax(rng.normal(size=(classes, 12, 14)))
     found = certainty(probability.astype(np.float32), None, truth).scores
     flat = probability.reshape(classes, -1).T
-    assert found["nll"] == pytest.approx(log_loss(truth.ravel(), flat, labels=range(classes)), rel=1e-5)
+    assert found["nll"] == pytest.approx(
+        log_loss(truth.ravel(), flat, labels=range(classes)), rel=1e-5
+    )
     one_hot = np.eye(classes)[truth.ravel()]
     assert found["brier"] == pytest.approx(((flat - one_hot) ** 2).sum(axis=1).mean(), rel=1e-5)
     if classes == 2:
-        assert found["brier"] == pytest.approx(2 * brier_score_loss(truth.ravel(), flat[:, 1]), rel=1e-5)
+        assert found["brier"] == pytest.approx(
+            2 * brier_score_loss(truth.ravel(), flat[:, 1]), rel=1e-5
+        )
     wrong = probability.argmax(axis=0) != truth
-    assert found["auroc"] == pytest.approx(roc_auc_score(wrong.ravel(), entropy(probability).ravel()), rel=1e-4)
+    assert found["auroc"] == pytest.approx(
+        roc_auc_score(wrong.ravel(), entropy(probability).ravel()), rel=1e-4
+    )
 
 
 def test_the_calibration_error_by_hand():
@@ -67,12 +73,16 @@ def test_what_is_drawn_as_its_probability_says_is_calibrated():
 
 @pytest.mark.parametrize("raters", [1, 3])
 def test_the_temperature_that_was_taken_away_is_found_again(raters: int):
-    """Classes drawn by the softmax of logits; a segmenter twice as sure as that needs a temperature of 2."""
+    """Classes drawn by the softmax of logits; a segmenter twice as sure as that needs a temperature
+    of 2.
+    """
     rng = np.random.default_rng(0)
     cases = []
     for _ in range(4):
         logits = rng.normal(scale=1.5, size=(3, 60, 60))
-        classes = (rng.uniform(size=(raters, 1, 60, 60)) > softmax(logits).cumsum(axis=0)).sum(axis=1)
+        classes = (rng.uniform(size=(raters, 1, 60, 60)) > softmax(logits).cumsum(axis=0)).sum(
+            axis=1
+        )
         cases.append((softmax(2 * logits), classes))
     assert fit_temperature(cases) == pytest.approx(2.0, abs=0.06)
 
@@ -80,14 +90,20 @@ def test_the_temperature_that_was_taken_away_is_found_again(raters: int):
 def test_the_fitted_temperature_has_the_least_likelihood_that_scikit_learn_knows():
     rng = np.random.default_rng(1)
     logits = rng.normal(scale=3, size=(2, 30, 30))
-    probability, truth = softmax(logits), (rng.uniform(size=(1, 30, 30)) > softmax(logits / 3)[0]).astype(int)
+    probability, truth = (
+        softmax(logits),
+        (rng.uniform(size=(1, 30, 30)) > softmax(logits / 3)[0]).astype(int),
+    )
 
     def likelihood(temperature: float) -> float:
         tempered = softmax(np.log(probability) / temperature)
         return log_loss(truth.ravel(), tempered.reshape(2, -1).T, labels=[0, 1])
 
     found = fit_temperature([(probability, truth)])
-    assert likelihood(found) <= min(likelihood(temperature) for temperature in np.linspace(0.25, 4, 151)) + 1e-6
+    assert (
+        likelihood(found)
+        <= min(likelihood(temperature) for temperature in np.linspace(0.25, 4, 151)) + 1e-6
+    )
 
 
 def test_risk_and_coverage_by_hand():
@@ -109,7 +125,9 @@ def test_errors_are_found_as_scikit_learn_says(rows: list[tuple[int, bool]]):
     curve = risk_coverage(voxels, wrongs)
     assert curve[-1] == pytest.approx(wrong.mean())
     # the best order there can be, and the worst
-    best, worst = (np.cumsum(np.sort(wrong)[::way]) / np.arange(1, len(wrong) + 1) for way in (1, -1))
+    best, worst = (
+        np.cumsum(np.sort(wrong)[::way]) / np.arange(1, len(wrong) + 1) for way in (1, -1)
+    )
     assert best.mean() - 1e-12 <= curve.mean() <= worst.mean() + 1e-12
 
 
@@ -133,7 +151,9 @@ def test_far_background_changes_nothing_but_the_doubt():
     other = certainty(sure, spread, truth)
     np.testing.assert_array_equal(one.bins, other.bins)
     doubts = {"doubt", "doubt_spread"}
-    assert {k: v for k, v in one.scores.items() if k not in doubts} == {k: v for k, v in other.scores.items() if k not in doubts}
+    assert {k: v for k, v in one.scores.items() if k not in doubts} == {
+        k: v for k, v in other.scores.items() if k not in doubts
+    }
     assert other.scores["doubt"] < one.scores["doubt"]
     assert one.scores["auroc_spread"] == pytest.approx(0.5, abs=0.1)
     assert set(one.risks) == {"entropy", "spread"}

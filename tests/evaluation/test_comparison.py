@@ -23,17 +23,26 @@ def corrected(p: list[float]) -> list[float]:
     return [2 * min(p) if value == min(p) else max(2 * min(p), value) for value in p]
 
 
-def test_differences_are_tested_over_the_mean_of_the_classes_and_corrected(tmp_path: Path, dice: np.ndarray):
-    better, worse = np.minimum(dice + np.array([0.02, 0.04]), 1), dice - np.linspace(0.0, 0.1, 6)[:, None]
+def test_differences_are_tested_over_the_mean_of_the_classes_and_corrected(
+    tmp_path: Path, dice: np.ndarray
+):
+    better, worse = (
+        np.minimum(dice + np.array([0.02, 0.04]), 1),
+        dice - np.linspace(0.0, 0.1, 6)[:, None],
+    )
     results = [
-        evaluation_on_disk(tmp_path / name, name, values) for name, values in (("ours", dice), ("better", better), ("worse", worse))
+        evaluation_on_disk(tmp_path / name, name, values)
+        for name, values in (("ours", dice), ("better", better), ("worse", worse))
     ]
     comparison = compare(results)
     assert comparison.reference == "ours"
     mean = {"better": better.mean(axis=1), "worse": worse.mean(axis=1)}
     pairs = {name: values - dice.mean(axis=1) for name, values in mean.items()}
     by_rank = [stats.wilcoxon(difference).pvalue for difference in pairs.values()]
-    by_sign = [stats.permutation_test((x,), np.mean, permutation_type="samples").pvalue for x in pairs.values()]
+    by_sign = [
+        stats.permutation_test((x,), np.mean, permutation_type="samples").pvalue
+        for x in pairs.values()
+    ]
     for name, p, q in zip(pairs, corrected(by_rank), corrected(by_sign), strict=True):
         assert comparison.against[name].wilcoxon == pytest.approx(p)
         assert comparison.against[name].permutation == pytest.approx(q)
@@ -45,14 +54,24 @@ def test_differences_are_tested_over_the_mean_of_the_classes_and_corrected(tmp_p
 def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray):
     for fold in (1, 0):
         cases = tuple(f"{case}{fold}" for case in CASES)
-        evaluation_on_disk(tmp_path / f"one/fold-{fold}/evaluation", "one", dice - fold / 10, fold, cases)
-        evaluation_on_disk(tmp_path / f"two/fold-{fold}/evaluation", "two", dice - fold / 10 - 0.01 * (1 + fold), fold, cases)
+        evaluation_on_disk(
+            tmp_path / f"one/fold-{fold}/evaluation", "one", dice - fold / 10, fold, cases
+        )
+        evaluation_on_disk(
+            tmp_path / f"two/fold-{fold}/evaluation",
+            "two",
+            dice - fold / 10 - 0.01 * (1 + fold),
+            fold,
+            cases,
+        )
     comparison = compare([tmp_path], reference="one")
     one = comparison.competitors[0]
     assert len(one.values("dice")) == 2 * len(CASES)
     by_fold = np.array([dice.mean(), dice.mean() - 0.1])
     assert one.by_fold("dice") == pytest.approx(by_fold)
-    assert comparison.against["two"].t_over_folds == pytest.approx(stats.ttest_rel(by_fold - [0.01, 0.02], by_fold).pvalue)
+    assert comparison.against["two"].t_over_folds == pytest.approx(
+        stats.ttest_rel(by_fold - [0.01, 0.02], by_fold).pvalue
+    )
     numbers = comparison.to_dict()["systems"]["one"]["mean"]["dice"]
     assert numbers["sd_over_folds"] == pytest.approx(by_fold.std(ddof=1))
     assert any("paper's" in remark for remark in remarks(comparison))
@@ -70,7 +89,9 @@ def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray
         ({"fold": 1}, r"folds \[0\], theirs on \[1\]"),
     ],
 )
-def test_other_cases_or_protocols_are_refused_by_name(tmp_path: Path, dice: np.ndarray, changes: dict[str, Any], said: str):
+def test_other_cases_or_protocols_are_refused_by_name(
+    tmp_path: Path, dice: np.ndarray, changes: dict[str, Any], said: str
+):
     one = evaluation_on_disk(tmp_path / "one", "ours", dice)
     other = evaluation_on_disk(tmp_path / "other", "theirs", dice, **changes)
     if "scoring" in changes:
@@ -104,7 +125,11 @@ def test_names_tell_evaluations_of_one_system_apart(tmp_path: Path, dice: np.nda
     ],
 )
 def test_what_cannot_be_compared_exits_with_2(
-    words: list[str], said: str, tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    dice: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
 ):
     one = evaluation_on_disk(tmp_path / "one", "ours", dice)
     damaged = evaluation_on_disk(tmp_path / "damaged", "ours", dice)
@@ -114,7 +139,9 @@ def test_what_cannot_be_compared_exits_with_2(
     assert said in capsys.readouterr().err
 
 
-def test_json_on_standard_output_is_all_there_is(tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]):
+def test_json_on_standard_output_is_all_there_is(
+    tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]
+):
     one, other = (evaluation_on_disk(tmp_path / name, name, dice) for name in ("one", "other"))
     assert main(["compare", str(one), str(other), "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["systems"]) == ["one", "other"]
@@ -133,7 +160,9 @@ def test_a_system_that_failed_is_a_row_that_says_so(tmp_path: Path, dice: np.nda
 
 
 def test_a_case_that_several_folds_test_counts_once(tmp_path: Path, dice: np.ndarray):
-    """As with data that have test cases of their own, where every fold trains another model and tests the same cases."""
+    """As with data that have test cases of their own, where every fold trains another model and
+    tests the same cases.
+    """
     for fold in range(3):
         evaluation_on_disk(tmp_path / f"one/{fold}", "one", dice + fold / 100, fold)
         evaluation_on_disk(tmp_path / f"two/{fold}", "two", dice * 0.99, fold)
@@ -165,7 +194,10 @@ def test_a_case_without_a_distance_is_left_out_and_said_to_be(tmp_path: Path, di
 
 
 def test_one_case_has_no_test_and_no_interval(tmp_path: Path):
-    folders = [evaluation_on_disk(tmp_path / name, name, np.full((1, 2), 0.5), cases=("a",)) for name in ("one", "two")]
+    folders = [
+        evaluation_on_disk(tmp_path / name, name, np.full((1, 2), 0.5), cases=("a",))
+        for name in ("one", "two")
+    ]
     comparison = compare(folders)
     assert np.isnan(comparison.against["two"].wilcoxon)
     assert table(comparison)[1][1] == "50.00"
@@ -176,7 +208,9 @@ def test_another_scoring_protocol_of_the_same_evaluations(tmp_path: Path, dice: 
     folders = [evaluation_on_disk(tmp_path / name, name, dice) for name in ("one", "two")]
     for folder in folders:
         text = (folder / "cases.csv").read_text()
-        (folder / "cases.csv").write_text(text + text.split("\n", 1)[1].replace("own-grid", "cxr-256").replace("0.5", "0.25"))
+        (folder / "cases.csv").write_text(
+            text + text.split("\n", 1)[1].replace("own-grid", "cxr-256").replace("0.5", "0.25")
+        )
         summary = json.loads((folder / "summary.json").read_text())
         (folder / "summary.json").write_text(json.dumps(summary | {"also": {"cxr-256": {}}}))
     comparison = compare(folders, score="iou", scoring="cxr-256")

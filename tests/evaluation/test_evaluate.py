@@ -25,11 +25,18 @@ from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 
 
-def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phantoms: Path, tmp_path: Path):
+def test_scores_are_those_of_the_masks_that_predict_writes(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
     evaluation = evaluate(trained, phantoms, Sampling(votes=3, seed=5))
     write_result(evaluation, tmp_path / "scores")
     folder = open_folder(phantoms)
-    predict(trained, [case.image for case in folder.cases[0::4]], tmp_path / "masks", Sampling(votes=3, seed=5))
+    predict(
+        trained,
+        [case.image for case in folder.cases[0::4]],
+        tmp_path / "masks",
+        Sampling(votes=3, seed=5),
+    )
     dice = []
     for case in folder.cases[0::4]:
         raters = np.stack([label.array[0] for label in read_case(case, folder)[1]])
@@ -40,10 +47,14 @@ def test_scores_are_those_of_the_masks_that_predict_writes(trained: Path, phanto
         rows = list(csv.DictReader(file))
     assert [float(row["dice"]) for row in rows] == dice
     assert [row["case"] for row in rows] == [case.name for case in folder.cases[0::4]]
-    assert json.loads((tmp_path / "scores" / "summary.json").read_text())["mean"]["dice"] == pytest.approx(np.mean(dice))
+    assert json.loads((tmp_path / "scores" / "summary.json").read_text())["mean"][
+        "dice"
+    ] == pytest.approx(np.mean(dice))
 
 
-def test_json_is_one_object_and_nothing_else(trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]):
+def test_json_is_one_object_and_nothing_else(
+    trained: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]
+):
     assert main(["evaluate", str(trained), "--data", str(phantoms), "--votes", "2", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["cases"] == 4
@@ -52,7 +63,13 @@ def test_json_is_one_object_and_nothing_else(trained: Path, phantoms: Path, caps
         assert all(0 <= scores[name] <= 1 for name in ("dice", "iou", "precision", "recall"))
     assert summary["seconds_per_case"] > 0
     assert summary["protocol"]["fold"] == 0
-    measures = {"ged", "ged_deterministic", "matched_iou", "diversity_agreement", "rank_correlation"}
+    measures = {
+        "ged",
+        "ged_deterministic",
+        "matched_iou",
+        "diversity_agreement",
+        "rank_correlation",
+    }
     assert set(summary["annotators"]) == measures
 
 
@@ -75,13 +92,21 @@ def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phan
         evaluate(trained, phantoms, fold=2)
     with pytest.raises(UserError, match="were seen in training"):
         evaluate(trained, phantoms, split="all")
-    assert evaluate(trained, phantoms, split="train", sampling=Sampling(votes=1)).summary()["cases"] == 8
+    assert (
+        evaluate(trained, phantoms, split="train", sampling=Sampling(votes=1)).summary()["cases"]
+        == 8
+    )
 
 
 def test_other_images_of_the_same_names_are_no_training_cases(trained: Path, tmp_path: Path):
     """And they are not the model's own test cases either."""
     write_phantoms(tmp_path / "others", 16, seed=99, size=32, raters=3)
-    assert evaluate(trained, tmp_path / "others", split="all", sampling=Sampling(votes=1)).summary()["cases"] == 16
+    assert (
+        evaluate(trained, tmp_path / "others", split="all", sampling=Sampling(votes=1)).summary()[
+            "cases"
+        ]
+        == 16
+    )
     with pytest.raises(UserError, match="--split all for other data"):
         evaluate(trained, tmp_path / "others", Sampling(votes=1))
 
@@ -106,7 +131,10 @@ def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(
 ):
     shutil.copytree(phantoms, tmp_path / "data")
     (tmp_path / "data" / "images" / "phantom_0004.png").write_text("no picture")
-    assert main(["evaluate", str(trained), "--data", str(tmp_path / "data"), "--votes", "1", "--json"]) == 3
+    assert (
+        main(["evaluate", str(trained), "--data", str(tmp_path / "data"), "--votes", "1", "--json"])
+        == 3
+    )
     out, error = capsys.readouterr()
     assert json.loads(out)["cases"] == 3
     assert "phantom_0004.png" in json.loads(out)["failed"]["phantom_0004"]

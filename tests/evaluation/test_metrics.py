@@ -21,7 +21,9 @@ MASKS = arrays(bool, (6, 7), elements=st.booleans())
 
 
 @given(MASKS, MASKS)
-def test_overlap_scores_are_those_of_scikit_learn_and_monai(prediction: np.ndarray, truth: np.ndarray):
+def test_overlap_scores_are_those_of_scikit_learn_and_monai(
+    prediction: np.ndarray, truth: np.ndarray
+):
     counts = count(prediction, truth)
     if not prediction.any() and not truth.any():
         assert (counts.dice, counts.iou, counts.precision, counts.recall) == (1, 1, 1, 1)
@@ -62,14 +64,22 @@ def test_surface_distances_are_those_of_a_plain_search(seed: int, spacing: tuple
 
 def test_distances_need_two_surfaces():
     empty, full = np.zeros((4, 4), bool), np.ones((4, 4), bool)
-    assert all(math.isnan(d) for pair in ((empty, full), (full, empty), (empty, empty)) for d in surface_distances(*pair, (1, 1)))
+    assert all(
+        math.isnan(d)
+        for pair in ((empty, full), (full, empty), (empty, empty))
+        for d in surface_distances(*pair, (1, 1))
+    )
 
 
 def test_case_scores_leave_the_background_out():
     truth = np.array([[0, 1, 1], [2, 2, 0]])
     scores = case_scores(truth, truth, ("background", "a", "b"), (1.0, 1.0))
     assert set(scores) == {"a", "b"}
-    assert all(s == pytest.approx(v) for one in scores.values() for s, v in zip(one.values(), (1, 1, 1, 1, 0, 0), strict=True))
+    assert all(
+        s == pytest.approx(v)
+        for one in scores.values()
+        for s, v in zip(one.values(), (1, 1, 1, 1, 0, 0), strict=True)
+    )
 
 
 def test_bootstrap_interval_is_near_the_normal_one():

@@ -23,10 +23,18 @@ def test_a_damaged_failure_is_told(text: str, tmp_path: Path, dice: np.ndarray):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "cases.csv").write_text((folder / "cases.csv").read_text().rsplit("\n", 2)[0]),
-        lambda folder: (folder / "cases.csv").write_text((folder / "cases.csv").read_text().split("\n", 1)[0] + "\n"),
-        lambda folder: (folder / "summary.json").write_text('{"protocol": {"scoring": "own-grid", "segmenter": "a"}}'),
-        lambda folder: (folder / "summary.json").write_text('{"protocol": {"scoring": "own-grid", "segmenter": "a", "fold": 0}}'),
+        lambda folder: (folder / "cases.csv").write_text(
+            (folder / "cases.csv").read_text().rsplit("\n", 2)[0]
+        ),
+        lambda folder: (folder / "cases.csv").write_text(
+            (folder / "cases.csv").read_text().split("\n", 1)[0] + "\n"
+        ),
+        lambda folder: (folder / "summary.json").write_text(
+            '{"protocol": {"scoring": "own-grid", "segmenter": "a"}}'
+        ),
+        lambda folder: (folder / "summary.json").write_text(
+            '{"protocol": {"scoring": "own-grid", "segmenter": "a", "fold": 0}}'
+        ),
         lambda folder: (folder / "summary.json").write_text("[]"),
     ],
 )

@@ -21,19 +21,25 @@ def test_wilcoxon_is_scipys_of_the_differences():
 
 
 def test_wilcoxon_of_five_pairs_that_all_differ_the_same_way_is_two_in_thirty_two():
-    assert wilcoxon(np.array([2.0, 3, 4, 5, 6]), np.array([1.0, 1, 1, 1, 1])) == pytest.approx(2 / 2**5)
+    assert wilcoxon(np.array([2.0, 3, 4, 5, 6]), np.array([1.0, 1, 1, 1, 1])) == pytest.approx(
+        2 / 2**5
+    )
 
 
 def test_permutation_of_few_pairs_is_exact():
     difference = OURS - THEIRS
     signs = np.array(list(itertools.product((1, -1), repeat=len(difference))))
     means = (signs * difference).mean(axis=1)
-    assert permutation(OURS, THEIRS) == pytest.approx((np.abs(means) >= abs(difference.mean()) - 1e-12).mean())
+    assert permutation(OURS, THEIRS) == pytest.approx(
+        (np.abs(means) >= abs(difference.mean()) - 1e-12).mean()
+    )
 
 
 def test_permutation_of_many_pairs_comes_near_the_t_test(rng_values: tuple[np.ndarray, np.ndarray]):
     ours, theirs = rng_values
-    assert permutation(ours, theirs) == pytest.approx(stats.ttest_rel(ours, theirs).pvalue, abs=0.02)
+    assert permutation(ours, theirs) == pytest.approx(
+        stats.ttest_rel(ours, theirs).pvalue, abs=0.02
+    )
 
 
 @pytest.fixture
@@ -79,7 +85,10 @@ def test_holm_by_hand():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p: list[float]):
     corrected = holm(p)
-    assert all(value <= new <= min(1.0, len(p) * value) + 1e-12 for value, new in zip(p, corrected, strict=True))
+    assert all(
+        value <= new <= min(1.0, len(p) * value) + 1e-12
+        for value, new in zip(p, corrected, strict=True)
+    )
     order = np.argsort(p, kind="stable")
     assert (np.diff(np.array(corrected)[order]) >= -1e-12).all()
 

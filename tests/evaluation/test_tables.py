@@ -16,26 +16,45 @@ from cdal.evaluation.tables import table, uncertainty_table, write_comparison
 from helpers.results import CASES, evaluation_on_disk
 
 
-def test_uncertainty_stands_beside_the_scores(tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]):
+def test_uncertainty_stands_beside_the_scores(
+    tmp_path: Path, dice: np.ndarray, capsys: pytest.CaptureFixture[str]
+):
     for name, folds in {
         "one": [{"ece": 0.1, "auroc_spread": 0.9}, {"ece": 0.2, "auroc_spread": 0.7}],
         "two": [{"ece": 0.3}] * 2,
     }.items():
         for fold, uncertainty in enumerate(folds):
             cases = tuple(f"{case}{fold}" for case in CASES)
-            told = {"uncertainty": {**uncertainty, "nll": None, "reliability": {"voxels": []}}, "annotators": {"ged": 0.5}}
+            told = {
+                "uncertainty": {**uncertainty, "nll": None, "reliability": {"voxels": []}},
+                "annotators": {"ged": 0.5},
+            }
             evaluation_on_disk(tmp_path / f"{name}-{fold}", name, dice, fold, cases, more=told)
     comparison = compare(sorted(tmp_path.iterdir()))
     one, two = (comparison.to_dict()["systems"][name]["uncertainty"] for name in ("one", "two"))
-    assert one["auroc_spread"] == {"mean": pytest.approx(0.8), "sd": pytest.approx(np.std([0.7, 0.9], ddof=1))}
+    assert one["auroc_spread"] == {
+        "mean": pytest.approx(0.8),
+        "sd": pytest.approx(np.std([0.7, 0.9], ddof=1)),
+    }
     assert set(two) == {"ece", "ged"}
     heads, *rows = uncertainty_table(comparison)
     assert heads == ["system", "ECE", "AUROC of errors, spread", "GED"]
-    assert rows == [["one", "0.15 ± 0.07", "0.8 ± 0.1", "0.5 ± 0"], ["two", "0.3 ± 0", "", "0.5 ± 0"]]
+    assert rows == [
+        ["one", "0.15 ± 0.07", "0.8 ± 0.1", "0.5 ± 0"],
+        ["two", "0.3 ± 0", "", "0.5 ± 0"],
+    ]
     write_comparison(comparison, tmp_path / "out")
     for name in ("comparison.md", "comparison.html"):
         assert "AUROC of errors" in (tmp_path / "out" / name).read_text()
-    assert main(["compare", *(str(tmp_path / f"{name}-{fold}") for name in ("one", "two") for fold in (0, 1))]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                *(str(tmp_path / f"{name}-{fold}") for name in ("one", "two") for fold in (0, 1)),
+            ]
+        )
+        == 0
+    )
     assert "AUROC of errors" in " ".join(capsys.readouterr().out.split())
 
 
@@ -45,7 +64,10 @@ def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray)
     comparison = compare([one, other])
     written = {path.name: path for path in write_comparison(comparison, tmp_path / "out")}
     figures = {"differences.png", "boxes.png", "slopes.png"}
-    assert set(written) == {f"comparison.{kind}" for kind in ("md", "csv", "tex", "html", "json")} | figures
+    assert (
+        set(written)
+        == {f"comparison.{kind}" for kind in ("md", "csv", "tex", "html", "json")} | figures
+    )
     mean = f"{100 * (dice - 0.05).mean():.2f}"
     for kind in ("md", "tex", "html"):
         text = written[f"comparison.{kind}"].read_text()
@@ -56,7 +78,11 @@ def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray)
         rows = {(row["system"], row["class"], row["score"]): row for row in csv.DictReader(file)}
     assert float(rows["net_b", "mean", "dice"]["mean"]) == pytest.approx((dice - 0.05).mean())
     assert float(rows["net_b", "mean", "dice"]["parameters"]) == 2_000_000
-    assert float(rows["net_b", "front", "dice"]["low"]) < (dice[:, 0] - 0.05).mean() < float(rows["net_b", "front", "dice"]["high"])
+    assert (
+        float(rows["net_b", "front", "dice"]["low"])
+        < (dice[:, 0] - 0.05).mean()
+        < float(rows["net_b", "front", "dice"]["high"])
+    )
     numbers = json.loads(written["comparison.json"].read_text())["systems"]["net_b"]
     assert numbers["cost"] == {
         "parameters": 2e6,
@@ -83,4 +109,7 @@ def test_folders_and_names_may_have_equals_signs_and_dollars(tmp_path: Path, dic
     comparison = compare([f"$l^=$={one}", f"b={two}"])
     assert [competitor.name for competitor in comparison.competitors] == ["$l^=$", "b"]
     written = write_comparison(comparison, tmp_path / "out")
-    assert r"\$l\textasciicircum{}=\$" in next(path for path in written if path.suffix == ".tex").read_text()
+    assert (
+        r"\$l\textasciicircum{}=\$"
+        in next(path for path in written if path.suffix == ".tex").read_text()
+    )

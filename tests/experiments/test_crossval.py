@@ -45,7 +45,9 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module with your own networks, which processes find too."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "nets_for_test.py").write_text(NETWORKS)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'lib'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{tmp_path / 'lib'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
     yield "nets_for_test"
     sys.modules.pop("nets_for_test", None)
@@ -61,8 +63,27 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
 ):
     """First with a process for each training, one of which is killed; then again in this one."""
     names = [f"{networks}.NotFinite", f"{networks}.Killed", "cdal-unet"]
-    words = ["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), "--json", "--device", "cpu"]
-    words += ["--segmenter", ",".join(names), "--folds", "1", "--budget", "3steps", "--training.batch", "2"]
+    words = [
+        "crossval",
+        recipe,
+        "--data",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+        "--device",
+        "cpu",
+    ]
+    words += [
+        "--segmenter",
+        ",".join(names),
+        "--folds",
+        "1",
+        "--budget",
+        "3steps",
+        "--training.batch",
+        "2",
+    ]
     assert main(words) == 3
     said = capsys.readouterr()
     systems = json.loads(said.out)["systems"]
@@ -73,7 +94,9 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
     assert cost["training_steps"] == 3
     assert cost["peak_memory_gib"] > 0.05
     assert cost["gigaflops"] > 0
-    assert load_recipe(tmp_path / "out" / "cdal-unet" / "fold-1" / "recipe.yaml").training.batch == 2
+    assert (
+        load_recipe(tmp_path / "out" / "cdal-unet" / "fold-1" / "recipe.yaml").training.batch == 2
+    )
     assert (tmp_path / "out" / "comparison.html").is_file()
 
     # A dry run shows what there is to do and does nothing.
@@ -83,12 +106,15 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
     assert [states[f"{name}, fold 2"] for name in names] == ["missing"] * 3
     assert not list((tmp_path / "out").rglob("fold-2"))
 
-    # Once more: what is done is kept to the byte, what failed is tried again and succeeds with a network that was mended.
+    # Once more: what is done is kept to the byte, what failed is tried again and succeeds with a
+    # network that was mended.
     model = tmp_path / "out" / "cdal-unet" / "fold-1" / "model.safetensors"
     before = model.stat().st_mtime_ns
     library = tmp_path / "lib" / "nets_for_test.py"
     mended = library.read_text().replace('float("nan")', "1.0")
-    library.write_text(mended.replace("os.kill(os.getpid(), signal.SIGKILL)", "return self.layer(x)"))
+    library.write_text(
+        mended.replace("os.kill(os.getpid(), signal.SIGKILL)", "return self.layer(x)")
+    )
     sys.modules.pop(networks, None)
     monkeypatch.setattr(crossval, "run_verb", run_here)
     assert main(words) == 0
@@ -116,27 +142,62 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
         (["--segmenter", ","], "no segmenter is named"),
         (["--segmenter", "cdal", "--folds", ""], "no fold is named"),
         (["--segmenter", "cdal", "--folds", "1,1"], "the fold 1 is named twice"),
-        (["--segmenter", "cdal,unet", "--segmenter.featurs", "3"], "none of cdal, unet has the field segmenter.featurs"),
+        (
+            ["--segmenter", "cdal,unet", "--segmenter.featurs", "3"],
+            "none of cdal, unet has the field segmenter.featurs",
+        ),
         (["--segmenter", "cdal", "--device", "tpu"], "no device 'tpu'"),
         (["--segmenter", "3d-ucaps"], "needs volumes"),
         (["--segmenter", "os.system"], "must be a class of torch.nn.Module"),
     ],
 )
 def test_wrong_words_are_refused_before_anything_is_run(
-    words: list[str], said: str, recipe: str, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    said: str,
+    recipe: str,
+    phantoms: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
-    assert main(["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), *words]) == 2
+    assert (
+        main(["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), *words])
+        == 2
+    )
     assert said in capsys.readouterr().err
     assert not list(tmp_path.rglob("checkpoint.pt"))
 
 
-def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpoint(recipe: str, phantoms: Path, tmp_path: Path):
-    words = ["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), "--folds", "0", "--budget", "1000steps"]
-    words += ["--training.checkpoint_every", "100000", "--training.validate_every", "100000", "--device", "cpu"]
+def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpoint(
+    recipe: str, phantoms: Path, tmp_path: Path
+):
+    words = [
+        "crossval",
+        recipe,
+        "--data",
+        str(phantoms),
+        "--out",
+        str(tmp_path / "out"),
+        "--folds",
+        "0",
+        "--budget",
+        "1000steps",
+    ]
+    words += [
+        "--training.checkpoint_every",
+        "100000",
+        "--training.validate_every",
+        "100000",
+        "--device",
+        "cpu",
+    ]
     run = tmp_path / "out" / "cdal" / "fold-0"
-    with subprocess.Popen([sys.executable, "-m", "cdal", *words], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cdal", *words], stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
-        first = next((line for line in process.stderr if ", loss " in line), "")  # the first line about a step
+        first = next(
+            (line for line in process.stderr if ", loss " in line), ""
+        )  # the first line about a step
         process.terminate()
         rest = process.stderr.read()
     assert "[cdal, fold 0]   5% step 50" in first

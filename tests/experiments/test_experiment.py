@@ -1,4 +1,6 @@
-"""Experiments: every variant is a recipe that can be trained, and a run answers its question and can be resumed."""
+"""Experiments: every variant is a recipe that can be trained, and a run answers its question and
+can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,23 @@ def test_every_variant_is_a_recipe_and_no_two_are_the_same(name: str):
 
 
 def test_the_variants_change_what_their_names_say():
-    recipes = {name: recipe.segmenter for name, recipe in find_experiment("ingredients-hippocampus").recipes().items()}
+    recipes = {
+        name: recipe.segmenter
+        for name, recipe in find_experiment("ingredients-hippocampus").recipes().items()
+    }
     base = recipes["cdal"]
     assert recipes["no z"] == replace(base, latent=0)
     assert recipes["raw attention"] == replace(base, attention="raw")
     assert recipes["no recycling"] == replace(base, recycling=0.0)
     assert not recipes["no diffusion"].stochastic
     published = recipes["the paper's losses"]
-    assert (published.squared_error, published.dice, published.cross_entropy, published.energy, published.adversarial) == (
+    assert (
+        published.squared_error,
+        published.dice,
+        published.cross_entropy,
+        published.energy,
+        published.adversarial,
+    ) == (
         1,
         0,
         0,
@@ -48,7 +59,9 @@ def test_the_variants_change_what_their_names_say():
     )
 
 
-def test_a_run_answers_is_resumed_and_says_how(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_answers_is_resumed_and_says_how(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """In this process; that each training has one of its own is tested in `test_crossval`."""
     monkeypatch.setattr(crossval, "run_verb", run_here)
     (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
@@ -56,39 +69,62 @@ def test_a_run_answers_is_resumed_and_says_how(phantoms: Path, tmp_path: Path, m
         "tried",
         "Does diffusion matter?",
         str(tmp_path / "small.yaml"),
-        {"cdal": Arm(), "image network alone": Arm("cdal-unet"), "no diffusion": Arm("cdal-deterministic")},
+        {
+            "cdal": Arm(),
+            "image network alone": Arm("cdal-unet"),
+            "no diffusion": Arm("cdal-deterministic"),
+        },
         samplings={"three votes": Sampling(votes=3)},
         fields={"segmenter.votes": 4},
         seeds=(0,),
         budget="2steps",
     )
     data, said = check_folder(phantoms), []
-    comparison = run_experiment(experiment, data, tmp_path / "out", device="cpu", report=lines_into(said))
-    assert [one.name for one in comparison.competitors] == ["cdal", "image network alone", "no diffusion", "three votes"]
+    comparison = run_experiment(
+        experiment, data, tmp_path / "out", device="cpu", report=lines_into(said)
+    )
+    assert [one.name for one in comparison.competitors] == [
+        "cdal",
+        "image network alone",
+        "no diffusion",
+        "three votes",
+    ]
     assert not any(one.failure for one in comparison.competitors)
     page = (tmp_path / "out" / "tried.md").read_text()
     assert "Does diffusion matter?" in page
-    command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps --segmenter.votes=4"
+    command = "cdal experiment tried --data DATA --out RUNS --folds 0 --seeds 0 --budget 2steps"
+    command += " --segmenter.votes=4"
     assert f"{command}\n" in page
     assert f"cDAL {revision()};" in page
     numbers = json.loads((tmp_path / "out" / "tried.json").read_text())
-    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(numbers["systems"]["cdal"]["uncertainty"])
-    assert "auroc_spread" not in numbers["systems"]["image network alone"]["uncertainty"]  # one vote has no spread
+    assert {"ece", "nll", "brier", "aurc", "auroc_spread", "ged"} <= set(
+        numbers["systems"]["cdal"]["uncertainty"]
+    )
+    assert (
+        "auroc_spread" not in numbers["systems"]["image network alone"]["uncertainty"]
+    )  # one vote has no spread
     with (tmp_path / "out" / "tried.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len({row["case"] for row in rows}) * 4
-    summary = json.loads((tmp_path / "out/tried/cdal/fold-0/evaluation-votes-3/summary.json").read_text())
+    summary = json.loads(
+        (tmp_path / "out/tried/cdal/fold-0/evaluation-votes-3/summary.json").read_text()
+    )
     assert summary["protocol"]["votes"] == 3
 
-    # With another seed, only that is run; ways to sample can be left out, and unknown variants are refused.
+    # With another seed, only that is run; ways to sample can be left out, and unknown variants are
+    # refused.
     said.clear()
     more = replace(experiment, seeds=(0, 1))
-    again = run_experiment(more, data, tmp_path / "out", ["image network alone"], "cpu", lines_into(said))
+    again = run_experiment(
+        more, data, tmp_path / "out", ["image network alone"], "cpu", lines_into(said)
+    )
     assert sum("done already" in line for line in said) == 2
     assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
     means = [again.finished[0].results[seed].scores for seed in (0, 1)]
     dice = [np.mean([scores["dice"].mean() for scores in one.values()]) for one in means]
-    assert again.described["cdal"][None]["dice"].sd_over_seeds == pytest.approx(np.std(dice, ddof=1))
+    assert again.described["cdal"][None]["dice"].sd_over_seeds == pytest.approx(
+        np.std(dice, ddof=1)
+    )
     assert again.described["cdal"][None]["dice"].mean == pytest.approx(np.mean(dice))
     with pytest.raises(UserError, match="has no 'recycling'"):
         experiment.jobs(data, tmp_path / "out", ["recycling"])
@@ -99,7 +135,21 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
     assert "ingredients-hippocampus" in capsys.readouterr().out
     assert main(["experiment", "ingredient-hippocampus", "--data", "x", "--out", "y"]) == 2
     assert "Did you mean ingredients-hippocampus?" in capsys.readouterr().err
-    assert main(["experiment", "ingredients-hippocampus", "--data", "x", "--out", "y", "--data.foldz", "3"]) == 2
+    assert (
+        main(
+            [
+                "experiment",
+                "ingredients-hippocampus",
+                "--data",
+                "x",
+                "--out",
+                "y",
+                "--data.foldz",
+                "3",
+            ]
+        )
+        == 2
+    )
     assert "data.folds" in capsys.readouterr().err
     assert main(["experiment", "ingredients-hippocampus", "--data", "x"]) == 2
     assert "--data and --out" in capsys.readouterr().err
@@ -107,7 +157,10 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
 
 def test_by_itself_an_experiment_shows_its_variants(capsys: pytest.CaptureFixture[str]):
     assert main(["experiment", "ingredients-monuseg", "--budget", "7steps"]) == 0
-    told, experiment = yaml.safe_load(capsys.readouterr().out), find_experiment("ingredients-monuseg")
+    told, experiment = (
+        yaml.safe_load(capsys.readouterr().out),
+        find_experiment("ingredients-monuseg"),
+    )
     assert list(told["variants"]) == list(experiment.arms)
     assert list(told["samplings"]) == list(experiment.samplings)
     assert told["budget"] == "7steps"

@@ -20,7 +20,21 @@ def test_a_folder_with_another_recipe_is_refused(
 ):
     (tmp_path / "out" / "cdal").mkdir(parents=True)
     (tmp_path / "out" / "cdal" / "fold-0").symlink_to(trained)
-    assert main(["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), "--folds", "0"]) == 2
+    assert (
+        main(
+            [
+                "crossval",
+                recipe,
+                "--data",
+                str(phantoms),
+                "--out",
+                str(tmp_path / "out"),
+                "--folds",
+                "0",
+            ]
+        )
+        == 2
+    )
     assert "holds a run of another recipe" in capsys.readouterr().err
 
 
@@ -57,7 +71,10 @@ def test_fields_of_a_segmenter_reach_the_systems_that_have_them(phantoms: Path, 
     ]
     assert jobs[2].recipe.segmenter.features == 8
     assert jobs[0].recipe.segmenter == small_recipe().segmenter
-    assert {(job.recipe.training.batch, job.recipe.training.steps, job.recipe.training.seed) for job in jobs} == {(2, 4, 7)}
+    assert {
+        (job.recipe.training.batch, job.recipe.training.steps, job.recipe.training.seed)
+        for job in jobs
+    } == {(2, 4, 7)}
 
 
 def test_a_way_to_sample_that_fails_leaves_its_model_alone(tmp_path: Path):

@@ -25,5 +25,7 @@ def kept(array: np.ndarray, lead: int, height: int, path: Path | None) -> Kept:
     """An array kept some rows at a time."""
     rows = Kept(array.dtype.type, path)
     for top in range(0, array.shape[lead], height):
-        rows.append(np.take(array, range(top, min(array.shape[lead], top + height)), axis=lead), lead)
+        rows.append(
+            np.take(array, range(top, min(array.shape[lead], top + height)), axis=lead), lead
+        )
     return rows

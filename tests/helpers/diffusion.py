@@ -25,7 +25,9 @@ def make_cdal(classes: int = 2, **changes: object) -> CDAL:
     """The small recipe's segmenter with its discriminator, and other settings if asked for."""
     torch.manual_seed(0)
     recipe = small_recipe()
-    segmenter = build_segmenter(replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, classes, training=True)
+    segmenter = build_segmenter(
+        replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, classes, training=True
+    )
     assert isinstance(segmenter, CDAL)
     return segmenter
 

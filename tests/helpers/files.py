@@ -22,7 +22,9 @@ from cdal.datasets.reading import read_case
 
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """While it lasts no file can grow beyond so many bytes, which stands for the end of the disk."""
+    """While it lasts no file can grow beyond so many bytes, which stands for the
+    end of the disk.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -46,7 +48,9 @@ def write_series(
     first: int = 0,
     order: Iterable[int] | None = None,
 ) -> Path:
-    """An oblique DICOM series of `[slices, rows, columns]`; file names say nothing of the order, values are 2 x - 1000."""
+    """An oblique DICOM series of `[slices, rows, columns]`; file names say nothing of the order,
+    values are 2 x - 1000.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
     c, s = np.cos(0.2), np.sin(0.2)
@@ -54,21 +58,34 @@ def write_series(
     along_column -= along_row * (along_row @ along_column)
     along_column /= np.linalg.norm(along_column)
     normal = np.cross(along_row, along_column)
-    for i, k in enumerate(np.random.default_rng(1).permutation(len(volume)) if order is None else order):
+    for i, k in enumerate(
+        np.random.default_rng(1).permutation(len(volume)) if order is None else order
+    ):
         meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
+            CTImageStorage,
+            generate_uid(),
+        )
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        file.SeriesInstanceUID, file.StudyInstanceUID, file.FrameOfReferenceUID = series, study, frame
+        file.SeriesInstanceUID, file.StudyInstanceUID, file.FrameOfReferenceUID = (
+            series,
+            study,
+            frame,
+        )
         file.Modality, file.PatientID, file.PatientName, file.StudyID = "CT", "1", "A^B", "1"
-        file.PatientBirthDate = file.PatientSex = file.AccessionNumber = file.ReferringPhysicianName = ""
+        file.PatientBirthDate = file.PatientSex = file.AccessionNumber = (
+            file.ReferringPhysicianName
+        ) = ""
         file.StudyDate, file.StudyTime, file.Manufacturer = "20260101", "120000", "x"
         file.SeriesDescription, file.SeriesNumber, file.InstanceNumber = description, number, i + 1
         file.Rows, file.Columns = volume.shape[1:]
         file.PixelSpacing, file.SliceThickness = [spacing[1], spacing[0]], spacing[2]
         file.ImageOrientationPatient = [float(x) for x in (*along_row, *along_column)]
-        file.ImagePositionPatient = [float(x) for x in np.array([-40.0, -30, 10]) + normal * spacing[2] * k]
+        file.ImagePositionPatient = [
+            float(x) for x in np.array([-40.0, -30, 10]) + normal * spacing[2] * k
+        ]
         file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
         file.BitsAllocated = file.BitsStored = 16
         file.HighBit, file.PixelRepresentation = 15, 0
@@ -86,7 +103,9 @@ def affines(draw: st.DrawFn) -> np.ndarray:
     x = np.array([[1, 0, 0], [0, c[0], -s[0]], [0, s[0], c[0]]])
     y = np.array([[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]])
     z = np.array([[c[2], -s[2], 0], [s[2], c[2], 0], [0, 0, 1]])
-    axes = np.eye(3)[draw(st.permutations(range(3)))] * [draw(st.sampled_from([-1, 1])) for _ in range(3)]
+    axes = np.eye(3)[draw(st.permutations(range(3)))] * [
+        draw(st.sampled_from([-1, 1])) for _ in range(3)
+    ]
     affine = np.eye(4)
     affine[:3, :3] = x @ y @ z @ axes @ np.diag([draw(st.floats(0.6, 2.5)) for _ in range(3)])
     affine[:3, 3] = [draw(st.floats(-100, 100)) for _ in range(3)]
@@ -113,11 +132,15 @@ def disc(size: int = 64, radius: float = 20, value: int = 1) -> np.ndarray:
     return (((y - size / 2) ** 2 + (x - size / 2) ** 2 < radius**2) * value).astype(np.uint8)
 
 
-def disc_folder(root: Path, count: int = 6, size: int = 64, value: int = 1, radius: float = 20) -> Path:
+def disc_folder(
+    root: Path, count: int = 6, size: int = 64, value: int = 1, radius: float = 20
+) -> Path:
     rng = np.random.default_rng(0)
     for i in range(count):
         noise = rng.integers(0, 60, size=(size, size))
-        picture(root / "images" / f"c{i}.png", (noise + 120 * disc(size, radius + i)).astype(np.uint8))
+        picture(
+            root / "images" / f"c{i}.png", (noise + 120 * disc(size, radius + i)).astype(np.uint8)
+        )
         picture(root / "masks" / f"c{i}.png", disc(size, radius + i, value))
     return root
 
@@ -126,9 +149,16 @@ def make_folder(root: Path, count: int = 8, classes: int = 3) -> Path:
     """Volumes of noise in the layout of the Decathlon."""
     rng = np.random.default_rng(0)
     for i in range(count):
-        save_nifti(root / "imagesTr" / f"c{i}.nii.gz", rng.normal(size=(6, 7, 8)).astype(np.float32))
-        save_nifti(root / "labelsTr" / f"c{i}.nii.gz", rng.integers(classes, size=(6, 7, 8)).astype(np.uint8))
-    (root / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "a", "2": "b"}, "licence": "free"}))
+        save_nifti(
+            root / "imagesTr" / f"c{i}.nii.gz", rng.normal(size=(6, 7, 8)).astype(np.float32)
+        )
+        save_nifti(
+            root / "labelsTr" / f"c{i}.nii.gz",
+            rng.integers(classes, size=(6, 7, 8)).astype(np.uint8),
+        )
+    (root / "dataset.json").write_text(
+        json.dumps({"labels": {"0": "background", "1": "a", "2": "b"}, "licence": "free"})
+    )
     return root
 
 
@@ -153,7 +183,9 @@ def change(root: Path, name: str, function: Callable[[np.ndarray], np.ndarray]) 
 
 
 SHAPE = (14, 19, 11)
-OBLIQUE = np.array([[0.1, -1.9, 0.2, 30.0], [1.2, 0.1, 0.1, -20.0], [0, 0.15, -2.4, 12.0], [0, 0, 0, 1]])
+OBLIQUE = np.array(
+    [[0.1, -1.9, 0.2, 30.0], [1.2, 0.1, 0.1, -20.0], [0, 0.15, -2.4, 12.0], [0, 0, 0, 1]]
+)
 
 
 def volume(path: Path, affine: np.ndarray = OBLIQUE, shape: tuple[int, ...] = SHAPE) -> Path:

@@ -10,7 +10,13 @@ from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSett
 def small_recipe(**training: object) -> Recipe:
     """Everything that the default has, with few channels and few steps, on phantoms of 32 x 32."""
     settings = TrainingSettings(
-        steps=20, batch=4, ema=0.9, learning_rate=2e-3, precision="32", validate_every=10, checkpoint_every=5
+        steps=20,
+        batch=4,
+        ema=0.9,
+        learning_rate=2e-3,
+        precision="32",
+        validate_every=10,
+        checkpoint_every=5,
     )
     return Recipe(
         name="small",

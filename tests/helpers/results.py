@@ -27,7 +27,14 @@ def evaluation_on_disk(
     """An evaluation on disk; `dice` is `[cases, classes]`."""
     folder.mkdir(parents=True)
     rows = [
-        {"scoring": "own-grid", "case": case, "class": kind, **dict.fromkeys(SCORES, 0.5), "dice": dice[i, k], "seconds": 1}
+        {
+            "scoring": "own-grid",
+            "case": case,
+            "class": kind,
+            **dict.fromkeys(SCORES, 0.5),
+            "dice": dice[i, k],
+            "seconds": 1,
+        }
         for i, case in enumerate(cases)
         for k, kind in enumerate(CLASSES)
     ]
@@ -35,7 +42,14 @@ def evaluation_on_disk(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    said = {"scoring": "own-grid", "segmenter": name, "data": "set", "partition": "interleaved", "folds": 4, "fold": fold}
+    said = {
+        "scoring": "own-grid",
+        "segmenter": name,
+        "data": "set",
+        "partition": "interleaved",
+        "folds": 4,
+        "fold": fold,
+    }
     said |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
     training = {"seconds": 120.0, "steps": 50, "peak_memory": 1.5}
     cost = {"parameters": 2_000_000, "gigaflops": 3.5, "training": training}

@@ -18,7 +18,9 @@ from cdal.segmenters.segmenter import Segmenter, Turn
 
 
 class Brightness(Segmenter):
-    """P(class 1) = sigmoid(middle channel); remembers what it was shown. As a stochastic one, vote v adds v to the logit."""
+    """P(class 1) = sigmoid(middle channel); remembers what it was shown. As a stochastic one, vote
+    v adds v to the logit.
+    """
 
     predictor = "network"
 
@@ -37,7 +39,12 @@ class Brightness(Segmenter):
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         self.shapes.append((votes, *image.shape))
         logit = image[:, image.shape[1] // 2]
-        drawn = torch.stack([logit + (v if self._stochastic else 0) for v in range(votes if self._stochastic else 1)])
+        drawn = torch.stack(
+            [
+                logit + (v if self._stochastic else 0)
+                for v in range(votes if self._stochastic else 1)
+            ]
+        )
         return torch.stack([1 - drawn.sigmoid(), drawn.sigmoid()], dim=2)
 
     @property
@@ -45,11 +52,15 @@ class Brightness(Segmenter):
         return self._stochastic
 
 
-def bright_predictor(data: DataSettings, classes: tuple[str, ...] = ("background", "ball")) -> Predictor:
+def bright_predictor(
+    data: DataSettings, classes: tuple[str, ...] = ("background", "ball")
+) -> Predictor:
     """A predictor of one channel that finds what is brighter than the mean."""
     recipe = Recipe("bright", data, ImageUNetSettings(channels=(4, 8, 8)))
     header = ModelHeader(recipe, classes, 1)
-    return Predictor(TorchEngine(Brightness().eval(), recipe), header, recipe, Sampling(), name="bright")
+    return Predictor(
+        TorchEngine(Brightness().eval(), recipe), header, recipe, Sampling(), name="bright"
+    )
 
 
 def shake(module: torch.nn.Module) -> None:

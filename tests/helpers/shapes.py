@@ -1,7 +1,8 @@
 """The shapes of public functions: one table, and checks that hold for every test.
 
-`check_shapes` wraps the functions, so that each call in any test is checked. One letter stands for one length throughout a call:
-V votes, B images, C channels, K classes, L label channels, T timesteps, N samples of any kind, `*S` two or three axes of space.
+`check_shapes` wraps the functions, so that each call in any test is checked. One letter stands for
+one length throughout a call: V votes, B images, C channels, K classes, L label channels, T
+timesteps, N samples of any kind, `*S` two or three axes of space.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Each:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of a function's arguments, by name, and of its result. Arguments that are left out are not looked at."""
+    """The shapes of a function's arguments, by name, and of its result. Arguments that are left out
+    are not looked at.
+    """
 
     result: Any
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -59,8 +62,13 @@ _VOTES_OF_ARRAYS = shapes(Float32[Array, "V B K *S"], image=Float32[Array, "B C 
 _VOTES_OF_GRAPH = shapes(Float32[Array, "V K *S"])
 _NOISED = {"t": Integer[Tensor, " B"], "noise": Float[Tensor, "B L *S"]}
 _LOSSES = shapes(Values(Float[Tensor, ""]), truth=Float[Tensor, "B K *S"])
-_FEATURES = shapes(Fields(condition=Float[Tensor, "B D *R"], coarse=Float[Tensor, "B E *F"] | None), image=Float[Tensor, "B C *S"])
-_DENOISED = shapes(Float[Tensor, "N L *F"], seen=Float[Tensor, "N D *F"], embedding=Float[Tensor, "N E"])
+_FEATURES = shapes(
+    Fields(condition=Float[Tensor, "B D *R"], coarse=Float[Tensor, "B E *F"] | None),
+    image=Float[Tensor, "B C *S"],
+)
+_DENOISED = shapes(
+    Float[Tensor, "N L *F"], seen=Float[Tensor, "N D *F"], embedding=Float[Tensor, "N E"]
+)
 _SAME = Float[Tensor, "B C *S"]
 
 SHAPES: dict[str, dict[str, Shapes]] = {
@@ -72,7 +80,9 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "resized": shapes(Float32[Array, "C H W"], values=Float[Array, "C h w"]),
     },
     "cdal.imaging.slices": {
-        "slices_with_neighbours": shapes(Float[Array, "N D H W"], image=Float[Array, "C x y z"], indices=Integer[Array, " N"])
+        "slices_with_neighbours": shapes(
+            Float[Array, "N D H W"], image=Float[Array, "C x y z"], indices=Integer[Array, " N"]
+        )
     },
     "cdal.inference.decision": {
         "spread": shapes(Float[Array, "*S"], votes=Float[Array, "V K *S"]),
@@ -113,26 +123,44 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "OpenVinoEngine.votes": _VOTES_OF_GRAPH,
         "ProgramEngine.votes": _VOTES_OF_GRAPH,
     },
-    "cdal.segmenters.random_inputs": {"RandomInputs.draw": shapes(Values(Float32[Array, "T V *rest"]))},
+    "cdal.segmenters.random_inputs": {
+        "RandomInputs.draw": shapes(Values(Float32[Array, "T V *rest"]))
+    },
     "cdal.segmenters.segmenter": {
         "Supervised.sample": _VOTES,
         "one_hot": shapes(Float[Tensor, "B K *S"], label=Integer[Tensor, "B *S"]),
     },
     "cdal.segmenters.losses": {
-        "dice_and_cross_entropy": shapes(_LOSSES.result, **_LOSSES.arguments, probabilities=Float[Tensor, "B K *S"]),
-        "energy_score": shapes(Float[Tensor, ""], votes=Float[Tensor, "V B L *S"], truth=Float[Tensor, "B L *S"]),
+        "dice_and_cross_entropy": shapes(
+            _LOSSES.result, **_LOSSES.arguments, probabilities=Float[Tensor, "B K *S"]
+        ),
+        "energy_score": shapes(
+            Float[Tensor, ""], votes=Float[Tensor, "V B L *S"], truth=Float[Tensor, "B L *S"]
+        ),
     },
     "cdal.segmenters.diffusion.schedule": {
-        "at": shapes(Float[Tensor, "B 1 *ones"], table=Float[Tensor, " T"], t=Integer[Tensor, " B"], x=Float[Tensor, "B L *S"]),
+        "at": shapes(
+            Float[Tensor, "B 1 *ones"],
+            table=Float[Tensor, " T"],
+            t=Integer[Tensor, " B"],
+            x=Float[Tensor, "B L *S"],
+        ),
         "diffuse": shapes(Float[Tensor, "B L *S"], x0=Float[Tensor, "B L *S"], **_NOISED),
-        "diffuse_one_step": shapes(Float[Tensor, "B L *S"], x_previous=Float[Tensor, "B L *S"], **_NOISED),
+        "diffuse_one_step": shapes(
+            Float[Tensor, "B L *S"], x_previous=Float[Tensor, "B L *S"], **_NOISED
+        ),
         "posterior": shapes(
             (Float[Tensor, "B L *S"], Float[Tensor, "B 1 *ones"]),
             x0=Float[Tensor, "B L *S"],
             x_t=Float[Tensor, "B L *S"],
             t=Integer[Tensor, " B"],
         ),
-        "sample_posterior": shapes(Float[Tensor, "B L *S"], x0=Float[Tensor, "B L *S"], x_t=Float[Tensor, "B L *S"], **_NOISED),
+        "sample_posterior": shapes(
+            Float[Tensor, "B L *S"],
+            x0=Float[Tensor, "B L *S"],
+            x_t=Float[Tensor, "B L *S"],
+            **_NOISED,
+        ),
     },
     "cdal.segmenters.diffusion.attention": {
         "attention_map": shapes(Float[Tensor, "B 1 *S"], features=Float[Tensor, "B C *R"]),
@@ -143,14 +171,21 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "space_to_depth": shapes(Float[Tensor, "B D *F"], x=Float[Tensor, "B C *S"]),
         "depth_to_space": shapes(Float[Tensor, "B C *S"], x=Float[Tensor, "B D *F"]),
         "sinusoidal_embedding": shapes(Float[Tensor, "B E"], level=Float[Tensor, " B"]),
-        "Modulation.forward": shapes(Float[Tensor, "B E"], level=Float[Tensor, " B"], z=Float[Tensor, "B L"] | None),
+        "Modulation.forward": shapes(
+            Float[Tensor, "B E"], level=Float[Tensor, " B"], z=Float[Tensor, "B L"] | None
+        ),
         "AdaptiveGroupNorm.forward": shapes(_SAME, x=_SAME, embedding=Float[Tensor, "B E"]),
-        "ResidualBlock.forward": shapes(Float[Tensor, "B D *F"], x=Float[Tensor, "B C *S"], embedding=Float[Tensor, "B E"]),
+        "ResidualBlock.forward": shapes(
+            Float[Tensor, "B D *F"], x=Float[Tensor, "B C *S"], embedding=Float[Tensor, "B E"]
+        ),
         "SelfAttention.forward": shapes(_SAME, x=_SAME),
     },
     "cdal.segmenters.diffusion.generator": {
         "Generator.denoise": shapes(
-            Float[Tensor, "N D *F"], x_t=Float[Tensor, "N D *F"], level=Float[Tensor, " N"], z=Float[Tensor, "N L"]
+            Float[Tensor, "N D *F"],
+            x_t=Float[Tensor, "N D *F"],
+            level=Float[Tensor, " N"],
+            z=Float[Tensor, "N L"],
         ),
         "Generator.fold": shapes(Float[Tensor, "N D *F"], x=Float[Tensor, "N L *S"]),
         "Generator.unfold": shapes(Float[Tensor, "N L *S"], x=Float[Tensor, "N D *F"]),
@@ -162,7 +197,10 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "ImageUNet.forward": shapes(Float[Tensor, "B L *S"], image=Float[Tensor, "B C *S"]),
         "to_x0": shapes(Float[Tensor, "B L *S"], logits=Float[Tensor, "B L *S"]),
     },
-    "cdal.segmenters.diffusion.paper": {"PaperGenerator.encode": _FEATURES, "PaperGenerator.denoise_seen": _DENOISED},
+    "cdal.segmenters.diffusion.paper": {
+        "PaperGenerator.encode": _FEATURES,
+        "PaperGenerator.denoise_seen": _DENOISED,
+    },
     "cdal.segmenters.diffusion.discriminator": {
         "Discriminator.forward": shapes(
             (Float[Tensor, " B"], Float[Tensor, "B C *R"]),
@@ -177,25 +215,37 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "CDAL.draw": shapes(Fields(noise=Float[Tensor, "T N D *F"], z=Float[Tensor, "T N L"])),
         "label_channels": shapes(Float[Tensor, "B L *S"], truth=Float[Tensor, "B K *S"]),
         "to_probabilities": shapes(Float[Tensor, "B K *S"], x0=Float[Tensor, "B L *S"]),
-        "seen_noise": shapes(Float[Tensor, "N C *F"], noise=Float[Tensor, "N D *F"], root=Float[Tensor, "C D"] | None),
+        "seen_noise": shapes(
+            Float[Tensor, "N C *F"], noise=Float[Tensor, "N D *F"], root=Float[Tensor, "C D"] | None
+        ),
     },
     "cdal.segmenters.baselines.segdiff": {
         "SegDiff.sample": _VOTES,
         "Denoiser.encode": shapes(Float[Tensor, "B D H W"], image=Float[Tensor, "B C H W"]),
         "Denoiser.noise": shapes(
-            Float[Tensor, "B L H W"], x_t=Float[Tensor, "B L H W"], t=Integer[Tensor, " B"], features=Float[Tensor, "B D H W"]
+            Float[Tensor, "B L H W"],
+            x_t=Float[Tensor, "B L H W"],
+            t=Integer[Tensor, " B"],
+            features=Float[Tensor, "B D H W"],
         ),
         "RRDB.forward": shapes(_SAME, x=_SAME),
         "DenseBlock.forward": shapes(_SAME, x=_SAME),
     },
     "cdal.segmenters.baselines.capsules": {
         "dynamic_routing": shapes(Float[Tensor, "B M D *S"], votes=Float[Tensor, "B N M D *S"]),
-        "ConvolutionalCapsules.forward": shapes(Float[Tensor, "B M D *F"], x=Float[Tensor, "B N A *S"]),
+        "ConvolutionalCapsules.forward": shapes(
+            Float[Tensor, "B M D *F"], x=Float[Tensor, "B N A *S"]
+        ),
         "lengths": shapes(Float[Tensor, "B M *S"], capsules=Float[Tensor, "B M D *S"]),
-        "margin_loss": shapes(Float[Tensor, ""], lengths=Float[Tensor, "B K *S"], truth=Float[Tensor, "B K *S"]),
+        "margin_loss": shapes(
+            Float[Tensor, ""], lengths=Float[Tensor, "B K *S"], truth=Float[Tensor, "B K *S"]
+        ),
         "shares": shapes(Float[Tensor, "B K *S"], scores=Float[Tensor, "B K *S"]),
         "reconstruction_loss": shapes(
-            Float[Tensor, ""], guess=Float[Tensor, "B C *S"], image=Float[Tensor, "B C *S"], truth=Float[Tensor, "B K *S"]
+            Float[Tensor, ""],
+            guess=Float[Tensor, "B C *S"],
+            image=Float[Tensor, "B C *S"],
+            truth=Float[Tensor, "B K *S"],
         ),
     },
     "cdal.segmenters.baselines.em_segcaps": {
@@ -212,7 +262,9 @@ SHAPES: dict[str, dict[str, Shapes]] = {
             beta_u=Float[Tensor, " M"],
             beta_a=Float[Tensor, " M"],
         ),
-        "spread_loss": shapes(Float[Tensor, ""], activation=Float[Tensor, "B K *S"], truth=Float[Tensor, "B K *S"]),
+        "spread_loss": shapes(
+            Float[Tensor, ""], activation=Float[Tensor, "B K *S"], truth=Float[Tensor, "B K *S"]
+        ),
     },
     "cdal.segmenters.baselines.multi_segcaps": {"MultiSegCaps.sample": _VOTES},
     "cdal.segmenters.baselines.ucaps_3d": {
@@ -228,14 +280,18 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "GatedAxialAttention.forward": shapes(Float[Tensor, "N C L"], x=Float[Tensor, "N C L"]),
     },
     "cdal.segmenters.baselines.res_unet": {
-        "weighted_cross_entropy": shapes(_LOSSES.result, **_LOSSES.arguments, logits=Float[Tensor, "B K *S"])
+        "weighted_cross_entropy": shapes(
+            _LOSSES.result, **_LOSSES.arguments, logits=Float[Tensor, "B K *S"]
+        )
     },
 }
 """By module and name."""
 
 
 def check(value: Any, shape: Any) -> None:
-    """Refuse a value of another shape or type; lengths that go by one letter are compared inside `jaxtyped("context")`.
+    """Refuse a value of another shape or type.
+
+    Lengths that go by one letter are compared inside `jaxtyped("context")`.
 
     Raises:
         BeartypeDoorHintViolation: it is of another.
@@ -254,7 +310,9 @@ def check(value: Any, shape: Any) -> None:
 
 
 def checked(function: Callable[..., Any], expected: Shapes) -> Callable[..., Any]:
-    """The function, whose arguments and result are checked whenever it is called, but not while a graph is traced."""
+    """The function, whose arguments and result are checked whenever it is called, but not while a
+    graph is traced.
+    """
     signature = inspect.signature(function)
 
     @functools.wraps(function)

@@ -25,9 +25,15 @@ def augment_one(
 def test_patches_of_a_batch_are_those_of_its_images_alone():
     """Images of different sizes are moved in one call, and each as if it were alone."""
     settings_ = DataSettings(size=(12, 16, 12), flips=(0, 1), intensity=0.5)
-    cases = [make_case("a", (20, 18, 22)), make_case("bb", (10, 30, 13)), make_case("ccc", (12, 16, 12))]
+    cases = [
+        make_case("a", (20, 18, 22)),
+        make_case("bb", (10, 30, 13)),
+        make_case("ccc", (12, 16, 12)),
+    ]
     rngs = [[torch.Generator().manual_seed(seed) for seed in range(3)] for _ in range(2)]
-    images, labels = augment([case.image for case in cases], [case.labels[0] for case in cases], settings_, rngs[0])
+    images, labels = augment(
+        [case.image for case in cases], [case.labels[0] for case in cases], settings_, rngs[0]
+    )
     for case, rng, image, label in zip(cases, rngs[1], images, labels, strict=True):
         alone, alone_label = augment_one(case.image, case.labels[0], settings_, rng)
         torch.testing.assert_close(image, alone, rtol=1e-3, atol=1e-3)
@@ -54,21 +60,41 @@ def test_beyond_the_edge_the_image_repeats_and_the_label_is_background(rng: torc
 def test_image_and_label_move_together(dims: int):
     """The label of a smooth blob, moved, is where the moved image is bright."""
     settings_ = DataSettings(
-        spatial_dims=dims, size=(32,) * dims, flips=tuple(range(dims)), rotation=30, scaling=0.2, shift=3, intensity=0
+        spatial_dims=dims,
+        size=(32,) * dims,
+        flips=tuple(range(dims)),
+        rotation=30,
+        scaling=0.2,
+        shift=3,
+        intensity=0,
     )
     axes = torch.meshgrid(*[torch.arange(36.0)] * dims, indexing="ij")
-    blob = 10 - sum((axis - centre) ** 2 for axis, centre in zip(axes, (12, 20, 17), strict=False)).sqrt()
+    blob = (
+        10
+        - sum((axis - centre) ** 2 for axis, centre in zip(axes, (12, 20, 17), strict=False)).sqrt()
+    )
     for seed in range(5):
-        image, label = augment_one(blob[None], (blob > 0).byte(), settings_, torch.Generator().manual_seed(seed))
+        image, label = augment_one(
+            blob[None], (blob > 0).byte(), settings_, torch.Generator().manual_seed(seed)
+        )
         bright, marked = image[0] > 0, label > 0
         assert 2 * (bright & marked).sum() / (bright.sum() + marked.sum()) > 0.95
 
 
 def test_stains_change_along_their_own_directions(rng: torch.Generator):
-    """In scikit-image's own unmixing of stains, a jitter is a linear map of each stain's amount; white may take a tint, no more."""
+    """In scikit-image's own unmixing of stains, a jitter is a linear map of each stain's amount;
+    white may take a tint, no more.
+    """
     rgb = np.random.default_rng(0).uniform(0.2, 0.9, size=(24, 24, 3))
     settings_ = DataSettings(
-        spatial_dims=2, size=(24, 24), intensities="range", rotation=0, scaling=0, shift=0, intensity=0, stain=1.0
+        spatial_dims=2,
+        size=(24, 24),
+        intensities="range",
+        rotation=0,
+        scaling=0,
+        shift=0,
+        intensity=0,
+        stain=1.0,
     )
     image = torch.from_numpy(np.moveaxis(rgb, -1, 0)).float() * 4 - 2
     moved, _ = augment_one(image, torch.zeros(24, 24, dtype=torch.uint8), settings_, rng)
@@ -81,7 +107,9 @@ def test_stains_change_along_their_own_directions(rng: torch.Generator):
     for k in range(3):
         slope, offset = np.polyfit(before_amounts[:, k], after_amounts[:, k], 1)
         assert 0.74 < slope < 1.26
-        np.testing.assert_allclose(after_amounts[:, k], slope * before_amounts[:, k] + offset, atol=2e-2)
+        np.testing.assert_allclose(
+            after_amounts[:, k], slope * before_amounts[:, k] + offset, atol=2e-2
+        )
 
 
 def test_beyond_a_narrow_field_it_is_dark_and_the_foreground_lies_within(rng: torch.Generator):
@@ -96,11 +124,16 @@ def test_beyond_a_narrow_field_it_is_dark_and_the_foreground_lies_within(rng: to
         assert float(seen.std()) == pytest.approx(1, abs=1e-4)
         level = seen[0, 0, 0] if (seen[0, 0] == seen[0, 0, 0]).all() else seen[0, -1, -1]
         field = (seen[0] != level).nonzero()
-        inside = tuple(slice(int(field[:, axis].min()), int(field[:, axis].max()) + 1) for axis in range(2))
+        inside = tuple(
+            slice(int(field[:, axis].min()), int(field[:, axis].max()) + 1) for axis in range(2)
+        )
         assert label[inside].sum() == label.sum()
         assert seen[0][inside].numel() < image.numel()
-        # Within it is the image, brighter or darker as a whole; beyond it as dark as the foreground at most.
-        assert np.corrcoef(seen[0][inside].flatten(), image[0][inside].flatten())[0, 1] == pytest.approx(1, abs=1e-5)
+        # Within it is the image, brighter or darker as a whole; beyond it as dark as the foreground
+        # at most.
+        assert np.corrcoef(seen[0][inside].flatten(), image[0][inside].flatten())[
+            0, 1
+        ] == pytest.approx(1, abs=1e-5)
         assert seen.min() - 1e-5 <= level <= seen[0][label > 0].mean()
     never, _ = augment_one(image, label, replace(settings_, collimation=0.0), rng)
     torch.testing.assert_close(never, image, rtol=1e-3, atol=1e-3)
@@ -111,17 +144,35 @@ def test_some_patches_are_centred_on_the_foreground():
     label[150:153, 20:23] = 2
     image = torch.randn(1, 200, 200)
     settings_ = DataSettings(spatial_dims=2, size=(32, 32), shift=0, foreground=0.5)
-    hits = [bool((augment_one(image, label, settings_, torch.Generator().manual_seed(seed))[1] == 2).any()) for seed in range(100)]
+    hits = [
+        bool(
+            (
+                augment_one(image, label, settings_, torch.Generator().manual_seed(seed))[1] == 2
+            ).any()
+        )
+        for seed in range(100)
+    ]
     assert 0.35 < np.mean(hits) < 0.75
 
 
 def test_a_patch_of_a_large_image_is_that_of_the_whole():
-    """What lies out of a patch's reach is left out before it is moved; SciPy on the whole image gives the same patch."""
-    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 280)), 2).astype(np.float32)
-    settings_ = DataSettings(spatial_dims=2, size=(32, 40), rotation=45, scaling=0.25, shift=5, intensity=0)
+    """What lies out of a patch's reach is left out before it is moved; SciPy on the whole image
+    gives the same patch.
+    """
+    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 280)), 2).astype(
+        np.float32
+    )
+    settings_ = DataSettings(
+        spatial_dims=2, size=(32, 40), rotation=45, scaling=0.25, shift=5, intensity=0
+    )
     for seed in range(10):
         rng = torch.Generator().manual_seed(seed)
-        patch, _ = augment_one(torch.from_numpy(image)[None], torch.zeros(image.shape, dtype=torch.uint8), settings_, rng)
+        patch, _ = augment_one(
+            torch.from_numpy(image)[None],
+            torch.zeros(image.shape, dtype=torch.uint8),
+            settings_,
+            rng,
+        )
         rng = torch.Generator().manual_seed(seed)  # the same draws again: rotation, size, place
         turn, size, *place = (2 * float(torch.rand((), generator=rng)) - 1 for _ in range(4))
         move = [p * ((s - w) / 2 + 5) for p, s, w in zip(place, image.shape, (32, 40), strict=True)]

@@ -21,9 +21,15 @@ def brought_back(frame: Frame, values: np.ndarray) -> np.ndarray:
     return frame.straight(np.concatenate(list(frame.back([values])), axis=1))
 
 
-@given(affines(), st.tuples(*[st.integers(16, 24)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]))
+@given(
+    affines(),
+    st.tuples(*[st.integers(16, 24)] * 3),
+    st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 1.1)]),
+)
 @settings(max_examples=25)
-def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, shape: tuple[int, ...], spacing):
+def test_what_goes_to_the_network_comes_back_in_its_place(
+    affine: np.ndarray, shape: tuple[int, ...], spacing
+):
     truth = ball(shape, affine)
     image = Image(truth[None].astype(np.float32), affine)
     frame = Frame(image, DataSettings(spacing=spacing))
@@ -39,16 +45,24 @@ def test_what_goes_to_the_network_comes_back_in_its_place(affine: np.ndarray, sh
 @given(affines())
 @settings(max_examples=15)
 def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.ndarray):
-    """Each voxel holds its millimetres to the right, to the front and upwards, which grow along the axes."""
+    """Each voxel holds its millimetres to the right, to the front and upwards, which grow along the
+    axes.
+    """
     index = np.stack(np.meshgrid(*map(np.arange, (6, 7, 8)), indexing="ij"))
-    places = (np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)).astype(np.float32)
+    places = (np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)).astype(
+        np.float32
+    )
     grid = to_grid(Image(places, affine), DataSettings())
     steps = np.array([[np.diff(grid[i], axis=k).mean() for k in range(3)] for i in range(3)])
     assert (np.abs(steps).argmax(axis=0) == np.arange(3)).all()
     assert (np.diag(steps) > 0).all()
 
 
-@given(affines(), st.tuples(*[st.integers(6, 14)] * 3), st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 2.1)]))
+@given(
+    affines(),
+    st.tuples(*[st.integers(6, 14)] * 3),
+    st.sampled_from([None, (1.0, 1.0, 1.0), (1.3, 0.9, 2.1)]),
+)
 @settings(max_examples=25)
 def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int, ...], spacing):
     values = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
@@ -60,25 +74,35 @@ def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int
     if spacing is not None:
         steps = (np.array(expected.shape[1:]) - 1) * expected.pixdim.numpy() / spacing
         assume((np.abs(steps % 1 - 0.5) > 1e-6).all())  # half a voxel may be rounded either way
-        expected = Spacing(pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64)(expected)
+        expected = Spacing(
+            pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64
+        )(expected)
     np.testing.assert_allclose(grid, expected.numpy(), atol=1e-3)
-    back = SpatialResample(mode="bilinear", padding_mode="border", align_corners=True, dtype=np.float64)(
+    back = SpatialResample(
+        mode="bilinear", padding_mode="border", align_corners=True, dtype=np.float64
+    )(
         MetaTensor(torch.from_numpy(np.ascontiguousarray(grid)), affine=expected.affine),
         dst_affine=torch.from_numpy(affine),
         spatial_size=shape,
     )
-    np.testing.assert_allclose(brought_back(Frame(image, DataSettings(spacing=spacing)), grid), back.numpy(), atol=1e-3)
+    np.testing.assert_allclose(
+        brought_back(Frame(image, DataSettings(spacing=spacing)), grid), back.numpy(), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("size", [(20, 31), (97, 64), (50, 50)])
 def test_pictures_are_resized_as_pytorch_does(size: tuple[int, int], rng: torch.Generator):
     values = torch.randn(2, 50, 70, generator=rng)
-    expected = torch.nn.functional.interpolate(values[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
+    expected = torch.nn.functional.interpolate(
+        values[None], size, mode="bilinear", antialias=True, align_corners=False
+    )[0]
     np.testing.assert_allclose(resized(values.numpy(), size), expected.numpy(), atol=1e-4)
 
 
 def test_labels_are_resampled_as_probabilities():
-    """A one-voxel gap between two classes does not become a third class in between, and half a voxel does not vanish."""
+    """A one-voxel gap between two classes does not become a third class in between, and half a
+    voxel does not vanish.
+    """
     label = np.zeros((1, 12, 12, 12), np.uint8)
     label[0, :6], label[0, 6:] = 1, 3
     moved = label_to_grid(Image(label, np.eye(4)), 4, DataSettings(spacing=(0.7, 0.7, 0.7)))

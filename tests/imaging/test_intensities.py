@@ -15,24 +15,32 @@ from cdal.runtime.errors import UserError
 
 def test_normalisation_is_that_of_the_clipped_values(rng: torch.Generator):
     values = 1e6 * torch.rand(1, 10, 11, 12, generator=rng).exp()
-    clipped = np.clip(values.numpy(), *np.percentile(values.numpy(), [0.5, 99.5])).astype(np.float64)
+    clipped = np.clip(values.numpy(), *np.percentile(values.numpy(), [0.5, 99.5])).astype(
+        np.float64
+    )
     expected = (clipped - clipped.mean()) / clipped.std()
     image = Image(values.numpy(), np.eye(4))
-    np.testing.assert_allclose(normalise(to_grid(image, DataSettings()), "image", image.stored, "x"), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        normalise(to_grid(image, DataSettings()), "image", image.stored, "x"), expected, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_a_range_means_the_same_in_every_image(kind: type):
     top = np.iinfo(kind).max
     dark = np.array([[[0.0, top / 2], [top / 4, top / 8]]])
-    np.testing.assert_allclose(normalise(dark, "range", np.dtype(kind), "x"), [[[-2, 0], [-1, -1.5]]], atol=1e-5)
+    np.testing.assert_allclose(
+        normalise(dark, "range", np.dtype(kind), "x"), [[[-2, 0], [-1, -1.5]]], atol=1e-5
+    )
 
 
 def test_gray_pictures_and_colours_meet():
     gray, colours = np.random.default_rng(0).integers(0, 255, size=(2, 3, 5, 6)).astype(np.float32)
     one = Image(gray[:1], stored=np.dtype(np.uint8))
     assert match_channels(one, 3, "x").array.shape == (3, 5, 6)
-    alike = Image(gray[:1].repeat(3, axis=0) + np.array([0, 2, -2])[:, None, None], stored=np.dtype(np.uint8))
+    alike = Image(
+        gray[:1].repeat(3, axis=0) + np.array([0, 2, -2])[:, None, None], stored=np.dtype(np.uint8)
+    )
     np.testing.assert_array_equal(match_channels(alike, 1, "x").array, alike.array[:1])
     with pytest.raises(UserError, match="turn it to gray"):
         match_channels(Image(colours, stored=np.dtype(np.uint8)), 1, "x")

@@ -1,4 +1,6 @@
-"""From votes to a class, and how sure: the largest components, against MONAI's; temperatures, against PyTorch's softmax."""
+"""From votes to a class, and how sure: the largest components, against MONAI's; temperatures,
+against PyTorch's softmax.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,23 @@ from cdal.inference.decision import decide, spread, temper
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 14, 16)])
 @pytest.mark.parametrize("components", [1, 2, 5])
-def test_the_largest_components_are_monais(shape: tuple[int, ...], components: int, rng: torch.Generator):
+def test_the_largest_components_are_monais(
+    shape: tuple[int, ...], components: int, rng: torch.Generator
+):
     # Noise in blocks, so that there are components of many sizes, and two classes that touch.
-    noise = torch.nn.functional.interpolate(torch.rand(1, 3, *(s // 2 for s in shape), generator=rng), shape)[0]
+    noise = torch.nn.functional.interpolate(
+        torch.rand(1, 3, *(s // 2 for s in shape), generator=rng), shape
+    )[0]
     noise[0] += 0.4  # mostly background, so that nothing spans the image
     probability = noise.softmax(dim=0).numpy()
     plain = probability.argmax(axis=0)
     mask = decide(probability, components)
-    keep = KeepLargestConnectedComponent([1, 2], is_onehot=False, independent=True, num_components=components)
+    keep = KeepLargestConnectedComponent(
+        [1, 2], is_onehot=False, independent=True, num_components=components
+    )
     expected = keep(torch.from_numpy(plain.copy())[None])[0].numpy()
-    # Of two components of one size either may stay: sizes are compared, and that each class stays where it was.
+    # Of two components of one size either may stay: sizes are compared, and that each class stays
+    # where it was.
     for k in (1, 2):
         assert (mask == k).sum() == (expected == k).sum()
         assert (plain[mask == k] == k).all()

@@ -1,4 +1,6 @@
-"""Exported graphs: the same numbers as PyTorch for the same chance, at every size, and no PyTorch in the process."""
+"""Exported graphs: the same numbers as PyTorch for the same chance, at every size, and no PyTorch
+in the process.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,14 @@ from torch import nn
 
 import cdal
 from cdal.inference.export import export
-from cdal.inference.graph_engine import GraphEngine, OnnxEngine, OpenVinoEngine, ProgramEngine, load_exported, read_description
+from cdal.inference.graph_engine import (
+    GraphEngine,
+    OnnxEngine,
+    OpenVinoEngine,
+    ProgramEngine,
+    load_exported,
+    read_description,
+)
 from cdal.inference.sampling import Sampling
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import DataSettings, Recipe
@@ -46,7 +55,9 @@ def make_model(folder: Path, dims: int, classes: int, **changes: object) -> Path
         nn.init.normal_(head.weight, std=0.3)
     names = ("background", "lesion", "other")[:classes]
     path = folder / "small.safetensors"
-    save_model(path, segmenter.players()[segmenter.predictor].state_dict(), ModelHeader(recipe, names, 1))
+    save_model(
+        path, segmenter.players()[segmenter.predictor].state_dict(), ModelHeader(recipe, names, 1)
+    )
     return path
 
 
@@ -93,12 +104,21 @@ def test_a_graph_computes_what_pytorch_does(
     engine = kind(graph, about)
     assert about.header.classes == ("background", "lesion", "other")[:classes]
     segmenter, _ = load_model(path)
-    for votes, add in ((1, 0), (3, 8)):  # other numbers of votes and other sizes than it was made with
-        image = torch.randn(1, 1, *(size + add for size in SIZES[dims]), generator=torch.Generator().manual_seed(1))
+    for votes, add in (
+        (1, 0),
+        (3, 8),
+    ):  # other numbers of votes and other sizes than it was made with
+        image = torch.randn(
+            1, 1, *(size + add for size in SIZES[dims]), generator=torch.Generator().manual_seed(1)
+        )
         draws = segmenter.draw(image, votes, torch.Generator().manual_seed(2))
         with torch.no_grad():
-            expected = segmenter.segment(image, draws, segmenter.generator.noise_root())[:, 0].numpy()
-        found = engine.votes({"image": image.numpy(), "noise": draws.noise.numpy(), "z": draws.z.numpy()})
+            expected = segmenter.segment(image, draws, segmenter.generator.noise_root())[
+                :, 0
+            ].numpy()
+        found = engine.votes(
+            {"image": image.numpy(), "noise": draws.noise.numpy(), "z": draws.z.numpy()}
+        )
         np.testing.assert_allclose(found, expected, atol=1e-4)
         assert votes == 1 or np.abs(found[0] - found[1]).max() > 1e-3
 
@@ -107,7 +127,9 @@ def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
     engine = OnnxEngine(small, read_description(small))
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
     draws = engine.random.draw((32, 32), 4, engine.generator(0))
-    votes, mean, spread = engine.session.run(["votes", "probability", "uncertainty"], {"image": image, **draws})
+    votes, mean, spread = engine.session.run(
+        ["votes", "probability", "uncertainty"], {"image": image, **draws}
+    )
     np.testing.assert_allclose(mean, votes.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(spread, votes[:, 1].std(axis=0), atol=1e-5)
     np.testing.assert_allclose(votes.sum(axis=1), 1, atol=1e-5)
@@ -116,9 +138,15 @@ def test_the_graphs_mean_and_spread_are_those_of_its_votes(small: Path):
 def test_the_random_inputs_are_standard_normal_and_belong_to_the_seed(small: Path):
     engine, _ = load_exported(small)
     draws = engine.random.draw((256, 256), 2, engine.generator(0, "a"))
-    assert {name: value.shape for name, value in draws.items()} == {"noise": (2, 2, 16, 64, 64), "z": (2, 2, 4)}
+    assert {name: value.shape for name, value in draws.items()} == {
+        "noise": (2, 2, 16, 64, 64),
+        "z": (2, 2, 4),
+    }
     assert abs(draws["noise"].mean()) < 0.01 and draws["noise"].std() == pytest.approx(1, abs=0.01)
-    again, other = (engine.random.draw((256, 256), 1, engine.generator(0, name))["noise"][:, 0] for name in ("a", "b"))
+    again, other = (
+        engine.random.draw((256, 256), 1, engine.generator(0, name))["noise"][:, 0]
+        for name in ("a", "b")
+    )
     np.testing.assert_array_equal(draws["noise"][:, 0], again)
     assert (again != other).mean() > 0.99
 
@@ -140,23 +168,51 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+@pytest.mark.parametrize(
+    ("to", "runtime"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")]
+)
 def test_prediction_without_pytorch_gives_the_same_mask(to: str, runtime: str, tmp_path: Path):
-    """A network without chance, on an oblique volume that is larger than its window: orientation, windows and the way back."""
+    """A network without chance, on an oblique volume that is larger than its window: orientation,
+    windows and the way back.
+    """
     pytest.importorskip(runtime)
     path = make_plain_model(tmp_path)
     graph = export(path, to, tmp_path)
-    affine = np.array([[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]])
+    affine = np.array(
+        [[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]]
+    )
     values = np.random.default_rng(0).normal(size=(40, 20, 18)).astype(np.float32)
     nib.save(nib.Nifti1Image(values, affine), tmp_path / "v.nii.gz")
-    words = ["predict", str(graph), str(tmp_path / "v.nii.gz"), "--out", str(tmp_path / "graph"), "--save", "mask", "probability"]
-    done = subprocess.run([sys.executable, "-c", _WITHOUT_TORCH, runtime, *words], capture_output=True, text=True, check=False)
+    words = [
+        "predict",
+        str(graph),
+        str(tmp_path / "v.nii.gz"),
+        "--out",
+        str(tmp_path / "graph"),
+        "--save",
+        "mask",
+        "probability",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH, runtime, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     cdal.predict(path, [tmp_path / "v.nii.gz"], tmp_path / "torch", save=("mask", "probability"))
     for kind in ("mask", "probability"):
-        found, expected = (nib.load(tmp_path / where / f"v_{kind}.nii.gz").get_fdata() for where in ("graph", "torch"))
+        found, expected = (
+            nib.load(tmp_path / where / f"v_{kind}.nii.gz").get_fdata()
+            for where in ("graph", "torch")
+        )
         np.testing.assert_allclose(found, expected, atol=1e-3 if kind == "probability" else 0)
-    assert json.loads((tmp_path / "graph" / "predictions.json").read_text())["predictions"][0]["vote_count"] == 1
+    assert (
+        json.loads((tmp_path / "graph" / "predictions.json").read_text())["predictions"][0][
+            "vote_count"
+        ]
+        == 1
+    )
 
 
 def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path):
@@ -167,7 +223,9 @@ def test_a_graph_says_what_it_needs(small: Path, phantoms: Path, tmp_path: Path)
     assert "mean 0 and standard deviation 1" in " ".join(about["preprocessing"])
     scored = cdal.evaluate(small, phantoms, split="all", sampling=Sampling(votes=2))
     assert scored.summary()["cases"] == 16
-    assert scored.protocol["device"] == ("openvino, cpu" if find_spec("openvino") else "onnxruntime, cpu")
+    assert scored.protocol["device"] == (
+        "openvino, cpu" if find_spec("openvino") else "onnxruntime, cpu"
+    )
 
 
 def test_what_cannot_be_exported_is_told(small: Path, tmp_path: Path):
@@ -195,7 +253,9 @@ def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     assert not engine.stochastic
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
     expected = (
-        cdal.load(path, Sampling(timesteps=0)).engine.segmenter.sample(torch.from_numpy(image), 1, torch.Generator())[0].numpy()
+        cdal.load(path, Sampling(timesteps=0))
+        .engine.segmenter.sample(torch.from_numpy(image), 1, torch.Generator())[0]
+        .numpy()
     )
     np.testing.assert_allclose(engine.sample(image, 5, engine.generator(0))[0], expected, atol=1e-4)
     assert header.recipe.segmenter.sampling_timesteps == 0

@@ -24,8 +24,12 @@ from helpers.files import numbers, write_series
 
 
 def save_network(path: Path, channels: int, bias: tuple[float, float] | None = None) -> Path:
-    """A model of pictures with random weights; with a bias, one that gives every pixel the same class."""
-    recipe = Recipe("x", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(4, 8, 8)))
+    """A model of pictures with random weights; with a bias, one that gives every pixel the same
+    class.
+    """
+    recipe = Recipe(
+        "x", DataSettings(spatial_dims=2, size=(32, 32)), ImageUNetSettings(channels=(4, 8, 8))
+    )
     torch.manual_seed(0)
     network = build_segmenter(recipe, channels, 2).network
     if bias is not None:
@@ -49,7 +53,9 @@ def test_channels_in_files_of_their_own_are_one_image(tmp_path: Path):
     assert list(failed) == [str(tmp_path / "in/b_0001.png")]  # a channel is missing
 
 
-def test_a_series_has_to_be_chosen_on_the_command_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_series_has_to_be_chosen_on_the_command_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     model = save_network(tmp_path / "full.safetensors", 1, (0.0, 5.0))
     scan = np.random.default_rng(0).integers(0, 900, size=(3, 20, 20)).astype(np.uint16)
     write_series(tmp_path / "s", scan, description="T1", number=3)
@@ -58,7 +64,10 @@ def test_a_series_has_to_be_chosen_on_the_command_line_too(tmp_path: Path, capsy
     assert main(command) == 2
     assert "--series" in capsys.readouterr().err
     assert main([*command, "--series", "T2"]) == 0
-    references = {str(uid) for _, _, uid in hd.seg.segread(tmp_path / "out/s_mask.dcm").get_source_image_uids()}
+    references = {
+        str(uid)
+        for _, _, uid in hd.seg.segread(tmp_path / "out/s_mask.dcm").get_source_image_uids()
+    }
     chosen = {str(pydicom.dcmread(path).SOPInstanceUID) for path in (tmp_path / "s").glob("IM001*")}
     assert references == chosen
 

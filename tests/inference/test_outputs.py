@@ -19,7 +19,9 @@ from cdal.recipes.recipe import DataSettings
 from helpers.files import ball, save_nifti, write_series
 from helpers.segmenters import bright_predictor
 
-OBLIQUE = np.array([[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]])
+OBLIQUE = np.array(
+    [[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]]
+)
 SHAPE = (20, 22, 18)
 
 
@@ -39,7 +41,10 @@ def same_places(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two sets of places are one, to a hundredth of a millimetre."""
     return (
         len(first) == len(second)
-        and np.abs(first[np.lexsort(first.T.round(1))] - second[np.lexsort(second.T.round(1))]).max() < 0.02
+        and np.abs(
+            first[np.lexsort(first.T.round(1))] - second[np.lexsort(second.T.round(1))]
+        ).max()
+        < 0.02
     )
 
 
@@ -79,15 +84,22 @@ def test_every_format_in_one_call(bright: Predictor, tmp_path: Path):
     assert same_places(points(seg.array, seg.affine), points(seen, itk_affine(scan)))
 
     nrrd = sitk.ReadImage(str(tmp_path / "out/turned_mask.nrrd"))
-    assert same_places(points(sitk.GetArrayFromImage(nrrd).transpose(2, 1, 0), itk_affine(nrrd)), points(truth, itk_affine(volume)))
+    assert same_places(
+        points(sitk.GetArrayFromImage(nrrd).transpose(2, 1, 0), itk_affine(nrrd)),
+        points(truth, itk_affine(volume)),
+    )
 
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/deep_mask.tif"), flat)
     for name in ("clear", "photo"):
-        np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / f"out/{name}_mask.png")), flat)
+        np.testing.assert_array_equal(
+            np.asarray(Pillow.open(tmp_path / f"out/{name}_mask.png")), flat
+        )
     rows = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
     assert {row["unit"] for row in rows} == {"mm3", "pixels"}
     for overlay in (tmp_path / "out").glob("*_overlay.png"):
-        assert (np.asarray(Pillow.open(overlay)) == (230, 159, 0)).all(axis=-1).any()  # the outline's colour
+        assert (
+            (np.asarray(Pillow.open(overlay)) == (230, 159, 0)).all(axis=-1).any()
+        )  # the outline's colour
 
 
 def test_objects_of_a_picture_and_none_of_a_volume(bright: Predictor, tmp_path: Path):
@@ -95,7 +107,9 @@ def test_objects_of_a_picture_and_none_of_a_volume(bright: Predictor, tmp_path: 
     array[5:10, 5:12] = array[20:30, 30:40] = 200
     array[24:26, 33:36] = 0
     Pillow.fromarray(array).save(tmp_path / "cells.png")
-    save_nifti(tmp_path / "v.nii.gz", np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32))
+    save_nifti(
+        tmp_path / "v.nii.gz", np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    )
     cells, scan = tmp_path / "cells.png", tmp_path / "v.nii.gz"
     written = predict(bright, [cells, scan], tmp_path / "out", save=("mask", "geojson"))
     assert list(written.failed) == [str(scan)]
@@ -103,13 +117,18 @@ def test_objects_of_a_picture_and_none_of_a_volume(bright: Predictor, tmp_path: 
     assert "are for pictures" in written.failed[str(scan)]
     features = json.loads((tmp_path / "out/cells_objects.geojson").read_text())["features"]
     assert sorted(feature["properties"]["area"] for feature in features) == [35, 94]
-    assert sorted(len(feature["geometry"]["coordinates"]) for feature in features) == [1, 2]  # one has a hole
+    assert sorted(len(feature["geometry"]["coordinates"]) for feature in features) == [
+        1,
+        2,
+    ]  # one has a hole
     assert {feature["properties"]["classification"]["name"] for feature in features} == {"ball"}
     assert not predict(bright, [cells], tmp_path / "more", save=("instances", "geojson")).failed
     numbered = tifffile.imread(tmp_path / "more/cells_instances.tif")
     np.testing.assert_array_equal(numbered > 0, array > 100)
     features = json.loads((tmp_path / "more/cells_objects.geojson").read_text())["features"]
-    assert sorted(feature["properties"]["area"] for feature in features) == sorted(np.bincount(numbered.ravel())[1:])
+    assert sorted(feature["properties"]["area"] for feature in features) == sorted(
+        np.bincount(numbered.ravel())[1:]
+    )
 
 
 def test_two_inputs_do_not_share_a_result(bright: Predictor, tmp_path: Path):
@@ -127,7 +146,9 @@ def test_a_slide_needs_the_extra_and_is_read_with_it(bright: Predictor, tmp_path
     openslide = pytest.importorskip("openslide", reason="the extra `slides` is not installed")
     array = np.full((300, 280, 3), 40, np.uint8)
     array[100:150, 60:160] = 220
-    tifffile.imwrite(tmp_path / "a.svs", array, tile=(128, 128), photometric="rgb", compression="jpeg")
+    tifffile.imwrite(
+        tmp_path / "a.svs", array, tile=(128, 128), photometric="rgb", compression="jpeg"
+    )
     assert openslide.OpenSlide(tmp_path / "a.svs").dimensions == (280, 300)
     assert not predict(bright, [tmp_path / "a.svs"], tmp_path / "out").failed
     mask = tifffile.imread(tmp_path / "out/a_mask.tif")

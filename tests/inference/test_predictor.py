@@ -39,7 +39,11 @@ CLASSES = ("background", "a", "b")
 
 def predictor(**data: object) -> Predictor:
     """A network without chance, with random weights."""
-    recipe = Recipe("x", DataSettings(**{"channels": 1, "whole": 1.0, **data}), ImageUNetSettings(channels=(4, 8, 8)))
+    recipe = Recipe(
+        "x",
+        DataSettings(**{"channels": 1, "whole": 1.0, **data}),
+        ImageUNetSettings(channels=(4, 8, 8)),
+    )
     torch.manual_seed(0)
     engine = TorchEngine(build_segmenter(recipe, 1, 3).eval(), recipe)
     return Predictor(engine, ModelHeader(recipe, CLASSES, 1), recipe, Sampling(votes=2))
@@ -48,13 +52,25 @@ def predictor(**data: object) -> Predictor:
 KINDS = {
     "a volume in windows": {"size": (16, 16, 16)},
     "a volume at another spacing": {"size": (16, 16, 16), "spacing": (1.3, 0.8, 1.0)},
-    "a coarser volume in one piece": {"size": (16, 16, 16), "spacing": (3.0, 3.0, 3.0), "whole": 4.0},
-    "slices with neighbours": {"spatial_dims": 2, "size": (16, 16), "neighbours": 1, "slice_axis": 1, "spacing": (1.1, 1.4, 0.9)},
+    "a coarser volume in one piece": {
+        "size": (16, 16, 16),
+        "spacing": (3.0, 3.0, 3.0),
+        "whole": 4.0,
+    },
+    "slices with neighbours": {
+        "spatial_dims": 2,
+        "size": (16, 16),
+        "neighbours": 1,
+        "slice_axis": 1,
+        "spacing": (1.1, 1.4, 0.9),
+    },
     "slices in one piece": {"spatial_dims": 2, "size": (16, 16), "slice_axis": 2, "whole": 3.0},
 }
 AFFINES = {
     "straight": np.diag([1.0, 1.0, 1.0, 1.0]),
-    "oblique": np.array([[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]]),
+    "oblique": np.array(
+        [[0.1, -1.1, 0.2, 30.0], [1.0, 0.1, 0.1, -20.0], [0, 0.15, -1.2, 12.0], [0, 0, 0, 1]]
+    ),
     "none": None,
 }
 LARGER = (37, 30, 26)
@@ -63,9 +79,13 @@ LARGER = (37, 30, 26)
 @pytest.mark.parametrize("affine", AFFINES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_bands_of_any_height_are_the_whole_volume(kind: str, affine: str):
-    """The same probabilities and spread to 1e-5, and so the same mask, as when the whole is resampled at once."""
+    """The same probabilities and spread to 1e-5, and so the same mask, as when the whole is
+    resampled at once.
+    """
     ours = predictor(**KINDS[kind], flips=(1,), mirror_votes=True)
-    image = Image(np.random.default_rng(0).normal(size=(1, *LARGER)).astype(np.float32), AFFINES[affine])
+    image = Image(
+        np.random.default_rng(0).normal(size=(1, *LARGER)).astype(np.float32), AFFINES[affine]
+    )
     whole = ours.predict(image, "x")
     assert whole.uncertainty.max() > 0
     for rows in (1, 2, 7, 100):
@@ -73,7 +93,9 @@ def test_bands_of_any_height_are_the_whole_volume(kind: str, affine: str):
         bands = list(ours.bands(frame, "x", "x", rows=rows))
         assert all(band.uncertainty.shape[0] <= rows for band in bands)
         for name, axis in (("probability", 1), ("uncertainty", 0)):
-            joined = frame.straight(np.concatenate([getattr(band, name) for band in bands], axis=axis))
+            joined = frame.straight(
+                np.concatenate([getattr(band, name) for band in bands], axis=axis)
+            )
             np.testing.assert_allclose(joined, getattr(whole, name), atol=1e-5)
         mask = frame.straight(np.concatenate([decide(band.probability) for band in bands]))
         sure = np.abs(np.diff(np.sort(whole.probability, axis=0)[1:], axis=0)[0]) > 1e-5
@@ -82,7 +104,9 @@ def test_bands_of_any_height_are_the_whole_volume(kind: str, affine: str):
 
 @pytest.mark.parametrize("affine", AFFINES)
 def test_a_volume_lands_where_nibabel_says(affine: str):
-    """What is bright becomes class 1 of a network that looks at brightness alone: in place, whatever the axes and the spacing."""
+    """What is bright becomes class 1 of a network that looks at brightness alone: in place,
+    whatever the axes and the spacing.
+    """
     ours = bright_predictor(DataSettings(spacing=(1.0, 1.0, 1.0), size=(64, 64, 64), channels=1))
     array = np.zeros((1, *LARGER), np.float32)
     array[:, 5:20, 8:14, 3:9] = 100
@@ -93,7 +117,9 @@ def test_a_volume_lands_where_nibabel_says(affine: str):
 
 @given(height=st.integers(20, 90), width=st.integers(20, 60), rows=st.integers(1, 100))
 @settings(max_examples=15)
-def test_a_picture_seen_whole_comes_back_the_same_in_bands_of_any_height(height: int, width: int, rows: int):
+def test_a_picture_seen_whole_comes_back_the_same_in_bands_of_any_height(
+    height: int, width: int, rows: int
+):
     ours = predictor(spatial_dims=2, size=(32, 32), resize=(32, 32))
     image = Image(np.random.default_rng(0).normal(size=(1, height, width)).astype(np.float32))
     frame = ours.frame(image, "x")
@@ -101,31 +127,57 @@ def test_a_picture_seen_whole_comes_back_the_same_in_bands_of_any_height(height:
     bands = list(ours.bands(frame, "x", "x", rows=rows, on_grid=grid))
     (mean,) = grid
     np.testing.assert_allclose(
-        np.concatenate([band.probability for band in bands], axis=1), resized(mean, (height, width)), atol=1e-5
+        np.concatenate([band.probability for band in bands], axis=1),
+        resized(mean, (height, width)),
+        atol=1e-5,
     )
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 @pytest.mark.parametrize("shape", [(32, 32), (97, 64), (70, 131), (20, 80), (80, 20)])
 @pytest.mark.parametrize("intensities", ["range", "image"])
-def test_a_picture_in_bands_is_as_its_votes_in_one_piece(overlap: float, shape: tuple[int, int], intensities: str):
-    ours = predictor(spatial_dims=2, size=(32, 32), overlap=overlap, intensities=intensities, flips=(1,), mirror_votes=True)
-    picture = Image(np.random.default_rng(0).integers(0, 255, size=(1, *shape)).astype(np.float32), stored=np.dtype(np.uint8))
+def test_a_picture_in_bands_is_as_its_votes_in_one_piece(
+    overlap: float, shape: tuple[int, int], intensities: str
+):
+    ours = predictor(
+        spatial_dims=2,
+        size=(32, 32),
+        overlap=overlap,
+        intensities=intensities,
+        flips=(1,),
+        mirror_votes=True,
+    )
+    picture = Image(
+        np.random.default_rng(0).integers(0, 255, size=(1, *shape)).astype(np.float32),
+        stored=np.dtype(np.uint8),
+    )
     bands = list(ours.bands(ours.frame(picture, "x"), "x", "x", rows=9))
     values = normalise(picture.array, intensities, picture.stored, "x")
     votes = draw_votes(ours.engine, values, ours.recipe, 2, None)
     np.testing.assert_allclose(
-        np.concatenate([band.probability for band in bands], axis=1), votes.mean(axis=0), rtol=1e-4, atol=1e-5
+        np.concatenate([band.probability for band in bands], axis=1),
+        votes.mean(axis=0),
+        rtol=1e-4,
+        atol=1e-5,
     )
-    np.testing.assert_allclose(np.concatenate([band.uncertainty for band in bands]), spread(votes), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([band.uncertainty for band in bands]), spread(votes), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_arrays_that_would_be_misread_are_refused(trained: Path, tmp_path: Path):
     with pytest.raises(UserError, match="channels first"):
         load(trained).predict(np.zeros((32, 32, 3)))
-    settings = replace(small_recipe(), data=DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32), intensities="range"))
+    settings = replace(
+        small_recipe(),
+        data=DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32), intensities="range"),
+    )
     segmenter = build_segmenter(settings, 1, 2)
-    save_model(tmp_path / "r.safetensors", segmenter.generator.state_dict(), ModelHeader(settings, ("background", "a"), 1))
+    save_model(
+        tmp_path / "r.safetensors",
+        segmenter.generator.state_dict(),
+        ModelHeader(settings, ("background", "a"), 1),
+    )
     predictor = load(tmp_path / "r.safetensors")
     picture = np.random.default_rng(0).integers(0, 255, size=(40, 50))
     with pytest.raises(UserError, match="expected uint8"):
@@ -137,15 +189,21 @@ def test_arrays_that_would_be_misread_are_refused(trained: Path, tmp_path: Path)
 
 
 def test_the_class_is_decided_after_resampling(volume_model: Path, tmp_path: Path):
-    prediction = load(volume_model, Sampling(votes=4)).predict(volume(tmp_path / "a.nii.gz"), keep_votes=True)
+    prediction = load(volume_model, Sampling(votes=4)).predict(
+        volume(tmp_path / "a.nii.gz"), keep_votes=True
+    )
     np.testing.assert_array_equal(prediction.mask, prediction.probability.argmax(axis=0))
     np.testing.assert_allclose(prediction.votes.mean(axis=0), prediction.probability, atol=1e-5)
     np.testing.assert_allclose(prediction.probability.sum(axis=0), 1, atol=1e-4)
     assert prediction.uncertainty.max() > 0
 
 
-def test_the_same_volume_in_another_orientation_gets_the_same_mask(volume_model: Path, tmp_path: Path):
-    """Stored axes are permuted and flipped; the voxels and their places are the same, and so is the answer."""
+def test_the_same_volume_in_another_orientation_gets_the_same_mask(
+    volume_model: Path, tmp_path: Path
+):
+    """Stored axes are permuted and flipped; the voxels and their places are the same, and so is the
+    answer.
+    """
     first = nib.load(volume(tmp_path / "a.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0])))
     turned = first.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
     nib.save(turned, tmp_path / "b.nii.gz")
@@ -156,7 +214,11 @@ def test_the_same_volume_in_another_orientation_gets_the_same_mask(volume_model:
         [
             np.asarray(
                 nib.Nifti1Image(p, turned.affine)
-                .as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(turned.affine), nib.io_orientation(first.affine)))
+                .as_reoriented(
+                    nib.orientations.ornt_transform(
+                        nib.io_orientation(turned.affine), nib.io_orientation(first.affine)
+                    )
+                )
                 .dataobj
             )
             for p in there
@@ -171,18 +233,24 @@ def test_arrays_are_images_too(volume_model: Path, trained: Path):
     picture = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
     prediction = cdal.load(trained, Sampling(votes=8)).predict(picture)
     assert prediction.mask.shape == (40, 30)
-    np.testing.assert_array_equal(cdal.load(trained, Sampling(votes=8)).predict(picture[None]).mask, prediction.mask)
+    np.testing.assert_array_equal(
+        cdal.load(trained, Sampling(votes=8)).predict(picture[None]).mask, prediction.mask
+    )
 
 
 def test_a_seed_repeats_and_another_does_not(volume_model: Path, tmp_path: Path):
     source = volume(tmp_path / "a.nii.gz")
-    first, again, other = (load(volume_model, Sampling(seed=seed)).predict(source).probability for seed in (1, 1, 2))
+    first, again, other = (
+        load(volume_model, Sampling(seed=seed)).predict(source).probability for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
 
 
 @pytest.mark.parametrize("mode", ["P", "LA"])
-def test_a_picture_is_the_same_in_every_mode(mode: str, trained: Path, phantoms: Path, tmp_path: Path):
+def test_a_picture_is_the_same_in_every_mode(
+    mode: str, trained: Path, phantoms: Path, tmp_path: Path
+):
     gray = Pillow.open(open_folder(phantoms).cases[0].image)
     if mode == "LA":
         gray.convert("LA").save(tmp_path / "a.png")
@@ -193,7 +261,9 @@ def test_a_picture_is_the_same_in_every_mode(mode: str, trained: Path, phantoms:
         indices.save(tmp_path / "a.png")
     predictor = load(trained)
     expected = predictor.predict(open_folder(phantoms).cases[0].image, case="x").probability
-    np.testing.assert_allclose(predictor.predict(tmp_path / "a.png", case="x").probability, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        predictor.predict(tmp_path / "a.png", case="x").probability, expected, atol=1e-5
+    )
 
 
 def test_a_spacing_in_the_wrong_unit_is_refused(volume_model: Path, tmp_path: Path):
@@ -203,8 +273,14 @@ def test_a_spacing_in_the_wrong_unit_is_refused(volume_model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["complex", "colour"])
-def test_voxels_that_are_no_single_numbers_are_refused(kind: str, volume_model: Path, tmp_path: Path):
-    dtype = np.dtype(np.complex64) if kind == "complex" else np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+def test_voxels_that_are_no_single_numbers_are_refused(
+    kind: str, volume_model: Path, tmp_path: Path
+):
+    dtype = (
+        np.dtype(np.complex64)
+        if kind == "complex"
+        else np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    )
     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype), np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(UserError, match="one number a voxel"):
         load(volume_model).predict(tmp_path / "a.nii.gz")

@@ -1,4 +1,6 @@
-"""Votes for images of any size, with a segmenter whose answer is known: class 1 where the image is bright."""
+"""Votes for images of any size, with a segmenter whose answer is known: class 1 where the image is
+bright.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ def recipe(dims: int, size: tuple[int, ...], **data: object) -> Recipe:
     return Recipe("x", settings, ImageUNetSettings(channels=(8, 16, 32)))
 
 
-def draw(segmenter: Brightness, image: torch.Tensor, settings: Recipe, votes: int, rng: torch.Generator) -> torch.Tensor:
+def draw(
+    segmenter: Brightness, image: torch.Tensor, settings: Recipe, votes: int, rng: torch.Generator
+) -> torch.Tensor:
     settings = replace(settings, training=replace(settings.training, precision="32"))
-    return torch.from_numpy(draw_votes(TorchEngine(segmenter, settings), image.numpy(), settings, votes, rng))
+    return torch.from_numpy(
+        draw_votes(TorchEngine(segmenter, settings), image.numpy(), settings, votes, rng)
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,9 @@ def draw(segmenter: Brightness, image: torch.Tensor, settings: Recipe, votes: in
     ],
 )
 @pytest.mark.parametrize("votes", [1, 5])
-def test_votes_lie_where_the_image_lies(shape: tuple[int, ...], settings: Recipe, votes: int, rng: torch.Generator):
+def test_votes_lie_where_the_image_lies(
+    shape: tuple[int, ...], settings: Recipe, votes: int, rng: torch.Generator
+):
     image = torch.randn(1, *shape, generator=rng)
     drawn = draw(Brightness(), image, settings, votes, rng)
     assert drawn.shape == (min(votes, 2 ** len(settings.data.flips)), 2, *shape)
@@ -79,5 +87,7 @@ def test_votes_see_mirror_images_only_where_the_recipe_says_so(rng: torch.Genera
     settings = recipe(2, (16, 16), flips=(0, 1))
     image = torch.randn(1, 16, 16, generator=rng)
     draw(segmenter, image, settings, 4, rng)
-    draw(segmenter, image, replace(settings, data=replace(settings.data, mirror_votes=False)), 4, rng)
+    draw(
+        segmenter, image, replace(settings, data=replace(settings.data, mirror_votes=False)), 4, rng
+    )
     assert len(segmenter.shapes) == 4 + 1

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdal.recipes import RECIPES, find_recipe, with_segmenter
-from cdal.recipes.recipe import Recipe, TrainingSettings, field_names, from_dict, load_recipe, override, to_dict, to_yaml
+from cdal.recipes.recipe import (
+    Recipe,
+    TrainingSettings,
+    field_names,
+    from_dict,
+    load_recipe,
+    override,
+    to_dict,
+    to_yaml,
+)
 from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
@@ -38,7 +47,9 @@ def test_recipes_survive_yaml(name: str, segmenter: str, tmp_path: Path):
     seed=st.integers(0, 2**31),
 )
 def test_values_survive_a_dictionary(steps: int | None, rate: float, precision: str, seed: int):
-    training = TrainingSettings(steps=steps, minutes=3.5, learning_rate=rate, precision=precision, seed=seed)
+    training = TrainingSettings(
+        steps=steps, minutes=3.5, learning_rate=rate, precision=precision, seed=seed
+    )
     recipe = Recipe("any", training=training)
     assert from_dict(yaml.safe_load(yaml.safe_dump(to_dict(recipe)))) == recipe
 
@@ -49,8 +60,14 @@ def test_fields_left_out_have_their_defaults():
 
 
 def test_values_change_single_fields():
-    recipe = override(Recipe("x"), {"training.batch": 4, "data.size": "[16,16,24]", "segmenter.attention": "raw"})
-    assert (recipe.training.batch, recipe.data.size, recipe.segmenter.attention) == (4, (16, 16, 24), "raw")
+    recipe = override(
+        Recipe("x"), {"training.batch": 4, "data.size": "[16,16,24]", "segmenter.attention": "raw"}
+    )
+    assert (recipe.training.batch, recipe.data.size, recipe.segmenter.attention) == (
+        4,
+        (16, 16, 24),
+        "raw",
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,17 +150,28 @@ def test_unknown_names_are_told_with_those_that_exist():
     ("name", "channels", "classes", "millions"),
     [("hippocampus-paper", 1, 3, 3.7), ("cxr-paper", 1, 2, 8.8), ("monuseg-paper", 3, 2, 41.7)],
 )
-def test_the_papers_recipes_are_as_large_as_the_papers(name: str, channels: int, classes: int, millions: float):
+def test_the_papers_recipes_are_as_large_as_the_papers(
+    name: str, channels: int, classes: int, millions: float
+):
     recipe = find_recipe(name)
     generator = build_segmenter(recipe, channels, classes).generator
     assert sum(p.numel() for p in generator.parameters()) / 1e6 == pytest.approx(millions, rel=0.1)
     settings = recipe.segmenter
-    assert (settings.attention, settings.energy, settings.adversarial, settings.squared_error) == ("raw", 0, 0, 1)
+    assert (settings.attention, settings.energy, settings.adversarial, settings.squared_error) == (
+        "raw",
+        0,
+        0,
+        1,
+    )
     assert settings.votes == 5
     assert settings.sampling_timesteps == (4 if name == "monuseg-paper" else 2)
     assert settings.discriminator_every == 1  # Alg. 1
-    if name != "hippocampus-paper":  # the paper's attention: 32 x 32 on MoNuSeg, 16 x 16 on chest X-rays
-        assert recipe.data.size[0] // settings.attention_downsample == (32 if name == "monuseg-paper" else 16)
+    if (
+        name != "hippocampus-paper"
+    ):  # the paper's attention: 32 x 32 on MoNuSeg, 16 x 16 on chest X-rays
+        assert recipe.data.size[0] // settings.attention_downsample == (
+            32 if name == "monuseg-paper" else 16
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,6 +185,8 @@ def test_the_papers_recipes_are_as_large_as_the_papers(name: str, channels: int,
         ({"data.channels": 0}, "1 or more"),
     ],
 )
-def test_settings_of_data_that_no_run_could_use_are_refused(fields: dict[str, object], message: str):
+def test_settings_of_data_that_no_run_could_use_are_refused(
+    fields: dict[str, object], message: str
+):
     with pytest.raises(UserError, match=message):
         override(find_recipe("cxr"), fields)

@@ -1,4 +1,6 @@
-"""The shipped recipes learn, and the shipped models segment, on real data (skipped where there are none)."""
+"""The shipped recipes learn, and the shipped models segment, on real data (skipped where there are
+none).
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,26 @@ def test_the_shipped_model_segments_its_test_cases(hippocampus: Path):
             assert count(mask == k, truth == k).dice > 0.75
 
 
-def test_the_shipped_model_segments_a_volume_however_it_is_stored(hippocampus: Path, tmp_path: Path):
-    """The same voxels with other axes and another origin get the same volume of each class, and the same mask."""
-    source = hippocampus / "imagesTr" / f"{split_cases(open_folder(hippocampus), DataSettings(folds=4)).test[0].name}.nii.gz"
+def test_the_shipped_model_segments_a_volume_however_it_is_stored(
+    hippocampus: Path, tmp_path: Path
+):
+    """The same voxels with other axes and another origin get the same volume of each class, and the
+    same mask.
+    """
+    source = (
+        hippocampus
+        / "imagesTr"
+        / f"{split_cases(open_folder(hippocampus), DataSettings(folds=4)).test[0].name}.nii.gz"
+    )
     first = nib.load(source)
     turned = first.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
     nib.save(turned, tmp_path / "turned.nii.gz")
     predictor = load("hippocampus")
     here = predictor.predict(source, case="x").mask
     there = predictor.predict(tmp_path / "turned.nii.gz", case="x").mask
-    undo = nib.orientations.ornt_transform(nib.io_orientation(turned.affine), nib.io_orientation(first.affine))
+    undo = nib.orientations.ornt_transform(
+        nib.io_orientation(turned.affine), nib.io_orientation(first.affine)
+    )
     back = np.asarray(nib.Nifti1Image(there, turned.affine).as_reoriented(undo).dataobj)
     assert count(back == 1, here == 1).dice > 0.999
     assert count(back == 2, here == 2).dice > 0.999
@@ -72,9 +84,13 @@ def test_the_shipped_models_segment_their_test_pictures(name: str, part: str, le
         ("hippocampus-slices", "cdal", 0.70),
     ],
 )
-def test_two_minutes_teach_the_hippocampus(recipe: str, segmenter: str, least: float, hippocampus: Path, tmp_path: Path):
+def test_two_minutes_teach_the_hippocampus(
+    recipe: str, segmenter: str, least: float, hippocampus: Path, tmp_path: Path
+):
     chosen = with_segmenter(find_recipe(recipe), segmenter)
-    chosen = override(chosen, {"training.steps": None, "training.minutes": 2, "training.validate_every": 100000})
+    chosen = override(
+        chosen, {"training.steps": None, "training.minutes": 2, "training.validate_every": 100000}
+    )
     model = train(replace(chosen), hippocampus, tmp_path / "run", "cpu")
     scores = evaluate(model, hippocampus, Sampling(votes=2)).summary()
     assert min(scores["classes"][name]["dice"] for name in ("Anterior", "Posterior")) >= least
@@ -87,7 +103,10 @@ def test_three_minutes_teach_the_pictures(name: str, least: float, tmp_path: Pat
     if not source.is_dir():
         pytest.skip(f"{name} is not in {SHARED} (set CDAL_TEST_DATA)")
     prepare(name, source, tmp_path / "data")
-    recipe = override(find_recipe(name), {"training.steps": None, "training.minutes": 3, "training.validate_every": 100000})
+    recipe = override(
+        find_recipe(name),
+        {"training.steps": None, "training.minutes": 3, "training.validate_every": 100000},
+    )
     model = train(recipe, tmp_path / "data", tmp_path / "run", "cpu")
     scores = evaluate(model, tmp_path / "data", Sampling(votes=1)).summary()
     assert scores["mean"]["dice"] >= least

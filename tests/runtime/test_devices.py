@@ -13,7 +13,9 @@ from helpers.recipes import small_recipe
 
 
 @pytest.mark.parametrize(("device", "said"), [("tpu", "no device"), ("cuda", "no cuda device")])
-def test_a_device_that_is_not_there_is_refused(device: str, said: str, phantoms: Path, tmp_path: Path):
+def test_a_device_that_is_not_there_is_refused(
+    device: str, said: str, phantoms: Path, tmp_path: Path
+):
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(UserError, match=said):

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux and glibc keep memory and say how much")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux and glibc keep memory and say how much"
+)
 
 BLOCKS = """
 import json, sys
@@ -33,7 +35,9 @@ print(json.dumps({"peak": peak, "kept": kept, "again": again, "given back": give
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_memory_that_is_kept_is_still_counted(keep: bool):
-    """A block of a quarter of a GiB is made twice: freed memory is held for the second, or given back and taken anew."""
+    """A block of a quarter of a GiB is made twice: freed memory is held for the second, or given
+    back and taken anew.
+    """
     words = [sys.executable, "-c", BLOCKS, *(["keep"] if keep else [])]
     found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert found["peak"] == pytest.approx(0.25, abs=0.05)

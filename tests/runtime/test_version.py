@@ -19,7 +19,9 @@ Revision = Callable[[], str]
 
 def git(folder: Path, *words: str) -> str:
     author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    return subprocess.run(["git", *author, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *author, *words], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -49,13 +51,17 @@ def test_a_clone_shows_its_commit_and_whether_files_differ(revision: Revision, t
     assert revision() == f"{version.__version__} ({commit}-dirty)"
 
 
-def test_an_installed_package_below_another_clone_does_not_show_its_commit(revision: Revision, tmp_path: Path):
+def test_an_installed_package_below_another_clone_does_not_show_its_commit(
+    revision: Revision, tmp_path: Path
+):
     assert revision() == version.__version__
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "of something else")
     assert revision() == version.__version__
 
 
-def test_without_git_there_is_the_version(revision: Revision, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_git_there_is_the_version(
+    revision: Revision, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert revision() == version.__version__

@@ -1,4 +1,6 @@
-"""Every system as it is built: as large as published, its votes probabilities, all its players learning."""
+"""Every system as it is built: as large as published, its votes probabilities, all its players
+learning.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,16 @@ def test_every_system_has_a_small_form_here():
     ],
 )
 def test_networks_have_as_many_parameters_as_published(
-    system: str, data: str, size: tuple[int, ...], classes: int, millions: float | tuple[float, float]
+    system: str,
+    data: str,
+    size: tuple[int, ...],
+    classes: int,
+    millions: float | tuple[float, float],
 ):
     with torch.device("meta"):
-        segmenter = build_segmenter(with_segmenter(sized(data, size), system), 3 if data == "phantoms" else 1, classes)
+        segmenter = build_segmenter(
+            with_segmenter(sized(data, size), system), 3 if data == "phantoms" else 1, classes
+        )
     least, most = millions if isinstance(millions, tuple) else (0.98 * millions, 1.02 * millions)
     assert least < parameters(segmenter) / 1e6 < most
 
@@ -42,7 +50,9 @@ def test_networks_have_as_many_parameters_as_published(
 @pytest.mark.parametrize(("system", "gigaflops"), [("unet", 102), ("msu-net", 152)])
 def test_networks_compute_as_much_as_published(system: str, gigaflops: float):
     with torch.device("meta"):
-        segmenter = build_segmenter(with_segmenter(sized("phantoms", (256, 256)), system), 3, 2).eval()
+        segmenter = build_segmenter(
+            with_segmenter(sized("phantoms", (256, 256)), system), 3, 2
+        ).eval()
     with FlopCounterMode(display=False) as counter:
         segmenter.sample(torch.empty(1, 3, 256, 256, device="meta"), 1, torch.Generator())
     assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflops, rel=0.02)
@@ -56,14 +66,18 @@ def test_votes_of_every_system_are_probabilities_at_the_size_of_training_and_at_
     segmenter = build_segmenter(recipe, 1, classes).eval()
     assert segmenter.stochastic == recipe.segmenter.stochastic
     for size in (recipe.data.size, (*recipe.data.size[:-1], 2 * recipe.data.size[-1])):
-        votes = segmenter.sample(torch.randn(2, 2 * recipe.data.neighbours + 1, *size, generator=rng), 3, rng)
+        votes = segmenter.sample(
+            torch.randn(2, 2 * recipe.data.neighbours + 1, *size, generator=rng), 3, rng
+        )
         assert votes.shape == (3 if segmenter.stochastic else 1, 2, classes, *size)
         assert votes.min() >= 0
         torch.testing.assert_close(votes.sum(dim=2), torch.ones(votes[:, :, 0].shape))
 
 
 @pytest.mark.parametrize(("data", "system"), APPLICABLE)
-def test_every_player_of_every_system_learns_in_a_step(data: str, system: str, rng: torch.Generator):
+def test_every_player_of_every_system_learns_in_a_step(
+    data: str, system: str, rng: torch.Generator
+):
     recipe, classes = small(data, system), 2 if data == "phantoms" else 3
     segmenter = build_segmenter(recipe, 1, classes, training=True).train()
     shake(segmenter)

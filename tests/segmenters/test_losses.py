@@ -25,7 +25,9 @@ def test_dice_loss_is_the_formula(rng: torch.Generator):
     p = torch.rand(2, 3, 4, 4, generator=rng).softmax(dim=1)
     y = one_hot(torch.randint(3, (2, 4, 4), generator=rng), 3)
     overlap = 2 * (p * y).sum(dim=(0, 2, 3)) / (p + y).sum(dim=(0, 2, 3))
-    torch.testing.assert_close(dice_and_cross_entropy(p, y)["dice"], 1 - overlap[1:].mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        dice_and_cross_entropy(p, y)["dice"], 1 - overlap[1:].mean(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_energy_score_is_the_plain_double_loop(rng: torch.Generator):
@@ -38,18 +40,26 @@ def test_energy_score_is_the_plain_double_loop(rng: torch.Generator):
     expected = []
     for b in range(2):
         near = np.mean([distance(v[i, b], y[b]) for i in range(4)])
-        apart = np.mean([distance(v[i, b], v[j, b]) for i, j in itertools.permutations(range(4), 2)])
+        apart = np.mean(
+            [distance(v[i, b], v[j, b]) for i, j in itertools.permutations(range(4), 2)]
+        )
         expected.append(near - apart / 2)
     assert float(energy_score(votes, truth)) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_energy_score_prefers_votes_spread_like_the_truth_to_their_mean(rng: torch.Generator):
-    """Annotators say +1 or -1 by chance. Votes that do so too score better than votes that all say 0, or all say +1."""
+    """Annotators say +1 or -1 by chance. Votes that do so too score better than votes that all say
+    0, or all say +1.
+    """
     scores = {"spread": 0.0, "mean": 0.0, "one": 0.0}
     for _ in range(400):
         truth = torch.randint(2, (1, 1, 1, 1), generator=rng).float() * 2 - 1
         spread = torch.randint(2, (2, 1, 1, 1, 1), generator=rng).float() * 2 - 1
-        for name, votes in (("spread", spread), ("mean", torch.zeros_like(spread)), ("one", torch.ones_like(spread))):
+        for name, votes in (
+            ("spread", spread),
+            ("mean", torch.zeros_like(spread)),
+            ("one", torch.ones_like(spread)),
+        ):
             scores[name] += float(energy_score(votes, truth)) / 400
     assert scores["spread"] < scores["mean"] - 0.2
     assert scores["spread"] < scores["one"] - 0.2

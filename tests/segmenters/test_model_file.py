@@ -27,11 +27,19 @@ def wrong_weights(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    save_file({"w": torch.zeros(2)}, path, {"cdal": json.dumps({"recipe": {}, "classes": ["a", "b"], "soul": 1})})
+    save_file(
+        {"w": torch.zeros(2)},
+        path,
+        {"cdal": json.dumps({"recipe": {}, "classes": ["a", "b"], "soul": 1})},
+    )
 
 
 def wrong_types(path: Path) -> None:
-    save_file({"w": torch.zeros(2)}, path, {"cdal": json.dumps({"recipe": {}, "classes": ["a"], "image_channels": "x"})})
+    save_file(
+        {"w": torch.zeros(2)},
+        path,
+        {"cdal": json.dumps({"recipe": {}, "classes": ["a"], "image_channels": "x"})},
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,13 +61,18 @@ def test_files_that_are_no_models_are_refused(make, said: str, tmp_path: Path):
 
 @pytest.mark.parametrize(("data", "system"), APPLICABLE)
 def test_a_model_of_every_system_is_read_again(data: str, system: str, tmp_path: Path):
-    recipe, classes = small(data, system), ("background", *("abc"[: 1 if data == "phantoms" else 2]))
+    recipe, classes = (
+        small(data, system),
+        ("background", *("abc"[: 1 if data == "phantoms" else 2])),
+    )
     segmenter = build_segmenter(recipe, 1, len(classes)).eval()
     weights = segmenter.players()[segmenter.predictor].state_dict()
     save_model(tmp_path / "model.safetensors", weights, ModelHeader(recipe, classes, 1))
     loaded, header = load_model(tmp_path / "model.safetensors")
     assert header.recipe == recipe
-    assert (tmp_path / "model.safetensors").stat().st_size < 4.2 * parameters(segmenter) + 100_000  # each weight once
+    assert (tmp_path / "model.safetensors").stat().st_size < 4.2 * parameters(
+        segmenter
+    ) + 100_000  # each weight once
     image = random_batch(recipe, len(classes)).image
     votes = [one.sample(image, 2, torch.Generator().manual_seed(0)) for one in (segmenter, loaded)]
     assert torch.equal(*votes)

@@ -43,7 +43,9 @@ def test_further_outputs_weigh_less_and_all_weigh_one(decay: float, rng: torch.G
 
 
 def test_a_plain_network_is_a_segmenter_too(rng: torch.Generator):
-    segmenter = build_segmenter(replace(small_recipe(), segmenter=ImageUNetSettings(channels=(8, 12, 16))), 1, 3)
+    segmenter = build_segmenter(
+        replace(small_recipe(), segmenter=ImageUNetSettings(channels=(8, 12, 16))), 1, 3
+    )
     (turn,) = segmenter.turns(make_batch(3), rng, 0)
     assert turn.player == segmenter.predictor
     assert segmenter.sample(make_batch(3).image, 5, rng).shape == (1, 4, 3, 32, 32)

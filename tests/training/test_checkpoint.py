@@ -24,12 +24,15 @@ import sys
 from helpers.events import steps_only
 from helpers.recipes import small_recipe
 from cdal.training.train import train
-train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", steps_only(lambda now: print(now.step, flush=True)))
+show = steps_only(lambda now: print(now.step, flush=True))
+train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", show)
 """
 
 
 @pytest.mark.parametrize("kill_at", [3, 10, 17])
-def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(kill_at: int, trained: Path, phantoms: Path, tmp_path: Path):
+def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(
+    kill_at: int, trained: Path, phantoms: Path, tmp_path: Path
+):
     out = tmp_path / "run"
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, str(phantoms), str(out)],

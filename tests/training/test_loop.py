@@ -24,7 +24,13 @@ def test_training_lowers_the_loss(trained: Path):
 
 def test_progress_is_told_after_each_step(phantoms: Path, tmp_path: Path):
     told: list[Step] = []
-    train(small_recipe(steps=4, validate_every=2), phantoms, tmp_path / "run", "cpu", steps_only(told.append))
+    train(
+        small_recipe(steps=4, validate_every=2),
+        phantoms,
+        tmp_path / "run",
+        "cpu",
+        steps_only(told.append),
+    )
     assert [now.step for now in told] == [1, 2, 3, 4]
     assert told[-1].done == 1
     assert "lesion" in told[-1].scores
@@ -43,8 +49,12 @@ class Clock:
     perf_counter = monotonic
 
 
-def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The rate falls along half a cosine to a hundredth of its peak; the last step begins just before the end."""
+def test_minutes_end_a_run_and_its_learning_rate(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The rate falls along half a cosine to a hundredth of its peak; the last step begins just
+    before the end.
+    """
     monkeypatch.setattr(loop, "time", Clock())
     steps: list[Step] = []
     recipe = small_recipe(steps=None, minutes=0.1, warmup=0.0)
@@ -52,7 +62,9 @@ def test_minutes_end_a_run_and_its_learning_rate(phantoms: Path, tmp_path: Path,
     assert len(steps) > 5
     assert steps[-2].done < 1 <= steps[-1].done
     assert steps[-2].seconds_left == pytest.approx(6 * (1 - steps[-2].done))
-    (group,) = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["optimisers"]["generator"]["param_groups"]
+    (group,) = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["optimisers"][
+        "generator"
+    ]["param_groups"]
     fall = 0.01 + 0.99 * (1 + math.cos(math.pi * steps[-2].done)) / 2
     assert group["lr"] == pytest.approx(recipe.training.learning_rate * fall)
     assert fall < 0.1

@@ -61,12 +61,16 @@ def one_case_less(data: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_classes, other_validation, one_case_less])
-def test_a_run_does_not_go_on_with_other_data(change: Callable[[Path], None], phantoms: Path, tmp_path: Path):
+def test_a_run_does_not_go_on_with_other_data(
+    change: Callable[[Path], None], phantoms: Path, tmp_path: Path
+):
     shutil.copytree(phantoms, tmp_path / "data")
     train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     change(tmp_path / "data")
-    with pytest.raises(UserError, match=r"holds a run on other data|of one patient or the same image"):
+    with pytest.raises(
+        UserError, match=r"holds a run on other data|of one patient or the same image"
+    ):
         train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
@@ -78,7 +82,9 @@ def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, t
     for path in list((tmp_path / "data").rglob("phantom_0000*")):
         picture = np.asarray(Pillow.open(path))[::-1] if path.parent.name == "images" else None
         target = path.with_name(path.name.replace("phantom_0000", "phantom_00005"))
-        Pillow.fromarray(picture.copy()).save(target) if picture is not None else target.write_bytes(path.read_bytes())
+        Pillow.fromarray(picture.copy()).save(
+            target
+        ) if picture is not None else target.write_bytes(path.read_bytes())
     assert train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu").is_file()
     assert (tmp_path / "run" / "splits.json").read_text() == kept
 

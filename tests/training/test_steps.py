@@ -1,4 +1,6 @@
-"""One training step: the turns of all players. What a GPU records of them is tested in `test_cuda`."""
+"""One training step: the turns of all players. What a GPU records of them is tested
+in `test_cuda`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ class Chase(Segmenter):
         return {"first": self.first, "second": self.second}
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
-        for player, goal in (("first", torch.randn((), generator=rng)), ("second", self.first.weight.detach())):
+        for player, goal in (
+            ("first", torch.randn((), generator=rng)),
+            ("second", self.first.weight.detach()),
+        ):
             loss = (self.players()[player].weight - goal).square().sum() / 2
             yield Turn(player, loss, {"step": torch.tensor(step)})
 
@@ -69,12 +74,16 @@ def test_players_move_in_turn_each_by_its_own_optimiser(clip: float):
 
 
 def test_the_kind_of_a_step_says_which_turns_it_has():
-    """D every fourth step, its penalty at every fourth of these; steps of one kind have the same turns and terms."""
+    """D every fourth step, its penalty at every fourth of these; steps of one kind have the same
+    turns and terms.
+    """
     recipe = small_recipe()
     segmenter = build_segmenter(recipe, 1, 2, training=True)
     by_kind: dict[object, set[tuple[tuple[str, ...], ...]]] = {}
     for step in range(34):
-        turns = list(segmenter.turns(random_batch(recipe, 2), torch.Generator().manual_seed(0), step))
+        turns = list(
+            segmenter.turns(random_batch(recipe, 2), torch.Generator().manual_seed(0), step)
+        )
         found = tuple((turn.player, *sorted(turn.terms)) for turn in turns)
         by_kind.setdefault(segmenter.kind(step), set()).add(found)
         assert (turns[0].player == "discriminator") == (step % 4 == 0)

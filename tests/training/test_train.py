@@ -23,7 +23,9 @@ from helpers.events import steps_only
 from helpers.recipes import small_recipe
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Path, phantoms: Path, tmp_path: Path):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
     same = train(small_recipe(), phantoms, tmp_path / "same", "cpu")
     other = train(small_recipe(seed=1), phantoms, tmp_path / "other", "cpu")
     assert same.read_bytes() == (trained / "model.safetensors").read_bytes()
@@ -46,8 +48,12 @@ def test_other_settings_train_too(phantoms: Path, tmp_path: Path):
     assert train(bf16, phantoms, tmp_path / "bf16", "cpu").is_file()
 
 
-def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(trained: Path, phantoms: Path, tmp_path: Path):
-    """The signal comes in the eighth step, between two checkpoints; the same command then ends in the same bytes."""
+def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
+    """The signal comes in the eighth step, between two checkpoints; the same command then ends in
+    the same bytes.
+    """
 
     def press(now: Step) -> None:
         if now.step == 8:
@@ -73,4 +79,6 @@ def test_a_3d_recipe_refuses_pictures(phantoms: Path, tmp_path: Path):
 def test_too_few_cases_for_the_folds_are_refused(phantoms: Path, tmp_path: Path):
     recipe = small_recipe()
     with pytest.raises(UserError, match="at least 40 cases"):
-        train(replace(recipe, data=replace(recipe.data, folds=40)), phantoms, tmp_path / "run", "cpu")
+        train(
+            replace(recipe, data=replace(recipe.data, folds=40)), phantoms, tmp_path / "run", "cpu"
+        )

@@ -29,28 +29,47 @@ from helpers.recipes import small_recipe
 
 def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms: Path):
     header = read_header(trained / "model.safetensors")
-    validations = {row["step"]: row["validation"] for row in read_log(trained) if "validation" in row}
+    validations = {
+        row["step"]: row["validation"] for row in read_log(trained) if "validation" in row
+    }
     assert header.step == max(validations, key=validations.get)
     assert header.scores["lesion"] == pytest.approx(validations[header.step])
     names = [case.name for case in open_folder(phantoms).cases]
     assert header.data["validation"] == names[1::4]
-    assert sorted(header.data["train"] + header.data["validation"]) == sorted(set(names) - set(names[0::4]))
+    assert sorted(header.data["train"] + header.data["validation"]) == sorted(
+        set(names) - set(names[0::4])
+    )
     assert header.classes == ("background", "lesion")
 
 
-def test_the_temperature_is_that_of_the_kept_weights_on_the_validation_cases(trained: Path, phantoms: Path, tmp_path: Path):
-    """Found again from predictions as they come; without it a model is the same to the last weight."""
+def test_the_temperature_is_that_of_the_kept_weights_on_the_validation_cases(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
+    """Found again from predictions as they come; without it a model is the same to
+    the last weight.
+    """
     model = trained / "model.safetensors"
-    header, folder, plain = read_header(model), open_folder(phantoms), load(trained, Sampling(temperature=1))
-    cases = [read_case(case, folder) for case in folder.cases if case.name in header.data["validation"]]
+    header, folder, plain = (
+        read_header(model),
+        open_folder(phantoms),
+        load(trained, Sampling(temperature=1)),
+    )
+    cases = [
+        read_case(case, folder) for case in folder.cases if case.name in header.data["validation"]
+    ]
     found = [
-        (plain.predict(image, case=name).probability, np.stack([label.array[0] for label in labels]))
+        (
+            plain.predict(image, case=name).probability,
+            np.stack([label.array[0] for label in labels]),
+        )
         for name, (image, labels) in zip(header.data["validation"], cases, strict=True)
     ]
     assert header.temperature == pytest.approx(fit_temperature(found), abs=2e-3)
     image = cases[0][0]
     own = load(trained).predict(image)
-    np.testing.assert_allclose(own.probability, temper(plain.predict(image).probability, header.temperature), atol=1e-6)
+    np.testing.assert_allclose(
+        own.probability, temper(plain.predict(image).probability, header.temperature), atol=1e-6
+    )
 
     without = train(small_recipe(calibrate=False), phantoms, tmp_path / "run", "cpu")
     assert read_header(without).temperature is None
@@ -67,7 +86,12 @@ def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_ar
     out = tmp_path / "run"
     header = read_header(train(recipe, phantoms, out, "cpu"))
     names = [case.name for case in open_folder(phantoms).cases]
-    assert (header.step, header.scores, header.data["validation"], header.temperature) == (3, {}, [], None)
+    assert (header.step, header.scores, header.data["validation"], header.temperature) == (
+        3,
+        {},
+        [],
+        None,
+    )
     assert sorted(header.data["train"]) == sorted(set(names) - set(names[0::4]))
     assert not any("validation" in row for row in read_log(out))
     assert evaluate(out, phantoms).summary()["cases"] == len(names[0::4])
@@ -79,12 +103,17 @@ def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_ar
 
 @pytest.mark.parametrize("validation", [True, False])
 def test_the_test_cases_can_be_watched_and_choose_nothing(validation: bool, tmp_path: Path):
-    """The log's Dice is that of `evaluate`; the weights are those of a training that does not look."""
+    """The log's Dice is that of `evaluate`; the weights are those of a training
+    that does not look.
+    """
     data = write_phantoms(tmp_path / "data", 16, seed=1, size=32, raters=1)
     recipe = small_recipe(calibrate=False)
     recipe = replace(recipe, data=replace(recipe.data, validation=validation))
     watching = replace(recipe, training=replace(recipe.training, watch_test=True))
-    plain, watched = (train(one, data, tmp_path / name, "cpu") for name, one in (("plain", recipe), ("watched", watching)))
+    plain, watched = (
+        train(one, data, tmp_path / name, "cpu")
+        for name, one in (("plain", recipe), ("watched", watching))
+    )
     weights = [load_model(path)[0].state_dict() for path in (plain, watched)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     assert not any("test" in row for row in read_log(tmp_path / "plain"))

@@ -19,7 +19,9 @@ from helpers.files import picture
 
 
 def test_the_owners_folders_become_one(tmp_path: Path):
-    """Montgomery with a mask for each lung, Shenzhen with `_mask` in the name, one picture without a mask."""
+    """Montgomery with a mask for each lung, Shenzhen with `_mask` in the name, one picture without
+    a mask.
+    """
     left, right = np.zeros((40, 30), np.uint8), np.zeros((40, 30), np.uint8)
     left[5:20, 3:10], right[5:20, 15:25] = 255, 255
     picture(tmp_path / "in/MontgomerySet/CXR_png/MCUCXR_0001_0.png", noise(40, 30))
@@ -31,15 +33,21 @@ def test_the_owners_folders_become_one(tmp_path: Path):
     prepared = prepare("cxr", tmp_path / "in", tmp_path / "out")
     assert prepared.cases == 2
     assert list(prepared.left_out.values()) == ["it has no mask"]
-    np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out/labels/MCUCXR_0001_0.png")), (left | right) > 0)
+    np.testing.assert_array_equal(
+        np.asarray(Pillow.open(tmp_path / "out/labels/MCUCXR_0001_0.png")), (left | right) > 0
+    )
     folder = open_folder(tmp_path / "out")
     assert folder.about["CHNCXR_0001_0"]["stratum"] == "shenzhen normal"
 
 
 def names_of_the_whole_set() -> list[str]:
-    """704 names, with 96 numbers of Shenzhen left out; the second half of each hospital has tuberculosis."""
+    """704 names, with 96 numbers of Shenzhen left out; the second half of each hospital has
+    tuberculosis.
+    """
     montgomery = [f"MCUCXR_{i:04d}_{int(i >= 80)}" for i in range(1, 139)]
-    numbers = np.setdiff1d(np.arange(1, 663), np.random.default_rng(0).permutation(np.arange(1, 663))[:96])
+    numbers = np.setdiff1d(
+        np.arange(1, 663), np.random.default_rng(0).permutation(np.arange(1, 663))[:96]
+    )
     return sorted([*montgomery, *[f"CHNCXR_{i:04d}_{int(i > 326)}" for i in numbers]])
 
 
@@ -57,7 +65,10 @@ def test_the_papers_folds_are_no_partition_and_the_honest_ones_are():
     assert sorted(name for fold in honest for name in fold) == names
     for stratum in ("MCUCXR_.*_0", "MCUCXR_.*_1", "CHNCXR_.*_0", "CHNCXR_.*_1"):
         hospital, finding = stratum.split("_.*")
-        counts = [sum(name.startswith(hospital) and name.endswith(finding) for name in fold) for fold in honest]
+        counts = [
+            sum(name.startswith(hospital) and name.endswith(finding) for name in fold)
+            for fold in honest
+        ]
         assert max(counts) - min(counts) <= 1
 
 
@@ -77,5 +88,8 @@ def test_the_real_chest_x_rays_pass_the_check(tmp_path: Path):
     assert prepare("cxr", SHARED / "cxr", tmp_path / "out").cases == 256
     checked = check_folder(tmp_path / "out")
     assert [finding for finding in checked.findings if finding.level != "note"] == []
-    parts = split_cases(checked.folder, DataSettings(spatial_dims=2, size=(64, 64), partition="cxr-paper-folds", folds=5))
+    parts = split_cases(
+        checked.folder,
+        DataSettings(spatial_dims=2, size=(64, 64), partition="cxr-paper-folds", folds=5),
+    )
     assert [len(parts.test), len(parts.train) + len(parts.validation)] == [138, 118]

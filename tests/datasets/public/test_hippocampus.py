@@ -24,7 +24,10 @@ def decathlon(root: Path) -> Path:
     for i in range(1, 8):
         label = np.zeros((30, 32, 34), np.uint8)
         label[5:10, 5:10, 5:10], label[15:20, 15:20, 15:20] = 1, 2
-        save_nifti(root / f"imagesTr/hippocampus_{i:03d}.nii.gz", rng.normal(size=label.shape).astype(np.float32))
+        save_nifti(
+            root / f"imagesTr/hippocampus_{i:03d}.nii.gz",
+            rng.normal(size=label.shape).astype(np.float32),
+        )
         save_nifti(root / f"labelsTr/hippocampus_{i:03d}.nii.gz", label)
     return root
 

@@ -16,7 +16,10 @@ from cdal.runtime.errors import UserError
 def test_a_source_without_the_files_is_refused_and_leaves_nothing(name: str, tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/readme.txt").write_text("x")
-    for source, said in ((tmp_path / "in", "it holds readme.txt"), (tmp_path / "no", "no such folder or archive")):
+    for source, said in (
+        (tmp_path / "in", "it holds readme.txt"),
+        (tmp_path / "no", "no such folder or archive"),
+    ):
         with pytest.raises(UserError, match=said):
             prepare(name, source, tmp_path / "out")
     (tmp_path / "in.zip").write_text("no archive")
@@ -31,7 +34,9 @@ def test_what_is_there_is_kept(name: str, tmp_path: Path):
     (tmp_path / "out/mine.txt").write_text("x")
     with pytest.raises(UserError, match="is not empty; nothing was changed"):
         prepare(name, tmp_path, tmp_path / "out")
-    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [("mine.txt", "x")]
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [
+        ("mine.txt", "x")
+    ]
 
 
 def test_the_list_says_where_and_under_which_licence(capsys: pytest.CaptureFixture[str]):

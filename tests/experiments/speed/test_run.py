@@ -13,7 +13,10 @@ from cdal.runtime.errors import UserError
 
 
 def test_the_report_holds_every_row_in_both_forms(tmp_path: Path):
-    report = Measured({"processor": "x"}, {"encoder": [{"batch": 1, "seconds": 0.01234}, {"batch": 8, "GFLOP/s": 1234.5}]})
+    report = Measured(
+        {"processor": "x"},
+        {"encoder": [{"batch": 1, "seconds": 0.01234}, {"batch": 8, "GFLOP/s": 1234.5}]},
+    )
     report.write(tmp_path)
     assert json.loads((tmp_path / "bench.json").read_text())["encoder"][1]["GFLOP/s"] == 1234.5
     text = (tmp_path / "bench.md").read_text()
@@ -36,7 +39,9 @@ def test_what_cannot_be_measured_is_told(words: dict, said: str):
         bench(**words)
 
 
-def test_the_command_prints_json_and_nothing_else(small_encoder: None, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_the_command_prints_json_and_nothing_else(
+    small_encoder: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     assert main(["bench", "encoder", "--rounds", "1", "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / "bench.json").read_text())

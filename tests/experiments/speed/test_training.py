@@ -13,7 +13,9 @@ from helpers.systems import sized
 
 
 def test_the_training_loop_says_where_its_time_goes(monkeypatch: pytest.MonkeyPatch):
-    """On patches and with channels that are quick; the turns and the making of batches are parts of a step."""
+    """On patches and with channels that are quick; the turns and the making of batches are parts of
+    a step.
+    """
     recipe = sized("hippocampus", (16, 32, 16))
     channels = small_recipe().segmenter.channels
     recipe = replace(recipe, segmenter=replace(recipe.segmenter, channels=channels))

@@ -21,10 +21,14 @@ def test_a_nucleus_is_its_filled_outline_outline_pixels_included():
     np.testing.assert_array_equal(rasterise([square + 0.9], (10, 10)), expected)
     two = rasterise([square, square + 2], (10, 10))
     assert (two == 2).sum() == 15  # the later one lies on top
-    assert rasterise([np.array([[-5, -5], [3, -5], [3, 3], [-5, 3]])], (10, 10)).sum() == 16  # cut at the border
+    assert (
+        rasterise([np.array([[-5, -5], [3, -5], [3, 3], [-5, 3]])], (10, 10)).sum() == 16
+    )  # cut at the border
 
 
-@pytest.mark.parametrize(("content", "said"), [("<Annotations>", "cannot be read"), ("<Annotations/>", "it holds none")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("<Annotations>", "cannot be read"), ("<Annotations/>", "it holds none")]
+)
 def test_annotations_that_cannot_be_read_are_named(content: str, said: str, tmp_path: Path):
     (tmp_path / "a.xml").write_text(content)
     with pytest.raises(UserError, match=said):
@@ -32,7 +36,9 @@ def test_annotations_that_cannot_be_read_are_named(content: str, said: str, tmp_
 
 
 def test_real_masks_are_the_rasterised_outlines():
-    """27 annotations: the masks that were made of them elsewhere differ by at most ten pixels of a million."""
+    """27 annotations: the masks that were made of them elsewhere differ by at most ten pixels of a
+    million.
+    """
     annotations = sorted((SHARED / "monuseg").glob("*/annotations/*.xml.gz"))
     if not annotations:
         pytest.skip(f"MoNuSeg is not in {SHARED} (set CDAL_TEST_DATA)")

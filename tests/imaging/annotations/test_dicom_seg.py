@@ -28,15 +28,25 @@ def test_a_segmentation_lies_on_its_series_and_names_its_classes(tmp_path: Path)
     volume = seg.get_volume(combine_segments=True)
     lps = np.diag([-1.0, -1, 1, 1])
     for k in (1, 2):
-        there = (lps @ volume.affine @ np.c_[np.argwhere(volume.array == k), np.ones((volume.array == k).sum())].T)[:3].T
+        there = (
+            lps
+            @ volume.affine
+            @ np.c_[np.argwhere(volume.array == k), np.ones((volume.array == k).sum())].T
+        )[:3].T
         ours = (image.affine @ np.c_[np.argwhere(label == k), np.ones((label == k).sum())].T)[:3].T
-        np.testing.assert_allclose(np.array(sorted(there.round(2).tolist())), np.array(sorted(ours.round(2).tolist())), atol=0.02)
+        np.testing.assert_allclose(
+            np.array(sorted(there.round(2).tolist())),
+            np.array(sorted(ours.round(2).tolist())),
+            atol=0.02,
+        )
 
 
 def test_an_empty_segmentation_can_be_written(tmp_path: Path):
     write_series(tmp_path / "s", numbers((3, 6, 7), np.uint16))
     image = read_series(find_series(tmp_path / "s")[0].files)
-    write_segmentation(tmp_path / "m.dcm", np.zeros(image.shape, np.uint8), image, ("background", "liver"), "test")
+    write_segmentation(
+        tmp_path / "m.dcm", np.zeros(image.shape, np.uint8), image, ("background", "liver"), "test"
+    )
     assert hd.seg.segread(tmp_path / "m.dcm").pixel_array.max() == 0
 
 
@@ -49,5 +59,7 @@ def test_series_without_what_may_be_empty_get_a_mask(tmp_path: Path):
             delattr(file, tag)
         file.save_as(path, enforce_file_format=True)
     image = read_series(find_series(folder)[0].files)
-    write_segmentation(tmp_path / "m.dcm", np.ones(image.shape, np.uint8), image, ("background", "liver"), "test")
+    write_segmentation(
+        tmp_path / "m.dcm", np.ones(image.shape, np.uint8), image, ("background", "liver"), "test"
+    )
     assert hd.seg.segread(tmp_path / "m.dcm").pixel_array.min() == 1

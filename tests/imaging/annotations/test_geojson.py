@@ -22,6 +22,8 @@ def test_polygons_give_the_mask_back(seed: int, size: int, band: int):
     mask[:, size // 2 :] *= 2
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.geojson"
-        count = write_geojson(path, lambda a, b: mask[a:b], mask.shape, ("background", "a", "b"), band=band)
+        count = write_geojson(
+            path, lambda a, b: mask[a:b], mask.shape, ("background", "a", "b"), band=band
+        )
         np.testing.assert_array_equal(rasterised(path, mask.shape, ("background", "a", "b")), mask)
     assert count == sum(ndimage.label(mask == k)[1] for k in (1, 2))

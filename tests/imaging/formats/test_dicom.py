@@ -27,28 +27,47 @@ def test_a_series_is_read_in_its_own_place_and_unit(tmp_path: Path):
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "s")))
     theirs = reader.Execute()
-    there = np.asarray([theirs.TransformIndexToPhysicalPoint((c, r, s)) for s in (0, 4) for r in (0, 5) for c in (0, 6)])
+    there = np.asarray(
+        [
+            theirs.TransformIndexToPhysicalPoint((c, r, s))
+            for s in (0, 4)
+            for r in (0, 5)
+            for c in (0, 6)
+        ]
+    )
     values = [theirs[c, r, s] for s in (0, 4) for r in (0, 5) for c in (0, 6)]
     for point, value in zip(there * (-1, -1, 1), values, strict=True):
-        index = np.round(np.linalg.solve(image.affine[:3, :3], point - image.affine[:3, 3])).astype(int)
+        index = np.round(np.linalg.solve(image.affine[:3, :3], point - image.affine[:3, 3])).astype(
+            int
+        )
         assert image.array[(0, *index)] == value
-        np.testing.assert_allclose(image.affine[:3, :3] @ index + image.affine[:3, 3], point, atol=1e-3)
+        np.testing.assert_allclose(
+            image.affine[:3, :3] @ index + image.affine[:3, 3], point, atol=1e-3
+        )
 
 
 def test_one_series_of_several_has_to_be_chosen(tmp_path: Path):
     write_series(tmp_path / "s", numbers((3, 6, 7), np.uint16), description="T1", number=3)
-    write_series(tmp_path / "s", numbers((4, 6, 7), np.uint16), description="T2", number=4, first=10)
+    write_series(
+        tmp_path / "s", numbers((4, 6, 7), np.uint16), description="T2", number=4, first=10
+    )
     found = find_series(tmp_path / "s")
-    with pytest.raises(UserError, match=r"2 series are there.*--series.*3: T1 \(3 files.*4: T2 \(4 files"):
+    with pytest.raises(
+        UserError, match=r"2 series are there.*--series.*3: T1 \(3 files.*4: T2 \(4 files"
+    ):
         choose_series(tmp_path / "s", found, None)
     with pytest.raises(UserError, match="no series is called 'T3'"):
         choose_series(tmp_path / "s", found, "T3")
-    assert {len(choose_series(tmp_path / "s", found, name).files) for name in ("t2", "4", found[1].uid)} == {4}
+    assert {
+        len(choose_series(tmp_path / "s", found, name).files) for name in ("t2", "4", found[1].uid)
+    } == {4}
     (one,), failed = find_inputs([tmp_path / "s"], series="T1")
     assert (one.name, one.suffix, len(one.files), failed) == ("s", ".dcm", 3, {})
 
 
-@pytest.mark.parametrize("fault", ["missing slice", "twice", "pixels cut off", "header cut off", "another shape"])
+@pytest.mark.parametrize(
+    "fault", ["missing slice", "twice", "pixels cut off", "header cut off", "another shape"]
+)
 def test_a_series_that_makes_no_volume_is_refused(fault: str, tmp_path: Path):
     folder = write_series(tmp_path / "s", numbers((6, 16, 17), np.uint16), order=range(6))
     files = sorted(folder.iterdir())
@@ -74,7 +93,13 @@ def test_a_series_that_makes_no_volume_is_refused(fault: str, tmp_path: Path):
 def test_a_radiograph_is_bright_where_it_is_meant_to_be(tmp_path: Path):
     folder = write_series(tmp_path / "s", numbers((1, 6, 7), np.uint16))
     file = pydicom.dcmread(next(folder.iterdir()))
-    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "FrameOfReferenceUID"):
+    for tag in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "FrameOfReferenceUID",
+    ):
         delattr(file, tag)
     file.PhotometricInterpretation, file.Modality = "MONOCHROME1", "CR"
     file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
@@ -112,5 +137,10 @@ def test_an_enhanced_file_of_many_frames_is_its_series(tmp_path: Path):
         for c in (0, 7)
     }
     assert there == here
-    write_segmentation(tmp_path / "m.dcm", np.ones(image.shape, np.uint8), image, ("background", "liver"), "test")
-    assert hd.seg.segread(tmp_path / "m.dcm").get_volume(combine_segments=True).array.shape == image.shape
+    write_segmentation(
+        tmp_path / "m.dcm", np.ones(image.shape, np.uint8), image, ("background", "liver"), "test"
+    )
+    assert (
+        hd.seg.segread(tmp_path / "m.dcm").get_volume(combine_segments=True).array.shape
+        == image.shape
+    )

@@ -1,4 +1,6 @@
-"""What all formats share: masks that lie where they were drawn, labels, files that cannot be used."""
+"""What all formats share: masks that lie where they were drawn, labels, files that
+cannot be used.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,20 @@ def test_a_picture_and_its_mask(suffix: str, kind: type, tmp_path: Path):
     np.testing.assert_array_equal(image.array[0], array)
     assert image.stored == kind
     mask = (array > 100).astype(np.uint8)
-    np.testing.assert_array_equal(read_label(write_label(tmp_path / "m", mask, image)).array[0], mask)
+    np.testing.assert_array_equal(
+        read_label(write_label(tmp_path / "m", mask, image)).array[0], mask
+    )
     if suffix != ".bmp":  # which has too few bits for values; they are written as PNG
         stored = read_image(write_values(tmp_path / "v", array / 255, image)).array[0]
-        np.testing.assert_allclose(stored / (65535 if suffix == ".png" else 1), array / 255, atol=1e-4)
+        np.testing.assert_allclose(
+            stored / (65535 if suffix == ".png" else 1), array / 255, atol=1e-4
+        )
 
 
 def test_a_mask_is_visible(tmp_path: Path):
-    """What a viewer shows of class 1 is far from black, and of class 2 another colour; the numbers are the classes."""
+    """What a viewer shows of class 1 is far from black, and of class 2 another colour; the numbers
+    are the classes.
+    """
     like = Image(np.zeros((1, 2, 3), np.float32), suffix=".png")
     label = np.array([[0, 1, 2], [2, 1, 0]])
     picture = Pillow.open(write_label(tmp_path / "m", label, like))
@@ -77,7 +85,12 @@ def test_labels_in_colours_and_in_gray_saved_as_colours(tmp_path: Path):
 
 def test_an_image_is_no_label(tmp_path: Path):
     with pytest.raises(UserError, match="whole numbers"):
-        read_label(save_nifti(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32)))
+        read_label(
+            save_nifti(
+                tmp_path / "a.nii.gz",
+                np.random.default_rng(0).normal(size=(3, 3, 3)).astype(np.float32),
+            )
+        )
 
 
 def test_stems_know_double_suffixes():
@@ -93,7 +106,9 @@ def test_stems_know_double_suffixes():
     suffix=st.sampled_from([".nii.gz", ".nii", ".nrrd", ".mha"]),
 )
 @settings(max_examples=40)
-def test_a_mask_that_was_put_in_comes_out_where_it_was(affine, shape, spacing, kind, suffix, tmp_path_factory):
+def test_a_mask_that_was_put_in_comes_out_where_it_was(
+    affine, shape, spacing, kind, suffix, tmp_path_factory
+):
     folder = tmp_path_factory.mktemp("g")
     truth = ball(shape, affine)
     source = save_nifti(folder / "a.nii.gz", (100 * truth).astype(kind), affine)

@@ -12,7 +12,9 @@ from helpers.files import OBLIQUE, save_nifti
 
 
 def test_nifti_keeps_its_place(tmp_path: Path):
-    source = save_nifti(tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(2, 3, 4), OBLIQUE)
+    source = save_nifti(
+        tmp_path / "a.nii.gz", np.arange(24, dtype=np.int16).reshape(2, 3, 4), OBLIQUE
+    )
     image = read_image(source)
     label = (image.array[0] > 11).astype(np.uint8)
     written = nib.load(write_label(tmp_path / "b", label, image))
@@ -31,4 +33,6 @@ def test_scaled_nifti_is_read_in_its_own_unit_and_masks_are_not_scaled(tmp_path:
     stored = np.asarray(nib.load(tmp_path / "ct.nii").dataobj)
     np.testing.assert_allclose(image.array[0], stored)
     mask = np.eye(2, dtype=np.uint8)[:, :, None].repeat(2, 2)
-    np.testing.assert_array_equal(np.asarray(nib.load(write_label(tmp_path / "m", mask, image)).dataobj), mask)
+    np.testing.assert_array_equal(
+        np.asarray(nib.load(write_label(tmp_path / "m", mask, image)).dataobj), mask
+    )

@@ -19,7 +19,9 @@ def test_pictures_of_every_mode(mode: str, tmp_path: Path):
     gray = Pillow.fromarray(numbers((8, 8)))
     if mode == "I;16":
         Pillow.fromarray(numbers((8, 8), np.uint16) * 300).save(tmp_path / "a.png")
-        np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[0], numbers((8, 8), np.uint16) * 300.0)
+        np.testing.assert_array_equal(
+            read_image(tmp_path / "a.png").array[0], numbers((8, 8), np.uint16) * 300.0
+        )
         return
     gray.convert(mode).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
@@ -42,7 +44,9 @@ def test_a_photograph_is_upright(tmp_path: Path):
     exif = sideways.getexif()
     exif[0x0112] = 6  # turned by 90 degrees
     sideways.save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[0], np.rot90(numbers((6, 9)), -1))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.png").array[0], np.rot90(numbers((6, 9)), -1)
+    )
 
 
 def test_a_jpeg_gets_a_mask_that_loses_nothing(tmp_path: Path):

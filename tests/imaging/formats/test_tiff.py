@@ -29,8 +29,12 @@ from helpers.files import numbers
         ((7, 9), {"byteorder": ">"}, (1, 7, 9)),
     ],
 )
-def test_tiffs_of_every_layout(shape: tuple[int, ...], options: dict, expected: tuple[int, ...], tmp_path: Path):
-    array = numbers(shape, np.uint16 if options.get("ome") or options.get("byteorder") else np.uint8)
+def test_tiffs_of_every_layout(
+    shape: tuple[int, ...], options: dict, expected: tuple[int, ...], tmp_path: Path
+):
+    array = numbers(
+        shape, np.uint16 if options.get("ome") or options.get("byteorder") else np.uint8
+    )
     tifffile.imwrite(tmp_path / "a.tif", array, **options)
     image = read_image(tmp_path / "a.tif")
     assert image.array.shape == expected
@@ -42,7 +46,9 @@ def test_tiffs_of_every_layout(shape: tuple[int, ...], options: dict, expected: 
 
 
 def test_a_mask_tells_the_size_of_its_pixels(tmp_path: Path):
-    tifffile.imwrite(tmp_path / "a.tif", numbers((8, 8)), resolution=(40000, 40000), resolutionunit="CENTIMETER")
+    tifffile.imwrite(
+        tmp_path / "a.tif", numbers((8, 8)), resolution=(40000, 40000), resolutionunit="CENTIMETER"
+    )
     write_label(tmp_path / "m", np.eye(8), read_image(tmp_path / "a.tif"))
     with tifffile.TiffFile(tmp_path / "m.tif") as file:
         assert file.pages[0].tags["XResolution"].value == (40000, 1)
@@ -65,12 +71,18 @@ LAYOUTS = [
 @pytest.mark.parametrize("options", LAYOUTS)
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("one_strip", [False, True])
-def test_rows_are_those_of_the_whole(options: dict, kind: type, one_strip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_rows_are_those_of_the_whole(
+    options: dict, kind: type, one_strip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(tiff, "LARGE", 1)
     if one_strip:
         monkeypatch.setattr(tiff, "LARGEST_STRIP", 1)
     samples = 4 if "extrasamples" in options else 3 if options.get("photometric") == "rgb" else 0
-    array = np.random.default_rng(0).integers(0, 250, size=(100, 110, *([samples] if samples else []))).astype(kind)
+    array = (
+        np.random.default_rng(0)
+        .integers(0, 250, size=(100, 110, *([samples] if samples else [])))
+        .astype(kind)
+    )
     tifffile.imwrite(tmp_path / "a.tif", array, **options)
     expected = array[..., :3] if samples else array[..., None]
     expected = np.invert(expected) if options.get("photometric") == "miniswhite" else expected
@@ -78,7 +90,9 @@ def test_rows_are_those_of_the_whole(options: dict, kind: type, one_strip: bool,
         assert opened is not None
         assert (opened.shape, opened.stored) == ((100, 110), kind)
         for start, stop in ((0, 100), (0, 1), (31, 65), (99, 100), (7, 14)):
-            np.testing.assert_array_equal(np.moveaxis(opened.rows(start, stop), 0, -1), expected[start:stop])
+            np.testing.assert_array_equal(
+                np.moveaxis(opened.rows(start, stop), 0, -1), expected[start:stop]
+            )
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
@@ -86,7 +100,9 @@ def test_rows_are_those_of_the_whole(options: dict, kind: type, one_strip: bool,
 def test_rows_become_a_tiled_tiff(kind: type, pages: tuple[int, ...], tmp_path: Path):
     array = np.random.default_rng(0).integers(0, 3, size=(*pages, 300, 517)).astype(kind)
     rows = kept(array, len(pages), 77, tmp_path / "rows")
-    tiff.write_tiled(tmp_path / "m.tif", rows, Image(np.zeros((1, 0, 0)), suffix=".tif"), labels=kind == np.uint8)
+    tiff.write_tiled(
+        tmp_path / "m.tif", rows, Image(np.zeros((1, 0, 0)), suffix=".tif"), labels=kind == np.uint8
+    )
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "m.tif"), array)
     with tifffile.TiffFile(tmp_path / "m.tif") as file:
         assert file.pages[0].is_tiled

@@ -31,14 +31,18 @@ def half(path: Path, content: bytes) -> Path:
 
 def png(width: int = 64, height: int = 64) -> bytes:
     buffer = io.BytesIO()
-    Pillow.fromarray(np.random.default_rng(0).integers(256, size=(height, width)).astype(np.uint8)).save(buffer, "PNG")
+    Pillow.fromarray(
+        np.random.default_rng(0).integers(256, size=(height, width)).astype(np.uint8)
+    ).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def png_bomb(path: Path) -> Path:
     """A header of 60000 x 60000 pixels, and nothing else."""
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    chunk = (
+        struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + png()[33:])
     return path
 
@@ -53,12 +57,17 @@ def nifti_bomb(path: Path) -> Path:
 
 def npy_bomb(path: Path) -> Path:
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (30000, 30000, 3000)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (30000, 30000, 3000)}
+        )
     return path
 
 
 def nrrd_bomb(path: Path) -> Path:
-    path.write_bytes(b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 30000 30000 3000\nencoding: raw\nendian: little\n\n")
+    path.write_bytes(
+        b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 30000 30000 3000\n"
+        b"encoding: raw\nendian: little\n\n"
+    )
     return path
 
 
@@ -89,7 +98,9 @@ def saved(path: Path, array: np.ndarray) -> Path:
 
 
 def nifti_bytes() -> bytes:
-    return nib.Nifti1Image(np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32), np.eye(4)).to_bytes()
+    return nib.Nifti1Image(
+        np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32), np.eye(4)
+    ).to_bytes()
 
 
 def animated(path: Path) -> Path:
@@ -116,7 +127,10 @@ BAD = {
     "text as nrrd": (lambda d: text(d / "a.nrrd"), "cannot be read as NRRD"),
     "text as mha": (lambda d: text(d / "a.mha"), "cannot be read as MetaImage"),
     "text as npy": (lambda d: text(d / "a.npy"), "cannot be read as NumPy"),
-    "four axes": (lambda d: save_nifti(d / "a.nii.gz", np.ones((3, 3, 3, 2), np.float32)), "3 axes"),
+    "four axes": (
+        lambda d: save_nifti(d / "a.nii.gz", np.ones((3, 3, 3, 2), np.float32)),
+        "3 axes",
+    ),
     "nan": (lambda d: save_nifti(d / "a.nii.gz", np.full((3, 3, 3), np.nan, np.float32)), "NaN"),
     "nan in npy": (lambda d: saved(d / "a.npy", np.full((3, 3), np.inf, np.float32)), "infinite"),
     "pickle": (lambda d: saved(d / "a.npy", np.array([{}, []], object)), "cannot be read as NumPy"),
@@ -128,7 +142,10 @@ BAD = {
     "flat affine": (lambda d: flat(d / "a.nii.gz"), "affine"),
     "png bomb": (lambda d: png_bomb(d / "a.png"), "CDAL_MAX_VALUES"),
     "nifti bomb": (lambda d: nifti_bomb(d / "a.nii.gz"), "CDAL_MAX_VALUES"),
-    "npy bomb": (lambda d: npy_bomb(d / "a.npy"), "cannot be read as NumPy: mmap length is greater than file size"),
+    "npy bomb": (
+        lambda d: npy_bomb(d / "a.npy"),
+        "cannot be read as NumPy: mmap length is greater than file size",
+    ),
     "nrrd bomb": (lambda d: nrrd_bomb(d / "a.nrrd"), "CDAL_MAX_VALUES"),
     "cmyk tiff": (lambda d: cmyk(d / "a.tif"), "SEPARATED. Convert it"),
     "tiff bomb": (lambda d: tiff_bomb(d / "a.tif"), "CDAL_MAX_VALUES"),

@@ -1,4 +1,6 @@
-"""Capsules: dynamic routing against plain loops over its paper, losses by hand, the symmetries of convolution."""
+"""Capsules: dynamic routing against plain loops over its paper, losses by hand, the symmetries of
+convolution.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def test_squashing_keeps_the_direction_and_makes_lengths_from_zero_to_one(number
     v = squash(s, dim=0)
     squared = float(s.square().sum())
     assert v.norm() < 1
-    torch.testing.assert_close(v.norm(), torch.tensor(squared / (1 + squared), dtype=torch.float64), rtol=1e-9, atol=1e-8)
+    torch.testing.assert_close(
+        v.norm(), torch.tensor(squared / (1 + squared), dtype=torch.float64), rtol=1e-9, atol=1e-8
+    )
     torch.testing.assert_close(v * s.norm(), s * v.norm(), rtol=1e-9, atol=1e-9)
     assert (v * s >= 0).all()
 
@@ -68,13 +72,21 @@ def test_dynamic_routing_is_procedure_1_at_each_position(iterations: int):
 
 
 def test_dynamic_routing_of_two_votes_by_hand():
-    """Inputs agree on output 0 with (2, 0) and cancel each other on output 1, so that the second iteration leans to output 0."""
-    votes = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, -1.0]]], dtype=torch.float64)[None]
+    """Inputs agree on output 0 with (2, 0) and cancel each other on output 1, so that the second
+    iteration leans to output 0.
+    """
+    votes = torch.tensor(
+        [[[2.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, -1.0]]], dtype=torch.float64
+    )[None]
     once = dynamic_routing(votes, torch.zeros(1, 2, 2, dtype=torch.float64), 1)[0]
-    np.testing.assert_allclose(once, [[0.8, 0.0], [0.0, 0.0]], atol=1e-8)  # |(2, 0)|² / (1 + |(2, 0)|²) = 4 / 5
+    np.testing.assert_allclose(
+        once, [[0.8, 0.0], [0.0, 0.0]], atol=1e-8
+    )  # |(2, 0)|² / (1 + |(2, 0)|²) = 4 / 5
     share = 1 / (1 + math.exp(-2 * 0.8))
     twice = dynamic_routing(votes, torch.zeros(1, 2, 2, dtype=torch.float64), 2)[0]
-    np.testing.assert_allclose(twice, [[(4 * share) ** 2 / (1 + (4 * share) ** 2), 0.0], [0.0, 0.0]], atol=1e-8)
+    np.testing.assert_allclose(
+        twice, [[(4 * share) ** 2 / (1 + (4 * share) ** 2), 0.0], [0.0, 0.0]], atol=1e-8
+    )
 
 
 def test_gradients_take_the_coefficients_of_routing_as_given():
@@ -106,12 +118,16 @@ def test_shares_are_probabilities_in_the_order_of_the_scores(classes: int, seed:
 def test_only_voxels_of_a_class_are_reconstructed():
     truth = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]])
     image, guess = torch.tensor([[[5.0, 1.0, 2.0]]]), torch.tensor([[[0.0, 1.5, 4.0]]])
-    torch.testing.assert_close(reconstruction_loss(guess, image, truth), torch.tensor((0.25 + 4.0) / (2 + 1)))
+    torch.testing.assert_close(
+        reconstruction_loss(guess, image, truth), torch.tensor((0.25 + 4.0) / (2 + 1))
+    )
 
 
 def capsules(dims: int, shared: bool, **options: object) -> ConvolutionalCapsules:
     torch.manual_seed(0)
-    layer = ConvolutionalCapsules(dims, (4, 3), (2, 5), kernel=options.pop("kernel", 5), shared=shared, **options)
+    layer = ConvolutionalCapsules(
+        dims, (4, 3), (2, 5), kernel=options.pop("kernel", 5), shared=shared, **options
+    )
     shake(layer)
     return layer
 
@@ -178,8 +194,12 @@ def test_strides_divide_the_size_and_multiply_it_where_capsules_are_enlarged(
         ((10, 10, 10), {"kernel": 3, "shared": False}),
     ],
 )
-def test_capsules_begin_with_weights_that_keep_lengths_of_a_half(size: tuple[int, ...], options: dict[str, object]):
-    """Where N and M capsules have nothing to do with each other, |s| is about 1 and |v| = |s|² / (1 + |s|²) about a half."""
+def test_capsules_begin_with_weights_that_keep_lengths_of_a_half(
+    size: tuple[int, ...], options: dict[str, object]
+):
+    """Where N and M capsules have nothing to do with each other, |s| is about 1 and |v| = |s|² / (1
+    + |s|²) about a half.
+    """
     torch.manual_seed(0)
     layer = ConvolutionalCapsules(len(size), (8, 16), (4, 32), iterations=1, **options)
     x = normal(2, 8, 16, *size).float()
@@ -194,7 +214,11 @@ def test_capsules_begin_with_weights_that_keep_lengths_of_a_half(size: tuple[int
     [
         ("multi-segcaps", {"margin", "dice", "reconstruction"}, ("reconstruction",)),
         ("em-segcaps", {"spread", "dice"}, ()),
-        ("3d-ucaps", {"margin", "dice", "cross_entropy", "reconstruction"}, ("margin", "reconstruction")),
+        (
+            "3d-ucaps",
+            {"margin", "dice", "cross_entropy", "reconstruction"},
+            ("margin", "reconstruction"),
+        ),
     ],
 )
 def test_capsule_networks_are_trained_with_the_sum_of_their_losses(
@@ -203,7 +227,9 @@ def test_capsule_networks_are_trained_with_the_sum_of_their_losses(
     def step(**changes: object) -> Turn:
         recipe = small("hippocampus", system)
         torch.manual_seed(0)
-        segmenter = build_segmenter(replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, 3, training=True)
+        segmenter = build_segmenter(
+            replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, 3, training=True
+        )
         (turn,) = segmenter.turns(random_batch(recipe, 3), rng, 0)
         return turn
 
@@ -214,5 +240,7 @@ def test_capsule_networks_are_trained_with_the_sum_of_their_losses(
     for field in weights:
         weight = getattr(small("hippocampus", system).segmenter, field)
         changed = step(**{field: 3 * weight}).terms
-        expected = {name: float(value) * (3 if name == field else 1) for name, value in plain.terms.items()}
+        expected = {
+            name: float(value) * (3 if name == field else 1) for name, value in plain.terms.items()
+        }
         assert {name: float(value) for name, value in changed.items()} == pytest.approx(expected)

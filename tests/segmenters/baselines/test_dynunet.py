@@ -14,7 +14,13 @@ from cdal.segmenters.baselines.dynunet import DynUNetSettings
 @pytest.mark.parametrize(
     ("size", "spacing", "multiple", "sizes", "kernels"),
     [
-        ((40, 56, 40), (1, 1, 1), 8, [(40, 56, 40), (20, 28, 20), (10, 14, 10), (5, 7, 5)], [(3, 3, 3)] * 4),
+        (
+            (40, 56, 40),
+            (1, 1, 1),
+            8,
+            [(40, 56, 40), (20, 28, 20), (10, 14, 10), (5, 7, 5)],
+            [(3, 3, 3)] * 4,
+        ),
         (
             (64, 64, 16),
             (1, 1, 4),
@@ -39,19 +45,26 @@ def test_dynunet_halves_axes_as_nnunet_does(
     sizes: list[tuple[int, ...]],
     kernels: list[tuple[int, ...]],
 ):
-    data, recipe = DataSettings(spatial_dims=len(size), size=size, spacing=spacing), DynUNetSettings()
+    data, recipe = (
+        DataSettings(spatial_dims=len(size), size=size, spacing=spacing),
+        DynUNetSettings(),
+    )
     assert recipe.multiple(data) == multiple
     with torch.device("meta"):
         segmenter = dynunet.build(recipe, data, 1, 3, training=True).train()
     inner = segmenter.network.network
     seen = []
     for block in (inner.input_block, *inner.downsamples, inner.bottleneck):
-        block.register_forward_hook(lambda block, _, out: seen.append((out.shape, next(block.parameters()).shape[2:])))
+        block.register_forward_hook(
+            lambda block, _, out: seen.append((out.shape, next(block.parameters()).shape[2:]))
+        )
     outputs = segmenter.network(torch.empty(2, 1, *size, device="meta"))
     assert [shape[2:] for shape, _ in seen] == sizes
     assert [kernel for _, kernel in seen] == kernels
     most = 512 if len(size) == 2 else 320
-    assert [shape[1] for shape, _ in seen] == [min(32 * 2**level, most) for level in range(len(sizes))]
+    assert [shape[1] for shape, _ in seen] == [
+        min(32 * 2**level, most) for level in range(len(sizes))
+    ]
     assert len(outputs) > 1
     assert all(output.shape == (2, 3, *size) for output in outputs)
 
@@ -62,14 +75,25 @@ def test_a_patch_too_small_for_dynunet_is_refused(size: tuple[int, ...]):
         DynUNetSettings().check(DataSettings(spatial_dims=len(size), size=size))
 
 
-@pytest.mark.parametrize(("size", "multiple"), [((16, 256), 64), ((64, 256), 64), ((256, 256, 16), 64)])
-def test_a_short_axis_does_not_keep_dynunet_from_halving_the_others(size: tuple[int, ...], multiple: int):
-    """The shortest voxel is that of the axes which can still be halved, and a kernel of 3 stays so."""
+@pytest.mark.parametrize(
+    ("size", "multiple"), [((16, 256), 64), ((64, 256), 64), ((256, 256, 16), 64)]
+)
+def test_a_short_axis_does_not_keep_dynunet_from_halving_the_others(
+    size: tuple[int, ...], multiple: int
+):
+    """The shortest voxel is that of the axes which can still be halved, and a
+    kernel of 3 stays so.
+    """
     data = DataSettings(spatial_dims=len(size), size=size)
     assert DynUNetSettings().multiple(data) == multiple
     with torch.device("meta"):
         segmenter = dynunet.build(DynUNetSettings(), data, 1, 2, training=True)
-    assert {p.shape[2:] for block in segmenter.network.network.downsamples for p in block.parameters() if p.dim() > 2} <= {
+    assert {
+        p.shape[2:]
+        for block in segmenter.network.network.downsamples
+        for p in block.parameters()
+        if p.dim() > 2
+    } <= {
         (3,) * len(size),
         (1,) * len(size),
     }

@@ -87,12 +87,18 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def build_own(name: str, **options: object) -> object:
     fields = {"segmenter.options": options} if options else {}
-    return build_segmenter(override(with_segmenter(sized("phantoms", (32, 32)), name), fields), 1, 2)
+    return build_segmenter(
+        override(with_segmenter(sized("phantoms", (32, 32)), name), fields), 1, 2
+    )
 
 
 def build_from_file(name: str) -> object:
     """As a model file does, whose author names the class."""
-    return build_segmenter(from_dict({"data": {"spatial_dims": 2, "size": [32, 32]}, "segmenter": {"name": name}}), 1, 2)
+    return build_segmenter(
+        from_dict({"data": {"spatial_dims": 2, "size": [32, 32]}, "segmenter": {"name": name}}),
+        1,
+        2,
+    )
 
 
 def test_a_network_is_made_with_the_arguments_it_has_under_the_names_it_gives_them(own: str):
@@ -111,20 +117,31 @@ def test_options_reach_the_network_and_win():
 
 
 @pytest.mark.parametrize("name", ["monai.networks.nets.SegResNet", "Plain", "Whole"])
-def test_a_model_with_a_network_of_ones_own_is_read_again(name: str, own: str, tmp_path: Path, rng: torch.Generator):
+def test_a_model_with_a_network_of_ones_own_is_read_again(
+    name: str, own: str, tmp_path: Path, rng: torch.Generator
+):
     recipe = with_segmenter(sized("phantoms", (32, 32)), name if "." in name else f"{own}.{name}")
     if "." in name:
-        recipe = override(recipe, {"segmenter.options": '{"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]}'})
+        recipe = override(
+            recipe,
+            {"segmenter.options": '{"init_filters": 8, "blocks_down": [1, 2], "blocks_up": [1]}'},
+        )
     segmenter, batch = build_segmenter(recipe, 1, 2, training=True), random_batch(recipe, 2)
     (turn,) = segmenter.turns(batch, rng, 0)
     turn.loss.backward()
     torch.optim.SGD(segmenter.parameters(), 0.1).step()
     header = ModelHeader(recipe, ("background", "lesion"), 1)
-    save_model(tmp_path / "model.safetensors", segmenter.players()[segmenter.predictor].state_dict(), header)
+    save_model(
+        tmp_path / "model.safetensors",
+        segmenter.players()[segmenter.predictor].state_dict(),
+        header,
+    )
     loaded, read = load_model(tmp_path / "model.safetensors")
     assert read.recipe == recipe
     assert type(loaded) is type(segmenter)
-    torch.testing.assert_close(loaded.sample(batch.image, 2, rng), segmenter.eval().sample(batch.image, 2, rng))
+    torch.testing.assert_close(
+        loaded.sample(batch.image, 2, rng), segmenter.eval().sample(batch.image, 2, rng)
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,10 +163,14 @@ def test_what_is_no_network_is_refused(name: str, said: str):
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "system"), (subprocess, "Popen")])
-def test_what_is_no_network_is_never_called(owner: object, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_no_network_is_never_called(
+    owner: object, name: str, monkeypatch: pytest.MonkeyPatch
+):
     called = []
     kind = type(name, (), {"__init__": lambda self, *args, **options: called.append(args)})
-    monkeypatch.setattr(owner, name, (lambda *args: called.append(args)) if name == "system" else kind)
+    monkeypatch.setattr(
+        owner, name, (lambda *args: called.append(args)) if name == "system" else kind
+    )
     for build in (build_own, build_from_file):
         with pytest.raises(UserError, match=r"must be a class of torch\.nn\.Module"):
             build(f"{owner.__name__}.{name}")
@@ -168,7 +189,10 @@ def test_an_argument_that_is_missing_is_named(own: str):
 
 def test_an_output_of_another_shape_is_told_with_both_shapes(own: str, rng: torch.Generator):
     segmenter, batch = build_own(f"{own}.Halving"), random_batch(small("phantoms", "unet"), 2)
-    for call in (lambda: segmenter.sample(batch.image, 1, rng), lambda: list(segmenter.turns(batch, rng, 0))):
+    for call in (
+        lambda: segmenter.sample(batch.image, 1, rng),
+        lambda: list(segmenter.turns(batch, rng, 0)),
+    ):
         with pytest.raises(UserError, match=r"shape \(2, 2, 32, 32\).*gave \(2, 2, 16, 16\)"):
             call()
 
@@ -183,7 +207,9 @@ def test_a_network_without_weights_is_refused(own: str):
         build_own(f"{own}.Weightless")
 
 
-def test_statistics_are_averaged_with_the_weights_and_infinite_constants_are_kept(own: str, phantoms: Path, tmp_path: Path):
+def test_statistics_are_averaged_with_the_weights_and_infinite_constants_are_kept(
+    own: str, phantoms: Path, tmp_path: Path
+):
     recipe = with_segmenter(small_recipe(steps=6), f"{own}.Masked")
     loaded, _ = load_model(train(recipe, phantoms, tmp_path / "run", "cpu"))
     state = loaded.state_dict()

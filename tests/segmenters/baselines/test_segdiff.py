@@ -1,4 +1,6 @@
-"""SegDiff: its encoder against plain loops, its schedule against DDPM's, its sampling against a network that knows the label."""
+"""SegDiff: its encoder against plain loops, its schedule against DDPM's, its sampling against a
+network that knows the label.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ def dense_in_a_loop(block: DenseBlock, x: Tensor) -> Tensor:
 def test_dense_blocks_and_their_residuals_are_those_of_esrgan():
     torch.manual_seed(0)
     layer, x = RRDB(6, 4).double(), normal(2, 6, 5, 7)
-    assert [c.weight.shape[:2] for c in layer.dense[0].convolutions] == [(4, 6), (4, 10), (4, 14), (4, 18), (6, 22)]
+    assert [c.weight.shape[:2] for c in layer.dense[0].convolutions] == [
+        (4, 6),
+        (4, 10),
+        (4, 14),
+        (4, 18),
+        (6, 22),
+    ]
     with torch.no_grad():
         torch.testing.assert_close(layer.dense[1](x), dense_in_a_loop(layer.dense[1], x))
         first = x + 0.2 * dense_in_a_loop(layer.dense[0], x)
@@ -41,7 +49,10 @@ def test_dense_blocks_and_their_residuals_are_those_of_esrgan():
 
 @pytest.mark.parametrize(("timesteps", "first", "last"), [(1000, 1e-4, 0.02), (100, 1e-3, 0.2)])
 def test_the_linear_schedule_is_that_of_ddpm(timesteps: int, first: float, last: float):
-    ours, theirs = linear_schedule(timesteps), DDPMScheduler(timesteps, "linear_beta", beta_start=first, beta_end=last)
+    ours, theirs = (
+        linear_schedule(timesteps),
+        DDPMScheduler(timesteps, "linear_beta", beta_start=first, beta_end=last),
+    )
     assert ours.timesteps == timesteps
     assert (ours.beta[0], ours.alpha_bar[0]) == (0, 1)
     torch.testing.assert_close(ours.beta[1:], theirs.betas)
@@ -63,7 +74,9 @@ def test_a_respaced_schedule_visits_noise_levels_of_the_full_one(steps: int):
 def segdiff(**changes: object) -> SegDiff:
     recipe = small("phantoms", "segdiff-small")
     torch.manual_seed(0)
-    segmenter = build_segmenter(replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, 2)
+    segmenter = build_segmenter(
+        replace(recipe, segmenter=replace(recipe.segmenter, **changes)), 1, 2
+    )
     assert isinstance(segmenter, SegDiff)
     return segmenter.eval()
 
@@ -74,8 +87,14 @@ def test_segdiff_encodes_an_image_once_however_many_steps_and_votes(
 ):
     segmenter = segdiff(sampling_timesteps=steps)
     encode, noise, images, seen = segmenter.network.encode, segmenter.network.noise, [], []
-    monkeypatch.setattr(segmenter.network, "encode", lambda image: images.append(image) or encode(image))
-    monkeypatch.setattr(segmenter.network, "noise", lambda x, t, f: seen.append((len(x), *t.unique().tolist())) or noise(x, t, f))
+    monkeypatch.setattr(
+        segmenter.network, "encode", lambda image: images.append(image) or encode(image)
+    )
+    monkeypatch.setattr(
+        segmenter.network,
+        "noise",
+        lambda x, t, f: seen.append((len(x), *t.unique().tolist())) or noise(x, t, f),
+    )
     image = torch.randn(2, 1, 32, 32, generator=rng)
     segmenter.sample(image, votes, rng)
     assert len(images) == 1
@@ -84,8 +103,13 @@ def test_segdiff_encodes_an_image_once_however_many_steps_and_votes(
 
 
 @pytest.mark.parametrize("mistake", [0.0, 0.5])
-def test_segdiffs_loss_is_the_squared_error_of_the_noise(mistake: float, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch):
-    segmenter, batch = segdiff(timesteps=100, sampling_timesteps=5), random_batch(small("phantoms", "segdiff-small"), 2, 4)
+def test_segdiffs_loss_is_the_squared_error_of_the_noise(
+    mistake: float, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+):
+    segmenter, batch = (
+        segdiff(timesteps=100, sampling_timesteps=5),
+        random_batch(small("phantoms", "segdiff-small"), 2, 4),
+    )
     label = 2.0 * batch.label[:, None] - 1
 
     def noise(x_t: Tensor, t: Tensor, features: Tensor) -> Tensor:
@@ -98,7 +122,9 @@ def test_segdiffs_loss_is_the_squared_error_of_the_noise(mistake: float, rng: to
 
 
 @pytest.mark.parametrize("steps", [1, 5, 100])
-def test_segdiff_draws_the_label_from_a_network_that_knows_it(steps: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch):
+def test_segdiff_draws_the_label_from_a_network_that_knows_it(
+    steps: int, rng: torch.Generator, monkeypatch: pytest.MonkeyPatch
+):
     segmenter = segdiff(timesteps=100, sampling_timesteps=steps)
     label = (torch.rand(1, 1, 32, 32, generator=rng) > 0.5).float()
 

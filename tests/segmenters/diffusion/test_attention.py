@@ -13,12 +13,20 @@ from helpers.diffusion import KINDS
 
 def test_raw_map_is_the_mean_over_channels(rng: torch.Generator):
     features = torch.randn(2, 5, 4, 4, generator=rng)
-    torch.testing.assert_close(attention_map(features, (4, 4), "raw", rng)[:, 0], features.mean(dim=1))
+    torch.testing.assert_close(
+        attention_map(features, (4, 4), "raw", rng)[:, 0], features.mean(dim=1)
+    )
 
 
-@given(st.sampled_from(["normalised", "shuffled"]), st.integers(0, 100), st.sampled_from([(16, 16), (8, 8, 8)]))
+@given(
+    st.sampled_from(["normalised", "shuffled"]),
+    st.integers(0, 100),
+    st.sampled_from([(16, 16), (8, 8, 8)]),
+)
 @settings(max_examples=20)
-def test_normalised_maps_have_mean_one_and_are_not_negative(kind: str, seed: int, size: tuple[int, ...]):
+def test_normalised_maps_have_mean_one_and_are_not_negative(
+    kind: str, seed: int, size: tuple[int, ...]
+):
     rng = torch.Generator().manual_seed(seed)
     features = 0.01 * torch.randn(3, 5, *[s // 4 for s in size], generator=rng) - 0.01
     A = attention_map(features, size, kind, rng)
@@ -29,7 +37,9 @@ def test_normalised_maps_have_mean_one_and_are_not_negative(kind: str, seed: int
 
 def test_shuffled_map_has_the_values_of_the_map_in_other_places(rng: torch.Generator):
     features = torch.randn(1, 3, 8, 8, generator=rng)
-    plain, shuffled = (attention_map(features, (8, 8), kind, rng) for kind in ("normalised", "shuffled"))
+    plain, shuffled = (
+        attention_map(features, (8, 8), kind, rng) for kind in ("normalised", "shuffled")
+    )
     torch.testing.assert_close(plain.flatten().sort().values, shuffled.flatten().sort().values)
     assert not torch.allclose(plain, shuffled)
 
@@ -48,4 +58,6 @@ def test_no_gradient_flows_through_a_map(kind: str, rng: torch.Generator):
 
 
 def test_a_flat_map_is_one(rng: torch.Generator):
-    torch.testing.assert_close(attention_map(torch.ones(1, 2, 4, 4), (8, 8), "normalised", rng), torch.ones(1, 1, 8, 8))
+    torch.testing.assert_close(
+        attention_map(torch.ones(1, 2, 4, 4), (8, 8), "normalised", rng), torch.ones(1, 1, 8, 8)
+    )

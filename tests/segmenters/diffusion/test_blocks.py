@@ -77,7 +77,9 @@ def test_self_attention_is_the_plain_formula(rng: torch.Generator):
     x = torch.randn(1, 4, 2, 3, generator=rng, dtype=torch.float64)
     tokens = layer.norm(x).flatten(2)[0].T
     q, k, v = (tokens @ layer.to_qkv.weight.T + layer.to_qkv.bias).split(4, dim=1)
-    attended = torch.stack([(torch.exp(row := q[i] @ k.T / 2) / torch.exp(row).sum()) @ v for i in range(6)])
+    attended = torch.stack(
+        [(torch.exp(row := q[i] @ k.T / 2) / torch.exp(row).sum()) @ v for i in range(6)]
+    )
     expected = x + (attended @ layer.out.weight.T + layer.out.bias).T.reshape(1, 4, 2, 3)
     torch.testing.assert_close(layer(x), expected)
 
@@ -86,11 +88,16 @@ def test_modulation_depends_on_level_and_latent():
     modulation = Modulation(4, 8)
     level, z = torch.tensor([0.5]), torch.ones(1, 4)
     assert not torch.equal(modulation(level, z), modulation(level / 2, z))
-    assert not torch.equal(modulation(level, z), modulation(level, torch.tensor([[1.0, -1, 1, -1]])))
+    assert not torch.equal(
+        modulation(level, z), modulation(level, torch.tensor([[1.0, -1, 1, -1]]))
+    )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_instance_normalisation_is_that_of_pytorch(dims: int, rng: torch.Generator):
-    ours, theirs = instance_norm(6), (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True)
+    ours, theirs = (
+        instance_norm(6),
+        (nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d)(6, affine=True),
+    )
     x = 3 * torch.randn(2, 6, *SIZES[dims], generator=rng) + 1
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)

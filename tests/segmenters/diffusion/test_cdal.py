@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from cdal.datasets.batch import Batch
 from cdal.recipes.cdal import paper
 from cdal.segmenters.build import build_segmenter
-from cdal.segmenters.diffusion.cdal import CDAL, label_channels, to_probabilities
+from cdal.segmenters.diffusion.cdal import CDAL
+from cdal.segmenters.diffusion.labels import label_channels, to_probabilities
 from cdal.segmenters.diffusion.schedule import diffuse, make_schedule
 from cdal.segmenters.segmenter import one_hot
 from helpers.diffusion import KINDS, make_batch, make_cdal
@@ -57,23 +58,37 @@ def test_each_turn_moves_its_own_player_only(rng: torch.Generator):
 
 def test_the_gradient_penalty_is_lazy(rng: torch.Generator):
     segmenter = make_cdal(discriminator_every=1, r1_every=4)
-    with_penalty = [step for step in range(9) if "r1" in next(segmenter.turns(make_batch(), rng, step)).terms]
+    with_penalty = [
+        step for step in range(9) if "r1" in next(segmenter.turns(make_batch(), rng, step)).terms
+    ]
     assert with_penalty == [0, 4, 8]
 
 
 def test_the_discriminator_may_take_turns_seldom():
-    """Between its turns it is not there; at them its opinion weighs for all the steps since the last one."""
+    """Between its turns it is not there; at them its opinion weighs for all the steps since the
+    last one.
+    """
     often, seldom = make_cdal(discriminator_every=1), make_cdal(discriminator_every=4, r1_every=2)
     seldom.load_state_dict(often.state_dict())
     turns = {
-        step: {turn.player: turn.terms for turn in seldom.turns(make_batch(), torch.Generator().manual_seed(step), step)}
+        step: {
+            turn.player: turn.terms
+            for turn in seldom.turns(make_batch(), torch.Generator().manual_seed(step), step)
+        }
         for step in range(9)
     }
     assert [step for step, players in turns.items() if "discriminator" in players] == [0, 4, 8]
     assert ["r1" in turns[step]["discriminator"] for step in (0, 4, 8)] == [True, False, True]
-    assert all(("adversarial" in players["generator"]) == ("discriminator" in players) for players in turns.values())
-    always = [turn.terms for turn in often.turns(make_batch(), torch.Generator().manual_seed(4), 4)][-1]
-    assert float(turns[4]["generator"]["adversarial"]) == pytest.approx(4 * float(always["adversarial"]))
+    assert all(
+        ("adversarial" in players["generator"]) == ("discriminator" in players)
+        for players in turns.values()
+    )
+    always = [
+        turn.terms for turn in often.turns(make_batch(), torch.Generator().manual_seed(4), 4)
+    ][-1]
+    assert float(turns[4]["generator"]["adversarial"]) == pytest.approx(
+        4 * float(always["adversarial"])
+    )
 
 
 class LinearCritic(nn.Module):
@@ -96,7 +111,9 @@ def test_the_gradient_penalty_is_half_the_squared_gradient(rng: torch.Generator)
 
 
 def test_the_paper_is_the_squared_error_of_equation_4(rng: torch.Generator):
-    """With no discriminator (attention none) the paper's loss is that of a prediction from q(x_t | x_0), draw by draw."""
+    """With no discriminator (attention none) the paper's loss is that of a prediction from q(x_t |
+    x_0), draw by draw.
+    """
     settings = replace(paper(), channels=(8, 12, 16), embedding=16, latent=4, attention="none")
     recipe = replace(small_recipe(), segmenter=settings)
     torch.manual_seed(0)
@@ -117,7 +134,9 @@ def noised(segmenter: CDAL, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Te
     """x_t of the generator's turn, at a step at which the discriminator has none."""
     seen: list[Tensor] = []
     denoise = segmenter.generator.denoise
-    monkeypatch.setattr(segmenter.generator, "denoise", lambda x_t, *more: seen.append(x_t) or denoise(x_t, *more))
+    monkeypatch.setattr(
+        segmenter.generator, "denoise", lambda x_t, *more: seen.append(x_t) or denoise(x_t, *more)
+    )
     (turn,) = segmenter.turns(batch, torch.Generator().manual_seed(5), 1)
     monkeypatch.undo()
     assert turn.player == "generator"
@@ -128,7 +147,9 @@ def noised(segmenter: CDAL, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Te
 def test_recycling_builds_a_share_of_x_t_from_the_generators_own_guess(
     share: float, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ):
-    """What is built from the label changes with it, and what is built from the guess changes with the generator's weights."""
+    """What is built from the label changes with it, and what is built from the guess changes with
+    the generator's weights.
+    """
     segmenter, batch = make_cdal(recycling=share), make_batch(count=16)
     shake(segmenter)
     plain = noised(segmenter, batch, monkeypatch)
@@ -136,7 +157,9 @@ def test_recycling_builds_a_share_of_x_t_from_the_generators_own_guess(
     with torch.no_grad():
         segmenter.generator.unet.head.bias.add_(0.5)
     otherwise = noised(segmenter, batch, monkeypatch)
-    by_label, by_weights = ((other != plain).flatten(1).any(dim=1) for other in (inverted, otherwise))
+    by_label, by_weights = (
+        (other != plain).flatten(1).any(dim=1) for other in (inverted, otherwise)
+    )
     assert torch.equal(by_label, ~by_weights)
     assert least <= int(by_label.sum()) <= most
 
@@ -148,7 +171,10 @@ def test_every_attention_trains(kind: str, classes: int):
     segmenter, batch = make_cdal(classes, attention=kind), make_batch(classes)
 
     def losses() -> dict[str, Tensor]:
-        return {turn.player: turn.loss for turn in segmenter.turns(batch, torch.Generator().manual_seed(5), 0)}
+        return {
+            turn.player: turn.loss
+            for turn in segmenter.turns(batch, torch.Generator().manual_seed(5), 0)
+        }
 
     for name, player in segmenter.players().items():
         segmenter.zero_grad()
@@ -162,7 +188,9 @@ def test_every_attention_trains(kind: str, classes: int):
         assert float(before.detach() - losses()[name].detach()) == pytest.approx(1e-3, rel=0.3)
 
 
-@pytest.mark.parametrize("name", ["squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial"])
+@pytest.mark.parametrize(
+    "name", ["squared_error", "energy", "dice", "cross_entropy", "coarse", "adversarial"]
+)
 def test_every_term_can_be_switched_off(name: str, rng: torch.Generator):
     on = list(make_cdal().turns(make_batch(), rng, 0))[-1].terms
     off = list(make_cdal(**{name: 0.0}).turns(make_batch(), rng, 0))[-1].terms
@@ -171,7 +199,11 @@ def test_every_term_can_be_switched_off(name: str, rng: torch.Generator):
 
 def test_a_step_with_a_given_generator_of_randomness_is_repeatable():
     first, second = (
-        [turn.loss.item() for turn in make_cdal().turns(make_batch(), torch.Generator().manual_seed(9), 4)] for _ in range(2)
+        [
+            turn.loss.item()
+            for turn in make_cdal().turns(make_batch(), torch.Generator().manual_seed(9), 4)
+        ]
+        for _ in range(2)
     )
     assert first == second
 
@@ -186,9 +218,13 @@ def test_sampling_gives_votes_of_probabilities(classes: int, T: int, rng: torch.
 
 
 def test_sampling_follows_algorithm_2_with_its_noise():
-    """One vote of two steps, written out on whole labels; the denoiser is so wide that `see` loses nothing."""
+    """One vote of two steps, written out on whole labels; the denoiser is so wide that `see` loses
+    nothing.
+    """
     segmenter = make_cdal(sampling_timesteps=2, denoiser_channels=16).eval()
-    nn.init.normal_(segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    nn.init.normal_(
+        segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0)
+    )
     image = make_batch(count=1).image
     p = segmenter.sample(image, 1, torch.Generator().manual_seed(4))
     noise, z = segmenter.draw(image, 1, torch.Generator().manual_seed(4))
@@ -199,17 +235,25 @@ def test_sampling_follows_algorithm_2_with_its_noise():
         features = segmenter.generator.encode(image)
         x2 = noise[0]
         guess = segmenter.generator.denoise(x2, torch.ones(1), z[0], features)
-        mean = (math.sqrt(alpha) * (1 - bar[1]) * x2 + math.sqrt(bar[1]) * (1 - alpha) * guess) / (1 - bar[2])
+        mean = (math.sqrt(alpha) * (1 - bar[1]) * x2 + math.sqrt(bar[1]) * (1 - alpha) * guess) / (
+            1 - bar[2]
+        )
         x1 = mean + math.sqrt((1 - bar[1]) / (1 - bar[2]) * (1 - alpha)) * noise[1]
-        x0 = segmenter.generator.unfold(segmenter.generator.denoise(x1, torch.full((1,), 0.5), z[1], features))
+        x0 = segmenter.generator.unfold(
+            segmenter.generator.denoise(x1, torch.full((1,), 0.5), z[1], features)
+        )
     torch.testing.assert_close(p[0, 0, 1], ((x0 + 1) / 2)[0, 0], rtol=1e-3, atol=1e-4)
 
 
 def test_votes_do_not_depend_on_how_many_there_are():
     segmenter = make_cdal(sampling_timesteps=2).eval()
-    nn.init.normal_(segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    nn.init.normal_(
+        segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0)
+    )
     image = make_batch(count=2).image
-    two, five = (segmenter.sample(image, votes, torch.Generator().manual_seed(4)) for votes in (2, 5))
+    two, five = (
+        segmenter.sample(image, votes, torch.Generator().manual_seed(4)) for votes in (2, 5)
+    )
     torch.testing.assert_close(two, five[:2], rtol=1e-4, atol=1e-5)
     assert (five[0] - five[1]).abs().max() > 1e-3
 
@@ -220,7 +264,9 @@ def test_no_steps_is_the_coarse_segmentation_alone(rng: torch.Generator):
     p = segmenter.sample(image, 5, rng)
     assert not segmenter.stochastic
     assert p.shape[0] == 1
-    torch.testing.assert_close(p[0, :, 1:], segmenter.generator.unet(image).sigmoid(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        p[0, :, 1:], segmenter.generator.unet(image).sigmoid(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_image_is_encoded_once(rng: torch.Generator):

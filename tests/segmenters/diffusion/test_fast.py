@@ -26,7 +26,9 @@ def test_no_layer_of_the_fast_denoiser_is_at_full_resolution(rng: torch.Generato
     for name, module in generator.named_modules():
         if not name.startswith("unet") and not list(module.children()):
             module.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[2:])))
-    generator.denoise(generator.fold(torch.randn(1, 1, 16, 24)), torch.ones(1), torch.randn(1, 4), features)
+    generator.denoise(
+        generator.fold(torch.randn(1, 1, 16, 24)), torch.ones(1), torch.randn(1, 4), features
+    )
     assert {size for size in sizes if size} == {(4, 6)}
 
 
@@ -35,7 +37,9 @@ def test_noise_behind_the_map_is_distributed_as_the_map_of_noise(dims: int, labe
     """R R' = W W', W being the matrix of `see`: normal draws are known by their covariance."""
     generator = make_generator("fast", dims, labels)
     root = generator.noise_root().double()
-    unit = torch.eye(generator.folded, dtype=torch.float32).reshape(generator.folded, generator.folded, *[1] * dims)
+    unit = torch.eye(generator.folded, dtype=torch.float32).reshape(
+        generator.folded, generator.folded, *[1] * dims
+    )
     with torch.no_grad():
         seen = generator.see(unit).flatten(1).double()  # row i is what is seen of the i-th number
     assert root.shape[1] == min(generator.folded, 16)

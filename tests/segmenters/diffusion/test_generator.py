@@ -12,7 +12,9 @@ from helpers.segmenters import shake
 @pytest.mark.parametrize("kind", ["fast", "paper"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("labels", [1, 3])
-def test_votes_folded_into_the_batch_are_the_votes_one_by_one(kind: str, dims: int, labels: int, rng: torch.Generator):
+def test_votes_folded_into_the_batch_are_the_votes_one_by_one(
+    kind: str, dims: int, labels: int, rng: torch.Generator
+):
     generator = make_generator(kind, dims, labels)
     shake(generator)
     size, votes = SIZES[dims], 3
@@ -20,7 +22,9 @@ def test_votes_folded_into_the_batch_are_the_votes_one_by_one(kind: str, dims: i
     x_t = generator.fold(torch.randn(votes * 2, labels, *size, generator=rng))
     level, z = torch.rand(votes * 2, generator=rng), torch.randn(votes * 2, 4, generator=rng)
     with torch.no_grad():
-        together = generator.denoise(x_t, level, z, generator.encode(image)).unflatten(0, (votes, 2))
+        together = generator.denoise(x_t, level, z, generator.encode(image)).unflatten(
+            0, (votes, 2)
+        )
         for v in range(votes):
             for b in range(2):
                 i = v * 2 + b
@@ -31,7 +35,9 @@ def test_votes_folded_into_the_batch_are_the_votes_one_by_one(kind: str, dims: i
 
 @pytest.mark.parametrize("kind", ["fast", "paper"])
 @pytest.mark.parametrize("what", ["x_t", "level", "z", "image"])
-def test_the_prediction_depends_on_everything_it_is_given(kind: str, what: str, rng: torch.Generator):
+def test_the_prediction_depends_on_everything_it_is_given(
+    kind: str, what: str, rng: torch.Generator
+):
     generator = make_generator(kind, 2, 1)
     shake(generator)
     given_ = {
@@ -43,9 +49,16 @@ def test_the_prediction_depends_on_everything_it_is_given(kind: str, what: str, 
 
     def predict(values: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.no_grad():
-            return generator.denoise(generator.fold(values["x_t"]), values["level"], values["z"], generator.encode(values["image"]))
+            return generator.denoise(
+                generator.fold(values["x_t"]),
+                values["level"],
+                values["z"],
+                generator.encode(values["image"]),
+            )
 
-    other = given_ | {what: given_[what] * 0.5 + 0.1 * torch.randn(given_[what].shape, generator=rng)}
+    other = given_ | {
+        what: given_[what] * 0.5 + 0.1 * torch.randn(given_[what].shape, generator=rng)
+    }
     assert (predict(given_) - predict(other)).abs().max() > 1e-5
 
 

@@ -1,4 +1,6 @@
-"""The equations of the paper, against numbers worked out by hand, float64, and MONAI's scheduler."""
+"""The equations of the paper, against numbers worked out by hand, float64, and
+MONAI's scheduler.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.networks.schedulers import DDPMScheduler
 
-from cdal.segmenters.diffusion.schedule import diffuse, diffuse_one_step, make_schedule, posterior, sample_posterior
+from cdal.segmenters.diffusion.schedule import (
+    diffuse,
+    diffuse_one_step,
+    make_schedule,
+    posterior,
+    sample_posterior,
+)
 
 TIMESTEPS = st.integers(1, 12)
 
@@ -31,7 +39,9 @@ def test_alpha_bar_depends_on_t_over_T_alone(T: int):
 
 @pytest.mark.parametrize(("T", "divisor"), [(4, 2), (4, 1), (6, 3)])
 def test_a_schedule_contains_those_whose_steps_divide_its_own(T: int, divisor: int):
-    torch.testing.assert_close(make_schedule(T).alpha_bar[:: T // divisor], make_schedule(divisor).alpha_bar)
+    torch.testing.assert_close(
+        make_schedule(T).alpha_bar[:: T // divisor], make_schedule(divisor).alpha_bar
+    )
 
 
 def test_no_steps_is_refused():
@@ -58,17 +68,24 @@ def test_forward_process_and_posterior_agree_with_monai(T: int, rng: torch.Gener
     torch.testing.assert_close(diffuse(schedule, x0, t, noise), theirs, rtol=1e-5, atol=1e-5)
     for i in range(T):
         theirs, _ = scheduler.step(x0[i], i, x_t[i], torch.Generator().manual_seed(i))
-        drawn = torch.randn(x0[i].shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        drawn = torch.randn(
+            x0[i].shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64
+        )
         ours = sample_posterior(schedule, x0[i : i + 1], x_t[i : i + 1], t[i : i + 1], drawn[None])
         torch.testing.assert_close(ours[0], theirs, rtol=1e-4, atol=1e-4)
 
 
 @given(TIMESTEPS, st.data())
 def test_one_step_after_another_is_the_step_of_the_whole(T: int, data: st.DataObject):
-    """The mean and variance of q(x_t | x_{t-1}) after q(x_{t-1} | x_0) are those of q(x_t | x_0)."""
+    """The mean and variance of q(x_t | x_{t-1}) after q(x_{t-1} | x_0) are those of
+    q(x_t | x_0).
+    """
     schedule = make_schedule(T)
     t = torch.tensor([data.draw(st.integers(1, T))])
-    one, zero = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    one, zero = (
+        torch.ones(1, 1, 1, 1, dtype=torch.float64),
+        torch.zeros(1, 1, 1, 1, dtype=torch.float64),
+    )
     mean = diffuse_one_step(schedule, diffuse(schedule, one, t - 1, zero), t, zero)
     torch.testing.assert_close(mean, diffuse(schedule, one, t, zero), rtol=1e-5, atol=1e-9)
     earlier = diffuse_one_step(schedule, diffuse(schedule, zero, t - 1, one), t, zero)
@@ -79,7 +96,9 @@ def test_one_step_after_another_is_the_step_of_the_whole(T: int, data: st.DataOb
 
 @given(TIMESTEPS, st.data())
 def test_posterior_follows_from_the_rule_of_bayes(T: int, data: st.DataObject):
-    """Precisions of q(x_{t-1} | x_0) and of q(x_t | x_{t-1}) add up, in float64 and from the definition."""
+    """Precisions of q(x_{t-1} | x_0) and of q(x_t | x_{t-1}) add up, in float64 and from the
+    definition.
+    """
     t = data.draw(st.integers(2, max(2, T)))
     T = max(T, t)
     schedule = make_schedule(T)
@@ -96,7 +115,9 @@ def test_posterior_follows_from_the_rule_of_bayes(T: int, data: st.DataObject):
 def test_the_last_posterior_is_the_clean_label_itself(rng: torch.Generator):
     schedule = make_schedule(4)
     x0, x_t, noise = (torch.randn(3, 1, 4, 4, generator=rng) for _ in range(3))
-    torch.testing.assert_close(sample_posterior(schedule, x0, x_t, torch.ones(3, dtype=torch.long), noise), x0)
+    torch.testing.assert_close(
+        sample_posterior(schedule, x0, x_t, torch.ones(3, dtype=torch.long), noise), x0
+    )
 
 
 def test_each_sample_has_its_own_t(rng: torch.Generator):
@@ -104,5 +125,7 @@ def test_each_sample_has_its_own_t(rng: torch.Generator):
     x0, noise = (torch.randn(4, 2, 3, 3, 3, generator=rng) for _ in range(2))
     t = torch.tensor([4, 1, 3, 2])
     together = diffuse(schedule, x0, t, noise)
-    alone = torch.cat([diffuse(schedule, x0[i : i + 1], t[i : i + 1], noise[i : i + 1]) for i in range(4)])
+    alone = torch.cat(
+        [diffuse(schedule, x0[i : i + 1], t[i : i + 1], noise[i : i + 1]) for i in range(4)]
+    )
     torch.testing.assert_close(together, alone)

@@ -1,0 +1,132 @@
+"""What is shown without a terminal: some lines about what takes long, tables, values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cdal.cli import console
+from cdal.cli.console import progress_bar, show_check, show_findings, show_tables, show_values
+from cdal.datasets.check import check_folder
+from cdal.runtime.events import Event
+from cdal.training.progress import Step
+from helpers.files import change, disc_folder
+
+Capture = pytest.CaptureFixture[str]
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def printed(events: Iterable[Event], capsys: Capture) -> list[str]:
+    """The lines on standard error; there is nothing on standard output."""
+    with progress_bar() as report:
+        for event in events:
+            report(event)
+    out, error = capsys.readouterr()
+    assert out == ""
+    return error.splitlines()
+
+
+def test_a_training_prints_twenty_lines(clock: Clock, capsys: Capture):
+    steps = [
+        Step("training", "", n / 1000, 1.0, "", n, 100 - n / 10, 10.0, 0.25, {"lesion": 0.5})
+        for n in range(1, 1001)
+    ]
+    lines = printed(steps, capsys)
+    assert [line[:4] for line in lines] == [f"{5 * n:3d}%" for n in range(1, 21)]
+    assert lines[0] == "  5% step 50, loss 0.250, 10.0 steps/s, 1:35 left; Dice lesion 0.500"
+
+
+def test_a_short_training_prints_a_line_for_each_step(clock: Clock, capsys: Capture):
+    steps = [Step("training", "", n / 4, 1.0, "", n) for n in range(1, 5)]
+    assert [line.split(",")[0] for line in printed(steps, capsys)] == [
+        " 25% step 1",
+        " 50% step 2",
+        " 75% step 3",
+        "100% step 4",
+    ]
+
+
+def test_files_that_are_done_quickly_print_nothing(clock: Clock, capsys: Capture):
+    events = [Event("segmenting", "a.png", n / 10, 3) for n in range(31)]
+    assert printed(events, capsys) == []
+
+
+def test_a_file_that_takes_long_prints_a_line_every_ten_seconds(clock: Clock, capsys: Capture):
+    """At most twenty for each file, and its name as it is, whatever brackets it has."""
+
+    def work(seconds: float) -> Iterable[Event]:
+        for part in range(100):
+            clock.now += seconds
+            yield Event("segmenting", "[red]big.tif", 1 + part / 100, 3)
+
+    slow, quicker = printed(work(4.0), capsys), printed(work(0.5), capsys)
+    assert all(line.endswith("% of [red]big.tif") for line in (*slow, *quicker))
+    shares = [int(line[:3]) for line in slow]
+    assert shares == sorted(set(shares))
+    assert 10 < len(shares) <= 20
+    assert [int(line[:3]) for line in quicker] == [20, 41, 62, 83]
+
+
+def test_findings_of_one_kind_are_shown_up_to_five(tmp_path: Path, capsys: Capture):
+    disc_folder(tmp_path, count=8)
+    for i in range(7):
+        change(tmp_path, f"masks/c{i}.png", np.zeros_like)
+    checked = check_folder(tmp_path)
+    warnings = sum(finding.level == "warning" for finding in checked.findings)
+    assert warnings >= 7
+    show_check(checked)
+    shown = capsys.readouterr().out
+    assert shown.count("the mask is empty") == 5
+    assert "... and 2 more (--all shows them)" in shown
+    assert f"0 errors, {warnings} warnings" in shown
+    show_check(checked, everything=True)
+    assert capsys.readouterr().out.count("the mask is empty") == 7
+    show_findings(checked)
+    assert len(capsys.readouterr().err.splitlines()) == 5
+
+
+def test_cells_are_shown_as_they_are(capsys: Capture):
+    show_tables([[["system", "Dice"], ["[bold]net[/bold]", "90.12"]]], ["a [note]"])
+    shown = capsys.readouterr().out
+    for text in ("system", "[bold]net[/bold]", "90.12", "a [note]"):
+        assert text in shown
+
+
+def test_values_are_shown_as_yaml(capsys: Capture):
+    values = {
+        "size": (1, 2),
+        "nested": {"path": Path("a/b"), "none": None, "text": "ä: [b]"},
+        "number": 0.5,
+    }
+    show_values(values)
+    expected = {
+        "size": [1, 2],
+        "nested": {"path": "a/b", "none": None, "text": "ä: [b]"},
+        "number": 0.5,
+    }
+    assert yaml.safe_load(capsys.readouterr().out) == expected
