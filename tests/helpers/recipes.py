@@ -16,7 +16,7 @@ def small_recipe(**training: object) -> Recipe:
         learning_rate=2e-3,
         precision="32",
         validate_every=10,
-        checkpoint_every=5,
+        checkpoint_every=10,
     )
     return Recipe(
         name="small",

@@ -176,7 +176,7 @@ def microscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings_ = replace(
         small,
         data=DataSettings(
-            spatial_dims=2, size=(256, 256), channels=3, intensities="range", overlap=0.1, whole=1.0
+            spatial_dims=2, size=(64, 64), channels=3, intensities="range", overlap=0.1, whole=1.0
         ),
     )
     torch.manual_seed(0)
@@ -192,10 +192,10 @@ def microscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_picture_gets_its_results_band_by_band(
     microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tiff, "LARGE", 280 * 290)
-    monkeypatch.setattr(predicting, "LARGE", 280 * 290)
-    colours = np.random.default_rng(0).integers(0, 255, size=(300, 290, 3)).astype(np.uint8)
-    tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(128, 128), photometric="rgb")
+    monkeypatch.setattr(tiff, "LARGE", 90 * 95)
+    monkeypatch.setattr(predicting, "LARGE", 90 * 95)
+    colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(32, 32), photometric="rgb")
     kinds = ("mask", "probability", "uncertainty", "geojson")
     written = predict(
         microscope, [tmp_path / "slide.tif"], tmp_path / "out", Sampling(votes=2), save=kinds
@@ -216,7 +216,7 @@ def test_a_large_picture_gets_its_results_band_by_band(
         rasterised(tmp_path / "out/slide_objects.geojson", mask.shape, ("background", "nucleus")),
         mask,
     )
-    monkeypatch.setattr(segmented, "MOST_WHOLE", 280 * 290)
+    monkeypatch.setattr(segmented, "MOST_WHOLE", 90 * 95)
     for options, message in (
         ({"save": ("votes",)}, "Save mask, probability"),
         ({"sampling": Sampling(components=1)}, "components 0"),
@@ -234,8 +234,8 @@ def test_a_large_picture_gets_its_results_band_by_band(
 def test_a_large_picture_of_another_format_keeps_it(
     suffix: str, microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(predicting, "LARGE", 280 * 290)
-    colours = np.random.default_rng(0).integers(0, 255, size=(300, 290, 3)).astype(np.uint8)
+    monkeypatch.setattr(predicting, "LARGE", 90 * 95)
+    colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
     Pillow.fromarray(colours).save(tmp_path / f"a{suffix}")
     written = predict(
         microscope,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,36 +20,57 @@ from cdal.training.train import train
 from helpers.files import full_disk
 from helpers.recipes import small_recipe
 
-RUN = """
-import sys
+TRAININGS = """
+import os, sys
 from helpers.events import steps_only
 from helpers.recipes import small_recipe
 from cdal.training.train import train
+
 show = steps_only(lambda now: print(now.step, flush=True))
-train(small_recipe(), sys.argv[1], sys.argv[2], "cpu", show)
+for line in sys.stdin:  # a data folder and a run folder; the training is a process of its own
+    child = os.fork()
+    if not child:
+        print(os.getpid(), flush=True)
+        train(small_recipe(), *line.rstrip().split("\\t"), "cpu", show)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print("ended by", os.WTERMSIG(status), flush=True)
 """
 
 
-@pytest.mark.parametrize("kill_at", [3, 10, 17])
-def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(
-    kill_at: int, trained: Path, phantoms: Path, tmp_path: Path
-):
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(phantoms), str(out)],
+@pytest.fixture(scope="module")
+def trainings() -> Iterator[subprocess.Popen[str]]:
+    """A process that has imported all there is, and starts a training for each line that it reads."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAININGS],
         cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    assert process.stdout is not None
-    while int(process.stdout.readline()) < kill_at:
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.mark.xdist_group("killed")
+@pytest.mark.parametrize("kill_at", [3, 10, 17])
+def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(
+    kill_at: int, trainings: subprocess.Popen[str], trained: Path, phantoms: Path, tmp_path: Path
+):
+    out = tmp_path / "run"
+    assert trainings.stdin is not None and trainings.stdout is not None
+    print(phantoms, out, sep="\t", file=trainings.stdin, flush=True)
+    training = int(trainings.stdout.readline())
+    while int(trainings.stdout.readline()) < kill_at:
         pass
     time.sleep(0.02 * kill_at % 0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    os.kill(training, signal.SIGKILL)
+    line = trainings.stdout.readline()
+    while line.strip().isdigit():  # steps that were done before the signal came
+        line = trainings.stdout.readline()
+    assert line == f"ended by {int(signal.SIGKILL)}\n"
     train(small_recipe(), phantoms, out, "cpu")
     assert (out / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
     assert (out / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
