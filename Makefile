@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/cdal demo
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

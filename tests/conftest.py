@@ -19,7 +19,7 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import ModelHeader
 from cdal.training.train import train
-from helpers.data import SHARED
+from helpers.data import real
 from helpers.recipes import small_recipe
 
 hypothesis.settings.register_profile(
@@ -85,7 +85,4 @@ def rng() -> torch.Generator:
 @pytest.fixture(scope="session")
 def hippocampus() -> Path:
     """The real volumes; tests that ask for them are skipped where they are not."""
-    folder = SHARED / "hippocampus"
-    if not folder.is_dir():
-        pytest.skip(f"the hippocampus volumes are not in {folder} (set CDAL_TEST_DATA)")
-    return folder
+    return real("hippocampus")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from helpers.data import SHARED
+from helpers.data import SHARED, real
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,8 +99,7 @@ def bare_python(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the working tree, as it arrives at the other machine, with what was packed."""
-    if not (SHARED / "hippocampus").is_dir():
-        pytest.skip(f"the data to pack are not in {SHARED} (set CDAL_TEST_DATA)")
+    real("hippocampus")  # is packed
     target = tmp_path_factory.mktemp("gpu") / "cdal"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"],

@@ -118,15 +118,6 @@ def test_cells_are_shown_as_they_are(capsys: Capture):
 
 
 def test_values_are_shown_as_yaml(capsys: Capture):
-    values = {
-        "size": (1, 2),
-        "nested": {"path": Path("a/b"), "none": None, "text": "ä: [b]"},
-        "number": 0.5,
-    }
+    values = {"size": (1, 2), "nested": {"none": None, "text": "ä: [b]"}, "number": 0.5}
     show_values(values)
-    expected = {
-        "size": [1, 2],
-        "nested": {"path": "a/b", "none": None, "text": "ä: [b]"},
-        "number": 0.5,
-    }
-    assert yaml.safe_load(capsys.readouterr().out) == expected
+    assert yaml.safe_load(capsys.readouterr().out) == values | {"size": [1, 2]}

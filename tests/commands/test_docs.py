@@ -26,7 +26,9 @@ PAGES = sorted(
 _FENCED = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:(?: {4,}|\t).*(?:\n|\Z)|\n(?= {4,}|\t))+")
 _INLINE = re.compile(r"`[^`\n]+`")
-_LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(\s*<?([^)<>\s]+)>?(?:\s+\"[^\"]*\")?\s*\)")
+_LINK = re.compile(
+    r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(\s*<?([^)<>\s]+)>?(?:\s+\"[^\"]*\")?\s*\)"
+)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _MADE_LATER = ("benchmarks/gpu/packed",)
 _CODE_PATH = re.compile(r"`((?:src|tests|docs|benchmarks|models)/[\w./-]+)`")
@@ -44,7 +46,10 @@ def links(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a `#` can point to: headings as GitHub names them, the second of the same name with -1."""
+    """What a `#` can point to.
+
+    Headings as GitHub names them, the second of the same name with -1.
+    """
     names: set[str] = set()
     for heading in _HEADING.findall(prose(page.read_text(encoding="utf-8"))):
         text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
@@ -81,7 +86,9 @@ def test_links_point_to_files_and_headings_of_the_repository(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_paths_in_the_text_exist(page: Path):
     text = page.read_text(encoding="utf-8")
-    named = {path for path in _CODE_PATH.findall(text) if "NAME" not in path and path not in _MADE_LATER}
+    named = {
+        path for path in _CODE_PATH.findall(text) if "NAME" not in path and path not in _MADE_LATER
+    }
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]
 
 
@@ -100,8 +107,12 @@ def test_every_folder_of_pages_has_an_index_that_names_them():
     for folder in sorted({page.parent for page in DOCS.rglob("*.md")}):
         named = {target(folder / "README.md", link)[0] for link in links(folder / "README.md")}
         pages = {page for page in folder.glob("*.md") if page.name != "README.md"}
-        if folder != DOCS / "results":  # whose pages of single experiments are named by the pages about them
-            assert pages <= named, f"{title(folder)}/README.md does not name {sorted(map(title, pages - named))}"
+        if (
+            folder != DOCS / "results"
+        ):  # whose pages of single experiments are named by the pages about them
+            assert pages <= named, (
+                f"{title(folder)}/README.md does not name {sorted(map(title, pages - named))}"
+            )
 
 
 def test_the_first_page_is_short():
@@ -110,7 +121,9 @@ def test_the_first_page_is_short():
 
 def test_every_option_of_the_command_line_is_described():
     described = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
-    assert not [option for option in sorted(options()) if not re.search(rf"{option}(?![\w-])", described)]
+    assert not [
+        option for option in sorted(options()) if not re.search(rf"{option}(?![\w-])", described)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +136,34 @@ def test_every_option_of_the_command_line_is_described():
 )
 def test_every_field_of_a_recipe_is_described(module: str, settings: str):
     described = (DOCS / "reference" / "recipe.md").read_text(encoding="utf-8")
-    assert not [field for field in fields(CODE / "recipes" / module, settings) if f"`{field}`" not in described]
+    assert not [
+        field
+        for field in fields(CODE / "recipes" / module, settings)
+        if f"`{field}`" not in described
+    ]
 
 
 def test_every_field_of_sampling_and_of_an_event_is_described():
     described = (DOCS / "guides" / "python.md").read_text(encoding="utf-8")
-    names = fields(CODE / "inference" / "sampling.py", "Sampling") | fields(CODE / "runtime" / "events.py", "Event")
+    names = fields(CODE / "inference" / "sampling.py", "Sampling") | fields(
+        CODE / "runtime" / "events.py", "Event"
+    )
     assert not [field for field in sorted(names) if f"`{field}`" not in described]
 
 
 def test_every_public_name_is_described():
     described = (DOCS / "guides" / "python.md").read_text(encoding="utf-8")
     tree = ast.parse((CODE / "__init__.py").read_text(encoding="utf-8"))
-    values = [node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0])]
-    assert not [name for name in ast.literal_eval(values[0]) if f"cdal.{name}" not in described and name != "__version__"]
+    values = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets[0])
+    ]
+    assert not [
+        name
+        for name in ast.literal_eval(values[0])
+        if f"cdal.{name}" not in described and name != "__version__"
+    ]
 
 
 def test_every_shipped_name_is_described():
@@ -148,13 +175,19 @@ def test_every_shipped_name_is_described():
     }
     for table, (module, page) in pages.items():
         text = page.read_text(encoding="utf-8")
-        assert not [name for name in keys(module, table) if f"`{name}`" not in text], f"{title(page)}, {table}"
+        assert not [name for name in keys(module, table) if f"`{name}`" not in text], (
+            f"{title(page)}, {table}"
+        )
 
 
 def test_every_suffix_that_can_be_read_is_described():
     described = (DOCS / "reference" / "formats.md").read_text(encoding="utf-8")
     tree = ast.parse((CODE / "imaging" / "formats" / "__init__.py").read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Format"]
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Format"
+    ]
     suffixes = {suffix for call in calls for suffix in ast.literal_eval(call.args[1])}
     assert suffixes
     assert not [suffix for suffix in sorted(suffixes) if f"`{suffix}`" not in described]
@@ -163,7 +196,8 @@ def test_every_suffix_that_can_be_read_is_described():
 def test_links_and_headings_are_recognised(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# `cdal`, its *twin*\n\n[a](b.md#c) ![d](e.png) <f> `[g](h)`\n\n    [i](j)\n\n```\n[k](l)\n# no\n```\n\n"
+        "# `cdal`, its *twin*\n\n[a](b.md#c) ![d](e.png) <f> `[g](h)`\n\n    "
+        "[i](j)\n\n```\n[k](l)\n# no\n```\n\n"
         "## Same\n\n## Same\n\n[m](https://n) [![o](p.png)](q.md)\n",
         encoding="utf-8",
     )
@@ -173,10 +207,16 @@ def test_links_and_headings_are_recognised(tmp_path: Path):
 
 def options() -> set[str]:
     """Every option that a verb of the command line adds, by reading its source."""
-    found: set[str] = {f"--{name}" for name in fields(CODE / "inference" / "sampling.py", "Sampling")}
+    found: set[str] = {
+        f"--{name}" for name in fields(CODE / "inference" / "sampling.py", "Sampling")
+    }
     for module in (CODE / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "add_argument"
+            ):
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and str(first.value).startswith("--"):
                     found.add(first.value)
@@ -187,13 +227,25 @@ def fields(module: Path, name: str) -> set[str]:
     """The fields of a dataclass, by reading its source."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
     (kind,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    return {node.target.id for node in kind.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    return {
+        node.target.id
+        for node in kind.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
 
 
 def keys(module: Path, table: str) -> list[str]:
     """The keys of a dictionary at the top of a module, by reading its source."""
     for node in ast.parse(module.read_text(encoding="utf-8")).body:
-        names = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if any(isinstance(name, ast.Name) and name.id == table for name in names) and isinstance(node.value, ast.Dict):
+        names = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
+        if any(isinstance(name, ast.Name) and name.id == table for name in names) and isinstance(
+            node.value, ast.Dict
+        ):
             return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
     raise AssertionError(f"{module} has no table {table}")

@@ -92,11 +92,11 @@ ERRORS = {
 
 @pytest.mark.parametrize("fault", ERRORS)
 def test_faults_are_found_and_stop_a_training(fault: str, tmp_path: Path):
-    break_it, kind, said = ERRORS[fault]
+    break_it, kind, message = ERRORS[fault]
     break_it(disc_folder(tmp_path / "data"))
     found = kinds(tmp_path / "data", "error")
     assert kind in found
-    assert said in found[kind]
+    assert message in found[kind]
     with pytest.raises(UserError, match="cdal check"):
         train(
             replace(folder_recipe(check_folder(disc_folder(tmp_path / "good"))).recipe),
@@ -151,12 +151,12 @@ WARNINGS = {
 
 
 @pytest.mark.parametrize("fault", WARNINGS)
-def test_oddities_are_told(fault: str, tmp_path: Path):
-    break_it, kind, said = WARNINGS[fault]
+def test_oddities_are_reported(fault: str, tmp_path: Path):
+    break_it, kind, message = WARNINGS[fault]
     break_it(disc_folder(tmp_path))
     found = kinds(tmp_path, "warning")
     assert kind in found
-    assert said in found[kind]
+    assert message in found[kind]
     assert not check_folder(tmp_path).errors
 
 
@@ -234,10 +234,10 @@ def test_the_command_prints_a_table_or_json_and_draws_a_sheet(
         axis=-1
     ).sum() > 5 * 100  # the outlines of five discs, in the colour of class 1
     assert main(["check", str(tmp_path / "data"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["cases"], told["errors"], told["classes"]) == (
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["cases"], shown["errors"], shown["classes"]) == (
         6,
         0,
         {"background": 0, "foreground": 1},
     )
-    assert {"level", "kind", "case", "message"} == set(told["findings"][0])
+    assert {"level", "kind", "case", "message"} == set(shown["findings"][0])

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> DataFolder:
 
 
 def test_every_case_is_shown_with_its_outline(folder: DataFolder, tmp_path: Path):
-    """The outline of a larger disc has more pixels, so the order can be told from it."""
+    """The outline of a larger disc has more pixels, which shows the order."""
     found = [
         outlined(cell) for cell in cells(write_contact_sheet(tmp_path / "sheet.png", folder), 8)
     ]

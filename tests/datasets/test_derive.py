@@ -127,8 +127,8 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
         "cpu",
     ]
     assert main([*command, "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "# data.size: (64, 64): all pictures are 64 x 64" in told
+    shown = capsys.readouterr().out
+    assert "# data.size: (64, 64): all pictures are 64 x 64" in shown
     assert main([*command, "--steps", "4", "--training.validate_every", "2"]) == 0
     capsys.readouterr()
     (kept,) = json.loads((tmp_path / "run/splits.json").read_text())["run"]
@@ -136,9 +136,9 @@ def test_a_folder_trains_with_no_option(tmp_path: Path, capsys: pytest.CaptureFi
     assert (
         main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--json"]) == 0
     )
-    told = json.loads(capsys.readouterr().out)
-    assert told["cases"] == len(kept["test"])
-    assert told["protocol"]["partition"] == "stratified"
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["cases"] == len(kept["test"])
+    assert shown["protocol"]["partition"] == "stratified"
 
 
 def test_however_the_pictures_are_stored_the_network_sees_the_same(tmp_path: Path):

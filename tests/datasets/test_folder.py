@@ -93,7 +93,7 @@ def test_annotators_belong_to_their_image(phantoms: Path):
 
 
 @pytest.mark.parametrize(
-    ("break_it", "said"),
+    ("break_it", "message"),
     [
         (lambda r: (r / "labelsTr" / "c2.nii.gz").unlink(), "image without a label: c2"),
         (lambda r: (r / "imagesTr" / "c2.nii.gz").unlink(), "label without an image: c2"),
@@ -107,9 +107,9 @@ def test_annotators_belong_to_their_image(phantoms: Path):
         (lambda r: (r / "dataset.json").write_text('{"labels": ["b", "a"]}'), "expected"),
     ],
 )
-def test_folders_that_cannot_be_used_are_refused(break_it, said: str, tmp_path: Path):
+def test_folders_that_cannot_be_used_are_refused(break_it, message: str, tmp_path: Path):
     break_it(make_folder(tmp_path))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         open_folder(tmp_path)
 
 

@@ -179,12 +179,12 @@ def test_partitions_of_a_file(tmp_path: Path):
     folder = check_folder(tmp_path).folder
     parts = split_cases(folder, DataSettings(partition="mine")).names()
     assert parts == {"train": [f"c{i}" for i in range(2, 8)], "validation": ["c1"], "test": ["c0"]}
-    for settings_, said in (
+    for settings_, message in (
         (DataSettings(partition="mine", fold=1), "names cases that are not there: c9"),
         (DataSettings(partition="mine", fold=2), "the folds 0 to 1"),
         (DataSettings(partition="yours"), "expected the partition 'yours'; it holds mine"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             split_cases(folder, settings_)
 
 

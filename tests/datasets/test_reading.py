@@ -14,7 +14,7 @@ from helpers.files import make_folder, save_nifti
 
 
 @pytest.mark.parametrize(
-    ("label", "affine", "said"),
+    ("label", "affine", "message"),
     [
         (np.zeros((6, 7, 9), np.uint8), np.eye(4), "expected the shape of its image"),
         (np.zeros((6, 7, 8), np.uint8), np.diag([2.0, 1, 1, 1]), "affine"),
@@ -26,10 +26,10 @@ from helpers.files import make_folder, save_nifti
     ],
 )
 def test_labels_that_do_not_fit_are_refused(
-    label: np.ndarray, affine: np.ndarray, said: str, tmp_path: Path
+    label: np.ndarray, affine: np.ndarray, message: str, tmp_path: Path
 ):
     path = save_nifti(make_folder(tmp_path) / "labelsTr" / "c1.nii.gz", label, affine)
     folder = open_folder(tmp_path)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_case(folder.cases[1], folder)
     assert str(path) in str(caught.value)

@@ -79,7 +79,7 @@ def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"cases": (*CASES[:-1], "other")}, "lacks the cases f.*has also the cases other"),
         ({"split": "validation"}, "split is 'test' there and 'validation' here"),
@@ -90,14 +90,14 @@ def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray
     ],
 )
 def test_other_cases_or_protocols_are_refused_by_name(
-    tmp_path: Path, dice: np.ndarray, changes: dict[str, Any], said: str
+    tmp_path: Path, dice: np.ndarray, changes: dict[str, Any], message: str
 ):
     one = evaluation_on_disk(tmp_path / "one", "ours", dice)
     other = evaluation_on_disk(tmp_path / "other", "theirs", dice, **changes)
     if "scoring" in changes:
         text = (other / "cases.csv").read_text()
         (other / "cases.csv").write_text(text.replace("own-grid", changes["scoring"]))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare([one, other])
 
 
@@ -107,7 +107,7 @@ def test_the_order_of_cases_on_disk_does_not_matter(tmp_path: Path, dice: np.nda
     assert compare([one, other]).against["other"].wilcoxon == 1.0
 
 
-def test_names_tell_evaluations_of_one_system_apart(tmp_path: Path, dice: np.ndarray):
+def test_names_distinguish_evaluations_of_one_system(tmp_path: Path, dice: np.ndarray):
     paths = [evaluation_on_disk(tmp_path / name, "cdal", dice) for name in ("short", "long")]
     with pytest.raises(UserError, match=r"several evaluations of cdal.*NAME=FOLDER"):
         compare(paths)
@@ -116,7 +116,7 @@ def test_names_tell_evaluations_of_one_system_apart(tmp_path: Path, dice: np.nda
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["{one}", "--reference", "else"], "no evaluation of 'else'"),
         (["{one}", "--score", "dise"], "no score 'dise'"),
@@ -126,7 +126,7 @@ def test_names_tell_evaluations_of_one_system_apart(tmp_path: Path, dice: np.nda
 )
 def test_what_cannot_be_compared_exits_with_2(
     words: list[str],
-    said: str,
+    message: str,
     tmp_path: Path,
     dice: np.ndarray,
     capsys: pytest.CaptureFixture[str],
@@ -136,7 +136,7 @@ def test_what_cannot_be_compared_exits_with_2(
     (damaged / "cases.csv").write_text("case,class\n")
     (damaged / "summary.json").write_text("{}")
     assert main(["compare", *[word.format(one=one, damaged=damaged) for word in words]]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_json_on_standard_output_is_all_there_is(

@@ -98,7 +98,7 @@ def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phan
     )
 
 
-def test_other_images_of_the_same_names_are_no_training_cases(trained: Path, tmp_path: Path):
+def test_other_images_of_the_same_names_are_not_training_cases(trained: Path, tmp_path: Path):
     """And they are not the model's own test cases either."""
     write_phantoms(tmp_path / "others", 16, seed=99, size=32, raters=3)
     assert (
@@ -126,7 +126,7 @@ def test_scores_of_several_protocols_from_one_pass(trained: Path, phantoms: Path
         evaluate(trained, phantoms, scorings=["mine"])
 
 
-def test_a_case_that_cannot_be_read_is_told_and_the_others_are_scored(
+def test_a_case_that_cannot_be_read_is_reported_and_the_others_are_scored(
     trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     shutil.copytree(phantoms, tmp_path / "data")

@@ -16,7 +16,7 @@ def test_the_picture_of_differences_shows_them_with_intervals_and_seeds(
     tmp_path: Path, dice: np.ndarray
 ):
     """What is drawn is what was tested, in points; where one is far away, the near ones can still
-    be told apart.
+    be distinguished.
     """
     for seed, shift in enumerate((0.0, 0.01, 0.03)):
         for name, less in (("ours", 0.0), ("near", 0.004), ("far", 0.3)):

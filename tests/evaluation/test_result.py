@@ -13,7 +13,7 @@ from helpers.results import evaluation_on_disk
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"segmenter": "a"}', "[]"])
-def test_a_damaged_failure_is_told(text: str, tmp_path: Path, dice: np.ndarray):
+def test_a_damaged_failure_is_refused(text: str, tmp_path: Path, dice: np.ndarray):
     evaluation_on_disk(tmp_path / "one", "one", dice)
     (tmp_path / "failed.json").write_text(text)
     with pytest.raises(UserError, match=r"failed\.json is damaged"):
@@ -38,7 +38,7 @@ def test_a_damaged_failure_is_told(text: str, tmp_path: Path, dice: np.ndarray):
         lambda folder: (folder / "summary.json").write_text("[]"),
     ],
 )
-def test_a_damaged_evaluation_is_told(damage, tmp_path: Path, dice: np.ndarray):
+def test_a_damaged_evaluation_is_refused(damage, tmp_path: Path, dice: np.ndarray):
     folder = evaluation_on_disk(tmp_path / "one", "one", dice)
     damage(folder)
     with pytest.raises(UserError, match="is no evaluation"):

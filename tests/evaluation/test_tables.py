@@ -25,11 +25,11 @@ def test_uncertainty_stands_beside_the_scores(
     }.items():
         for fold, uncertainty in enumerate(folds):
             cases = tuple(f"{case}{fold}" for case in CASES)
-            told = {
+            more = {
                 "uncertainty": {**uncertainty, "nll": None, "reliability": {"voxels": []}},
                 "annotators": {"ged": 0.5},
             }
-            evaluation_on_disk(tmp_path / f"{name}-{fold}", name, dice, fold, cases, more=told)
+            evaluation_on_disk(tmp_path / f"{name}-{fold}", name, dice, fold, cases, more=more)
     comparison = compare(sorted(tmp_path.iterdir()))
     one, two = (comparison.to_dict()["systems"][name]["uncertainty"] for name in ("one", "two"))
     assert one["auroc_spread"] == {
@@ -96,7 +96,7 @@ def test_every_form_of_the_table_says_the_same(tmp_path: Path, dice: np.ndarray)
         assert np.ptp(pictures.imread(written[name])) > 0
 
 
-def test_distances_are_told_in_millimetres(tmp_path: Path, dice: np.ndarray):
+def test_distances_are_shown_in_millimetres(tmp_path: Path, dice: np.ndarray):
     comparison = compare([evaluation_on_disk(tmp_path / "one", "one", dice)], score="hd95")
     head, row = table(comparison)
     assert "HD95 front (mm)" in head

@@ -85,8 +85,8 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
         "2",
     ]
     assert main(words) == 3
-    said = capsys.readouterr()
-    systems = json.loads(said.out)["systems"]
+    shown = capsys.readouterr()
+    systems = json.loads(shown.out)["systems"]
     assert list(systems) == names
     assert "loss of network is nan" in systems[names[0]]["failure"]
     assert "SIGKILL" in systems[names[1]]["failure"]
@@ -132,7 +132,7 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--segmenter", "cdal,unheard"], "no segmenter 'unheard'"),
         (["--segmenter", "cdal,cdal"], "named twice"),
@@ -153,7 +153,7 @@ def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
 )
 def test_wrong_words_are_refused_before_anything_is_run(
     words: list[str],
-    said: str,
+    message: str,
     recipe: str,
     phantoms: Path,
     tmp_path: Path,
@@ -163,7 +163,7 @@ def test_wrong_words_are_refused_before_anything_is_run(
         main(["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out"), *words])
         == 2
     )
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("checkpoint.pt"))
 
 

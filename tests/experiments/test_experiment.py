@@ -79,9 +79,9 @@ def test_a_run_answers_is_resumed_and_says_how(
         seeds=(0,),
         budget="2steps",
     )
-    data, said = check_folder(phantoms), []
+    data, lines = check_folder(phantoms), []
     comparison = run_experiment(
-        experiment, data, tmp_path / "out", device="cpu", report=lines_into(said)
+        experiment, data, tmp_path / "out", device="cpu", report=lines_into(lines)
     )
     assert [one.name for one in comparison.competitors] == [
         "cdal",
@@ -113,12 +113,12 @@ def test_a_run_answers_is_resumed_and_says_how(
 
     # With another seed, only that is run; ways to sample can be left out, and unknown variants are
     # refused.
-    said.clear()
+    lines.clear()
     more = replace(experiment, seeds=(0, 1))
     again = run_experiment(
-        more, data, tmp_path / "out", ["image network alone"], "cpu", lines_into(said)
+        more, data, tmp_path / "out", ["image network alone"], "cpu", lines_into(lines)
     )
-    assert sum("done already" in line for line in said) == 2
+    assert sum("done already" in line for line in lines) == 2
     assert [(result.fold, result.seed) for result in again.finished[0].results] == [(0, 0), (0, 1)]
     means = [again.finished[0].results[seed].scores for seed in (0, 1)]
     dice = [np.mean([scores["dice"].mean() for scores in one.values()]) for one in means]
@@ -157,11 +157,11 @@ def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureF
 
 def test_by_itself_an_experiment_shows_its_variants(capsys: pytest.CaptureFixture[str]):
     assert main(["experiment", "ingredients-monuseg", "--budget", "7steps"]) == 0
-    told, experiment = (
+    shown, experiment = (
         yaml.safe_load(capsys.readouterr().out),
         find_experiment("ingredients-monuseg"),
     )
-    assert list(told["variants"]) == list(experiment.arms)
-    assert list(told["samplings"]) == list(experiment.samplings)
-    assert told["budget"] == "7steps"
-    assert told["seeds"] == [0, 1, 2]
+    assert list(shown["variants"]) == list(experiment.arms)
+    assert list(shown["samplings"]) == list(experiment.samplings)
+    assert shown["budget"] == "7steps"
+    assert shown["seeds"] == [0, 1, 2]

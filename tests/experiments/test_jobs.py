@@ -54,7 +54,7 @@ def test_budgets(text: str | None, fields: dict[str, object]):
 
 
 @pytest.mark.parametrize("text", ["", "5", "0min", "-3steps", "5 parsecs"])
-def test_what_is_no_budget(text: str):
+def test_what_is_not_a_budget_is_refused(text: str):
     with pytest.raises(UserError, match="minutes, hours or steps"):
         read_budget(text)
 

@@ -42,7 +42,7 @@ def evaluation_on_disk(
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    said = {
+    described = {
         "scoring": "own-grid",
         "segmenter": name,
         "data": "set",
@@ -50,9 +50,14 @@ def evaluation_on_disk(
         "folds": 4,
         "fold": fold,
     }
-    said |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
+    described |= {"split": "test", "unit": "mm", "empty_masks": "1", "truth": f"truth of {fold}"}
     training = {"seconds": 120.0, "steps": 50, "peak_memory": 1.5}
     cost = {"parameters": 2_000_000, "gigaflops": 3.5, "training": training}
-    summary = {"protocol": said | protocol, "seconds_per_case": 0.25, "cost": cost, **(more or {})}
+    summary = {
+        "protocol": described | protocol,
+        "seconds_per_case": 0.25,
+        "cost": cost,
+        **(more or {}),
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder

@@ -124,7 +124,7 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "ProgramEngine.votes": _VOTES_OF_GRAPH,
     },
     "cdal.segmenters.random_inputs": {
-        "RandomInputs.draw": shapes(Values(Float32[Array, "T V *rest"]))
+        "RandomInputs.draw": shapes(Values(Float32[Array, "T V ..."]))
     },
     "cdal.segmenters.segmenter": {
         "Supervised.sample": _VOTES,

@@ -74,6 +74,8 @@ def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int
     if spacing is not None:
         steps = (np.array(expected.shape[1:]) - 1) * expected.pixdim.numpy() / spacing
         assume((np.abs(steps % 1 - 0.5) > 1e-6).all())  # half a voxel may be rounded either way
+        own = expected.pixdim.numpy()  # a spacing that differs by a thousandth is left as it is
+        assume(np.array_equal(own, spacing) or not np.allclose(own, spacing, rtol=2e-3))
         expected = Spacing(
             pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64
         )(expected)

@@ -318,7 +318,6 @@ def growth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return dict(zip(("tiled", "one compressed strip"), json.loads(ran.stdout), strict=True))
 
 
-@pytest.mark.xdist_group("memory")
 @pytest.mark.parametrize("layout", ["tiled", "one compressed strip"])
 def test_memory_does_not_grow_with_the_picture(layout: str, growth: dict[str, float]):
     assert growth[layout] < 300

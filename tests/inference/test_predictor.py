@@ -273,7 +273,7 @@ def test_a_spacing_in_the_wrong_unit_is_refused(volume_model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["complex", "colour"])
-def test_voxels_that_are_no_single_numbers_are_refused(
+def test_voxels_that_are_not_single_numbers_are_refused(
     kind: str, volume_model: Path, tmp_path: Path
 ):
     dtype = (

@@ -205,8 +205,8 @@ def test_mirror_images_are_seen_where_they_are_asked_for(
             )
             == 0
         )
-        said = json.loads(capsys.readouterr().out)
-        assert (said["protocol"]["flips"], said["mean"]["dice"]) == (flips, dice)
+        summary = json.loads(capsys.readouterr().out)
+        assert (summary["protocol"]["flips"], summary["mean"]["dice"]) == (flips, dice)
     assert (
         main(
             [

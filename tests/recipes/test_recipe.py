@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdal.recipes import RECIPES, find_recipe, with_segmenter
@@ -46,6 +46,7 @@ def test_recipes_survive_yaml(name: str, segmenter: str, tmp_path: Path):
     precision=st.sampled_from(["auto", "32", "bf16"]),
     seed=st.integers(0, 2**31),
 )
+@settings(max_examples=25)
 def test_values_survive_a_dictionary(steps: int | None, rate: float, precision: str, seed: int):
     training = TrainingSettings(
         steps=steps, minutes=3.5, learning_rate=rate, precision=precision, seed=seed
@@ -96,7 +97,7 @@ def test_wrong_values_are_refused_with_a_reason(fields: dict[str, object], messa
         override(Recipe("x"), fields)
 
 
-def test_a_misspelt_field_in_yaml_is_told_with_the_names_that_exist():
+def test_a_misspelt_field_in_yaml_is_refused_with_the_names_that_exist():
     with pytest.raises(UserError) as caught:
         from_dict({"training": {"stepz": 3}})
     assert "stepz" in str(caught.value)
@@ -133,13 +134,13 @@ def test_each_segmenter_takes_the_form_that_suits_the_data():
 
 
 @pytest.mark.parametrize("text", BAD_YAML)
-def test_yaml_that_is_no_recipe_is_refused(text: str, tmp_path: Path):
+def test_yaml_that_is_not_a_recipe_is_refused(text: str, tmp_path: Path):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(UserError, match=r"bad\.yaml"):
         load_recipe(tmp_path / "bad.yaml")
 
 
-def test_unknown_names_are_told_with_those_that_exist():
+def test_unknown_names_are_refused_with_those_that_exist():
     with pytest.raises(UserError, match="Did you mean hippocampus"):
         find_recipe("hipocampus")
     with pytest.raises(UserError, match="cdal-paper"):

@@ -12,11 +12,11 @@ from cdal.training.train import train
 from helpers.recipes import small_recipe
 
 
-@pytest.mark.parametrize(("device", "said"), [("tpu", "no device"), ("cuda", "no cuda device")])
+@pytest.mark.parametrize(("device", "message"), [("tpu", "no device"), ("cuda", "no cuda device")])
 def test_a_device_that_is_not_there_is_refused(
-    device: str, said: str, phantoms: Path, tmp_path: Path
+    device: str, message: str, phantoms: Path, tmp_path: Path
 ):
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         train(small_recipe(), phantoms, tmp_path / "run", device)

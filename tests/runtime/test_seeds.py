@@ -28,21 +28,16 @@ def test_the_same_keys_give_the_same_draws(keys: list[int | str]):
     np.testing.assert_array_equal(first, second)
 
 
-def test_other_keys_give_other_draws():
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [(0,), (1,), (2**33,), (2**33 + 1,)],
+        [(0, 0), (0, 1), (1, 0), (1, 1), (0, "case"), (0, "cas"), ("case", 0)],
+        [(0, "turns", 0), (0, "turns", 1), (1, "turns", 0), (0, "batch", 0), (0, 0, "turns")],
+    ],
+)
+def test_other_keys_give_other_draws(keys: list[tuple[int | str, ...]]):
     """The seed, the step, the case's name and the order of the keys all count."""
-    keys = [
-        (0,),
-        (1,),
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (0, "case"),
-        (0, "cas"),
-        ("case", 0),
-        (0, "case", 1),
-        (2**33,),
-        (2**33 + 1,),
-    ]
     for first, second in itertools.combinations(keys, 2):
         assert draws(*first) != draws(*second)
 

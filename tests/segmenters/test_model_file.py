@@ -43,7 +43,7 @@ def wrong_types(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path.write_bytes(b""), "is no model file"),
         (lambda path: path.write_text("not a model"), "is no model file"),
@@ -53,9 +53,9 @@ def wrong_types(path: Path) -> None:
         (wrong_types, "cannot be read"),
     ],
 )
-def test_files_that_are_no_models_are_refused(make, said: str, tmp_path: Path):
+def test_files_that_are_not_models_are_refused(make, message: str, tmp_path: Path):
     make(tmp_path / "m.safetensors")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_model(tmp_path / "m.safetensors")
 
 

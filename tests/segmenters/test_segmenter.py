@@ -33,7 +33,9 @@ def test_further_outputs_weigh_less_and_all_weigh_one(decay: float, rng: torch.G
         return {"once": logits.mean(), "tenfold": 10 * logits.mean()}
 
     segmenter = Supervised(Three(), 2, loss, decay)
-    (turn,) = segmenter.turns(Batch(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4), ("a",)), rng, 0)
+    (turn,) = segmenter.turns(
+        Batch(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long), ("a",)), rng, 0
+    )
     weights = np.array([1, 0.5, 0.25]) / 1.75 if decay == 0.5 else np.ones(3) / 3
     mean = float(weights @ [3, 5, 11])
     assert turn.terms == pytest.approx({"once": mean, "tenfold": 10 * mean})

@@ -40,7 +40,7 @@ for line in sys.stdin:  # a data folder and a run folder; the training is a proc
 
 @pytest.fixture(scope="module")
 def trainings() -> Iterator[subprocess.Popen[str]]:
-    """A process that has imported all there is, and starts a training for each line that it reads."""
+    """A process that has imported everything, and starts a training for each line that it reads."""
     with subprocess.Popen(
         [sys.executable, "-c", TRAININGS],
         cwd=Path(__file__).parents[1],
@@ -54,7 +54,6 @@ def trainings() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-@pytest.mark.xdist_group("killed")
 @pytest.mark.parametrize("kill_at", [3, 10, 17])
 def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(
     kill_at: int, trainings: subprocess.Popen[str], trained: Path, phantoms: Path, tmp_path: Path

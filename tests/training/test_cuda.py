@@ -303,7 +303,7 @@ def test_a_model_of_the_gpu_is_scored_alike_on_both(
 
 
 @pytest.mark.parametrize("system", [system for system in SYSTEMS if system != "segdiff"])
-def test_operations_without_a_fixed_order_are_told(system: str, record_property: Record):
+def test_operations_without_a_fixed_order_are_known(system: str, record_property: Record):
     """What PyTorch itself says of a training step, beside convolutions and attention, which
     `repeatable` cares for.
     """
@@ -329,12 +329,12 @@ def test_operations_without_a_fixed_order_are_told(system: str, record_property:
                 steps(batch, (0, "turns", step), step)
     finally:
         torch.use_deterministic_algorithms(False)
-    told = sorted(
+    reported = sorted(
         {
             str(warning.message).split(" ")[0]
             for warning in caught
             if "determinis" in str(warning.message)
         }
     )
-    record_property("told", told)
-    assert not told or system in NO_FIXED_ORDER
+    record_property("reported", reported)
+    assert not reported or system in NO_FIXED_ORDER

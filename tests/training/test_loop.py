@@ -22,18 +22,18 @@ def test_training_lowers_the_loss(trained: Path):
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-def test_progress_is_told_after_each_step(phantoms: Path, tmp_path: Path):
-    told: list[Step] = []
+def test_progress_is_reported_after_each_step(phantoms: Path, tmp_path: Path):
+    steps: list[Step] = []
     train(
         small_recipe(steps=4, validate_every=2),
         phantoms,
         tmp_path / "run",
         "cpu",
-        steps_only(told.append),
+        steps_only(steps.append),
     )
-    assert [now.step for now in told] == [1, 2, 3, 4]
-    assert told[-1].done == 1
-    assert "lesion" in told[-1].scores
+    assert [now.step for now in steps] == [1, 2, 3, 4]
+    assert steps[-1].done == 1
+    assert "lesion" in steps[-1].scores
 
 
 class Clock:

@@ -61,7 +61,7 @@ def one_case_less(data: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [other_classes, other_validation, one_case_less])
-def test_a_run_does_not_go_on_with_other_data(
+def test_a_run_is_not_resumed_with_other_data_or_classes(
     change: Callable[[Path], None], phantoms: Path, tmp_path: Path
 ):
     shutil.copytree(phantoms, tmp_path / "data")
@@ -75,7 +75,7 @@ def test_a_run_does_not_go_on_with_other_data(
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
-def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, tmp_path: Path):
+def test_a_run_is_resumed_with_its_own_parts_when_cases_are_added(phantoms: Path, tmp_path: Path):
     shutil.copytree(phantoms, tmp_path / "data")
     train(small_recipe(steps=5), tmp_path / "data", tmp_path / "run", "cpu")
     kept = (tmp_path / "run" / "splits.json").read_text()
@@ -89,7 +89,7 @@ def test_a_run_goes_on_with_its_own_parts_when_cases_are_added(phantoms: Path, t
     assert (tmp_path / "run" / "splits.json").read_text() == kept
 
 
-def test_a_run_is_not_gone_on_with_on_other_data(phantoms: Path, tmp_path: Path):
+def test_a_run_is_not_resumed_on_other_data(phantoms: Path, tmp_path: Path):
     other = write_phantoms(tmp_path / "other", 16, seed=9, size=32, raters=3)
     train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
     with pytest.raises(UserError, match="other data"):
@@ -104,7 +104,7 @@ def test_a_folder_that_never_trained_may_begin_anew(phantoms: Path, tmp_path: Pa
     assert train(small_recipe(steps=3), phantoms, tmp_path / "run", "cpu").is_file()
 
 
-def test_a_model_that_is_gone_is_told(phantoms: Path, tmp_path: Path):
+def test_a_model_that_is_gone_is_reported(phantoms: Path, tmp_path: Path):
     train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu").unlink()
     with pytest.raises(UserError, match="is gone"):
         train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")

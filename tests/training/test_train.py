@@ -34,9 +34,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 def test_a_finished_run_is_not_trained_again(trained: Path, phantoms: Path):
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    told: list[Step] = []
-    train(small_recipe(), phantoms, trained, "cpu", steps_only(told.append))
-    assert told == []
+    steps: list[Step] = []
+    train(small_recipe(), phantoms, trained, "cpu", steps_only(steps.append))
+    assert steps == []
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 

@@ -108,21 +108,11 @@ def evaluate(
         else:
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
-            evaluation.rows.extend(
-                _rows(prediction, raters, protocols, folder.classes, image, case.name, seconds)
-            )
-            uncertainty = prediction.uncertainty if prediction.count > 1 else None
-            truth = majority(raters, len(folder.classes))
-            evaluation.certainties[case.name] = certainty(
-                prediction.probability, uncertainty, truth
-            )
+            _add(evaluation, prediction, raters, protocols, image, case.name, seconds)
             if len(labels) > 1:
                 evaluation.annotators.append(
                     {"case": case.name, **_agreement(prediction, twin, image, raters, case.name)}
                 )
-            evaluation.protocol.update(
-                votes=prediction.count, unit="pixels" if image.affine is None else "mm"
-            )
         report(Event("scoring", case.name, number, len(cases)))
     if not evaluation.rows:
         raise UserError(
@@ -135,6 +125,25 @@ def evaluate(
         training=kept_cost(predictor.path.parent) if predictor.path else {},
     )
     return evaluation
+
+
+def _add(
+    evaluation: Evaluation,
+    prediction: Prediction,
+    raters: np.ndarray,
+    protocols: Sequence[Protocol],
+    image: Image,
+    case: str,
+    seconds: float,
+) -> None:
+    """Add the scores of one case, and how certain the model was of it."""
+    classes = ("background", *evaluation.classes)
+    evaluation.rows.extend(_rows(prediction, raters, protocols, classes, image, case, seconds))
+    uncertainty = prediction.uncertainty if prediction.count > 1 else None
+    truth = majority(raters, len(classes))
+    evaluation.certainties[case] = certainty(prediction.probability, uncertainty, truth)
+    unit = "pixels" if image.affine is None else "mm"
+    evaluation.protocol.update(votes=prediction.count, unit=unit)
 
 
 def _rows(

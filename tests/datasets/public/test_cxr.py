@@ -14,7 +14,7 @@ from cdal.datasets.partition import split_cases
 from cdal.datasets.public import cxr, prepare
 from cdal.recipes.recipe import DataSettings
 from helpers.arrays import noise
-from helpers.data import SHARED
+from helpers.data import part_of, real
 from helpers.files import picture
 
 
@@ -51,7 +51,7 @@ def names_of_the_whole_set() -> list[str]:
     return sorted([*montgomery, *[f"CHNCXR_{i:04d}_{int(i > 326)}" for i in numbers]])
 
 
-def test_the_papers_folds_are_no_partition_and_the_honest_ones_are():
+def test_the_papers_folds_are_not_a_partition_and_the_honest_ones_are():
     names = names_of_the_whole_set()
     folds = cxr.partitions(names)
     paper = folds["cxr-paper-folds"]
@@ -82,10 +82,22 @@ def test_of_an_incomplete_set_first_and_last_are_those_of_the_complete_one():
         assert set(part[fold]["test"]) <= set(whole[fold]["test"])
 
 
+def test_a_part_of_the_real_chest_x_rays_passes_the_check(tmp_path: Path):
+    """Every eighth picture; the folds of all 256 follow from their names."""
+    source = real("cxr")
+    names = sorted(path.stem for path in (source / "images").iterdir())
+    fold = cxr.partitions(names)["cxr-paper-folds"][0]
+    assert (len(names), len(fold["test"]), len(fold["train"])) == (256, 138, 118)
+    some = part_of(source, tmp_path / "in", names[::8])
+    prepared = prepare("cxr", some, tmp_path / "out")
+    assert (prepared.cases, prepared.left_out) == (32, {})
+    findings = check_folder(tmp_path / "out").findings
+    assert [finding for finding in findings if finding.level != "note"] == []
+
+
+@pytest.mark.slow
 def test_the_real_chest_x_rays_pass_the_check(tmp_path: Path):
-    if not (SHARED / "cxr").is_dir():
-        pytest.skip(f"the chest X-rays are not in {SHARED} (set CDAL_TEST_DATA)")
-    assert prepare("cxr", SHARED / "cxr", tmp_path / "out").cases == 256
+    assert prepare("cxr", real("cxr"), tmp_path / "out").cases == 256
     checked = check_folder(tmp_path / "out")
     assert [finding for finding in checked.findings if finding.level != "note"] == []
     parts = split_cases(

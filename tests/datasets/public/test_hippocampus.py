@@ -82,5 +82,6 @@ def test_a_download_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
                 assert not (tmp_path / "other").exists()
     finally:
         server.shutdown()
+        server.server_close()
     with pytest.raises(UserError, match="no address"):
         prepare("cxr", "download", tmp_path / "other")

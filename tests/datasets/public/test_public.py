@@ -16,11 +16,11 @@ from cdal.runtime.errors import UserError
 def test_a_source_without_the_files_is_refused_and_leaves_nothing(name: str, tmp_path: Path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/readme.txt").write_text("x")
-    for source, said in (
+    for source, message in (
         (tmp_path / "in", "it holds readme.txt"),
         (tmp_path / "no", "no such folder or archive"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             prepare(name, source, tmp_path / "out")
     (tmp_path / "in.zip").write_text("no archive")
     with pytest.raises(UserError, match="cannot be unpacked"):
@@ -41,10 +41,10 @@ def test_what_is_there_is_kept(name: str, tmp_path: Path):
 
 def test_the_list_says_where_and_under_which_licence(capsys: pytest.CaptureFixture[str]):
     assert main(["data", "list", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"hippocampus", "monuseg", "cxr"}
-    for entry in told.values():
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"hippocampus", "monuseg", "cxr"}
+    for entry in shown.values():
         assert all(entry[field] for field in ("where", "licence", "citation"))
-    assert "non-commercial" in told["monuseg"]["licence"]
+    assert "non-commercial" in shown["monuseg"]["licence"]
     assert main(["data", "prepare", "monusag", "x", "y"]) == 2
     assert "Did you mean monuseg?" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def test_the_report_holds_every_row_in_both_forms(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ({"names": ["speed"]}, "no speed to measure"),
         ({"systems": ["nnunet"]}, "no nnunet"),
@@ -34,8 +34,8 @@ def test_the_report_holds_every_row_in_both_forms(tmp_path: Path):
         ({"rounds": 0}, "1 or more"),
     ],
 )
-def test_what_cannot_be_measured_is_told(words: dict, said: str):
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_be_measured_is_refused(words: dict, message: str):
+    with pytest.raises(UserError, match=message):
         bench(**words)
 
 

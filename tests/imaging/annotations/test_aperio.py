@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from cdal.imaging.annotations.aperio import rasterise, read_outlines
 from cdal.runtime.errors import UserError
-from helpers.data import SHARED
+from helpers.data import real
 
 
 def test_a_nucleus_is_its_filled_outline_outline_pixels_included():
@@ -27,22 +27,23 @@ def test_a_nucleus_is_its_filled_outline_outline_pixels_included():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("<Annotations>", "cannot be read"), ("<Annotations/>", "it holds none")]
+    ("content", "message"),
+    [("<Annotations>", "cannot be read"), ("<Annotations/>", "it holds none")],
 )
-def test_annotations_that_cannot_be_read_are_named(content: str, said: str, tmp_path: Path):
+def test_annotations_that_cannot_be_read_are_named(content: str, message: str, tmp_path: Path):
     (tmp_path / "a.xml").write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_outlines(tmp_path / "a.xml")
 
 
-def test_real_masks_are_the_rasterised_outlines():
-    """27 annotations: the masks that were made of them elsewhere differ by at most ten pixels of a
-    million.
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_real_masks_are_the_rasterised_outlines(every: int):
+    """Of 27 annotations: the masks that were made of them elsewhere differ by at most ten pixels of
+    a million.
     """
-    annotations = sorted((SHARED / "monuseg").glob("*/annotations/*.xml.gz"))
-    if not annotations:
-        pytest.skip(f"MoNuSeg is not in {SHARED} (set CDAL_TEST_DATA)")
-    for path in annotations:
+    annotations = sorted(real("monuseg").glob("*/annotations/*.xml.gz"))
+    assert len(annotations) == 27
+    for path in annotations[::every]:
         given = np.asarray(Pillow.open(path.parents[1] / "masks" / f"{path.name[:-7]}.png")) > 0
         ours = rasterise(read_outlines(path), given.shape) > 0
         assert (given != ours).sum() <= 10

@@ -83,7 +83,7 @@ def test_labels_in_colours_and_in_gray_saved_as_colours(tmp_path: Path):
     np.testing.assert_array_equal(read_label(tmp_path / "g.png").array[0], numbers((4, 4)))
 
 
-def test_an_image_is_no_label(tmp_path: Path):
+def test_an_image_is_not_a_label(tmp_path: Path):
     with pytest.raises(UserError, match="whole numbers"):
         read_label(
             save_nifti(

@@ -45,7 +45,7 @@ def test_tiffs_of_every_layout(
         np.testing.assert_array_equal(np.moveaxis(pages, 0, -1), mask)
 
 
-def test_a_mask_tells_the_size_of_its_pixels(tmp_path: Path):
+def test_a_mask_keeps_the_size_of_its_pixels(tmp_path: Path):
     tifffile.imwrite(
         tmp_path / "a.tif", numbers((8, 8)), resolution=(40000, 40000), resolutionunit="CENTIMETER"
     )

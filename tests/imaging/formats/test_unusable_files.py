@@ -154,9 +154,9 @@ BAD = {
 
 @pytest.mark.parametrize("fault", BAD)
 def test_files_that_cannot_be_used_are_named_with_the_remedy(fault: str, tmp_path: Path):
-    make, said = BAD[fault]
+    make, message = BAD[fault]
     path = make(tmp_path)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_image(path)
     assert str(path) in str(caught.value)
 

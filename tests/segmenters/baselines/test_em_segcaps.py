@@ -139,8 +139,8 @@ def test_matrix_capsules_multiply_poses_from_the_right(rng: torch.Generator):
         )
 
 
-def test_steps_whose_loss_depends_on_the_step_are_no_kind():
-    """A recorded step would repeat the margin of EM-SegCaps that it was recorded with; one's own
+def test_steps_whose_loss_depends_on_the_step_have_no_kind():
+    """A recorded step would repeat the margin of EM-SegCaps that it was recorded with; your own
     network may do anything.
     """
     recipe = small("phantoms", "em-segcaps")

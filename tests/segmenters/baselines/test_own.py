@@ -78,7 +78,7 @@ class Whole(Segmenter):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module with networks of one's own."""
+    """The name of a module with your own networks."""
     (tmp_path / "networks_of_a_test.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "networks_of_a_test", raising=False)
@@ -117,7 +117,7 @@ def test_options_reach_the_network_and_win():
 
 
 @pytest.mark.parametrize("name", ["monai.networks.nets.SegResNet", "Plain", "Whole"])
-def test_a_model_with_a_network_of_ones_own_is_read_again(
+def test_a_model_with_your_own_network_is_read_again(
     name: str, own: str, tmp_path: Path, rng: torch.Generator
 ):
     recipe = with_segmenter(sized("phantoms", (32, 32)), name if "." in name else f"{own}.{name}")
@@ -145,7 +145,7 @@ def test_a_model_with_a_network_of_ones_own_is_read_again(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no_such_package.Network", "no_such_package"),
         ("monai.networks.nets.NoSuchNetwork", "NoSuchNetwork"),
@@ -155,15 +155,15 @@ def test_a_model_with_a_network_of_ones_own_is_read_again(
         ("..package.Network", "cannot be imported"),
     ],
 )
-def test_what_is_no_network_is_refused(name: str, said: str):
-    with pytest.raises(UserError, match=said):
+def test_what_is_not_a_network_is_refused(name: str, message: str):
+    with pytest.raises(UserError, match=message):
         build_own(name)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         build_from_file(name)
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "system"), (subprocess, "Popen")])
-def test_what_is_no_network_is_never_called(
+def test_what_is_not_a_network_is_never_called(
     owner: object, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     called = []
@@ -187,7 +187,7 @@ def test_an_argument_that_is_missing_is_named(own: str):
         build_own(f"{own}.Plain", heigth=3)
 
 
-def test_an_output_of_another_shape_is_told_with_both_shapes(own: str, rng: torch.Generator):
+def test_an_output_of_another_shape_is_refused_with_both_shapes(own: str, rng: torch.Generator):
     segmenter, batch = build_own(f"{own}.Halving"), random_batch(small("phantoms", "unet"), 2)
     for call in (
         lambda: segmenter.sample(batch.image, 1, rng),
@@ -197,7 +197,9 @@ def test_an_output_of_another_shape_is_told_with_both_shapes(own: str, rng: torc
             call()
 
 
-def test_a_network_without_an_output_is_told_what_it_must_give(own: str, rng: torch.Generator):
+def test_a_network_without_an_output_is_refused_with_what_it_must_give(
+    own: str, rng: torch.Generator
+):
     with pytest.raises(UserError, match="must give logits of shape"):
         build_own(f"{own}.Mute").sample(torch.zeros(1, 1, 32, 32), 1, rng)
 

@@ -20,7 +20,7 @@ def test_discriminator_gives_a_logit_and_features_at_the_chosen_resolution():
         assert features.shape == (3, 8, *size)
 
 
-def test_discriminator_learns_to_tell_two_kinds_of_pairs_apart(rng: torch.Generator):
+def test_discriminator_learns_to_distinguish_two_kinds_of_pairs(rng: torch.Generator):
     torch.manual_seed(0)
     discriminator = Discriminator(2, 1, (8, 8), 16, fold=4, feature_downsample=8)
     optimiser = torch.optim.Adam(discriminator.parameters(), 1e-2)
