@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from cdal.cli import main
 from cdal.experiments import crossval
 from cdal.recipes.recipe import load_recipe
+from cdal.runtime.execution.processes import run_verb
 from cdal.runtime.files import sole_writer
 from cdal.training.log import read_log
 from helpers.verbs import run_here
@@ -168,41 +170,34 @@ def test_wrong_words_are_refused_before_anything_is_run(
 
 
 def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpoint(
-    recipe: str, phantoms: Path, tmp_path: Path
+    recipe: str,
+    phantoms: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
-    words = [
-        "crossval",
-        recipe,
-        "--data",
-        str(phantoms),
-        "--out",
-        str(tmp_path / "out"),
-        "--folds",
-        "0",
-        "--budget",
-        "1000steps",
-    ]
-    words += [
-        "--training.checkpoint_every",
-        "100000",
-        "--training.validate_every",
-        "100000",
-        "--device",
-        "cpu",
-    ]
+    """The signal comes when the training, a process of its own, shows its first step."""
+    steps: list[str] = []
+
+    def terminated(words: Sequence[str], on_line: Callable[[str], object]) -> str:
+        def watch(line: str) -> None:
+            on_line(line)
+            if ", loss " in line:
+                steps.append(line)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return run_verb(words, watch)
+
+    monkeypatch.setattr(crossval, "run_verb", terminated)
+    words = ["crossval", recipe, "--data", str(phantoms), "--out", str(tmp_path / "out")]
+    words += ["--folds", "0", "--budget", "1000steps", "--device", "cpu"]
+    words += ["--training.checkpoint_every=100000", "--training.validate_every=100000"]
+    assert main(words) == 130
+    error = capsys.readouterr().err
+    assert steps[0].startswith("  5% step 50, loss ")
+    assert f"[cdal, fold 0] {steps[0]}" in error
+    assert "The same command resumes it" in error
     run = tmp_path / "out" / "cdal" / "fold-0"
-    with subprocess.Popen(
-        [sys.executable, "-m", "cdal", *words], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        first = next(
-            (line for line in process.stderr if ", loss " in line), ""
-        )  # the first line about a step
-        process.terminate()
-        rest = process.stderr.read()
-    assert "[cdal, fold 0]   5% step 50" in first
-    assert process.returncode == 130
-    assert "The same command resumes it" in rest
     step = torch.load(run / "checkpoint.pt", weights_only=True)["state"]["step"]
     assert 50 <= step < 1000
     assert [row["step"] for row in read_log(run)] == list(range(1, step + 1))
