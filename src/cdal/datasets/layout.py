@@ -31,11 +31,14 @@ class CaseFiles:
         name: name of the image without suffix.
         images: the image's only file, or one file per channel.
         labels: one annotation per annotator.
+        slices: files of the DICOM series if the image is one whose folder holds other files too;
+            `images` then is the folder.
     """
 
     name: str
     images: tuple[Path, ...]
     labels: tuple[Annotation, ...]
+    slices: tuple[Path, ...] = ()
 
     @property
     def image(self) -> Path:
