@@ -89,7 +89,7 @@ def test_values_change_single_fields():
         ({"data.spacing": (1, 1)}, "3 numbers above 0"),
         ({"training.learning_rate": -1}, "more than 0"),
         ({"training.seed": -1}, "0 or more"),
-        ({"training.steps": None}, "where training.minutes is none"),
+        ({"training.steps": None}, "if training.minutes is null"),
     ],
 )
 def test_wrong_values_are_refused_with_a_reason(fields: dict[str, object], message: str):

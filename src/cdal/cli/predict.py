@@ -57,8 +57,9 @@ def run(options: Namespace) -> int:
     passed_over = (
         f", {written.passed_over} earlier results passed over" if written.passed_over else ""
     )
+    earlier = f" ({written.earlier} of them by an earlier call)" if written.earlier else ""
     print(
-        f"{len(written.done)} segmented into {options.out}, {len(written.failed)} "
+        f"{len(written.done)} segmented into {options.out}{earlier}, {len(written.failed)} "
         f"failed{passed_over}"
     )
     if written.failed:

@@ -14,6 +14,9 @@ from PIL import ImageDraw
 
 from cdal.runtime.errors import UserError
 
+_MOST = 2**27
+"""Most bytes of the text of a file."""
+
 
 def rasterise(
     outlines: Iterator[np.ndarray] | list[np.ndarray], shape: tuple[int, int]
@@ -50,7 +53,10 @@ def read_outlines(path: Path) -> list[np.ndarray]:
         UserError: the file is damaged or contains no outline.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_MOST + 1)
+        if len(content) > _MOST:
+            raise ValueError(f"it has more than {_MOST / 2**20:.0f} MiB")
         root = ElementTree.fromstring(content)
         outlines = [
             np.array(
@@ -68,6 +74,8 @@ def read_outlines(path: Path) -> list[np.ndarray]:
         ElementTree.ParseError,
         LookupError,
         ValueError,
+        RecursionError,
+        MemoryError,
     ) as error:
         raise UserError(
             f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio "
