@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import plain, tell
 from cdal.cli.recipes import checked, recipe_of
 from cdal.cli.words import DATA, DONE, FIELDS, RECIPE, add_device
 from cdal.runtime.errors import UserError
@@ -56,14 +56,11 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     recipe, reasons, check = recipe_of(options, fields)
     recipe = _changed(recipe, options, fields)
     if options.dry_run:
-        print(
-            "".join(f"# {field}: {reason}\n" for field, reason in reasons.items())
-            + to_yaml(recipe),
-            end="",
-        )
+        notes = [f"# {field}: {plain(reason)}\n" for field, reason in reasons.items()]
+        print("".join(notes) + to_yaml(recipe), end="")
         return DONE
     for field, reason in reasons.items():
-        print(f"{field}: {reason}", file=sys.stderr)
+        tell(f"{field}: {reason}", error=True)
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
     find_device(options.device)  # fails early, before the data are read
@@ -75,7 +72,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
 
     with progress_bar() as report:
         model = train(recipe, check, options.out, options.device, report)
-    print(model)
+    tell(model)
     return DONE
 
 

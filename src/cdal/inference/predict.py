@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cdal.imaging.rows import LARGE
+from cdal.inference.footprint import need_room
 from cdal.inference.graph_engine import GRAPHS
 from cdal.inference.inputs import Input, find_inputs
 from cdal.inference.load import load
@@ -26,6 +27,7 @@ from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import digest_of
+from cdal.runtime.memory import is_shortage
 from cdal.runtime.version import __version__
 
 _ELSEWHERE = (".mhd", ".nhdr", ".mrxs", ".vms", ".vmu")
@@ -196,8 +198,8 @@ def _key(one: Input, decided: str) -> str:
 def _failure(one: Input, error: Exception) -> str:
     """Message for an input that failed."""
     if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+    if is_shortage(error):
         return f"{one.path}: not enough memory ({error}). Close other programs, or crop the image."
     if isinstance(error, OSError):
         return f"{one.path}: {error}. Is the disk full, or a folder not readable or writable?"
@@ -227,6 +229,7 @@ def _segment(
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
         large = math.prod(frame.own) > LARGE
         classes, components = predictor.header.classes, predictor.recipe.data.components
+        need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name)
         segmented = Segmented(frame, len(classes), components, keep, scratch if large else None)
         for band in predictor.bands(frame, one.name, name, keep_votes="votes" in save):
             segmented.take(band)

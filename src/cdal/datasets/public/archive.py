@@ -64,6 +64,8 @@ def unpack(archive: Path, folder: Path) -> None:
         MemoryError,
     ) as error:
         raise target.refused(str(error) or type(error).__name__) from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise target.refused(f"{error.filename!r:.200} is both a file and a folder") from error
     except OSError as error:
         if error.errno is None:  # of a decompressor
             raise target.refused(str(error)) from error
