@@ -56,6 +56,9 @@ class ProgressBars:
         )
         if not _error.is_terminal:
             self._print(event, text)
+        if isinstance(event, Step) and event.message:
+            message = plain(f"warning: {event.message}")
+            _error.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def _print(self, event: Event, text: str) -> None:
         """Print a line when the next of `_LINES_WITHOUT_TERMINAL` equal parts is done.

@@ -36,7 +36,9 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int | None, help="Number of optimisation steps.")
     parser.add_argument(
-        "--minutes", type=float | None, help="Wall-clock budget of the training in minutes."
+        "--minutes",
+        type=float | None,
+        help="Wall-clock budget of the training in minutes; warns if others had the processor.",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="Print the resolved recipe and do nothing else."

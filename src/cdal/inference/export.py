@@ -147,7 +147,7 @@ def _write(
         import onnxscript  # noqa: F401 (what torch.onnx needs)
     except ImportError as error:
         raise UserError(
-            f"exporting to {to} needs further packages: pip install 'cdal[{to}]'."
+            f'exporting to {to} needs further packages: pip install "cdal[{to}]"'
         ) from error
     # From PyTorch to ONNX and from there to OpenVINO, so that both compute the same graph.
     exported = torch.onnx.export(
@@ -162,7 +162,7 @@ def _write(
         import openvino
     except ImportError as error:
         raise UserError(
-            "exporting to openvino needs further packages: pip install 'cdal[openvino]'."
+            'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(exported.model_proto, Path(folder) / "graph.onnx")

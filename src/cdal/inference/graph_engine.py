@@ -329,7 +329,7 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(
-            f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'."
+            f'{path} needs a runtime that is not installed: pip install "cdal[{extra}]"'
         ) from error
     except Exception as error:  # each runtime has exceptions of its own
         raise UserError(f"{path} cannot be read: {error}. Export it again.") from error

@@ -97,7 +97,7 @@ def header_of(text: str, path: Path) -> ModelHeader:
         problem = _problem(values)
         if problem:
             raise ValueError(problem)
-        recipe = from_dict(values["recipe"], f"{path}: its recipe")
+        recipe = _recipe_of(values["recipe"], path)
         rest = {**values, "recipe": recipe, "classes": tuple(values["classes"])}
         return ModelHeader(**rest)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -106,6 +106,16 @@ def header_of(text: str, path: Path) -> ModelHeader:
             f"{path}: its header cannot be read ({what}). Was it written by a newer version of "
             "cDAL?"
         ) from error
+
+
+def _recipe_of(values: Any, path: Path) -> Recipe:
+    """The recipe of a header; every error names the file."""
+    try:
+        return from_dict(values, f"{path}: its recipe")
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: its recipe: {error}") from error
 
 
 def _problem(values: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ class _Slide:
             import openslide
         except ImportError as error:
             raise UserError(
-                f"{path} is a whole slide, which needs OpenSlide: pip install 'cdal[slides]'."
+                f'{path} is a whole slide, which needs OpenSlide: pip install "cdal[slides]"'
             ) from error
         try:
             self.slide = openslide.OpenSlide(path)
