@@ -33,7 +33,7 @@ from cdal.imaging.channels import read_channels
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
-from cdal.inference.predict import predictor_of
+from cdal.inference.predict import explained, predictor_of
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
@@ -103,8 +103,8 @@ def evaluate(
             # Only PyTorch counts operations.
             if operations is not None and isinstance(predictor.engine, TorchEngine):
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
-        except UserError as error:
-            evaluation.failed[case.name] = str(error)
+        except Exception as error:  # no case may stop the others
+            evaluation.failed[case.name] = explained(case.name, error)
         else:
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())

@@ -118,7 +118,7 @@ def predict(
             except Exception as error:  # no input may stop the others, only the caller may
                 if error in stops:
                     raise
-                failed[str(one.path)] = _failure(one, error)
+                failed[str(one.path)] = explained(str(one.path), error)
             record.merge([str(one.path)], now=False)
             part(1.0)
     finally:
@@ -195,16 +195,16 @@ def _key(one: Input, decided: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _failure(one: Input, error: Exception) -> str:
-    """Message for an input that failed."""
+def explained(name: str, error: Exception) -> str:
+    """Message for the user about an image that failed, whatever the error is."""
     if isinstance(error, UserError):
-        return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+        return str(error) if name in str(error) else f"{name}: {error}"
     if is_shortage(error):
-        return f"{one.path}: not enough memory ({error}). Close other programs, or crop the image."
+        return f"{name}: not enough memory ({error}). Close other programs, or crop the image."
     if isinstance(error, OSError):
-        return f"{one.path}: {error}. Is the disk full, or a folder not readable or writable?"
+        return f"{name}: {error}. Is the disk full, or a folder not readable or writable?"
     return (
-        f"{one.path} cannot be segmented: {type(error).__name__}: {error}. Is the file complete? "
+        f"{name} cannot be segmented: {type(error).__name__}: {error}. Is the file complete? "
         "If it is, please report this."
     )
 
