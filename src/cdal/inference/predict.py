@@ -131,7 +131,7 @@ def _segment(
     name = str(one.path)
     with (
         tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as folder,
-        one.open(Path(folder)) as image,
+        one.open(Path(folder), predictor.header.image_channels) as image,
     ):
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))

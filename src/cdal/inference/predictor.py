@@ -249,7 +249,7 @@ class Predictor:
     @contextmanager
     def _opened(self, source: Path | str | np.ndarray | Rows) -> Iterator[Rows]:
         if isinstance(source, (str, Path)):
-            with open_image(Path(source)) as image:
+            with open_image(Path(source), fourth_axis=self.header.image_channels) as image:
                 yield image
         else:
             yield self._from_array(source) if isinstance(source, np.ndarray) else source

@@ -1,14 +1,17 @@
-"""How much memory this process holds, and when it returns it to the system."""
+"""How much memory this process holds and can take, and when it returns it to the system."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _STATUS = Path("/proc/self/status")
+_SYSTEM = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 def keep_freed_memory() -> None:
@@ -36,6 +39,51 @@ def peak_memory() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def free_memory() -> float | None:
+    """GiB that this process can still take; `None` if the system does not report it.
+
+    It is the least of what is free on the machine, in the container, and below the process's limit.
+    """
+    free = [value for value in (_free_on_machine(), _free_in_container(), _below_limit()) if value]
+    return min(free, default=None)
+
+
+def _free_on_machine() -> float | None:
+    if _SYSTEM.is_file():
+        match = re.search(r"MemAvailable:\s+(\d+) kB", _SYSTEM.read_text())
+        return int(match[1]) / 2**20 if match else None
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def _free_in_container() -> float | None:
+    try:
+        limit = (_CONTAINER / "memory.max").read_text().strip()
+        used = int((_CONTAINER / "memory.current").read_text())
+        statistics = (_CONTAINER / "memory.stat").read_text()
+    except (OSError, ValueError):
+        return None
+    # Files that the system keeps in memory count as used, and give way.
+    cached = re.search(r"^inactive_file (\d+)$", statistics, re.MULTILINE)
+    if limit == "max":
+        return None
+    return max(1.0, int(limit) - used + (int(cached[1]) if cached else 0)) / 2**30
+
+
+def _below_limit() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = held("VmSize") if _STATUS.is_file() else None
+    if limit == resource.RLIM_INFINITY or used is None:
+        return None
+    return max(2.0**-30, limit / 2**30 - used)
 
 
 def held(what: str) -> float | None:
