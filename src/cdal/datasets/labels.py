@@ -170,8 +170,8 @@ def grid_fault(
     if fault := off_grid(label, image):
         return (
             "affine",
-            f"{path}: expected the affine of {name}; the {fault} Export the label on the grid of its "
-            "image, or resample it to that (by nearest neighbours).",
+            f"{path}: expected the affine of {name}; the {fault} Export the label on the grid of "
+            "its image, or resample it to that (by nearest neighbours).",
         )
     return None
 

@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
 
     loggers = [
         logging.getLogger(name)
-        for name in list(logging.root.manager.loggerDict)
+        for name in _LIBRARIES.union(logging.root.manager.loggerDict)
         if name.partition(".")[0] in _LIBRARIES
     ]
     for logger in loggers:
