@@ -81,7 +81,7 @@ def test_an_image_that_does_not_fit_is_refused_and_the_next_is_segmented(
     written = predict(volume_model, images, tmp_path / "out", Sampling(votes=2))
     assert [Path(row["input"]).name for row in written.done] == ["small.nii.gz"]
     (message,) = written.failed.values()
-    assert "2 votes of 3 classes on (48, 48, 48) voxels need about" in message
+    assert "2 votes of 3 classes on (48, 48, 48) voxels: about" in message
     assert "fewer --votes" in message
     with pytest.raises(UserError, match="GiB of memory"):
         load(volume_model, Sampling(votes=2)).predict(images[0])

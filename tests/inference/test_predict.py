@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
-from cdal.imaging.formats import tiff
+from cdal.imaging.formats import tiff_rows
 from cdal.inference import predict as predicting
 from cdal.inference import segmented
 from cdal.inference.load import load
@@ -194,7 +194,7 @@ def microscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_picture_gets_its_results_band_by_band(
     microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tiff, "LARGE", 90 * 95)
+    monkeypatch.setattr(tiff_rows, "LARGE", 90 * 95)
     monkeypatch.setattr(predicting, "LARGE", 90 * 95)
     colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(32, 32), photometric="rgb")

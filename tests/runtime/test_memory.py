@@ -70,7 +70,7 @@ except UserError as error:
 
 def test_the_limit_of_a_process_bounds_what_is_free():
     ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
-    assert ran.stdout.startswith("The work need about 1.0 GiB of memory;"), ran.stderr
+    assert ran.stdout.startswith("The work: about 1.0 GiB of memory are needed;"), ran.stderr
     assert "Do less." in ran.stdout
 
 
@@ -89,7 +89,7 @@ def test_the_memory_of_a_container_counts_with_those_around_it(
     monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
     assert memory.free_memory() == 150
     need_memory(150, "Work", "")
-    with pytest.raises(UserError, match="Work need"):
+    with pytest.raises(UserError, match="Work: about"):
         need_memory(151, "Work", "")
 
 

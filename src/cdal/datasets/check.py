@@ -14,6 +14,7 @@ from cdal.datasets.findings import CaseFacts, Check, Finding, Level
 from cdal.datasets.folder import list_folder
 from cdal.datasets.labels import MOST_CLASSES, propose, too_many, with_classes_of, with_masks_named
 from cdal.datasets.layout import DataFolder
+from cdal.datasets.palettes import clashing_palettes
 from cdal.datasets.partition import need_apart
 from cdal.imaging.formats import suffix_of
 from cdal.runtime.errors import UserError, some
@@ -86,7 +87,7 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
             )
         )
     findings += _table(folder)
-    findings += [*_alike(facts), *_duplicates(facts)]
+    findings += [*_alike(facts), *_duplicates(facts), *clashing_palettes(facts)]
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
     findings += _torn(folder)

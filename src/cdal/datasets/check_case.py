@@ -26,7 +26,7 @@ _NEARLY_ALL = 0.95
 def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
     """Return the facts of a case (`None` if it cannot be used) and its findings."""
     try:
-        image = read_channels(case.images, read_any)
+        image = read_channels(case.images, read_any, case.channels or 0)
         labels = [
             [turned_to(read_label(path), image) for path in annotation.paths]
             for annotation in case.labels
@@ -44,6 +44,10 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         for path, label in zip(annotation.paths, masks, strict=True):
             if fault := grid_fault(path, label, image):
                 return None, [Finding("error", fault[0], case.name, fault[1])]
+            findings += [
+                Finding("warning", "values", case.name, f"{path}: {doubt}")
+                for doubt in label.doubts
+            ]
             count = len(np.unique(label.array))
             if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
                 message = (
@@ -88,6 +92,13 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         tuple(tuple(sorted(value for value in count if value)) for count in counts),
         _object_size(inside),
         image_digest(image),
+        {
+            number: colour
+            for annotation, masks in zip(case.labels, labels, strict=True)
+            for label in masks
+            if not annotation.files[0][0]  # whatever is not 0 is inside a mask of one class
+            for number, colour in label.palette.items()
+        },
     )
     return fact, findings
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cdal.datasets.layout import DataFolder
@@ -49,6 +50,7 @@ class CaseFacts:
         object_size: extent of a typical object (weighted by area) relative to the image's longer
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
+        palette: colour of each number of the labels, if they have a palette.
     """
 
     name: str
@@ -63,6 +65,7 @@ class CaseFacts:
     drawn: tuple[tuple[int, ...], ...]
     object_size: float
     digest: str
+    palette: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def foreground(self) -> float:

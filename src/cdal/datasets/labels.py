@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cdal.imaging.formats import read_label
+from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
@@ -166,15 +167,11 @@ def grid_fault(
     """
     if label.shape != image.shape:
         return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
-    if (
-        image.affine is not None
-        and label.affine is not None
-        and not np.allclose(image.affine, label.affine, atol=1e-2)
-    ):
+    if fault := off_grid(label, image):
         return (
             "affine",
-            f"{path}: expected the affine of {name}; it differs, so the two do not lie on each "
-            "other.",
+            f"{path}: expected the affine of {name}; the {fault} Export the label on the grid of "
+            "its image, or resample it to that (by nearest neighbours).",
         )
     return None
 

@@ -33,12 +33,14 @@ class CaseFiles:
         labels: one annotation per annotator.
         slices: files of the DICOM series if the image is one whose folder holds other files too;
             `images` then is the folder.
+        channels: number of channels that `dataset.json` declares; `None` if it does not.
     """
 
     name: str
     images: tuple[Path, ...]
     labels: tuple[Annotation, ...]
     slices: tuple[Path, ...] = ()
+    channels: int | None = None
 
     @property
     def image(self) -> Path:

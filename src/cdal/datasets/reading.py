@@ -19,7 +19,7 @@ def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]
         UserError: a file is damaged, or a label has another grid than its image or contains
             undeclared classes.
     """
-    image = read_channels(files.images)
+    image = read_channels(files.images, fourth_axis=files.channels or 0)
     labels = [turned_to(read_annotation(annotation, folder), image) for annotation in files.labels]
     for annotation, label in zip(files.labels, labels, strict=True):
         need_on_grid(annotation.paths[0], label, image)

@@ -231,7 +231,8 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
     """
     known = parts.get("images", {}).get(case.name)
     try:
-        return known is not None and image_digest(read_channels(case.images)) != known
+        image = read_channels(case.images, fourth_axis=case.channels or 0)
+        return known is not None and image_digest(image) != known
     except UserError:
         return False  # unreadable; the scoring reports it
 

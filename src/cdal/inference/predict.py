@@ -220,7 +220,7 @@ def _segment(
     """Segment one input; returns its row of the record, and its results in the scratch folder."""
     began = time.perf_counter()
     name, case = str(one.path), f"{one.name}{one.suffix}"
-    with one.open(scratch) as image:
+    with one.open(scratch, predictor.header.image_channels) as image:
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
         places = paths_of(one, image.like, save, lambda file: record.free(case, file))

@@ -269,7 +269,7 @@ class Predictor:
     @contextmanager
     def _opened(self, source: Any) -> Iterator[Rows]:
         if isinstance(source, (str, os.PathLike)):
-            with open_image(Path(source)) as image:
+            with open_image(Path(source), fourth_axis=self.header.image_channels) as image:
                 yield image
         elif hasattr(source, "rows") and hasattr(source, "like"):
             yield source

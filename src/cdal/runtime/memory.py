@@ -74,12 +74,12 @@ def give_back() -> bool:
     return True
 
 
-def need_memory(needed: int, what: str, remedy: str) -> None:
+def need_memory(needed: float, what: str, remedy: str) -> None:
     """Refuse work that needs more memory than is free.
 
     Args:
         needed: bytes.
-        what: the work, as the subject of a sentence.
+        what: the image or the work, for the message.
         remedy: what to do instead.
 
     Raises:
@@ -90,8 +90,8 @@ def need_memory(needed: int, what: str, remedy: str) -> None:
         free = free_memory()
     if free is not None and needed > free:
         raise UserError(
-            f"{what} need about {needed / 2**30:.1f} GiB of memory; {max(0, free) / 2**30:.1f} GiB "
-            f"are free. {remedy}"
+            f"{what}: about {needed / 2**30:.1f} GiB of memory are needed; "
+            f"{max(0, free) / 2**30:.1f} GiB are free. {remedy}"
         )
 
 
