@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdal.datasets.check import check_folder
-from cdal.datasets.folder import open_folder
+from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
 from cdal.datasets.reading import read_case
@@ -77,7 +77,9 @@ def evaluate(
         UserError: the model or the data cannot be used, or cases to test were seen in training.
     """
     predictor = predictor_of(model, sampling)
-    folder = open_folder(Path(data))
+    folder, note = named_as(open_folder(Path(data)), predictor.header.classes)
+    if note:
+        report(Event("scoring", message=note))
     if folder.classes != predictor.header.classes:
         raise UserError(
             f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in "
