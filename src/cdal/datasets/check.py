@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         findings += case_findings
         facts += [fact] if fact else []
         report(Event("checking", case.name, number, len(folder.cases)))
-    folder, value_findings = _with_classes(folder, facts)
+    faulty = {finding.case for finding in findings if finding.kind == "values"}
+    folder, value_findings = _with_classes(folder, facts, faulty)
     findings += value_findings
     if facts and not any(any(fact.drawn) for fact in facts):
         findings.append(
@@ -68,13 +69,19 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
 
 
 def _with_classes(
-    folder: DataFolder, facts: Sequence[CaseFacts]
+    folder: DataFolder, facts: Sequence[CaseFacts], faulty: Collection[str]
 ) -> tuple[DataFolder, list[Finding]]:
-    """Return the folder with its classes, and what is wrong with the values of its labels."""
+    """Return the folder with its classes, and what is wrong with the values of its labels.
+
+    Args:
+        folder: data folder.
+        facts: facts about its cases.
+        faulty: cases for whose values there is a finding already.
+    """
     if folder.by_mask:
         return folder, list(masks_by_class(folder))
     if folder.classes:
-        return folder, list(undeclared(folder, facts))
+        return folder, list(undeclared(folder, facts, faulty))
     values = {0} | {value for fact in facts for value in fact.voxels}
     findings = list(no_classes(folder, facts, values))
     if len(values) > MOST_CLASSES:

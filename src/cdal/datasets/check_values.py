@@ -25,10 +25,16 @@ _GRAY = 64
 """Masks whose largest value is smaller have no shades of gray."""
 
 _AT_BORDERS = 0.3
-"""Share of the shades' voxels that lie within two voxels of two other values.
+"""Share of the shades' voxels that lie between two other values, within two voxels of both.
 
 Of classes so thin that they have no inside, such as vessels, few voxels do.
 """
+
+_HARDLY = 5
+"""Difference of gray levels that nobody sees."""
+
+_FEW = 4
+"""Classes without an inside, such as vessels, are fewer than this."""
 
 _COLOURS = ("red", "green", "blue")
 """Names of the channels of a picture in colours."""
@@ -73,7 +79,8 @@ def shades_of(label: np.ndarray, declared: Collection[int] = ()) -> list[int]:
     """Return the values that compression or resampling made of a mask, `[*S]`.
 
     These have no inside (no voxel whose neighbours all have its value), and lie between regions of
-    two other values. The list is empty for masks of classes.
+    two other values, or are hardly different from black or white. The list is empty for masks of
+    classes.
     """
     values, counts = np.unique(label, return_counts=True)
     if len(values) <= 2 or values[-1] < _GRAY:
@@ -81,11 +88,21 @@ def shades_of(label: np.ndarray, declared: Collection[int] = ()) -> list[int]:
     inside = ndimage.maximum_filter(label, 3) == ndimage.minimum_filter(label, 3)
     regions = {*label[inside].tolist(), *values[np.argsort(counts)[-2:]].tolist(), *declared}
     shades = [int(value) for value in values if value not in regions]
-    thin = np.isin(label, shades)
-    if not thin.any():
+    if not shades:
         return []
-    highest = ndimage.maximum_filter(np.where(thin, -1, label), 5)
-    lowest = ndimage.minimum_filter(np.where(thin, values[-1] + 1, label), 5)
+    if len(regions) == 2 and all(
+        min(abs(shade - region) for region in regions) <= _HARDLY for shade in shades
+    ):
+        return shades
+    thin = np.isin(label, shades)
+    reach = 5 if len(shades) < _FEW else 3
+    highest = ndimage.maximum_filter(np.where(thin, -1, label), reach)
+    lowest = ndimage.minimum_filter(np.where(thin, values[-1] + 1, label), reach)
+    if len(shades) >= _FEW:  # a blurred border may be wide; what counts is what it connects
+        parts, count = ndimage.label(thin, np.ones((3,) * label.ndim))
+        numbers = np.arange(count + 1)
+        highest = ndimage.maximum(highest, parts, numbers)[parts]
+        lowest = ndimage.minimum(lowest, parts, numbers)[parts]
     return shades if (highest > lowest)[thin].mean() >= _AT_BORDERS else []
 
 
@@ -137,12 +154,20 @@ def looks_numbered(label: np.ndarray) -> bool:
     return sum(number == 1 for number in objects) >= 0.8 * count
 
 
-def undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Find values that are not declared, and declared classes that no label contains."""
+def undeclared(
+    folder: DataFolder, facts: Sequence[CaseFacts], faulty: Collection[str]
+) -> Iterator[Finding]:
+    """Find values that are not declared, and declared classes that no label contains.
+
+    Args:
+        folder: data folder with its classes.
+        facts: facts about its cases.
+        faulty: cases for whose values there is a finding already.
+    """
     place = folder.place / "dataset.json"
     for fact in facts:
         unknown = sorted(set(fact.voxels) - set(folder.values))
-        if unknown and len(unknown) <= MOST_CLASSES:
+        if unknown and len(unknown) <= MOST_CLASSES and fact.name not in faulty:
             expected, found = (
                 ", ".join(shown(value, folder.coding) for value in values)
                 for values in (folder.values, unknown[:5])
