@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from cdal.cli.output import marked, plain
 from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.runtime.events import Event
+from cdal.runtime.text import printable
 from cdal.training.progress import Step
 
 if TYPE_CHECKING:
@@ -46,7 +47,12 @@ class ProgressBars:
         self.last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        """Show the progress of a task."""
+        """Show the progress of a task, or its line of text for the user."""
+        if event.message:
+            _error.print(
+                event.message, style="yellow", highlight=False, markup=False, soft_wrap=True
+            )
+            return
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
         text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
@@ -162,6 +168,12 @@ def show_check(checked: Check, everything: bool = False) -> None:
     if checked.findings:
         console.print(table)
     facts = checked.facts
+    console.print(
+        f"layout: {printable(checked.folder.layout)}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
     if facts:
         shapes = sorted({fact.shape for fact in facts})
         span = (
@@ -173,6 +185,7 @@ def show_check(checked: Check, everything: bool = False) -> None:
             f"{len(facts)} cases can be read; {span}; classes: "
             f"{marked(', '.join(checked.folder.classes)) or 'unknown'}",
             highlight=False,
+            markup=False,
         )
     levels = Counter(finding.level for finding in checked.findings)
     console.print(

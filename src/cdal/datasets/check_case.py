@@ -9,11 +9,13 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from cdal.datasets.check_values import constant_findings, looks_numbered, shade_fault
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.labels import MOST_CLASSES, grid_fault, too_many
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.values import coded, read_values
 from cdal.imaging.channels import read_channels
-from cdal.imaging.formats import read_any, read_label
+from cdal.imaging.formats import read_any
 from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.intensities import is_gray
@@ -28,7 +30,10 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
     try:
         image = read_channels(case.images, read_any, case.channels or 0)
         labels = [
-            [turned_to(read_label(path), image) for path in annotation.paths]
+            [
+                turned_to(read_values(path, "values" if name else folder.coding), image)
+                for name, path in annotation.files
+            ]
             for annotation in case.labels
         ]
     except UserError as error:
@@ -48,21 +53,12 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
                 Finding("warning", "values", case.name, f"{path}: {doubt}")
                 for doubt in label.doubts
             ]
-            count = len(np.unique(label.array))
-            if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
-                message = (
-                    f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at "
-                    "one half and save it as PNG."
-                )
+            declared = () if annotation.files[0][0] else folder.declared_values
+            if message := shade_fault(path, label.array[0], declared):
                 findings.append(Finding("error", "values", case.name, message))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
-    if (low == high).any():
-        message = (
-            f"{case.image}: expected an image with some contrast; every voxel is "
-            f"{low[low == high][0]:g}. Is it the right file?"
-        )
-        findings.append(Finding("error", "constant", case.name, message))
+    findings += constant_findings(case, low, high)
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
         bits = 8 * image.stored.itemsize
         message = (
@@ -99,6 +95,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
             if not annotation.files[0][0]  # whatever is not 0 is inside a mask of one class
             for number, colour in label.palette.items()
         },
+        all(looks_numbered(label.array[0]) for masks in labels for label in masks),
     )
     return fact, findings
 
@@ -116,7 +113,8 @@ def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) 
     If there is one mask per class, the values are the indices of the classes in `folder.classes`.
     """
     if not annotation.files[0][0]:
-        values, counts = np.unique(labels[0].array, return_counts=True)
+        numbers = coded(labels[0].array, folder.coding)
+        values, counts = np.unique(numbers, return_counts=True)
         return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     sizes = {
         folder.classes.index(name): int((label.array > 0).sum())

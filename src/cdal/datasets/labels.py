@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cdal.datasets.values import coded, read_values, shown
 from cdal.imaging.formats import read_label
 from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
@@ -89,8 +90,9 @@ def too_many(annotation: Annotation, values: Iterable[int]) -> str:
         "values that you meant"
     )
     objects_hint = (
-        ". Numbered objects have to become one class, and an interpolated mask has to be cut at "
-        "one half; then declare the "
+        '. Numbered objects become one class by {"labels": {"background": 0, "NAME": '
+        '"foreground"}} in dataset.json. An interpolated mask has to be cut at one half; then '
+        "declare the "
     )
     hint = (
         jpeg_hint
@@ -113,9 +115,10 @@ def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
         UserError: a file is damaged, has another grid, or contains a value that is not a class.
     """
     (name, path), *rest = annotation.files
-    first = read_label(path)
     if not name:
-        return replace(first, array=_classes_of(first, folder, path))
+        label = read_values(path, folder.coding)
+        return replace(label, array=_classes_of(label, folder, path))
+    first = read_label(path)
     classes = np.zeros(first.array.shape, np.uint8)
     for name, path in annotation.files:
         label = read_label(path) if rest else first
@@ -130,17 +133,19 @@ def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
 
 
 def _classes_of(label: Image, folder: DataFolder, path: object) -> np.ndarray:
-    values = np.array(folder.values)
-    indices = np.searchsorted(values, label.array).clip(max=len(values) - 1)
-    undeclared = np.unique(label.array[values[indices] != label.array])
+    values, numbers = np.array(folder.values), coded(label.array, folder.coding)
+    indices = np.searchsorted(values, numbers).clip(max=len(values) - 1)
+    undeclared = np.unique(numbers[values[indices] != numbers])
     if len(undeclared):
         expected = ", ".join(
-            f"{value} ({name})" for value, name in zip(folder.values, folder.classes, strict=True)
+            f"{shown(value, folder.coding)} ({name})"
+            for value, name in zip(folder.values, folder.classes, strict=True)
         )
+        found = ", ".join(shown(int(value), folder.coding) for value in undeclared[:5])
+        proposal = f", {propose(folder.values, undeclared)}" if folder.coding == "values" else ""
         raise UserError(
-            f"{path}: expected classes {expected}; it holds {', '.join(map(str, undeclared[:5]))}. "
-            f"Declare them in dataset.json, {propose(folder.values, undeclared)}, or renumber the "
-            "label."
+            f"{path}: expected classes {expected}; it holds {found}. Declare them in "
+            f"dataset.json{proposal}, or renumber the label."
         )
     return indices.astype(np.uint8)
 

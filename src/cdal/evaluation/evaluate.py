@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdal.datasets.check import check_folder
-from cdal.datasets.folder import open_folder
+from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
 from cdal.datasets.reading import read_case
@@ -77,12 +77,7 @@ def evaluate(
         UserError: the model or the data cannot be used, or cases to test were seen in training.
     """
     predictor = predictor_of(model, sampling)
-    folder = open_folder(Path(data))
-    if folder.classes != predictor.header.classes:
-        raise UserError(
-            f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in "
-            f"training; it declares {', '.join(folder.classes)}."
-        )
+    folder = _opened(Path(data), predictor.header.classes, report)
     protocols = [
         find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)
     ]
@@ -125,6 +120,19 @@ def evaluate(
         training=kept_cost(predictor.path.parent) if predictor.path else {},
     )
     return evaluation
+
+
+def _opened(data: Path, classes: tuple[str, ...], report: Report) -> DataFolder:
+    """Open a data folder of the model's classes; if it names none, it gets the model's names."""
+    folder, note = named_as(open_folder(data), classes)
+    if note:
+        report(Event("scoring", message=note))
+    if folder.classes != classes:
+        raise UserError(
+            f"{folder.root}: expected the classes {', '.join(classes)}, as in training; it "
+            f"declares {', '.join(folder.classes)}."
+        )
+    return folder
 
 
 def _add(
