@@ -12,10 +12,10 @@ import numpy as np
 from cdal.datasets.check_case import look_at_case
 from cdal.datasets.findings import CaseFacts, Check, Finding, Level
 from cdal.datasets.folder import list_folder
-from cdal.datasets.labels import MOST_CLASSES, propose, too_many, with_classes_of, with_masks_named
+from cdal.datasets.labels import MOST_CLASSES, propose, too_many, with_classes_of, with_names
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import need_apart
-from cdal.imaging.formats import suffix_of
+from cdal.imaging.annotations import label_suffix_of
 from cdal.runtime.errors import UserError, some
 from cdal.runtime.events import Event, Report, silent
 
@@ -48,11 +48,11 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
     findings += _ignored(folder)
     facts: list[CaseFacts] = []
+    folder, problems = with_names(folder)
+    findings += [Finding("error", "values", "", problem) for problem in problems]
     by_mask = any(
         name for case in folder.cases for annotation in case.labels for name, _ in annotation.files
     )
-    if not folder.classes:
-        folder = with_masks_named(folder)
     for number, case in enumerate(folder.cases, start=1):
         fact, case_findings = look_at_case(case, folder)
         findings += case_findings
@@ -342,7 +342,7 @@ def _ignored(folder: DataFolder) -> Iterator[Finding]:
         unreadable = [
             p.name
             for p in sorted(parent.iterdir())
-            if p.is_file() and not p.name.startswith(".") and not suffix_of(p)
+            if p.is_file() and not p.name.startswith(".") and not label_suffix_of(p)
         ]
         unreadable = [
             name

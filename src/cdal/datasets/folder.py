@@ -7,6 +7,8 @@ A data folder is a Decathlon folder, or it has `images` and `labels` (or `masks`
     images/NAME/              a DICOM series
     labels/NAME.ext           a label image; names such as NAME_mask.ext and NAME_seg.ext also work
     labels/NAME_rater0.ext    ... or one label image per annotator
+    labels/NAME.geojson       ... or an annotation, see `cdal.imaging.annotations`
+    annotations.json          ... or one file for all images (COCO, CVAT), also in `labels`
     labels/NAME_CLASS.ext     ... or one mask per class; labels/CLASS/NAME.ext also works
     dataset.json              names of the classes and their values in the labels:
                               {"labels": {"background": 0, "lung": 255}}
@@ -28,8 +30,10 @@ from typing import Any
 
 from cdal.datasets.labels import with_values
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.shared import is_shared, shared_labels
+from cdal.imaging.annotations import label_suffix_of
 from cdal.imaging.channels import CHANNEL
-from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
+from cdal.imaging.formats import SUFFIXES, holds_series, suffix_of
 from cdal.runtime.errors import UserError, some
 
 _LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
@@ -81,17 +85,29 @@ def list_folder(root: Path) -> DataFolder:
             f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or "
             "images and labels."
         )
+    beside = [path for path in sorted(root.iterdir()) if is_shared(path)]
     layout = next(
         ((a, b) for a, b in _LAYOUTS if (root / a).is_dir() and (root / b).is_dir()), None
-    )
+    ) or next(((a, ".") for a, _ in _LAYOUTS if beside and (root / a).is_dir()), None)
     if layout is None:
         expected = ", ".join(f"{a}/ and {b}/" for a, b in _LAYOUTS)
         contents = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
         raise UserError(f"{root}: expected {expected}; it holds {contents}.")
     problems: list[str] = []
-    label_files = _by_stem(root / layout[1], problems)
+    in_root = layout[1] == "."
+    label_files = {} if in_root else _by_stem(root / layout[1], problems)
     images = _images(_by_stem(root / layout[0], problems, series=True), set(label_files), problems)
-    labels, unmatched_labels = _labels(root / layout[1], label_files, set(images), problems)
+    shared = {s: p for s, p in label_files.items() if _owner(s, set(images))[0] is None}
+    shared = {stem: path for stem, path in shared.items() if is_shared(path)}
+    labels, unmatched_labels = shared_labels([*beside, *shared.values()], images, problems), []
+    if not in_root:
+        own = {stem: path for stem, path in label_files.items() if stem not in shared}
+        single, unmatched_labels = _labels(root / layout[1], own, set(images), problems)
+        problems += [
+            f"{name} has a label of its own and one in a file of several images. Keep one."
+            for name in sorted(set(single) & set(labels))
+        ]
+        labels |= single
     if not images:
         problems.insert(
             0, f"{root / layout[0]} holds no image. Expected files ending in {', '.join(SUFFIXES)}."
@@ -123,8 +139,9 @@ def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[st
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_file() and suffix_of(path):
-            stem = stem_of(path)
+        suffix = suffix_of(path) if series else label_suffix_of(path)
+        if path.is_file() and suffix:
+            stem = path.name[: -len(suffix)]
         elif series and path.is_dir() and holds_series(path):
             stem = path.name
         else:

@@ -55,14 +55,15 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
             f"{path}: expected outlines (Region elements with Vertex elements); it holds none."
         )
     for layer in layers:
-        regions = [
-            (region, _filled(region, layer.get("Name", ""), shape))
-            for region in layer.iter("Region")
-        ]
-        holes = [hole for region, hole in regions if region.get("NegativeROA") == "1"]
-        for region, segment in regions:
-            if region.get("NegativeROA") != "1":
-                yield _without(segment, holes)
+        name, regions = layer.get("Name", ""), list(layer.iter("Region"))
+        holes = [_filled(region, name, shape) for region in regions if _is_hole(region)]
+        for region in regions:
+            if not _is_hole(region):
+                yield _without(_filled(region, name, shape), holes)
+
+
+def _is_hole(region: ElementTree.Element) -> bool:
+    return region.get("NegativeROA") == "1"
 
 
 def _layers(path: Path) -> list[ElementTree.Element]:

@@ -47,8 +47,8 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
     covers no pixel.
 
     Raises:
-        UserError: the file does not list the picture exactly once, the sizes differ, or a run-length
-            encoding is damaged.
+        UserError: the file does not list the picture exactly once, the sizes differ, or a
+            run-length encoding is damaged.
     """
     shape = need_picture(like, "a COCO annotation")
     content = _content(path)

@@ -1,4 +1,4 @@
-"""CVAT XML ("CVAT for images"): polygons, boxes, ellipses and masks of many pictures in one file."""
+"""CVAT XML ("CVAT for images"): shapes and masks of many pictures in one file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ _SHAPES = ("polygon", "box", "mask", "ellipse", "polyline", "points", "skeleton"
 
 def recognises(path: Path) -> bool:
     """Whether the root element of a file is that of CVAT."""
-    return not path.name.lower().endswith(".gz") and matches(
-        path, rb"^(\xef\xbb\xbf)?\s*(<\?[^>]*>\s*)?(<!--.*?-->\s*)*<annotations[\s>/]"
-    )
+    return matches(path, rb"<annotations[\s>/]")
 
 
 def class_names(path: Path) -> Iterator[str]:
@@ -101,7 +99,7 @@ def _segment(shape: Element, size: tuple[int, int]) -> Segment:
         left, top, width, height = (
             int(float(shape.attrib[key])) for key in ("left", "top", "width", "height")
         )
-        if not (0 <= left and 0 <= top and left + width <= size[1] and top + height <= size[0]):
+        if not (left >= 0 and top >= 0 and left + width <= size[1] and top + height <= size[0]):
             raise UserError(
                 f"expected a mask within {size[0]} x {size[1]} pixels; its box has {height} x "
                 f"{width} at row {top}, column {left}."
