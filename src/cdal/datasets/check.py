@@ -14,7 +14,7 @@ from cdal.datasets.check_tables import given_findings, table_findings
 from cdal.datasets.check_values import masks_by_class, no_classes, undeclared
 from cdal.datasets.findings import CaseFacts, Check, Finding
 from cdal.datasets.folder import list_folder
-from cdal.datasets.labels import MOST_CLASSES, propose, with_classes_of, with_masks_named
+from cdal.datasets.labels import MOST_CLASSES, propose, with_classes_of, with_names
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.palettes import clashing_palettes
 from cdal.runtime.events import Event, Report, silent
@@ -40,8 +40,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings += [Finding("warning", "ignored", "", message) for message in folder.passed_over]
     findings += ignored(folder)
     facts: list[CaseFacts] = []
-    if not folder.classes:
-        folder = with_masks_named(folder)
+    folder, problems = with_names(folder)
+    findings += [Finding("error", "values", "", problem) for problem in problems]
     for number, case in enumerate(folder.cases, start=1):
         fact, case_findings = look_at_case(case, folder)
         findings += case_findings

@@ -20,7 +20,7 @@ class Finding:
     Attributes:
         level: `error` prevents training, `warning` may spoil it, `note` is for information.
         kind: category: unreadable, missing, shape, affine, values, empty, constant, not-finite,
-            duplicate, type, channels, spacing, table, partition or ignored.
+            duplicate, type, channels, spacing, table, partition, annotation or ignored.
         case: name of the case; empty if the finding concerns the whole folder.
         message: what was expected, what was found, and the remedy.
     """

@@ -19,7 +19,7 @@ from cdal.datasets.check import check_folder
 from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
-from cdal.datasets.reading import read_case
+from cdal.datasets.reading import read_case, read_image_of
 from cdal.evaluation.agreement import (
     agreement,
     disagreement_correlation,
@@ -29,7 +29,6 @@ from cdal.evaluation.agreement import (
 from cdal.evaluation.calibration import certainty
 from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
-from cdal.imaging.channels import read_channels
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
@@ -239,8 +238,7 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
     """
     known = parts.get("images", {}).get(case.name)
     try:
-        image = read_channels(case.images, fourth_axis=case.channels or 0)
-        return known is not None and image_digest(image) != known
+        return known is not None and image_digest(read_image_of(case)) != known
     except UserError:
         return False  # unreadable; the scoring reports it
 
