@@ -125,7 +125,7 @@ def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> lis
         if p.is_file() and not p.name.startswith(".") and p.name not in passed
     )
     images = [_of_file(path) for path in found if suffix_of(path) not in (None, _DICOM)]
-    from cdal.imaging.formats.dicom import choose_series, find_series
+    from cdal.imaging.formats.dicom_series import choose_series, find_series
 
     listed = find_series(folder) if len(images) < len(found) or not images else []
     listed = [one for one in listed if not all(path.name in passed for path in one.files)]

@@ -51,6 +51,8 @@ class AnnotationFormat:
             - `read(path, like, image) -> list[Segment]`: the segments in drawing order. `like` is
               the image (its geometry and shape), `image` its file name, which formats with several
               images in one file look up.
+              It may also have `notes(path) -> tuple[str, ...]`, what a user should know of how a
+              file is read.
         shared: whether one file holds the annotations of several images. Its module also has
             `image_names(path) -> tuple[str, ...]`, the file names of these images.
     """
@@ -78,13 +80,22 @@ class AnnotationFormat:
         with readable(path, self.name):
             return list(self.functions.read(path, like, image))
 
+    def notes(self, path: Path) -> tuple[str, ...]:
+        """Return what a user should know of how a file is read; errors as for `read`."""
+        with readable(path, self.name):
+            told = getattr(self.functions, "notes", None)
+            return tuple(told(path)) if told else ()
+
     @property
     def functions(self) -> Any:
         """The module of the format."""
         return importlib.import_module(f"{__name__}.{self.module}")
 
 
-ANNOTATIONS: tuple[AnnotationFormat, ...] = ()
+ANNOTATIONS: tuple[AnnotationFormat, ...] = (
+    AnnotationFormat("DICOM-SEG", (".dcm", ""), "dicom_seg"),
+    AnnotationFormat("RTSTRUCT", (".dcm", ""), "rtstruct"),
+)
 """Every annotation format that can be read."""
 
 
