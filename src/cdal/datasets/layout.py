@@ -60,6 +60,7 @@ class DataFolder:
         about: rows of `cases.csv`, by case.
         partitions: contents of `splits.json`.
         problems: reasons why the folder cannot be used, each with its remedy.
+        passed_over: what the layout leaves out, with the reason.
     """
 
     root: Path
@@ -70,3 +71,4 @@ class DataFolder:
     about: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     partitions: Mapping[str, list[dict[str, list[str]]]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()

@@ -37,6 +37,8 @@ class ModelHeader:
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
         version: version of cDAL that wrote the file.
+        channel_files: whether each channel of a training image was a file of its own; `None` if
+            that is not known, as in files of earlier versions.
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class ModelHeader:
     licence: str = ""
     temperature: float | None = None
     version: str = __version__
+    channel_files: bool | None = None
 
     def to_json(self) -> str:
         """The header as JSON, as stored in the model file."""
@@ -90,6 +93,8 @@ def header_of(text: str, path: Path) -> ModelHeader:
         header = ModelHeader(
             recipe=recipe, **{**values, "classes": tuple(map(str, values["classes"]))}
         )
+        if header.channel_files not in (None, True, False):
+            raise ValueError(f"channel_files {header.channel_files!r}")
         if len(header.classes) < 2 or not isinstance(header.image_channels, int):
             raise ValueError(f"classes {header.classes}, image_channels {header.image_channels!r}")
         return header

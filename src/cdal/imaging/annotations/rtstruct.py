@@ -118,8 +118,8 @@ def need_series(path: Path, like: Image) -> None:
     """
     if not isinstance(like.header, Source) or like.header.volume is None:
         raise UserError(
-            f"{path}: an RTSTRUCT refers to the slices of a DICOM series; this image is none. Save "
-            "the mask only, or give the DICOM series."
+            f"{path}: an RTSTRUCT refers to the slices of a DICOM series, which this image is not. "
+            "Leave rtstruct out, or give the DICOM series."
         )
 
 

@@ -23,7 +23,7 @@ from cdal.imaging.formats.dicom_files import (
     text_of,
 )
 from cdal.imaging.formats.dicom_geometry import Slice, Stack, arrange, has_place, slices_of
-from cdal.imaging.formats.dicom_series import choose_series, find_series
+from cdal.imaging.formats.dicom_series import choose_series, find_series, is_image
 from cdal.imaging.image import LPS, Image, need_size
 from cdal.runtime.errors import UserError
 
@@ -71,8 +71,8 @@ def read(path: Path, as_label: bool) -> Image:
 def read_series(files: Sequence[Path]) -> Image:
     """Read a series or a single file, with rescale slope and intercept applied.
 
-    Numbers are those that the files mean: slices are not inverted if they are shown so
-    (`MONOCHROME1`), and padding outside of the scanned field stays as it is.
+    Large numbers are bright: slices in which low numbers are (`MONOCHROME1`) are inverted before
+    that, as in SimpleITK. Padding outside of the scanned field stays as it is.
 
     Raises:
         UserError: a file is damaged, or the slices do not form a regular volume.
@@ -104,13 +104,16 @@ def _datasets(name: Path, files: Sequence[Path]) -> list[Any]:
     """The datasets of the files; true copies of a file are left out.
 
     Raises:
-        UserError: a file is damaged, or the series is too large.
+        UserError: a file is damaged or no image, or the series is too large.
     """
     datasets: list[Any] = []
     by_uid: dict[str, Any] = {}
     numbers = 0
     for path in files:
         dataset = read_file(path)
+        if not is_image(dataset):
+            kind = text_of(dataset, "Modality")
+            raise UserError(f"{path}: expected a DICOM image; it is an object of the kind {kind}.")
         shape = need_pixels(path, dataset)
         uid = text_of(dataset, "SOPInstanceUID")
         if uid and _is_copy(dataset, by_uid.get(uid)):
@@ -148,7 +151,9 @@ def _voxels(
         frames = _decoded(dataset)
         stored = frames.dtype
         for frame in frames:
-            array[place[index]] = _rescaled(frame, slices[index].values, slices[index].name)
+            one = slices[index]
+            frame = _bright(frame, dataset, one)
+            array[place[index]] = _rescaled(frame, one.values, one.name)
             index += 1
     return array, stored.newbyteorder("=")
 
@@ -174,6 +179,25 @@ def _decoded(dataset: Any) -> np.ndarray:
             f"{name} cannot be decoded: {reason_of(error, (dataset,))}. Is it complete?"
         ) from error
     return pixels if count > 1 else pixels[None]
+
+
+def _bright(stored: np.ndarray, dataset: Any, one: Slice) -> np.ndarray:
+    """The stored numbers of a slice, inverted if low numbers are bright.
+
+    Raises:
+        UserError: they are, and the numbers are a quantity, which would be lost by that.
+    """
+    if text_of(dataset, "PhotometricInterpretation") != "MONOCHROME1":
+        return stored
+    unit = text_of(one.values, "RescaleType") or text_of(dataset, "Units")
+    if text_of(dataset, "Modality") in ("CT", "PT") or unit not in ("", "US"):
+        raise UserError(
+            f"{one.name}: its numbers are a quantity, such as Hounsfield units, and are to be "
+            "shown inverted (MONOCHROME1), which programs read in two ways. Convert the series to "
+            "MONOCHROME2"
+        )
+    largest = 2 ** count_of(dataset, "BitsStored") - 1
+    return -1 - stored if stored.dtype.kind == "i" else largest - stored
 
 
 def _rescaled(stored: np.ndarray, values: Any, name: str) -> np.ndarray:

@@ -223,7 +223,7 @@ def _need_places_apart(slices: Sequence[Slice], heights: np.ndarray) -> None:
     if not close.any():
         return
     at = int(np.flatnonzero(close)[0])
-    one, other = slices[at], slices[at + 1]
+    one, other = sorted(slices[at : at + 2], key=lambda one: one.name)
     differ = [
         f"{keyword} {text_of(one.dataset, keyword)!r:.40} and "
         f"{text_of(other.dataset, keyword)!r:.40}"
@@ -251,9 +251,7 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     wide = np.flatnonzero(steps > _GAP * usual)
     if len(wide) and (np.abs(np.delete(steps, wide) - usual) <= 2 * _ROUNDING * usual).all():
-        gaps = [
-            f"between {slices[i].name} and {slices[i + 1].name} ({steps[i]:.4g} mm)" for i in wide
-        ]
+        gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide]
         raise UserError(
             f"there is a gap {some(gaps)}; the other slices are {usual:.4g} mm apart. Add the "
             "missing slices"
@@ -261,8 +259,8 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     odd = int(np.abs(steps - usual).argmax())
     raise UserError(
         f"the slices lie at uneven distances, from {steps.min():.4g} to {steps.max():.4g} mm; "
-        f"between {slices[odd].name} and {slices[odd + 1].name} it is {steps[odd]:.4g} mm, mostly "
-        f"{usual:.4g} mm. Resample the series, or add the missing slices"
+        f"{_between(slices, odd)} it is {steps[odd]:.4g} mm, mostly {usual:.4g} mm. "
+        "Resample the series, or add the missing slices"
     )
 
 
@@ -315,6 +313,11 @@ def _odd(
 def _usual(slices: Sequence[Slice], odd: Sequence[Slice]) -> Slice:
     names = {one.name for one in odd}
     return next(one for one in slices if one.name not in names)
+
+
+def _between(slices: Sequence[Slice], at: int) -> str:
+    first, second = sorted((slices[at].name, slices[at + 1].name))
+    return f"between {first} and {second}"
 
 
 def _listed(slices: Sequence[Slice]) -> str:
