@@ -70,7 +70,7 @@ def test_lossless_compression_changes_nothing(name: str, tmp_path: Path):
 
 def test_signed_numbers_of_twelve_bits_keep_their_sign(tmp_path: Path):
     """Encoders may leave out the bits beyond the twelfth."""
-    signed = VOLUME.astype(np.int16) - 2000
+    signed = VOLUME.astype(np.int16) - 2048
 
     def change(i: int, file: Any) -> None:
         file.BitsStored, file.HighBit = 12, 11

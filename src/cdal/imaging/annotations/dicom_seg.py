@@ -125,13 +125,27 @@ def _planes(path: Path, dataset: Any, like: Image) -> Iterator[tuple[int, np.nda
 def _frames(path: Path, dataset: Any) -> Iterator[np.ndarray]:
     """The pixels of each frame, decoded one at a time."""
     try:
-        yield from pydicom.pixels.iter_pixels(dataset)
+        packed = count_of(dataset, "BitsAllocated") == 1 and text_of(dataset, "BitsAllocated")
+        if packed and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            yield from _bits(dataset)
+        else:
+            yield from pydicom.pixels.iter_pixels(dataset)
     except (MemoryError, UserError):
         raise
     except Exception as error:  # pydicom and decoders raise many exception types
         raise UserError(
             f"{path} cannot be decoded: {reason_of(error, (dataset,))}. Is it complete?"
         ) from error
+
+
+def _bits(dataset: Any) -> Iterator[np.ndarray]:
+    """Frames of one bit a pixel. A frame need not begin with a byte, which pydicom gets wrong."""
+    shape = (count_of(dataset, "Rows"), count_of(dataset, "Columns"))
+    size, stored = shape[0] * shape[1], np.frombuffer(dataset.PixelData, np.uint8)
+    for start in range(0, size * count_of(dataset, "NumberOfFrames"), size):
+        stop = start + size
+        bits = np.unpackbits(stored[start // 8 : -(-stop // 8)], bitorder="little")
+        yield bits[start % 8 :][:size].reshape(shape)
 
 
 def _segment_number(path: Path, dataset: Any, group: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 
-from cdal.imaging.formats.dicom_codecs import frame_shape
+from cdal.imaging.formats.dicom_codecs import frame_shape, plugin_for
 from cdal.imaging.formats.dicom_files import (
     count_of,
     items_of,
@@ -39,6 +39,13 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "PatientBirthDate": pydicom.valuerep.DA,
+    "PatientSex": hd.PatientSexValues,
+    "StudyDate": pydicom.valuerep.DA,
+    "StudyTime": pydicom.valuerep.TM,
+}
 
 
 @dataclass(frozen=True)
@@ -167,11 +174,13 @@ def _decoded(dataset: Any) -> np.ndarray:
     name, count = Path(dataset.filename).name, count_of(dataset, "NumberOfFrames")
     shape = (count_of(dataset, "Rows"), count_of(dataset, "Columns"))
     try:
-        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_encapsulated:
             for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count):
                 if (own := frame_shape(frame)) not in (None, shape):
                     raise ValueError(f"a frame has {own} rows and columns, the header says {shape}")
-        pixels = pydicom.pixels.pixel_array(dataset)
+        plugin = plugin_for(syntax, count_of(dataset, "SamplesPerPixel"))
+        pixels = pydicom.pixels.pixel_array(dataset, decoding_plugin=plugin)
     except MemoryError:
         raise
     except Exception as error:  # pydicom and decoders raise many exception types
@@ -251,9 +260,17 @@ def _complete(datasets: Sequence[Any], slices: Sequence[Slice], stack: Stack) ->
 
 
 def _fill(dataset: Any) -> None:
-    """Add attributes that may be empty but must exist; anonymised files often lack them."""
+    """Add attributes that may be empty but must exist; anonymised files often lack them.
+
+    Those whose value is none of their kind become empty: highdicom refuses them.
+    """
     for name in _MAY_BE_EMPTY:
-        if name not in dataset:
+        text = text_of(dataset, name)
+        try:
+            valid = _KINDS[name](text) is not None if text and name in _KINDS else bool(text)
+        except ValueError:
+            valid = False
+        if not valid:
             setattr(dataset, name, "")
 
 

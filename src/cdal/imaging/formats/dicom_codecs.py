@@ -1,4 +1,4 @@
-"""Decoding compressed DICOM frames that pydicom has no free decoder for, with imagecodecs."""
+"""Decoding compressed DICOM frames with imagecodecs, where pydicom has no free or fast decoder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
+    RLELossless,
 )
 
 _NAME = "imagecodecs"
@@ -23,6 +24,7 @@ _SYNTAXES = (
     HTJ2K,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    RLELossless,
 )
 
 DECODER_DEPENDENCIES = dict.fromkeys(_SYNTAXES, ("imagecodecs>=2024.6",))
@@ -45,6 +47,11 @@ def register() -> None:
             decoder.add_plugin(_NAME, (__name__, "decode_frame"))
 
 
+def plugin_for(syntax: str, samples: int) -> str:
+    """The decoder that pydicom shall take; "" if it may choose among its own."""
+    return _NAME if syntax in _SYNTAXES and (samples == 1 or syntax != RLELossless) else ""
+
+
 def decode_frame(source: bytes, runner: Any) -> bytes:
     """Decode one frame for pydicom.
 
@@ -60,7 +67,11 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
     samples, expected = runner.samples_per_pixel, (runner.rows, runner.columns)
     if (shape := frame_shape(source)) not in (None, expected):
         raise ValueError(f"the frame has {shape} rows and columns, its header says {expected}")
-    if runner.transfer_syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
+    kind = np.dtype(f"<u{runner.bits_allocated // 8}")
+    if runner.transfer_syntax == RLELossless:
+        pixels = np.frombuffer(imagecodecs.dicomrle_decode(source, kind), kind)
+        pixels = pixels.reshape(expected) if pixels.size == expected[0] * expected[1] else pixels
+    elif runner.transfer_syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
         pixels = imagecodecs.jpeg2k_decode(source)
     elif samples == 1:
         pixels = imagecodecs.jpeg8_decode(source)
@@ -68,12 +79,11 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
         pixels = imagecodecs.jpegsof3_decode(source)
     if pixels.shape[:2] != expected or pixels.size != expected[0] * expected[1] * samples:
         raise ValueError(f"the frame decodes to the shape {pixels.shape}")
-    kind = np.dtype(f"u{runner.bits_allocated // 8}")
     whole = pixels.astype(kind, copy=False)
     unused = runner.bits_allocated - runner.bits_stored
     if runner.pixel_representation == 1 and unused and pixels.dtype.kind == "u":
         # Encoders may leave out the sign's repetition in the unused bits.
-        signed = (whole << unused).view(f"i{kind.itemsize}") >> unused
+        signed = (whole << unused).view(f"<i{kind.itemsize}") >> unused
         whole = signed.view(kind)
     runner.set_option("planar_configuration", 0)
     return np.ascontiguousarray(whole).tobytes()
