@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cdal.imaging.formats import readable
+from cdal.imaging.formats import DICOM, readable, suffix_of
 from cdal.imaging.image import Image
 
 
@@ -51,20 +51,25 @@ class AnnotationFormat:
             - `read(path, like, image) -> list[Segment]`: the segments in drawing order. `like` is
               the image (its geometry and shape), `image` its file name, which formats with several
               images in one file look up.
-              It may also have `notes(path) -> tuple[str, ...]`, what a user should know of how a
-              file is read.
+
+            It may also have `notes(path) -> tuple[str, ...]`, what a user should know of how a file
+            is read.
         shared: whether one file holds the annotations of several images. Its module also has
             `image_names(path) -> tuple[str, ...]`, the file names of these images.
+        bare: whether files without a suffix can be of this format.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
     shared: bool = False
+    bare: bool = False
 
     def recognises(self, path: Path) -> bool:
         """Whether a file is of this format."""
-        return path.name.lower().endswith(self.suffixes) and bool(self.functions.recognises(path))
+        named = path.name.lower().endswith(self.suffixes)
+        bare = self.bare and suffix_of(path) is None
+        return (named or bare) and bool(self.functions.recognises(path))
 
     def class_names(self, path: Path) -> tuple[str, ...]:
         """Return the names of the classes in a file; errors as for `read`."""
@@ -93,8 +98,8 @@ class AnnotationFormat:
 
 
 ANNOTATIONS: tuple[AnnotationFormat, ...] = (
-    AnnotationFormat("DICOM-SEG", (".dcm", ""), "dicom_seg"),
-    AnnotationFormat("RTSTRUCT", (".dcm", ""), "rtstruct"),
+    AnnotationFormat("DICOM-SEG", DICOM.suffixes, "dicom_seg", bare=True),
+    AnnotationFormat("RTSTRUCT", DICOM.suffixes, "rtstruct", bare=True),
 )
 """Every annotation format that can be read."""
 
