@@ -94,7 +94,10 @@ def predict(
         )
     results = {name for path in map(Path, inputs) for name in earlier_results(path)}
     predictor = predictor_of(model, sampling)
-    chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
+    header = predictor.header
+    chosen, failed = find_inputs(
+        inputs, results, series, header.image_channels, header.channel_files
+    )
     passed_over = sum(
         (path / name).is_file() for path in {Path(path) for path in inputs} for name in results
     )

@@ -43,6 +43,8 @@ class ModelHeader:
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
         version: version of cDAL that wrote the file.
+        channel_files: whether each channel of a training image was a file of its own; `None` if
+            that is not known, as in files of earlier versions.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class ModelHeader:
     licence: str = ""
     temperature: float | None = None
     version: str = __version__
+    channel_files: bool | None = None
 
     def to_json(self) -> str:
         """The header as JSON, as stored in the model file."""
@@ -138,6 +141,8 @@ def _problem(values: Mapping[str, Any]) -> str:
             f"temperature must be {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; it is "
             f"{temperature!r:.40}"
         )
+    if values.get("channel_files") not in (None, True, False):
+        return f"channel_files must be true, false or null; it is {values['channel_files']!r:.40}"
     kinds: dict[str, type] = {"scores": dict, "data": dict, "licence": str, "version": str}
     wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), kind)]
     return f"{wrong[0]} is {values[wrong[0]]!r:.40}" if wrong else ""

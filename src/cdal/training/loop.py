@@ -92,6 +92,7 @@ class Run:
             "images": digests,
         }
         self.channels = train_cases[0].image.shape[0]
+        self.channel_files = any(len(case.images) > 1 for case in folder.cases)
         torch.manual_seed(self.settings.seed)
         self.segmenter = build_segmenter(
             recipe, self.channels, len(self.classes), training=True
@@ -339,6 +340,7 @@ class Run:
             state.scores,
             self.data,
             self.licence,
+            channel_files=self.channel_files,
         )
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 

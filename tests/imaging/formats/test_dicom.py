@@ -13,7 +13,8 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import read_image
-from cdal.imaging.formats.dicom import choose_series, find_series, read_series
+from cdal.imaging.formats.dicom import read_series
+from cdal.imaging.formats.dicom_series import choose_series, find_series
 from cdal.inference.inputs import find_inputs
 from cdal.runtime.errors import UserError
 from helpers.files import numbers, write_series

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from cdal.imaging.annotations import label_suffix_of
+from cdal.imaging.annotations import annotation_format, label_suffix_of
 from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
 from cdal.runtime.errors import some
 from cdal.runtime.text import composed, is_plain
@@ -58,7 +58,8 @@ def label_stem(path: Path) -> str | None:
 
 def annotation_stem(path: Path) -> str | None:
     """Return the name of an annotation without its suffix; `None` for images and other files."""
-    return label_stem(path) if label_suffix_of(path) != suffix_of(path) else None
+    is_image = image_stem(path) and not annotation_format(path)
+    return None if is_image else label_stem(path)
 
 
 def by_stem(

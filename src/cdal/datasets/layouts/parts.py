@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cdal.datasets.layout import CaseFiles, Listing
-from cdal.datasets.layouts import flat, pairs
+from cdal.datasets.layouts import flat, pairs, studies
 from cdal.datasets.layouts.files import subfolders
 from cdal.datasets.tables import PARTS
 
@@ -47,7 +47,7 @@ def list_cases(root: Path) -> Listing:
         if len(inside) != 1:
             listed = "; or ".join(words for _, words in inside) or "neither"
             problems.append(
-                f"{folder}: expected images/ and labels/, or images beside their masks; it holds "
+                f"{folder}: expected images/ and labels/, or images beside their masks, or DICOM studies; it holds "
                 f"{listed}. Make it one of them."
             )
             continue
@@ -78,7 +78,8 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
 
 def _inside(folder: Path) -> list[tuple[ModuleType, str]]:
     """Return the layouts that a part may have, with the reading in words."""
-    return [(module, words) for module in (pairs, flat) for words in module.readings(folder)]
+    named = [(module, words) for module in (pairs, flat) for words in module.readings(folder)]
+    return named or [(studies, words) for words in studies.readings(folder)]
 
 
 def _passed_over(root: Path, parts: list[tuple[str, Path]]) -> list[str]:

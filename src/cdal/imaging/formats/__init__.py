@@ -73,7 +73,7 @@ class Format:
         return importlib.import_module(f"{__name__}.{self.module}")
 
 
-DICOM = Format("DICOM", (".dcm",), "dicom", written=False)
+DICOM = Format("DICOM", (".dicom", ".dcm", ".ima"), "dicom", written=False)
 """Also recognised by content, because DICOM files often have no suffix.
 
 A folder can be read too, because a series has one file per slice.
@@ -112,8 +112,11 @@ def suffix_of(path: Path) -> str | None:
 
 
 def stem_of(path: Path) -> str:
-    """Return a file name without its supported suffix."""
-    return path.name[: -len(suffix_of(path) or path.suffix) or None]
+    """Return a file name without its supported suffix.
+
+    Other suffixes stay: names of DICOM files are often numbers with dots.
+    """
+    return path.name[: -len(suffix_of(path) or "") or None]
 
 
 def format_of(path: Path) -> Format | None:
