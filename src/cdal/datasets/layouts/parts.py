@@ -47,8 +47,8 @@ def list_cases(root: Path) -> Listing:
         if len(inside) != 1:
             listed = "; or ".join(words for _, words in inside) or "neither"
             problems.append(
-                f"{folder}: expected images/ and labels/, or images beside their masks, or DICOM studies; it holds "
-                f"{listed}. Make it one of them."
+                f"{folder}: expected images/ and labels/, or images beside their masks, or DICOM "
+                f"studies; it holds {listed}. Make it one of them."
             )
             continue
         listing: Listing = inside[0][0].list_cases(folder)
@@ -61,7 +61,11 @@ def list_cases(root: Path) -> Listing:
                 )
             else:
                 cases[case.name] = case
-                about[case.name] = {"case": case.name, "split": part}
+                about[case.name] = {
+                    **listing.about.get(case.name, {}),
+                    "case": case.name,
+                    "split": part,
+                }
     ordered = tuple(cases[name] for name in sorted(cases))
     return Listing(ordered, about, tuple(problems), tuple(_passed_over(root, parts)))
 
