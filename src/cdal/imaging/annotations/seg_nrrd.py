@@ -240,16 +240,20 @@ def _layers(path: Path, header: Mapping[str, Any], start: int) -> np.ndarray:
             f"{sizes}."
         )
     need_size(path, sizes)
-    bytes_each = 8  # of the largest type
-    most = math.prod(sizes) * bytes_each + 1
+    most = math.prod(sizes) * 8 + 1  # in bytes, for the largest type
     with path.open("rb") as file:
         file.seek(start)
         content = file.read(most + 2**16)
     encoding = str(header.get("encoding")).lower()
-    if encoding in ("gzip", "gz"):
-        content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, most)
-    elif encoding in ("bzip2", "bz2"):
-        content = bz2.BZ2Decompressor().decompress(content, most)
+    if encoding in ("gzip", "gz", "bzip2", "bz2"):
+        unpacker: Any = (
+            zlib.decompressobj(zlib.MAX_WBITS | 16)
+            if encoding.startswith("g")
+            else bz2.BZ2Decompressor()
+        )
+        content = unpacker.decompress(content, most)
+        if not unpacker.eof:
+            raise UserError(f"{path}: its data is cut, or longer than its header says.")
     elif encoding != "raw":
         raise UserError(
             f"{path}: expected raw or compressed data; it is {encoding}. Save it again."
