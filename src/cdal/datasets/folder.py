@@ -28,6 +28,7 @@ from typing import Any
 
 from cdal.datasets.labels import with_values
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.studies import is_studies, list_studies
 from cdal.imaging.channels import CHANNEL
 from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
 from cdal.runtime.errors import UserError, some
@@ -76,6 +77,8 @@ def list_folder(root: Path) -> DataFolder:
         UserError: the folder is missing or has an unknown layout, or one of its tables cannot be
             used.
     """
+    if root.is_dir() and is_studies(root):
+        return list_studies(root)
     if not root.is_dir():
         raise UserError(
             f"{root}: no such folder. Give the data folder, which holds imagesTr and labelsTr, or "
