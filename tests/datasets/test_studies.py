@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import ComputedRadiographyImageStorage
 
 import cdal
 from cdal.cli import main
@@ -212,7 +213,8 @@ def test_without_references_to_series_the_space_decides(tmp_path: Path):
 
 def test_a_radiograph_is_a_case_by_itself(tmp_path: Path):
     def flat(_: int, file: Any) -> None:
-        file.Modality = "CR"
+        file.Modality, file.SOPClassUID = "CR", ComputedRadiographyImageStorage
+        file.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
             delattr(file, keyword)
 

@@ -246,7 +246,8 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     places = np.arange(len(heights))
     spacing, start = np.polyfit(places, heights, 1)
     if np.abs(heights - (start + spacing * places)).max() <= _ROUNDING * spacing:
-        return float(spacing)
+        # Voxels halfway between two others must not be decided by the noise of the fit.
+        return round(float(spacing), 9)
     steps = np.diff(heights)
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     wide = np.flatnonzero(steps > _GAP * usual)
