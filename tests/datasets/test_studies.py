@@ -26,7 +26,7 @@ from helpers.files import save_nifti
 from helpers.recipes import small_recipe
 from helpers.studies import contour, outlines, places, write_mr, write_seg, write_structures_by_hand
 
-AFFINE = np.array([[1.0, 0, 0, -7], [0, 1.2, 0, 4], [0, 0, 2.0, 11], [0, 0, 0, 1]])
+AFFINE = np.array([[1.0, 0, 0, -7], [0, 1.25, 0, 4], [0, 0, 2.0, 11], [0, 0, 0, 1]])
 SHAPE = (12, 14, 10)
 NAMES = ("Anterior", "Posterior")
 NAME, BORN, NUMBER = "Zzyzx^Quentin", "19030201", "PID-987123"
