@@ -194,8 +194,22 @@ def test_what_cannot_be_paired_is_told_with_the_reason(tmp_path: Path):
     assert "one.dcm" in problems(tmp_path)
     assert "two annotators, or two versions" in problems(tmp_path)
     (tmp_path / "two.dcm").unlink()
-    (tmp_path / "a" / "IM0003").write_bytes(b"damaged")
+    (tmp_path / "a" / "IM0003").write_bytes(bytes(99))
     assert "IM0003 cannot be read as DICOM" in problems(tmp_path)
+
+
+def test_what_is_no_image_is_passed_over(tmp_path: Path):
+    values, label = volume(0)
+    study(tmp_path / "st0", values, label)
+    (tmp_path / "st0" / "S2" / "README").write_text("Wie man das öffnet")
+    (tmp_path / "st0" / "S2" / "DICOMDIR").write_bytes(bytes(400))
+    (tmp_path / "st0" / "S2" / ".DS_Store").write_bytes(bytes(400))
+    (tmp_path / "viewer.exe").write_bytes(bytes(400))
+    write_mr(tmp_path / "st0" / "dose", values[:, :, :1], AFFINE, Modality="RTDOSE")
+    folder = list_studies(tmp_path)
+    assert (len(folder.cases), folder.problems) == (1, ())
+    assert len(folder.cases[0].slices) == SHAPE[2]
+    assert "other DICOM objects: 1 RTDOSE" in "".join(folder.passed_over)
 
 
 def test_without_references_to_series_the_space_decides(tmp_path: Path):
