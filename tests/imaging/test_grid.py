@@ -52,7 +52,7 @@ def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.nda
     places = (np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)).astype(
         np.float32
     )
-    grid = to_grid(Image(places, affine), DataSettings())
+    grid = to_grid(Image(places, affine), DataSettings()).array
     steps = np.array([[np.diff(grid[i], axis=k).mean() for k in range(3)] for i in range(3)])
     assert (np.abs(steps).argmax(axis=0) == np.arange(3)).all()
     assert (np.diag(steps) > 0).all()
@@ -67,7 +67,7 @@ def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.nda
 def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int, ...], spacing):
     values = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     image = Image(values, affine)
-    grid = to_grid(image, DataSettings(spacing=spacing))
+    grid = to_grid(image, DataSettings(spacing=spacing)).array
     expected = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(
         MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(affine))
     )

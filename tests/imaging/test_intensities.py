@@ -21,7 +21,9 @@ def test_normalisation_is_that_of_the_clipped_values(rng: torch.Generator):
     expected = (clipped - clipped.mean()) / clipped.std()
     image = Image(values.numpy(), np.eye(4))
     np.testing.assert_allclose(
-        normalise(to_grid(image, DataSettings()), "image", image.stored, "x"), expected, atol=1e-3
+        normalise(to_grid(image, DataSettings()).array, "image", image.stored, "x"),
+        expected,
+        atol=1e-3,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.words import DONE
 
 
@@ -36,5 +37,5 @@ def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
     from cdal.inference.export import export
 
-    print(export(options.model, options.to, options.out, options.timesteps))
+    tell(export(options.model, options.to, options.out, options.timesteps))
     return DONE

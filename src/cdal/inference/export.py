@@ -6,6 +6,7 @@ The graph holds the encoder, all steps of sampling, and the mean and spread of t
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import tempfile
@@ -61,7 +62,7 @@ def export(
         timesteps: T of sampling; the recipe's if `None`.
 
     Returns:
-        The graph's file, which `cdal.load` takes.
+        The graph's file. `cdal.load` takes those of ONNX and OpenVINO.
 
     Raises:
         UserError: the model does not exist, it cannot become a graph, or an extra is not installed.
@@ -134,15 +135,19 @@ def _write(
 ) -> None:
     outputs = ["votes", "probability", "uncertainty"]
     if to == "torch":
+        # Into memory: PyTorch's own file writer ends the process if the disk is full, and takes the
+        # name of the file into the archive.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
         with replacing(target) as temporary:
-            torch.export.save(program, temporary)
+            temporary.write_bytes(buffer.getvalue())
         return
     try:
         import onnx
         import onnxscript  # noqa: F401 (what torch.onnx needs)
     except ImportError as error:
         raise UserError(
-            f"exporting to {to} needs further packages: pip install 'cdal[{to}]'."
+            f'exporting to {to} needs further packages: pip install "cdal[{to}]"'
         ) from error
     # From PyTorch to ONNX and from there to OpenVINO, so that both compute the same graph.
     exported = torch.onnx.export(
@@ -157,7 +162,7 @@ def _write(
         import openvino
     except ImportError as error:
         raise UserError(
-            "exporting to openvino needs further packages: pip install 'cdal[openvino]'."
+            'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(exported.model_proto, Path(folder) / "graph.onnx")

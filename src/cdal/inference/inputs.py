@@ -35,10 +35,10 @@ class Input:
     files: tuple[Path, ...] = ()
 
     @contextmanager
-    def open(self, scratch: Path) -> Iterator[Rows]:
-        """Open the image; errors as `open_image`, `read_channels` and `read_series`."""
+    def open(self, scratch: Path, channels: int = 0) -> Iterator[Rows]:
+        """Open the image; arguments and errors as `open_image`, `read_channels`, `read_series`."""
         if not self.files:
-            with open_image(self.path, scratch) as image:
+            with open_image(self.path, scratch, channels) as image:
                 yield image
         elif self.suffix == _DICOM:
             from cdal.imaging.formats.dicom import read_series

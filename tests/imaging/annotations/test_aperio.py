@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from cdal.imaging.annotations import aperio
 from cdal.imaging.annotations.aperio import rasterise, read_outlines
 from cdal.runtime.errors import UserError
 from helpers.data import real
@@ -47,3 +49,14 @@ def test_real_masks_are_the_rasterised_outlines(every: int):
         given = np.asarray(Pillow.open(path.parents[1] / "masks" / f"{path.name[:-7]}.png")) > 0
         ours = rasterise(read_outlines(path), given.shape) > 0
         assert (given != ours).sum() <= 10
+
+
+@pytest.mark.parametrize("name", ["bomb.xml.gz", "long.xml"])
+def test_a_text_that_is_too_long_is_not_parsed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(aperio, "_MOST", 10_000)
+    text = b"<a>" + b" " * 1_000_000 + b"</a>"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.raises(UserError, match="it has more than"):
+        read_outlines(tmp_path / name)

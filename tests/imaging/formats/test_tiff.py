@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cdal.imaging.formats import read_image, tiff, write_label
+from cdal.imaging.formats import read_image, tiff, tiff_rows, write_label
 from cdal.imaging.image import Image
 from helpers.arrays import kept
 from helpers.files import numbers
@@ -74,9 +74,9 @@ LAYOUTS = [
 def test_rows_are_those_of_the_whole(
     options: dict, kind: type, one_strip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tiff, "LARGE", 1)
+    monkeypatch.setattr(tiff_rows, "LARGE", 1)
     if one_strip:
-        monkeypatch.setattr(tiff, "LARGEST_STRIP", 1)
+        monkeypatch.setattr(tiff_rows, "LARGEST_STRIP", 1)
     samples = 4 if "extrasamples" in options else 3 if options.get("photometric") == "rgb" else 0
     array = (
         np.random.default_rng(0)

@@ -18,15 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.layout import Annotation, CaseFiles, Listing
 from cdal.imaging.annotations import AnnotationFormat, annotation_format
 from cdal.imaging.annotations.dicom_references import references_of
 from cdal.imaging.formats.dicom_files import read_file, sop_class_of, text_of
 from cdal.imaging.formats.dicom_series import Series, dicom_files, is_image, series_of
 from cdal.runtime.errors import UserError, some
-
-_LAYOUTS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"))
-"""Folders whose names pair images and labels."""
 
 _IDENTIFYING = ("PatientName", "PatientID", "PatientBirthDate")
 _SHORTEST_IDENTITY = 3
@@ -42,7 +39,7 @@ class _Studies:
         images: header of each image file.
         annotations: header of each annotation file.
         others: number of other DICOM objects by modality.
-        problems: see `DataFolder`.
+        problems: see `Listing`.
     """
 
     root: Path
@@ -52,14 +49,13 @@ class _Studies:
     problems: list[str] = field(default_factory=list)
 
 
-def is_studies(root: Path) -> bool:
-    """Whether a folder holds DICOM with at least one annotation, and no layout of names."""
-    if any((root / images).is_dir() and (root / labels).is_dir() for images, labels in _LAYOUTS):
-        return False
-    return any(_annotation_format(path) for path in dicom_files(root))
+def readings(root: Path) -> list[str]:
+    """Return the reading as studies, in words, if the folder holds a DICOM annotation."""
+    found = any(_annotation_format(path) for path in dicom_files(root))
+    return ["series and the annotations that refer to them"] if found else []
 
 
-def list_studies(root: Path) -> DataFolder:
+def list_cases(root: Path) -> Listing:
     """List the series of a folder of studies that have annotations.
 
     Cases are called after their folder; after their series where that is not unique, or holds what
@@ -87,10 +83,9 @@ def list_studies(root: Path) -> DataFolder:
         image = Path(os.path.commonpath([path.parent for path in files])) if whole else files[0]
         cases.append(CaseFiles(names[files], (image,), labels, files if whole else ()))
         about[names[files]] = {"patient": _patient(first)}
-    return DataFolder(
-        root,
+    return Listing(
         tuple(sorted(cases, key=lambda case: case.name)),
-        about=about,
+        about,
         problems=tuple(studies.problems),
         passed_over=tuple(_passed_over(studies, series, drawn)),
     )
