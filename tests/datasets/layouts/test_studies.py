@@ -19,8 +19,8 @@ from cdal.cli import main
 from cdal.datasets.cases import load_case
 from cdal.datasets.check import check_folder
 from cdal.datasets.folder import list_folder, open_folder
+from cdal.datasets.layouts.studies import list_cases, readings
 from cdal.datasets.reading import read_case
-from cdal.datasets.studies import is_studies, list_studies
 from cdal.recipes.recipe import DataSettings
 from helpers.files import save_nifti
 from helpers.recipes import small_recipe
@@ -93,7 +93,7 @@ def niftis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_series_are_paired_with_the_annotations_that_refer_to_them(studies: Path):
-    assert is_studies(studies)
+    assert readings(studies)
     folder = list_folder(studies)
     assert not folder.problems
     assert [case.name for case in folder.cases] == [f"st{i}_S2" for i in range(6)]
@@ -173,19 +173,19 @@ def test_a_file_for_each_class_is_one_annotation(tmp_path: Path):
 
 
 def problems(root: Path) -> str:
-    return "\n".join(list_studies(root).problems)
+    return "\n".join(list_cases(root).problems)
 
 
 def test_what_cannot_be_paired_is_told_with_the_reason(tmp_path: Path):
     values, label = volume(0)
     sources = write_mr(tmp_path / "a", values, AFFINE, SeriesDescription="T2", SeriesNumber=5)
-    assert not is_studies(tmp_path)
+    assert not readings(tmp_path)
     gone = write_mr(tmp_path / "gone", values, AFFINE)
     write_seg(tmp_path / "lost.dcm", gone, label, NAMES)
     for path in (tmp_path / "gone").iterdir():
         path.unlink()
-    assert is_studies(tmp_path)
-    listed = list_studies(tmp_path)
+    assert readings(tmp_path)
+    listed = list_cases(tmp_path)
     assert not listed.cases
     assert "lost.dcm: the series that it refers to" in problems(tmp_path)
     assert "series without an annotation: 5: T2 (10 files)" in "".join(listed.passed_over)
@@ -206,7 +206,7 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path):
     (tmp_path / "st0" / "S2" / ".DS_Store").write_bytes(bytes(400))
     (tmp_path / "viewer.exe").write_bytes(bytes(400))
     write_mr(tmp_path / "st0" / "dose", values[:, :, :1], AFFINE, Modality="RTDOSE")
-    folder = list_studies(tmp_path)
+    folder = list_cases(tmp_path)
     assert (len(folder.cases), folder.problems) == (1, ())
     assert len(folder.cases[0].slices) == SHAPE[2]
     assert "other DICOM objects: 1 RTDOSE" in "".join(folder.passed_over)
@@ -220,7 +220,7 @@ def test_without_references_to_series_the_space_decides(tmp_path: Path):
     file = pydicom.dcmread(path)
     del file.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence
     file.save_as(path)
-    assert [case.name for case in list_studies(tmp_path).cases] == ["a"]
+    assert [case.name for case in list_cases(tmp_path).cases] == ["a"]
     write_mr(tmp_path / "b", values, AFFINE, FrameOfReferenceUID=sources[0].FrameOfReferenceUID)
     assert "r.dcm: expected an annotation of one series; it fits 2" in problems(tmp_path)
 
@@ -245,7 +245,7 @@ def test_a_radiograph_is_a_case_by_itself(tmp_path: Path):
 @pytest.mark.parametrize("folder", [NAME, f"patient {NUMBER}", "born-1903-02-01", "a" * 90])
 def test_a_folder_called_after_its_patient_names_no_case(folder: str, tmp_path: Path):
     study(tmp_path / folder, *volume(0), **named())
-    (case,) = list_studies(tmp_path).cases
+    (case,) = list_cases(tmp_path).cases
     assert case.name.startswith("series_")
     assert len(case.name) < 40
 
@@ -256,7 +256,7 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path):
         name = f"{{:04d}}-{first}".format
         sources = write_mr(tmp_path / "all", values, AFFINE, name=name)
         write_seg(tmp_path / "all" / f"seg{first}", sources, label, NAMES)
-    names = [case.name for case in list_studies(tmp_path).cases]
+    names = [case.name for case in list_cases(tmp_path).cases]
     assert len(set(names)) == 2
     assert all(name.startswith("all_series3_") for name in names)
 
