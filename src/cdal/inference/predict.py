@@ -77,8 +77,8 @@ def predict(
         out: folder for the results.
         sampling: options of sampling; those of the model's recipe if `None`. A predictor has its
             own.
-        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson; see
-            `cdal.inference.outputs.OUTPUTS`.
+        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson, rtstruct;
+            see `cdal.inference.outputs.OUTPUTS`.
         series: number, description or UID of the DICOM series, for folders that hold several.
         report: receives the progress, counted in inputs.
 

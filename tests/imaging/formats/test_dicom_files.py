@@ -94,7 +94,7 @@ def test_a_damaged_slice_called_by_its_uid_is_not_passed_over(tmp_path: Path):
     folder = axial_series(tmp_path / "s", VOLUME)
     for i, path in enumerate(sorted(folder.iterdir())):
         path.rename(folder / f"1.2.3.{i}")
-    (folder / "1.2.3.2").write_bytes(b"nothing")
+    (folder / "1.2.3.2").write_bytes(bytes(300))
     with pytest.raises(UserError, match=r"1\.2\.3\.2 cannot be read"):
         find_series(folder)
 

@@ -84,6 +84,8 @@ def with_field(keyword: str, value: object, number: int = 5) -> Callable[[int, A
         (without("PixelSpacing", 8), r"008\.dcm has no PixelSpacing"),
         (with_field("PixelSpacing", [1, 1]), r"different pixels: 005\.dcm of \[1\.0, 1\.0\] mm"),
         (with_field("ImagePositionPatient", [1, 2]), r"005\.dcm: expected ImagePosition.*3 finite"),
+        (with_field("ImagePositionPatient", ["1e300", "0", "0"]), r"005\.dcm: expected a position"),
+        (with_field("PixelSpacing", ["0", "1"]), r"005\.dcm: expected a position and pixels"),
         (with_field("FrameOfReferenceUID", "1.2.3"), r"005\.dcm have different frames of ref"),
         (with_field("RescaleSlope", "nan"), r"005\.dcm: expected RescaleSlope .* finite"),
         (with_field("RescaleSlope", "1e39"), r"005\.dcm: expected finite intensities"),

@@ -25,12 +25,13 @@ from cdal.datasets.layouts.files import (
 )
 from cdal.datasets.layouts.pairs import annotations_of, joined, paired
 from cdal.datasets.shared import add_shared, is_shared
+from cdal.imaging.annotations import annotation_format
 from cdal.runtime.text import composed
 
 
 def readings(root: Path) -> list[str]:
     """Return the reading as images beside masks, in words, if some files are masks."""
-    stems = {composed(image_stem(path) or "") for path in readable_files(root)}
+    stems = {composed(stem) for path in readable_files(root) if (stem := _image_stem(path))}
     masks = [stem for stem in stems if _is_mask(stem, stems)]
     drawings = [
         path.name for path in entries(root) if path.is_file() and _is_drawing(path, stems) and stems
@@ -43,7 +44,7 @@ def readings(root: Path) -> list[str]:
 def list_cases(root: Path) -> Listing:
     """List the images and masks of a folder."""
     problems: list[str] = []
-    files = by_stem(root, problems, image_stem, series=True)
+    files = by_stem(root, problems, _image_stem, series=True)
     masks = {stem: path for stem, path in files.items() if _is_mask(stem, files)}
     images = {stem: (path,) for stem, path in files.items() if stem not in masks}
     drawings = by_stem(root, problems, annotation_stem)
@@ -60,6 +61,12 @@ def list_cases(root: Path) -> Listing:
     annotations = joined(labels, problems)
     add_shared(annotations, shared.values(), images, problems)
     return paired(images, annotations, [*unmatched, *without_image], root, root, problems)
+
+
+def _image_stem(path: Path) -> str | None:
+    """Return the name of an image or mask; DICOM annotations are neither, also with a suffix."""
+    known = annotation_format(path)
+    return None if known is not None and known.bare else image_stem(path)
 
 
 def _is_drawing(path: Path, stems: Collection[str]) -> bool:

@@ -172,18 +172,16 @@ def _labels(paths: Sequence[Path]) -> tuple[Annotation, ...]:
     if len(paths) == 1:
         return (Annotation((("", paths[0]),)),)
     first: dict[str, Path] = {}
-    for path in paths:
-        known = annotation_format(path)
-        assert known is not None  # only such files are listed
-        names = known.class_names(path)
+    named = {path: _class_names(path) for path in paths}
+    for path, names in named.items():
         for name in names:
-            if name in first:
+            if first.setdefault(name, path) != path:
                 raise UserError(
                     f"{first[name]} and {path} both hold {name!r} of one series. Are they two "
                     "annotators, or two versions? Keep one; or give images/ and "
                     "labels/NAME_rater0.dcm, labels/NAME_rater1.dcm for annotators."
                 )
-            first[name] = path
+    for path, names in named.items():
         if len(names) > 1:
             raise UserError(
                 f"{path} holds several classes ({some(list(names))}), and the series has other "
@@ -191,6 +189,12 @@ def _labels(paths: Sequence[Path]) -> tuple[Annotation, ...]:
                 "file, or split them into a file for each class."
             )
     return (Annotation(tuple(sorted(first.items()))),)
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    known = annotation_format(path)
+    assert known is not None  # only such files are listed
+    return known.class_names(path)
 
 
 def _names(

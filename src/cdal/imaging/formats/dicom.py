@@ -86,24 +86,28 @@ def read_series(files: Sequence[Path]) -> Image:
     """
     name = files[0] if len(files) == 1 else files[0].parent
     datasets = _datasets(name, files)
-    if len(datasets) == 1 and not has_place(datasets[0]):
-        with quiet():
-            return _picture(name, datasets[0])
+    planar = len(datasets) == 1 and not has_place(datasets[0])
     try:
         with quiet():
-            slices = [one for data in datasets for one in slices_of(Path(data.filename).name, data)]
-            stack = arrange(slices)
-            _need_gray(slices)
-            _complete(datasets, slices, stack)
-            array, stored = _voxels(datasets, slices, stack)
-            volume = hd.Volume(
-                array, stack.affine, "PATIENT", text_of(datasets[0], "FrameOfReferenceUID")
-            )
-    except UserError as error:
-        why = str(error).rstrip(".")
-        raise UserError(
-            f"{name} cannot be read as a DICOM series of {len(files)} files: {why}."
-        ) from error
+            return _picture(datasets[0]) if planar else _volume(datasets)
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom and highdicom raise many exception types
+        known = isinstance(error, UserError)
+        why = str(error).rstrip(".") if known else reason_of(error, datasets)
+        what = "DICOM" if planar else f"a DICOM series of {len(files)} files"
+        raise UserError(f"{name} cannot be read as {what}: {why}.") from error
+
+
+def _volume(datasets: Sequence[Any]) -> Image:
+    """Return slices as a volume."""
+    slices = [one for data in datasets for one in slices_of(Path(data.filename).name, data)]
+    stack = arrange(slices)
+    _need_gray(slices)
+    _complete(datasets, slices, stack)
+    array, stored = _voxels(datasets, slices, stack)
+    space = text_of(datasets[0], "FrameOfReferenceUID")
+    volume = hd.Volume(array, stack.affine, "PATIENT", space)
     return Image(array[None], LPS @ stack.affine, SUFFIX, Source(datasets, volume), stored)
 
 
@@ -274,21 +278,19 @@ def _fill(dataset: Any) -> None:
             setattr(dataset, name, "")
 
 
-def _picture(name: Path, dataset: Any) -> Image:
+def _picture(dataset: Any) -> Image:
     """Return a radiograph as an image in which large values are bright."""
-    if count_of(dataset, "NumberOfFrames") > 1:
+    if (count := count_of(dataset, "NumberOfFrames")) > 1:
         raise UserError(
-            f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a "
-            "place in space."
+            f"expected one picture; it holds {count} frames without a place in space. Save one of "
+            "them"
         )
-    try:
-        (stored,) = _decoded(dataset)
-        if text_of(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
-            stored = pydicom.pixels.apply_color_lut(stored, dataset)
-        array = _rescaled(stored, dataset, name.name)
-    except UserError as error:
-        raise UserError(f"{name} cannot be read as DICOM: {str(error).rstrip('.')}.") from error
-    if text_of(dataset, "PhotometricInterpretation") == "MONOCHROME1":
+    (stored,) = _decoded(dataset)
+    kind = text_of(dataset, "PhotometricInterpretation")
+    if kind == "PALETTE COLOR":
+        stored = pydicom.pixels.apply_color_lut(stored, dataset)
+    array = _rescaled(stored, dataset, Path(dataset.filename).name)
+    if kind == "MONOCHROME1":
         array = array.max() + array.min() - array
     _fill(dataset)
     channels = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]

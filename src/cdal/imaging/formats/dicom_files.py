@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,8 @@ _IDENTIFYING = (
     "ReferringPhysicianName",
 )
 
+_STATE = threading.local()
+
 register()
 
 
@@ -52,9 +55,13 @@ def quiet() -> Iterator[None]:
     Most files deviate from the standard in ways that do not matter here, and what the libraries say
     of it may hold the name of a patient.
     """
+    if getattr(_STATE, "quiet", False):
+        yield
+        return
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     levels = [logger.level for logger in loggers]
     validation = pydicom.config.settings.writing_validation_mode
+    _STATE.quiet = True
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
@@ -63,6 +70,7 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        _STATE.quiet = False
         pydicom.config.settings.writing_validation_mode = validation
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -20,6 +20,9 @@ _SIDEWAYS = 0.25
 _TURNED = 1e-3
 """Largest difference between the direction cosines of slices that count as parallel."""
 
+_FARTHEST = 1e6
+"""Largest position and distance in mm that can be meant."""
+
 _GAP = 1.5
 """Slices further apart than so many usual distances have a gap between them."""
 
@@ -90,7 +93,14 @@ class Stack:
 
 def has_place(dataset: Any) -> bool:
     """Whether a dataset has a position in space: a slice has one, a projection has none."""
-    return "ImagePositionPatient" in dataset or "SharedFunctionalGroupsSequence" in dataset
+    return any(
+        keyword in dataset
+        for keyword in (
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "SharedFunctionalGroupsSequence",
+        )
+    )
 
 
 def slices_of(name: str, dataset: Any) -> list[Slice]:
@@ -163,8 +173,12 @@ def _slice(name: str, dataset: Any, groups: Sequence[Any]) -> Slice:
             f"{name}: expected ImageOrientationPatient to hold two perpendicular directions of "
             f"length 1; it holds {cosines.ravel().round(4).tolist()}."
         )
-    if pixel.min() <= 0:
-        raise UserError(f"{name}: expected a PixelSpacing above 0; it is {pixel.tolist()}.")
+    position = field("PlanePositionSequence", "ImagePositionPatient", 3)
+    if pixel.min() < 1 / _FARTHEST or max(pixel.max(), np.abs(position).max()) > _FARTHEST:
+        raise UserError(
+            f"{name}: expected a position and pixels in millimetres; ImagePositionPatient is "
+            f"{position.tolist()}, PixelSpacing {pixel.tolist()}."
+        )
     right = cosines[0] / lengths[0]
     down = cosines[1] - right * (right @ cosines[1])
     thickness = None
@@ -173,7 +187,7 @@ def _slice(name: str, dataset: Any, groups: Sequence[Any]) -> Slice:
             value = float(field("PixelMeasuresSequence", keyword, 1)[0])
         except UserError:  # these fields are often missing or 0, and the positions say more
             continue
-        if value > 0:
+        if 1 / _FARTHEST < value < _FARTHEST:
             thickness = value
             break
     values = next(
@@ -182,7 +196,7 @@ def _slice(name: str, dataset: Any, groups: Sequence[Any]) -> Slice:
     )
     return Slice(
         name,
-        field("PlanePositionSequence", "ImagePositionPatient", 3),
+        position,
         right,
         down / np.linalg.norm(down),
         pixel,
@@ -246,7 +260,8 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     places = np.arange(len(heights))
     spacing, start = np.polyfit(places, heights, 1)
     if np.abs(heights - (start + spacing * places)).max() <= _ROUNDING * spacing:
-        return float(spacing)
+        # Voxels halfway between two others must not be decided by the noise of the fit.
+        return round(float(spacing), 9)
     steps = np.diff(heights)
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     wide = np.flatnonzero(steps > _GAP * usual)

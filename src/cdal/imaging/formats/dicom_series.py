@@ -13,10 +13,12 @@ from cdal.imaging.formats.dicom_geometry import has_place
 from cdal.runtime.errors import UserError
 
 _NOT_IMAGES = {
-    *("SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "RTIMAGE", "PR", "KO", "REG"),
-    *("FID", "M3D", "OT_DOC", "DOC", "ECG", "AU", "PLAN", "ANN", "STL", "RWV"),
+    *("SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "PR", "KO", "REG"),
+    *("FID", "M3D", "DOC", "ECG", "AU", "PLAN", "ANN", "RWV"),
 }
 """Modalities of objects that are no images to segment."""
+
+_BEGINNING = 512
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def dicom_files(folder: Path) -> Iterator[Path]:
     """The files in a folder and its subfolders that are DICOM, or should be.
 
     A file that does not begin as DICOM does counts as a damaged one where others of its name are
-    DICOM.
+    DICOM, unless it is text.
     """
     files = [
         path
@@ -70,7 +72,9 @@ def dicom_files(folder: Path) -> Iterator[Path]:
     ]
     known = {path for path in files if is_dicom(path)}
     kinds = {_kind(path) for path in known}
-    return (path for path in files if path in known or _kind(path) in kinds)
+    return (
+        path for path in files if path in known or (_kind(path) in kinds and not _is_text(path))
+    )
 
 
 def series_of(headers: Iterator[tuple[Path, Any]]) -> list[Series]:
@@ -142,6 +146,16 @@ def _series(uid: str, files: Sequence[tuple[Path, Any]]) -> Series:
         not any(has_place(header) for _, header in slices),
         all(local),
     )
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as a text does, such as a README on a disc of an archive."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_BEGINNING).decode(errors="ignore")
+    except OSError:
+        return False
+    return bool(text) and all(character.isprintable() or character.isspace() for character in text)
 
 
 def _kind(path: Path) -> tuple[Path, str]:
