@@ -259,6 +259,7 @@ GROWTH = """
 import json, sys
 from pathlib import Path
 from cdal.imaging.open import open_image
+from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.runtime.memory import peak_memory

@@ -103,6 +103,14 @@ def test_a_strangers_file_is_kept_though_a_killed_call_wanted_its_name(
     assert (tmp_path / NAMES[0]).read_text() == "drawn by hand"
 
 
+def test_a_folder_in_the_place_of_a_result_is_a_strangers(tmp_path: Path):
+    predict_once(tmp_path)
+    (tmp_path / NAMES[0]).unlink()
+    (tmp_path / NAMES[0]).mkdir()
+    with pytest.raises(UserError, match="not made by a prediction"):
+        predict_once(tmp_path)
+
+
 def test_a_file_that_appears_while_a_case_is_segmented_is_kept(tmp_path: Path):
     record = Record(tmp_path, {})
     path = record.free("x.png", NAMES[0])

@@ -25,6 +25,7 @@ from cdal.recipes.recipe import (
 from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
+from helpers.systems import SMALL, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -205,6 +206,10 @@ def test_settings_of_data_that_no_run_could_use_are_refused(
         ("data: &a [1]\ntraining: *a\n", r"references \(\*a\)"),
         ("training: {learning_rate: .inf}", "finite"),
         ("training: {steps: 1e400}", "steps"),
+        ("training: {batch: null}", "training.batch must have a value"),
+        ("data: {size: null}", "data.size must have a value"),
+        ("data: {intensities: null}", "data.intensities must have a value"),
+        ("segmenter: {votes: null}", "segmenter.votes must have a value"),
         ("\x00", "cannot be read"),
         ("# " + "x" * 2**20, "bytes"),
     ],
@@ -228,3 +233,27 @@ def test_a_pipe_or_a_device_is_no_recipe(tmp_path: Path):
 def test_a_field_of_the_command_line_may_be_anything(value: str):
     with pytest.raises(UserError):
         override(Recipe("x"), {"data.size": value})
+
+
+def takes_null(recipe: Recipe, field: str) -> bool:
+    part, _, name = field.partition(".")
+    try:
+        replace(recipe, **{part: replace(getattr(recipe, part), **{name: None})})
+    except UserError as error:
+        return "must have a value" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_null_is_taken_where_the_reference_says_so(name: str):
+    """Only for these fields, whatever the system."""
+    recipe = small("hippocampus", name)
+    assert {field for field in field_names(recipe) if takes_null(recipe, field)} == {
+        "data.channels",
+        "data.spacing",
+        "data.resize",
+        "data.patient",
+        "training.steps",
+        "training.minutes",
+        "training.validation_cases",
+    } | ({"segmenter.multipliers"} if name == "segdiff-small" else set())

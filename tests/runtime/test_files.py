@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,17 @@ def test_what_another_process_is_writing_stays(tmp_path: Path):
         other.communicate("x")
     assert other.returncode == 0
     assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "c.txt"}
+
+
+@locks
+def test_what_another_machine_writes_stays_for_a_day(tmp_path: Path):
+    """Some file systems of clusters tell nothing of the locks of other machines."""
+    for name, age in (("12345678-new", 0), ("12345678-old", 100_000), ("own", 0)):
+        (tmp_path / f".cdal-{name}").write_text("half")
+        moment = time.time() - age
+        os.utime(tmp_path / f".cdal-{name}", (moment, moment))
+    write_text(tmp_path / "a.txt", "a")
+    assert {p.name for p in tmp_path.iterdir()} == {".cdal-12345678-new", "a.txt"}
 
 
 def test_a_lock_that_is_held_for_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

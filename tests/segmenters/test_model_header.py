@@ -71,6 +71,7 @@ def header_with(recipe: dict[str, object] | None = None, **changes: object) -> s
         (header_with(classes=[f"c{i}" for i in range(1000)]), "2 to 256 classes; it is 1000"),
         (header_with(classes="ab"), "2 to 256 classes; it is str"),
         (header_with(classes=["a", 1]), "must be text"),
+        (header_with(classes=["a", "\udc80"]), "must be text"),
         (header_with(classes=["a", "a"]), "the same name"),
         (header_with(temperature=0), "temperature must be 0.001 to 1000"),
         (header_with(temperature="hot"), "temperature"),

@@ -19,7 +19,10 @@ def add_options(parser: ArgumentParser) -> None:
         "--to",
         type=Literal["onnx", "openvino", "torch"],
         default="onnx",
-        help="Format of the graph.",
+        help=(
+            "Format of the graph. torch is a program for PyTorch, which runs code when it is "
+            "opened; cdal predict does not open it."
+        ),
     )
     parser.add_argument(
         "--out",

@@ -195,10 +195,11 @@ def _alike(needed: Sequence[int | None], given: Sequence[int | None]) -> bool:
 
 
 def _shapes(shapes: Mapping[str, Sequence[int | None]]) -> str:
-    return ", ".join(
+    texts = [
         f"{name} [{', '.join('any' if n is None else str(n) for n in shape)}]"
         for name, shape in sorted(shapes.items())
-    )
+    ]
+    return ", ".join(texts) or "none"
 
 
 class OnnxEngine(GraphEngine):

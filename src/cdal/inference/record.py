@@ -44,11 +44,13 @@ class Entry:
 
     def owns(self, path: Path) -> bool:
         """Whether a file that exists is of this entry, and not a stranger's of the same name."""
-        return path.name in self.files and (self.done or digest_of(path) == self.files[path.name])
+        if path.name not in self.files or not path.is_file():
+            return False
+        return self.done or digest_of(path) == self.files[path.name]
 
     def whole(self, out: Path) -> bool:
         """Whether all files are in their place."""
-        return all((out / name).is_file() and self.owns(out / name) for name in self.files)
+        return all(self.owns(out / name) for name in self.files)
 
     def without(self, names: Iterable[str]) -> Entry:
         """What is left of this entry after other results have taken these names."""

@@ -16,8 +16,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -83,9 +84,13 @@ def check(recipe: Recipe) -> None:
     """
     for part in _PARTS:
         owner = getattr(recipe, part)
+        optional = _optional(type(owner))
         for option in dataclasses.fields(owner):
-            if isinstance(getattr(owner, option.name), float):
-                need(owner, f"{part}.{option.name}", math.isfinite, "a finite number")
+            value, name = getattr(owner, option.name), f"{part}.{option.name}"
+            if isinstance(value, float):
+                need(owner, name, math.isfinite, "a finite number")
+            if value is None and option.name not in optional:
+                raise UserError(f"{name} must have a value; it is null.")
     check_data(recipe.data)
     check_training(recipe.training)
     recipe.segmenter.check(recipe.data)
@@ -96,6 +101,13 @@ def check(recipe: Recipe) -> None:
         lambda size: all(s % divisor == 0 for s in size),
         f"multiples of {divisor}",
     )
+
+
+@cache
+def _optional(owner: type) -> frozenset[str]:
+    """Names of the fields that may be null."""
+    hints = get_type_hints(owner)
+    return frozenset(name for name, hint in hints.items() if type(None) in get_args(hint))
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:

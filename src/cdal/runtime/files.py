@@ -9,11 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +36,14 @@ if TYPE_CHECKING:
 
 _PREFIX = ".cdal-"
 _OLD = 24 * 60 * 60
-"""Age in seconds from which a temporary file is a leftover where files cannot be locked."""
+"""Age in seconds from which a temporary file is a leftover where locks do not tell."""
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _WAIT = 120.0
 """Seconds to wait for another process that writes into the same folder."""
+
+_MACHINE = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}-")
 
 _swept: set[Path] = set()
 """Folders from which this process has deleted leftovers."""
@@ -84,7 +92,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent)
         while True:
-            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX))
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
             handle = _locked(folder)
             if handle is None or folder.is_dir():  # else a sweep was quicker
                 break
@@ -113,10 +121,21 @@ def sweep(folder: Path) -> None:
             _delete_unused(leftover)
 
 
+@cache
+def _prefix() -> str:
+    """Beginning of this machine's temporary names: some file systems lock for one machine only."""
+    try:
+        machine = _BOOT.read_text()
+    except OSError:
+        machine = platform.node()
+    return f"{_PREFIX}{zlib.crc32(machine.encode()):08x}-"
+
+
 def _delete_unused(leftover: Path) -> None:
     """Delete a temporary file or folder unless a process has locked it."""
     is_folder = leftover.is_dir() and not leftover.is_symlink()
-    handle = None if leftover.is_symlink() else _locked(leftover, wait=False)
+    elsewhere = _MACHINE.match(leftover.name) and not leftover.name.startswith(_prefix())
+    handle = None if elsewhere or leftover.is_symlink() else _locked(leftover, wait=False)
     if handle is None and time.time() - leftover.lstat().st_mtime < _OLD:
         return
     try:
@@ -130,7 +149,7 @@ def _own_file(path: Path) -> tuple[Path, int]:
     """A new temporary file beside `path`, and the handle that locks it."""
     while True:
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=_PREFIX, suffix="".join(path.suffixes[-2:])
+            dir=path.parent, prefix=_prefix(), suffix="".join(path.suffixes[-2:])
         )
         if fcntl is None:
             os.close(handle)

@@ -127,7 +127,7 @@ def _problem(values: Mapping[str, Any]) -> str:
     if not isinstance(classes, list) or not 2 <= len(classes) <= MOST_CLASSES:
         count = len(classes) if isinstance(classes, list) else type(classes).__name__
         return f"expected a list of 2 to {MOST_CLASSES} classes; it is {count}"
-    if not all(isinstance(name, str) for name in classes):
+    if not all(isinstance(name, str) and _whole_text(name) for name in classes):
         return "the names of classes must be text"
     if len(set(classes)) < len(classes):
         return "two classes have the same name"
@@ -152,6 +152,11 @@ def possible_temperature(temperature: object) -> bool:
     """Whether probabilities can be calibrated by this temperature."""
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
     return number and LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE  # type: ignore[operator]
+
+
+def _whole_text(text: str) -> bool:
+    """Whether text can be written: halves of characters cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _whole(number: object) -> bool:
