@@ -67,7 +67,10 @@ def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
             image, labels = read_case(case, folder)
             return outlined(image, labels[0].array[0], _SIDE - 6)
         # The classes are unknown, so outline all values other than 0.
-        image, label = read_image(case.image), read_label(case.labels[0].paths[0])
+        image, label = (
+            read_image(case.image, case.channels or 0),
+            read_label(case.labels[0].paths[0]),
+        )
         return (
             outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
         )
