@@ -46,6 +46,11 @@ def test_palettes_that_number_the_colours_differently_are_an_error(tmp_path: Pat
     assert not check_folder(with_palettes(tmp_path / "b", [BLACK, RED, GREEN])).errors
 
 
+def test_colours_that_are_numbers_in_one_label_and_colours_in_another_are_an_error(tmp_path: Path):
+    root = with_palettes(tmp_path, [BLACK, RED], [RED, BLACK])
+    assert "#c80000 is 13107200 in c1, and 1 in c0" in kinds(root, "error")["values"]
+
+
 def test_a_background_that_is_not_black_is_a_warning(tmp_path: Path):
     root = with_palettes(tmp_path, [WHITE, RED])
     assert "begins with the colour #ffffff" in kinds(root, "warning")["values"]

@@ -50,7 +50,7 @@ class CaseFacts:
         object_size: extent of a typical object (weighted by area) relative to the image's longer
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
-        palette: colour of each number of the labels, if they have a palette.
+        palette: colour of each value of the labels, if they have a palette.
     """
 
     name: str
