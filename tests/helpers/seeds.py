@@ -232,14 +232,14 @@ _LIKE = Image(np.zeros((1, 20, 24), np.float32), suffix=".png")
 
 def annotation_seeds() -> dict[str, list[Seed]]:
     """Seeds by the name of the annotation format."""
-    made: dict[str, tuple[str, bytes]] = {
-        "labelme": ("a.json", _json(_labelme())),
-        "coco": ("a.json", _json(_coco())),
-        "geojson": ("a.geojson", _json(_geojson())),
-        "cvat": ("a.xml", _CVAT.encode()),
-        "aperio": ("a.xml", _APERIO.encode()),
-        "imagej": ("a.zip", _imagej()),
-        "seg_nrrd": ("a.seg.nrrd", _seg_nrrd()),
+    made: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "labelme": ("a.json", lambda: _json(_labelme())),
+        "coco": ("a.json", lambda: _json(_coco())),
+        "geojson": ("a.geojson", lambda: _json(_geojson())),
+        "cvat": ("a.xml", _CVAT.encode),
+        "aperio": ("a.xml", _APERIO.encode),
+        "imagej": ("a.zip", _imagej),
+        "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
     }
     seeds = {}
     for known in ANNOTATIONS:
@@ -247,7 +247,7 @@ def annotation_seeds() -> dict[str, list[Seed]]:
             name, content = made[known.module]
             read = _reader(known)
             text = known.module != "imagej"
-            seeds[known.name] = [Seed(name, content, _without_user_errors(read), read, text)]
+            seeds[known.name] = [Seed(name, content(), _without_user_errors(read), read, text)]
     return seeds
 
 
