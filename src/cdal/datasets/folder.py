@@ -139,8 +139,10 @@ def _by_stem(folder: Path, problems: list[str], series: bool = False) -> dict[st
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        suffix = suffix_of(path) if series else label_suffix_of(path)
-        if path.is_file() and suffix:
+        suffix = None
+        if path.is_file():
+            suffix = suffix_of(path) if series else label_suffix_of(path)
+        if suffix:
             stem = path.name[: -len(suffix)]
         elif series and path.is_dir() and holds_series(path):
             stem = path.name

@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,15 @@ ANNOTATIONS: tuple[AnnotationFormat, ...] = (
 
 def annotation_format(path: Path) -> AnnotationFormat | None:
     """Return the annotation format of a file, or `None` if it is a label image or unknown."""
+    if not path.is_file():
+        return None
+    about = path.stat()
+    return _recognised(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _recognised(path: Path, modified: int, size: int) -> AnnotationFormat | None:
+    """Find the format of a file once: one of many images would be searched for each of them."""
     return next((known for known in ANNOTATIONS if known.recognises(path)), None)
 
 
