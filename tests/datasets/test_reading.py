@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from cdal.datasets.folder import open_folder
-from cdal.datasets.reading import read_case
+from cdal.datasets.layout import CaseFiles
+from cdal.datasets.reading import read_case, read_image_of
+from cdal.imaging.formats import read_any
+from cdal.imaging.formats.dicom import read_series
 from cdal.runtime.errors import UserError
-from helpers.files import make_folder, save_nifti
+from helpers.files import make_folder, numbers, save_nifti, write_series
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,15 @@ def test_labels_that_do_not_fit_are_refused(
     with pytest.raises(UserError, match=message) as caught:
         read_case(folder.cases[1], folder)
     assert str(path) in str(caught.value)
+
+
+def test_a_series_among_other_files_is_read_by_its_slices(tmp_path: Path):
+    """Two series in one folder."""
+    folder = write_series(tmp_path / "s", numbers((4, 5, 6), np.uint16))
+    slices = tuple(sorted(folder.iterdir()))
+    write_series(folder, numbers((3, 5, 6), np.uint16), description="T2", first=50)
+    case = CaseFiles("s", (folder,), (), slices)
+    for image in (read_image_of(case), read_image_of(case, read_any)):
+        np.testing.assert_array_equal(image.array, read_series(slices).array)
+    with pytest.raises(UserError, match="2 series"):
+        read_image_of(CaseFiles("s", (folder,), ()))

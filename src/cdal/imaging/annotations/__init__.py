@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -135,7 +135,9 @@ def annotation_format(path: Path) -> AnnotationFormat | None:
 @lru_cache(maxsize=1024)
 def _recognised(path: Path, modified: int, size: int) -> AnnotationFormat | None:
     """Find the format of a file once: one of many images would be searched for each of them."""
-    return next((known for known in ANNOTATIONS if known.recognises(path)), None)
+    with suppress(OSError):  # reading it says why
+        return next((known for known in ANNOTATIONS if known.recognises(path)), None)
+    return None
 
 
 def label_suffix_of(path: Path) -> str | None:
