@@ -48,11 +48,18 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
     findings += _ignored(folder)
     facts: list[CaseFacts] = []
-    folder, problems = with_names(folder)
+    listed = folder
+    folder, problems = with_names(listed)
     findings += [Finding("error", "values", "", problem) for problem in problems]
     by_mask = any(
         name for case in folder.cases for annotation in case.labels for name, _ in annotation.files
     )
+    if folder.classes and not listed.classes and (not by_mask or folder.cases != listed.cases):
+        message = (
+            f"the labels are taken as {_listed(folder)}. dataset.json can give another order, or "
+            "leave classes out."
+        )
+        findings.append(Finding("note", "values", "", message))
     for number, case in enumerate(folder.cases, start=1):
         fact, case_findings = look_at_case(case, folder)
         findings += case_findings
@@ -67,12 +74,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         findings += _no_classes(folder, facts, values)
         if len(values) <= MOST_CLASSES:
             folder = with_classes_of(folder, values)
-            declared = ", ".join(
-                f"{value} = {name}"
-                for value, name in zip(folder.values, folder.classes, strict=True)
-            )
             message = (
-                f"the labels are taken as {declared}. To name them, write dataset.json: "
+                f"the labels are taken as {_listed(folder)}. To name them, write dataset.json: "
                 f"{{{propose(folder.values, ())}}}."
             )
             findings.append(Finding("note", "values", "", message))
@@ -93,6 +96,12 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     return Check(
         folder, tuple(sorted(findings, key=lambda finding: order[finding.level])), tuple(facts)
     )
+
+
+def _listed(folder: DataFolder) -> str:
+    """Return the values of the classes and their names, for messages."""
+    pairs = zip(folder.values, folder.classes, strict=True)
+    return ", ".join(f"{value} = {name}" for value, name in pairs)
 
 
 def _undeclared(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:

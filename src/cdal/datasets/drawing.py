@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdal.datasets.colours import grays_as_colours
 from cdal.imaging.annotations import AnnotationFormat, Segment, draw, need_format
 from cdal.imaging.formats import read_label
 from cdal.imaging.grid import turned_to
@@ -56,7 +57,8 @@ def read_drawing(
     """
     annotation_format = need_format(path)
     if annotation_format is None:
-        return Drawing(turned_to(read_label(path), image))
+        label = turned_to(read_label(path), image)
+        return Drawing(replace(label, array=grays_as_colours(label.array, values)))
     drawing = Drawing(replace(image, array=np.zeros((1, *image.shape), np.int32), header=None))
     segments = annotation_format.read(path, image, image_name)
     if name:

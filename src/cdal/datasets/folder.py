@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cdal.datasets.colours import value_of
 from cdal.datasets.labels import with_values
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
 from cdal.datasets.shared import is_shared, shared_labels
@@ -270,11 +271,14 @@ def _declared_classes(
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the names and values of the classes in dataset.json.
 
-    Both `{"0": "background", ...}` and `{"background": 0, ...}` are accepted.
+    Both `{"0": "background", ...}` and `{"background": 0, ...}` are accepted, also with colours,
+    `{"lung": "#ff0000"}`.
     """
     labels = declared.get("labels")
     if labels is None:
         return (), ()
+    if isinstance(labels, dict):
+        labels = {name: value_of(value) for name, value in labels.items()}
     try:
         by_name = all(isinstance(value, int) for value in labels.values())
         numbered = (

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cdal.datasets.colours import find_table, read_table
 from cdal.datasets.drawing import class_names, read_drawing, spelt
 from cdal.datasets.layout import Annotation, DataFolder
 from cdal.imaging.annotations import AnnotationFormat, annotation_format
@@ -51,12 +52,20 @@ def with_values(folder: DataFolder) -> DataFolder:
 def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
     """Return the folder with the classes that its files name, and reasons why that cannot be.
 
-    Masks are named by their file, annotations by their content. If no annotation of the folder
-    names a class, all that is drawn belongs to the only class besides background. Files that cannot
-    be read are passed over: reading their case says why.
+    Masks are named by their file or a table of their colours, annotations by their content. If no
+    annotation of the folder names a class, all that is drawn belongs to the only class besides
+    background. Files that cannot be read are passed over: reading their case says why.
+
+    Raises:
+        UserError: the table of colours cannot be used.
     """
     if not folder.classes:
         folder = with_masks_named(folder)
+    if not folder.classes:
+        parents = {path.parent for case in folder.cases for a in case.labels for path in a.paths}
+        if table := find_table([folder.root, *sorted(parents)]):
+            values = read_table(table)
+            folder = replace(folder, classes=tuple(values), values=tuple(values.values()))
     files: dict[Path, AnnotationFormat | None] = {}
     for case in folder.cases:
         for annotation in case.labels:
