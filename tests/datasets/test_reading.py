@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from cdal.datasets.folder import open_folder
-from cdal.datasets.reading import read_case
+from cdal.datasets.layout import CaseFiles
+from cdal.datasets.reading import read_case, read_image_of
+from cdal.imaging.formats import read_any
+from cdal.imaging.formats.dicom import read_series
 from cdal.imaging.grid import label_to_grid, to_grid
 from cdal.recipes.settings import DataSettings
 from cdal.runtime.errors import UserError
-from helpers.files import make_folder, save_nifti
+from helpers.files import make_folder, numbers, save_nifti, write_series
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,15 @@ def test_a_label_gets_the_affine_of_its_image(noise: float, tmp_path: Path):
     np.testing.assert_array_equal(read.array[0], label)
     settings = DataSettings(spacing=(1.0, 1.0, 1.0))
     assert label_to_grid(read, 3, settings).shape == to_grid(image, settings).shape
+
+
+def test_a_series_among_other_files_is_read_by_its_slices(tmp_path: Path):
+    """Two series in one folder."""
+    folder = write_series(tmp_path / "s", numbers((4, 5, 6), np.uint16))
+    slices = tuple(sorted(folder.iterdir()))
+    write_series(folder, numbers((3, 5, 6), np.uint16), description="T2", first=50)
+    case = CaseFiles("s", (folder,), (), slices)
+    for image in (read_image_of(case), read_image_of(case, read_any)):
+        np.testing.assert_array_equal(image.array, read_series(slices).array)
+    with pytest.raises(UserError, match="2 series"):
+        read_image_of(CaseFiles("s", (folder,), ()))

@@ -40,8 +40,19 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings += [Finding("warning", "ignored", "", message) for message in folder.passed_over]
     findings += ignored(folder)
     facts: list[CaseFacts] = []
-    folder, problems = with_names(folder)
+    listed = folder
+    folder, problems = with_names(listed)
     findings += [Finding("error", "values", "", problem) for problem in problems]
+    if (
+        folder.classes
+        and not listed.classes
+        and (not folder.by_mask or folder.cases != listed.cases)
+    ):
+        message = (
+            f"the labels are taken as {_listed(folder)}. dataset.json can give another order, or "
+            "leave classes out."
+        )
+        findings.append(Finding("note", "values", "", message))
     for number, case in enumerate(folder.cases, start=1):
         fact, case_findings = look_at_case(case, folder)
         findings += case_findings
@@ -69,6 +80,12 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     )
 
 
+def _listed(folder: DataFolder) -> str:
+    """Return the values of the classes and their names, for messages."""
+    pairs = zip(folder.values, folder.classes, strict=True)
+    return ", ".join(f"{value} = {name}" for value, name in pairs)
+
+
 def _with_classes(
     folder: DataFolder, facts: Sequence[CaseFacts], faulty: Collection[str]
 ) -> tuple[DataFolder, list[Finding]]:
@@ -88,11 +105,8 @@ def _with_classes(
     if len(values) > MOST_CLASSES:
         return folder, findings
     folder = with_classes_of(folder, values)
-    named = ", ".join(
-        f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True)
-    )
     message = (
-        f"the labels are taken as {named}. To name them, write dataset.json: "
+        f"the labels are taken as {_listed(folder)}. To name them, write dataset.json: "
         f"{{{propose(folder.values, ())}}}."
     )
     return folder, [*findings, Finding("note", "values", "", message)]
