@@ -1,8 +1,10 @@
 """A folder with images and masks side by side.
 
-NAME.ext                  an image
-NAME_mask.ext             its mask; also NAME_seg, NAME_label, NAME-mask, ...
-NAME_rater0.ext           ... or one mask per annotator
+    NAME.ext                  an image
+    NAME_mask.ext             its mask; also NAME_seg, NAME_label, NAME-mask, ...
+    NAME_rater0.ext           ... or one mask per annotator
+
+Folders inside are not searched, except for DICOM series.
 """
 
 from __future__ import annotations
