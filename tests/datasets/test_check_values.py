@@ -44,7 +44,7 @@ def test_what_jpeg_made_of_a_mask_is_no_class(name: str, quality: int):
     shades = shades_of(mask.astype(np.int32))
     assert len(np.unique(mask)) > 2
     assert shades
-    assert not {0, 255} & set(shades)
+    assert 0 not in shades
 
 
 @pytest.mark.parametrize("name", ["disc", "cells"])
@@ -95,7 +95,7 @@ def border_class() -> np.ndarray:
 def tiny_objects() -> np.ndarray:
     label = np.zeros((128, 128), np.int32)
     for k in range(90):
-        label[2 + 14 * (k // 9), 2 + 14 * (k % 9)] = k + 1
+        label[2 + 12 * (k // 9), 2 + 14 * (k % 9)] = k + 1
     return label
 
 

@@ -25,8 +25,9 @@ def declare(root: Path, labels: Any) -> Path:
 def coloured(root: Path, colours: tuple[tuple[int, int, int], ...]) -> Path:
     """Masks whose left half of the disc has one colour and the right half another one."""
     table = np.array(((0, 0, 0), *colours), np.uint8)
+    disc_folder(root)
     for i in range(6):
-        change(disc_folder(root), f"masks/c{i}.png", lambda m: table[halves(m)])
+        change(root, f"masks/c{i}.png", lambda m: table[halves(m)])
     return root
 
 

@@ -109,8 +109,12 @@ def test_columns_of_other_things_are_no_split():
     assert column_like_split([{"split": "x", "set": "test"}, {"set": "train"}]) is None
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.none() | st.text(), st.lists), max_size=3))
-def test_no_content_ends_in_another_error(content: dict[str, object], tmp_path_factory):
+@given(
+    content=st.dictionaries(st.text(), st.recursive(st.none() | st.text(), st.lists), max_size=3)
+)
+def test_no_content_ends_in_another_error(
+    content: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+):
     path = tmp_path_factory.mktemp("t") / "splits.json"
     path.write_text(json.dumps(content))
     try:

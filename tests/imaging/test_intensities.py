@@ -44,3 +44,14 @@ def test_gray_pictures_and_colours_meet():
     np.testing.assert_array_equal(match_channels(alike, 1, "x").array, alike.array[:1])
     with pytest.raises(UserError, match="turn it to gray"):
         match_channels(Image(colours, stored=np.dtype(np.uint8)), 1, "x")
+
+
+def test_a_channel_without_contrast_becomes_0_beside_others():
+    values = np.random.default_rng(0).normal(50, 9, (3, 16, 17)).astype(np.float32)
+    expected = normalise(values[:2], "image", np.dtype(np.uint8), "x")
+    values[2] = 7
+    found = normalise(values, "image", np.dtype(np.uint8), "x")
+    np.testing.assert_array_equal(found[:2], expected)
+    np.testing.assert_array_equal(found[2], 0)
+    with pytest.raises(UserError, match="every voxel is 7"):
+        normalise(values[2:], "image", np.dtype(np.uint8), "x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,12 @@ from cdal.runtime.text import cell_text, composed, is_plain, printable, text_cel
 def test_nothing_that_a_terminal_obeys_is_left(text: str):
     shown = printable(text)
     shown.encode()
-    assert all(
-        character.isprintable() or character in "\n\t" or ord(character) > 160
+    assert not [
+        character
         for character in shown
-    )
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    ]
+    assert "\u202e" not in shown
     assert printable(shown) == shown
 
 
