@@ -19,7 +19,9 @@ def test_colours_are_numbers_of_their_three_parts(tmp_path: Path):
     path = picture(tmp_path / "a.png", rgb)
     np.testing.assert_array_equal(read_values(path, "colours").array[0], codes)
     gray = picture(tmp_path / "gray.png", rgb[..., 0])
-    np.testing.assert_array_equal(read_values(gray, "colours").array[0], rgb[..., 0] * 0x010101)
+    np.testing.assert_array_equal(
+        read_values(gray, "colours").array[0], rgb[..., 0].astype(int) * 0x010101
+    )
     np.testing.assert_array_equal(read_values(gray).array[0], rgb[..., 0])
     Pillow.fromarray(rgb).convert("P").save(tmp_path / "p.png")
     expected = np.asarray(Pillow.open(tmp_path / "p.png").convert("RGB")).astype(int)
