@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cdal.datasets.check_case import look_at_case
-from cdal.datasets.check_files import alike, duplicates, ignored
+from cdal.datasets.check_files import alike, duplicates, ignored, other_channels
 from cdal.datasets.check_tables import given_findings, table_findings
 from cdal.datasets.check_values import masks_by_class, no_classes, undeclared
 from cdal.datasets.findings import CaseFacts, Check, Finding
@@ -71,7 +71,8 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
             )
         )
     findings += table_findings(folder)
-    findings += [*alike(facts), *duplicates(facts), *clashing_palettes(facts)]
+    findings += [*other_channels(folder, facts), *alike(facts), *duplicates(facts)]
+    findings += clashing_palettes(facts)
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
     findings += given_findings(folder, facts)

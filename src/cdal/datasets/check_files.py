@@ -73,6 +73,23 @@ def alike(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
                 yield Finding("warning", "spacing", fact.name, message)
 
 
+def other_channels(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Find images whose number of channels is not that which dataset.json declares."""
+    declared = {case.name: case.channels for case in folder.cases}
+    other = [
+        fact
+        for fact in facts
+        if declared[fact.name] not in (None, fact.channels, 1 if fact.gray else None)
+    ]
+    if other:
+        message = (
+            f"{some([fact.name for fact in other])}: expected {declared[other[0].name]} "
+            f"channel(s), as dataset.json declares; there are {other[0].channels}. Correct the "
+            "declaration, or add what is missing."
+        )
+        yield Finding("warning", "channels", "", message)
+
+
 def duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Find images that occur more than once."""
     by_digest: dict[str, list[str]] = {}

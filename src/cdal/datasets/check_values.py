@@ -56,22 +56,20 @@ def shade_fault(path: Path, label: np.ndarray, declared: Collection[int]) -> str
         label: numbers of the mask, `[*S]`.
         declared: values that are declared as classes.
     """
-    values = np.unique(label)
-    if len(values) <= 2:
-        return None
-    if path.suffix.lower() in (".jpg", ".jpeg"):
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    if jpeg and (count := len(np.unique(label))) > 2:
         return (
-            f"{path}: JPEG changed the mask's values; it holds {len(values)}. Threshold it at one "
-            "half and save it as PNG."
+            f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at one half "
+            "and save it as PNG."
         )
     shades = shades_of(label, declared)
     if not shades:
         return None
     listed = ", ".join(map(str, shades[:5])) + (", ..." if len(shades) > 5 else "")
     return (
-        f"{path}: {len(shades)} of its {len(values)} values ({listed}) lie only along the borders "
-        "of others: JPEG or a change of size made them before the mask was saved. Threshold it at "
-        "one half and save it as PNG; or, if these are classes, declare them in dataset.json."
+        f"{path}: {len(shades)} of its values ({listed}) lie only along the borders of others: "
+        "JPEG or a change of size made them before the mask was saved. Threshold it at one half "
+        "and save it as PNG; or, if these are classes, declare them in dataset.json."
     )
 
 
@@ -82,8 +80,10 @@ def shades_of(label: np.ndarray, declared: Collection[int] = ()) -> list[int]:
     two other values, or are hardly different from black or white. The list is empty for masks of
     classes.
     """
+    if label.max(initial=0) < _GRAY:
+        return []
     values, counts = np.unique(label, return_counts=True)
-    if len(values) <= 2 or values[-1] < _GRAY:
+    if len(values) <= 2:
         return []
     inside = ndimage.maximum_filter(label, 3) == ndimage.minimum_filter(label, 3)
     regions = {*label[inside].tolist(), *values[np.argsort(counts)[-2:]].tolist(), *declared}
@@ -140,10 +140,8 @@ def constant_findings(case: CaseFiles, low: np.ndarray, high: np.ndarray) -> Ite
 
 def looks_numbered(label: np.ndarray) -> bool:
     """Whether the values of a label `[*S]` are 1 to N and each is one connected object."""
-    values = np.unique(label)
-    values = values[values > 0]
-    count = len(values)
-    if not 2 <= count <= MOST_CLASSES or values[-1] != count:
+    count = int(label.max(initial=0))
+    if not 2 <= count <= MOST_CLASSES or not np.bincount(label.ravel())[1:].all():
         return False
     everywhere = np.ones((3,) * label.ndim)
     boxes = ndimage.find_objects(label)

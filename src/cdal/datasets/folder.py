@@ -22,7 +22,7 @@ from cdal.datasets.declared import declared_classes
 from cdal.datasets.labels import name_classes, with_values
 from cdal.datasets.layout import CASES, DataFolder, Listing
 from cdal.datasets.layouts import find_layout
-from cdal.datasets.tables import read_about, read_json, read_partitions
+from cdal.datasets.tables import declared_channels, read_about, read_json, read_partitions
 from cdal.runtime.errors import UserError
 
 
@@ -66,8 +66,10 @@ def list_folder(root: Path) -> DataFolder:
     place = folder.place
     described = read_json(place / "dataset.json")
     declared = declared_classes(place)
+    channels = declared_channels(described, place / "dataset.json")
     return replace(
         folder,
+        cases=tuple(replace(case, channels=channels) for case in folder.cases),
         classes=declared.classes,
         values=declared.values,
         coding=declared.coding,

@@ -59,6 +59,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return declared
 
 
+def declared_channels(declared: Mapping[str, Any], path: Path) -> int | None:
+    """Return the number of channels that dataset.json declares; `None` if it declares none.
+
+    Args:
+        declared: content of dataset.json.
+        path: its path, for the error message.
+
+    Raises:
+        UserError: `channel_names` or `modality` is no list of names.
+    """
+    key = "channel_names" if "channel_names" in declared else "modality"
+    names = declared.get(key)
+    if names is None or (key == "modality" and isinstance(names, str)):
+        return None
+    if not isinstance(names, (dict, list)) or not names:
+        raise UserError(
+            f'{path}: expected "{key}": {{"0": "CT", ...}}, a name for each channel; it holds '
+            f"{names!r:.80}."
+        )
+    return len(names)
+
+
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a table with the numbers of their lines.
 

@@ -67,6 +67,9 @@ LAYOUTS = (
 )
 """Every layout that is recognised."""
 
+_MOST_READINGS = 6
+"""Readings of a folder that are listed in an error message."""
+
 
 def find_layout(root: Path) -> tuple[Layout, str]:
     """Return the layout of a folder or table, and how it is read, in words.
@@ -92,7 +95,10 @@ def find_layout(root: Path) -> tuple[Layout, str]:
     # Names of folders and files say more than references between files of any name.
     found = found or [(by_reference, words) for words in by_reference.readings(root)]
     if len(found) > 1:
-        listed = "; or ".join(f"{layout.name} ({words})" for layout, words in found)
+        listed = "; or ".join(
+            f"{layout.name} ({words})" for layout, words in found[:_MOST_READINGS]
+        )
+        listed += "; or ..." if len(found) > _MOST_READINGS else ""
         raise UserError(
             f"{root} can be read in several ways: {listed}. Move what is not meant out of the "
             "folder; or list images and labels in a table, and give that: --data cases.csv."

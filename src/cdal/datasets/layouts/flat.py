@@ -1,10 +1,12 @@
 """A folder with images and masks side by side.
 
-NAME.ext                  an image
-NAME_mask.ext             its mask; also NAME_seg, NAME_label, NAME-mask, ...
-NAME_rater0.ext           ... or one mask per annotator
-NAME.json                 ... or an annotation, see `cdal.imaging.annotations`
-annotations.json          ... or one file for all images (COCO, CVAT)
+    NAME.ext                  an image
+    NAME_mask.ext             its mask; also NAME_seg, NAME_label, NAME-mask, ...
+    NAME_rater0.ext           ... or one mask per annotator
+    NAME.json                 ... or an annotation, see `cdal.imaging.annotations`
+    annotations.json          ... or one file for all images (COCO, CVAT)
+
+Folders inside are not searched, except for DICOM series.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """A data store of MONAI Label.
 
-NAME.ext                  an image
-labels/final/NAME.ext     its label, as an annotator submitted it
-labels/original/NAME.ext  its label, as a model proposed it
-datastore_v2.json         the store's own record, which is not needed
+    NAME.ext                  an image
+    labels/final/NAME.ext     its label, as an annotator submitted it
+    labels/original/NAME.ext  its label, as a model proposed it
+    datastore_v2.json         the store's own record, which is not needed
+
+A store may hold images without a label: these are left out.
 """
 
 from __future__ import annotations

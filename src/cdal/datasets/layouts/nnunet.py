@@ -1,9 +1,11 @@
 """nnU-Net's raw data and the Medical Segmentation Decathlon: `imagesTr` and `labelsTr`.
 
-imagesTr/NAME_0000.ext    one file per channel (nnU-Net); NAME.ext (Decathlon)
-labelsTr/NAME.ext         a label image
-dataset.json              nnU-Net's form 2 has `channel_names`, `labels` and `file_ending`; form
-                          1 and the Decathlon have `modality` and `labels`
+    imagesTr/NAME_0000.ext    one file per channel (nnU-Net); NAME.ext (Decathlon)
+    labelsTr/NAME.ext         a label image
+    dataset.json              nnU-Net's form 2 has `channel_names`, `labels` and `file_ending`; form
+                              1 and the Decathlon have `modality` and `labels`
+
+`imagesTs` and `labelsTs` are not used.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from cdal.datasets.layouts.pairs import (
     joined,
     paired,
 )
-from cdal.datasets.tables import read_json
+from cdal.datasets.tables import declared_channels, read_json
 from cdal.imaging.channels import CHANNEL
 from cdal.runtime.errors import UserError, some
 from cdal.runtime.text import composed
@@ -64,23 +66,17 @@ def list_cases(root: Path) -> Listing:
     listing = paired(
         images, joined(labels, problems), unmatched, images_folder, labels_folder, problems
     )
-    channels = _declared_channels(declared, root)
-    if channels is not None and _is_nnunet(root):
-        wrong = [case.name for case in listing.cases if len(case.images) != channels]
-        if wrong:
-            names = declared.get("channel_names", declared.get("modality"))
-            count = len(next(case for case in listing.cases if case.name == wrong[0]).images)
-            listing = replace(
-                listing,
-                problems=(
-                    *listing.problems,
-                    f"{root / 'dataset.json'}: expected {channels} channels, as it declares "
-                    f"({names}); {wrong[0]} has {count} files. Correct the declaration, or add the "
-                    "missing files.",
-                ),
-            )
-    cases = tuple(replace(case, channels=channels) for case in listing.cases)
-    return replace(listing, cases=cases, passed_over=tuple(_passed_over(root, stem)))
+    channels = declared_channels(declared, root / "dataset.json")
+    # A single file may hold all channels, as pictures in colours do.
+    wrong = [case for case in listing.cases if len(case.images) not in (1, channels)]
+    if channels is not None and wrong and _is_nnunet(root):
+        message = (
+            f"{root / 'dataset.json'}: expected {channels} channel(s), as it declares; "
+            f"{wrong[0].name} has {len(wrong[0].images)} files. Correct the declaration, or the "
+            "files."
+        )
+        listing = replace(listing, problems=(*listing.problems, message))
+    return replace(listing, passed_over=tuple(_passed_over(root, stem)))
 
 
 def _folders(root: Path) -> tuple[Path, Path] | tuple[()]:
@@ -122,20 +118,6 @@ def _stems(ending: Any, root: Path) -> tuple[Callable[[Path], str | None], ...]:
         return path.name[: -len(ending)] if path.name.lower().endswith(ending.lower()) else None
 
     return stem, stem
-
-
-def _declared_channels(declared: dict[str, Any], root: Path) -> int | None:
-    """Return the number of channels that dataset.json declares; `None` if it declares none."""
-    key = "channel_names" if "channel_names" in declared else "modality"
-    names = declared.get(key)
-    if names is None:
-        return None
-    if not isinstance(names, (dict, list)) or not names:
-        raise UserError(
-            f'{root / "dataset.json"}: expected "{key}": {{"0": "CT", ...}}, a name for each '
-            f"channel; it holds {names!r:.80}."
-        )
-    return len(names)
 
 
 def _passed_over(root: Path, stem: Callable[[Path], str | None]) -> list[str]:

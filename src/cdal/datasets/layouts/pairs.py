@@ -1,13 +1,15 @@
 """Two folders side by side: images, and labels of equal names.
 
-images/NAME.ext           one file per image; or one per channel, NAME_0000.ext, NAME_0001.ext,
-                          ..., as in nnU-Net
-images/NAME/              a DICOM series
-labels/NAME.ext           a label image; names such as NAME_mask.ext and NAME_seg.ext also work
-labels/NAME_rater0.ext    ... or one label image per annotator
-labels/NAME_CLASS.ext     ... or one mask per class; labels/CLASS/NAME.ext also works
-labels/NAME.geojson       ... or an annotation, see `cdal.imaging.annotations`
-annotations.json          ... or one file for all images (COCO, CVAT), also in `labels`
+    images/NAME.ext           one file per image; or one per channel, NAME_0000.ext, NAME_0001.ext,
+                              ..., as in nnU-Net
+    images/NAME/              a DICOM series
+    labels/NAME.ext           a label image; names such as NAME_mask.ext and NAME_seg.ext also work
+    labels/NAME_rater0.ext    ... or one label image per annotator
+    labels/NAME_CLASS.ext     ... or one mask per class; labels/CLASS/NAME.ext also works
+    labels/NAME.geojson       ... or an annotation, see `cdal.imaging.annotations`
+    annotations.json          ... or one file for all images (COCO, CVAT), also in `labels`
+
+Names of the two folders may be in capital letters.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from cdal.datasets.layouts.files import (
 )
 from cdal.datasets.shared import add_shared, is_shared
 from cdal.imaging.channels import CHANNEL
+from cdal.runtime.text import composed, is_plain
 
 _FOLDERS = {
     "images": ("labels", "masks", "annotations"),
@@ -196,12 +199,19 @@ def labels_by_folder(
 ) -> None:
     """Add the masks in subfolders that are named after their class."""
     for sub in (path for path in entries(folder) if path.is_dir()):
+        mask = composed(sub.name)
+        if not is_plain(mask):
+            problems.append(
+                f"{str(sub)!r}: expected the name of a class; it is not UTF-8 or holds control "
+                "characters. Rename the folder."
+            )
+            continue
         for stem, path in by_stem(sub, problems, label_stem).items():
             name, rest = owner(stem, names)
             if name is None or (rest and rest.lower() not in MASK_WORDS):
                 unmatched.append(f"{sub.name}/{stem}")
             else:
-                labels.setdefault(name, []).append(("mask", sub.name, path))
+                labels.setdefault(name, []).append(("mask", mask, path))
 
 
 def joined(labels: Labels, problems: list[str]) -> dict[str, tuple[Annotation, ...]]:

@@ -1,8 +1,10 @@
 """Subfolders for the parts, each with images and labels.
 
-train/                    `images` and `labels`, or images and masks side by side
-validation/               the same, if you like; also `val`
-test/                     the same
+    train/                    `images` and `labels`, or images and masks side by side
+    validation/               the same, if you like; also `val`
+    test/                     the same
+
+The split is given by the folders; no name may be in two of them.
 """
 
 from __future__ import annotations
