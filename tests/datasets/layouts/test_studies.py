@@ -261,6 +261,23 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path):
     assert all(name.startswith("all_series3_") for name in names)
 
 
+def test_the_check_tells_of_fractions_and_of_structures_without_a_voxel(tmp_path: Path):
+    values, label = volume(0)
+    for name in ("a", "b"):
+        sources = write_mr(tmp_path / name / "s", values + (name == "b"), AFFINE)
+        write_seg(tmp_path / name / "seg.dcm", sources, label, NAMES, "FRACTIONAL")
+    sources = write_mr(tmp_path / "c" / "s", values + 2, AFFINE)
+    line = contour(places(sources[2], np.array([(2.5, 3.5), (2.5, 9.5)])))
+    structures = [(NAMES[0], outlines(sources, label == 1)), (NAMES[1], [line])]
+    write_structures_by_hand(tmp_path / "c" / "rt", sources[0], structures)
+    found = {
+        (finding.level, finding.case): finding.message
+        for finding in check_folder(tmp_path).findings
+    }
+    assert "one half and more are inside" in found["note", "a_s"]
+    assert "1 objects cover no voxel" in found["warning", "c_s"]
+
+
 def test_contours_that_fit_no_slice_are_found_by_the_check(tmp_path: Path):
     values, _ = volume(0)
     sources = write_mr(tmp_path / "a", values, AFFINE)
