@@ -175,7 +175,9 @@ def test_what_cannot_be_exported_is_refused(small: Path, tmp_path: Path):
 
 def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     path = small.with_suffix(".safetensors")
-    engine, header = load_exported(export(path, "torch", tmp_path, timesteps=0))
+    graph = export(path, "torch", tmp_path, timesteps=0)
+    about = read_description(graph)
+    engine, header = ProgramEngine(graph, about), about.header
     assert not engine.stochastic
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
     expected = (
@@ -281,3 +283,15 @@ def test_a_graph_without_diffusion_computes_the_coarse_segmentation(dims: int, t
     array = np.random.default_rng(0).normal(size=SIZES[dims]).astype(np.float32)
     ours = load(model, Sampling(votes=1, timesteps=0)).predict(array)
     np.testing.assert_allclose(graph.predict(array).probability, ours.probability, atol=1e-4)
+
+
+def test_a_network_that_cannot_be_translated_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"of the kind onnx: no such operator\. Try another"):
+        export(make_model(tmp_path, 2, 2), "onnx", tmp_path / "out", timesteps=0)
+    assert not (tmp_path / "out").exists()

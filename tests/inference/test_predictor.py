@@ -311,6 +311,19 @@ def test_tensors_and_pillow_images_are_what_their_numbers_are(trained: Path):
     assert model.predict(half).mask.shape == (32, 40)
 
 
+def test_the_number_of_votes_can_be_that_of_one_image(trained: Path):
+    """Three votes are the three votes of a predictor of three."""
+    array = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
+    one, three = (load(trained, Sampling(votes=votes)) for votes in (1, 3))
+    expected = three.predict(array, keep_votes=True)
+    found = one.predict(array, keep_votes=True, votes=3)
+    assert found.count == 3
+    assert found.votes is not None
+    np.testing.assert_array_equal(found.votes, expected.votes)
+    with pytest.raises(UserError, match="votes must be 1 or more"):
+        one.predict(array, votes=0)
+
+
 def test_colours_of_a_pillow_image_come_first():
     colours = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
     np.testing.assert_array_equal(array_of(Pillow.fromarray(colours)), colours.transpose(2, 0, 1))

@@ -55,8 +55,9 @@ def test_minutes_end_a_run_and_its_learning_rate(
     """The rate falls along half a cosine to a hundredth of its peak; the last step begins just
     before the end.
     """
-    monkeypatch.setattr(loop, "time", Clock())
-    monkeypatch.setattr(loop, "process_time", Clock().monotonic)
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "process_time", lambda: clock.now)
     steps: list[Step] = []
     recipe = small_recipe(steps=None, minutes=0.1, warmup=0.0)
     train(recipe, phantoms, tmp_path / "run", "cpu", steps_only(steps.append))

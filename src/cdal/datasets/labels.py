@@ -14,7 +14,7 @@ from cdal.datasets.drawing import class_names, read_drawing, spelt
 from cdal.datasets.layout import Annotation, DataFolder
 from cdal.datasets.values import coded, shown
 from cdal.imaging.annotations import AnnotationFormat, annotation_format
-from cdal.imaging.formats import read_label
+from cdal.imaging.formats import read_label, suffix_of
 from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError, some
@@ -66,6 +66,7 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
             if not name and path not in files:
                 files[path] = annotation_format(path)
     drawn = {path: known for path, known in files.items() if known is not None}
+    images = [path for path, known in files.items() if known is None and suffix_of(path)]
     if not drawn:
         return folder, []
     named: dict[str, Path] = {}
@@ -75,11 +76,10 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
     problems = list(_clashes(named, folder))
     names = sorted({spelt(name) for name in named})
     if not folder.classes:
-        if len(drawn) < len(files):
-            image = next(path for path, known in files.items() if known is None)
+        if images:
             problems.append(
-                f"{image} holds values, {next(iter(drawn))} an annotation with names. Say which "
-                f'value is which name in dataset.json: {{"labels": {{"background": 0, ...}}}}.'
+                f"{images[0]} holds values, {next(iter(drawn))} an annotation with names. Say "
+                'which value is which name in dataset.json: {"labels": {"background": 0, ...}}.'
             )
         elif len(names) >= MOST_CLASSES:
             problems.append(

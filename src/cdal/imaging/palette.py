@@ -51,11 +51,9 @@ def label_of_palette(
         was kept; and what could have been read in another way.
 
     Raises:
-        ValueError: a pixel has a number that the palette lacks.
+        IndexError: a pixel has a number that the palette lacks.
     """
     used = np.unique(indices)
-    if used[-1] >= len(colours):
-        raise ValueError(f"pixel of number {used[-1]} in a palette of {len(colours)} colours")
     gray = (colours == colours[:, :1]).all()
     black = (colours[used] == 0).all(axis=1)
     if gray or black[used != 0].any():

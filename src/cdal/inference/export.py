@@ -88,11 +88,14 @@ def export(
     with _quiet():
         try:
             program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # tracing fails in many ways
+            _write(program, to, target, ["image", "noise", "z"][: len(example)])
+        except (UserError, OSError, MemoryError):
+            raise
+        except Exception as error:  # tracing and translating fail in many ways
             raise UserError(
-                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}"
+                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph of the "
+                f"kind {to}: {error}. Try another --to, or another --timesteps."
             ) from error
-        _write(program, to, target, ["image", "noise", "z"][: len(example)])
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target

@@ -171,8 +171,13 @@ class GraphEngine(ABC):
             {"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)}
             for picture in image
         ]
+        count = votes if self.stochastic else 1
         try:
-            return np.stack([self.votes(inputs) for inputs in drawn], axis=1)
+            computed = [self.votes(inputs) for inputs in drawn]
+            for found in computed:
+                if (len(found), *found.shape[2:]) != (count, *image.shape[2:]):
+                    raise ValueError(f"{count} votes have the shape {found.shape}")
+            return np.stack(computed, axis=1)
         except MemoryError:
             raise
         except Exception as error:  # each runtime has exceptions of its own

@@ -23,12 +23,13 @@ from cdal.inference.predictor import Predictor
 from cdal.inference.record import Record, earlier_results
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Segmented
+from cdal.recipes.baselines import OwnSettings
 from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import digest_of
 from cdal.runtime.memory import is_shortage
-from cdal.runtime.version import __version__
+from cdal.runtime.version import revision
 
 _ELSEWHERE = (".mhd", ".nhdr", ".mrxs", ".vms", ".vmu")
 """Suffixes of files whose numbers may be in other files."""
@@ -162,8 +163,11 @@ def _predict_one(
 
 
 def _decided(predictor: Predictor, save: Collection[str]) -> str:
-    """What decides the results of every input, as JSON; empty if that is not known."""
-    if predictor.path is None:
+    """What decides the results of every input, as JSON; empty if that is not known.
+
+    The code of a network of your own may change between two calls.
+    """
+    if predictor.path is None or isinstance(predictor.recipe.segmenter, OwnSettings):
         return ""
     path = predictor.path
     beside = [
@@ -172,7 +176,7 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
     engine = predictor.engine.about()
     return json.dumps(
         {
-            "version": __version__,
+            "version": revision(),
             "model": [predictor.name, digest_of(path, *(p for p in beside if p.is_file()))],
             "recipe": to_dict(predictor.recipe),
             "votes": predictor.votes,
@@ -189,6 +193,8 @@ def _key(one: Input, decided: str) -> str:
     """Checksum of what decides the results of an input; empty if that is not known."""
     files = one.files or (one.path,)
     if not decided or any(path.suffix.lower() in _ELSEWHERE for path in files):
+        return ""
+    if not all(path.is_file() for path in files):  # a pipe may never end
         return ""
     try:
         bytes_read = digest_of(*files)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class Predictor:
         case: str | None = None,
         keep_votes: bool = False,
         name: str | None = None,
+        votes: int | None = None,
     ) -> Prediction:
         """Segment one image.
 
@@ -118,6 +119,7 @@ class Predictor:
                 `None`.
             keep_votes: whether to return each vote.
             name: name of the image in errors; that of the file if `None`.
+            votes: number of votes V to draw; that of the predictor if `None`.
 
         Returns:
             The segmentation on the image's own grid.
@@ -125,6 +127,10 @@ class Predictor:
         Raises:
             UserError: the image cannot be read, or does not suit the model.
         """
+        count = self.votes
+        if votes is not None:
+            replace(self.sampling, votes=votes)  # refuses a number that is too low
+            count = votes_drawn(self.engine, self.recipe, votes)
         file = isinstance(source, (str, os.PathLike))
         name = name or (str(source) if file else case or "the image")
         case = case or (stem_of(Path(source)) if file else "array")  # type: ignore[arg-type]
@@ -132,17 +138,17 @@ class Predictor:
             frame = self.frame(image, name)
             keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
             classes = len(self.header.classes)
-            need_room(frame, self.recipe, classes, self.votes, keep, name, whole=True)
+            need_room(frame, self.recipe, classes, count, keep, name, whole=True)
             segmented = Segmented(frame, classes, self.recipe.data.components, keep)
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
-            for band in self.bands(frame, case, name, keep_votes=keep_votes, on_grid=on_grid):
+            for band in self.bands(frame, case, name, None, keep_votes, on_grid, count):
                 segmented.take(band)
             segmented.finish()
             return Prediction(
                 mask=segmented.straight("mask"),
                 probability=segmented.straight("probability"),
                 uncertainty=segmented.straight("uncertainty"),
-                count=self.votes,
+                count=count,
                 votes=segmented.straight("votes") if keep_votes else None,
                 image=image if isinstance(image, Image) else None,
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
@@ -192,6 +198,7 @@ class Predictor:
         rows: int | None = None,
         keep_votes: bool = False,
         on_grid: list[np.ndarray] | None = None,
+        votes: int | None = None,
     ) -> Iterator[Band]:
         """Segment an image some rows at a time. Memory does not grow with the number of rows.
 
@@ -203,17 +210,19 @@ class Predictor:
                 does not depend on it.
             keep_votes: whether the bands hold each vote.
             on_grid: list that receives the mean of the votes on the network's grid.
+            votes: number of votes V; that of the predictor if `None`.
 
         Yields:
             The next rows, from the first to the last.
         """
         read, classes = self._reader(frame, name), len(self.header.classes)
+        count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
 
         def moments() -> Iterator[np.ndarray]:
             """Mean `[K, h, *rest]`, spread `[1, h, *rest]` and perhaps all votes, concatenated."""
-            for votes in vote_bands(self.engine, read, frame.shape, self.recipe, self.votes, rng):
-                mean = votes.mean(axis=0)
+            for drawn in vote_bands(self.engine, read, frame.shape, self.recipe, count, rng):
+                mean = drawn.mean(axis=0)
                 if len(mean) != classes:
                     raise UserError(
                         f"{name}: the model gives {len(mean)} classes; its header names {classes}. "
@@ -221,7 +230,7 @@ class Predictor:
                     )
                 if on_grid is not None:
                     on_grid.append(mean)
-                yield np.concatenate([mean, spread(votes)[None], *(votes if keep_votes else [])])
+                yield np.concatenate([mean, spread(drawn)[None], *(drawn if keep_votes else [])])
 
         # Resampling is linear, so the mean may be taken first. The class is decided last.
         for values in frame.back(moments(), rows):

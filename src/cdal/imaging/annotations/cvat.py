@@ -16,6 +16,7 @@ from cdal.imaging.annotations.polygons import (
     ellipse,
     fill,
     need_picture,
+    need_points,
     need_same_size,
     nothing,
     rectangle,
@@ -88,7 +89,7 @@ def _segment(shape: Element, size: tuple[int, int]) -> Segment:
     name, turn = shape.get("label", ""), float(shape.get("rotation", 0))
     if shape.tag == "polygon":
         points = [point.split(",") for point in shape.attrib["points"].split(";") if point.strip()]
-        return fill(name, [np.array(points, np.float64).reshape(-1, 2)], size)
+        return fill(name, [need_points(points)], size)
     if shape.tag == "box":
         x0, y0, x1, y1 = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
         return rectangle(name, np.array([[x0, y0], [x1, y1]]), size, turn)

@@ -28,8 +28,12 @@ _NUMBERED = re.compile(r"^\d+(-\d+)*$")
 _COPY = re.compile(r"-\d+$")
 """End that ImageJ adds to a name that another region has already."""
 
-# roifile would write its warnings to the terminal.
-logging.getLogger("roifile").addHandler(logging.NullHandler())
+
+class _Refusal(logging.Handler):
+    """Turns roifile's warnings, which are written about damaged regions, into errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise UserError(f"a region is damaged: {record.getMessage()}. Save it again with ImageJ.")
 
 
 def recognises(path: Path) -> bool:
@@ -73,7 +77,7 @@ def _regions(path: Path) -> Iterator[Any]:
     if path.suffix.lower() != ".zip":
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{path}: expected at most {MOST_BYTES / 2**20:.0f} MB.")
-        yield roifile.ImagejRoi.frombytes(path.read_bytes())
+        yield _region(path.read_bytes())
         return
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.filename.lower().endswith(".roi")]
@@ -82,9 +86,18 @@ def _regions(path: Path) -> Iterator[Any]:
         if sum(info.file_size for info in members) > MOST_BYTES:
             raise UserError(f"{path}: expected at most {MOST_BYTES / 2**20:.0f} MB of regions.")
         for info in members:
-            region = roifile.ImagejRoi.frombytes(archive.read(info))
+            region = _region(archive.read(info))
             region.name = region.name or Path(info.filename).stem
             yield region
+
+
+def _region(content: bytes) -> Any:
+    logger, refusal = logging.getLogger("roifile"), _Refusal()
+    logger.addHandler(refusal)
+    try:
+        return roifile.ImagejRoi.frombytes(content)
+    finally:
+        logger.removeHandler(refusal)
 
 
 def _class_of(region: Any) -> str:

@@ -190,6 +190,12 @@ def read_label(path: Path) -> Image:
         UserError: as for `read_image`, or the values are not whole numbers from 0.
     """
     label = _read(path, as_label=True)
+    with quiet():
+        return replace(label, array=_whole_numbers(path, label))
+
+
+def _whole_numbers(path: Path, label: Image) -> np.ndarray:
+    """Return a label of one channel, `[1, *S]` int32; errors as for `read_label`."""
     array = label.array
     if len(array) == 3:
         code = (
@@ -213,7 +219,7 @@ def read_label(path: Path) -> Image:
             f"{array.min():g} and {array.max():g}. Was an image given as a label, or a mask "
             "interpolated?"
         )
-    return replace(label, array=rounded.astype(np.int32))
+    return rounded.astype(np.int32)
 
 
 def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:

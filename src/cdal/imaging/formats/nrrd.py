@@ -187,9 +187,13 @@ def _geometry(
     dims = min(3, len(domain))
     directions = fields.get("space directions")
     if directions is not None:
-        rows = [None if row is None else np.asarray(row, float) for row in directions]
-        axes = [rows[i] for i in domain[:dims] if i < len(rows)]
-        if len(axes) < dims or any(row is None or len(row) != dims for row in axes):
+        axes = [
+            np.asarray(directions[i], float)
+            for i in domain[:dims]
+            if i < len(directions) and directions[i] is not None
+        ]
+        axes = [row for row in axes if len(row) == dims and not np.isnan(row).any()]
+        if len(axes) < dims:
             if dims == 2:  # a slice in space is read as a picture
                 return np.eye(2), np.zeros(2)
             raise UserError(

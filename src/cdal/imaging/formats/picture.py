@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,20 @@ def _with_16_bits(path: Path, orientation: int) -> np.ndarray:
     # Imported here because it is large and needed for 16 bit colours only.
     import imagecodecs
 
-    # libpng gets the pixels only: it would print what it thinks of the rest.
-    content, place, kept = path.read_bytes(), 8, b"\x89PNG\r\n\x1a\n"
+    # libpng would print what it thinks of the file: it gets the pixels only, and if they are whole.
+    content, place, kept, packed = path.read_bytes(), 8, b"\x89PNG\r\n\x1a\n", b""
     while place < len(content):
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if content[place + 4 : place + 8] in (b"IHDR", b"IDAT", b"IEND"):
+        name = content[place + 4 : place + 8]
+        if name in (b"IHDR", b"IDAT", b"IEND"):
             kept += content[place:end]
+        packed += content[place + 8 : end - 4] if name == b"IDAT" else b""
         place = end
+    inflate = zlib.decompressobj()
+    while not inflate.eof:
+        if not inflate.decompress(packed, 2**20) and not inflate.eof:
+            raise ValueError("its pixels end early")
+        packed = inflate.unconsumed_tail
     return turned(np.asarray(imagecodecs.png_decode(kept)), orientation)
 
 
