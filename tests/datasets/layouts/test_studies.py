@@ -104,6 +104,8 @@ def test_series_are_paired_with_the_annotations_that_refer_to_them(studies: Path
     patients = [folder.about[case.name]["patient"] for case in folder.cases]
     assert (len(set(patients)), patients[0]) == (5, patients[5])
     assert "6 series are localizers" in "".join(folder.passed_over)
+    ignored = [one.message for one in check_folder(studies).findings if one.kind == "ignored"]
+    assert ignored == list(folder.passed_over)
 
 
 def test_studies_and_niftis_are_the_same_tensors(studies: Path, niftis: Path):
@@ -237,7 +239,7 @@ def test_a_radiograph_is_a_case_by_itself(tmp_path: Path):
     write_seg(tmp_path / "seg.dcm", sources[1:], label[:, :, 5:6], NAMES)
     folder = open_folder(tmp_path)
     (case,) = folder.cases
-    assert (case.images, case.slices) == ((tmp_path / "x" / "IM0001",), ())
+    assert case.images == case.slices == (tmp_path / "x" / "IM0001",)
     _, (drawn,) = read_case(case, folder)
     np.testing.assert_array_equal(drawn.array[0], label[:, :, 5].T)
 
