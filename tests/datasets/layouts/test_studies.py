@@ -294,7 +294,7 @@ def hippocampus_in(root: Path, source: Path, names: Sequence[str], kind: str) ->
     for name in names:
         image = nib.load(source / "imagesTr" / f"{name}.nii.gz")
         label = np.asarray(nib.load(source / "labelsTr" / f"{name}.nii.gz").dataobj)
-        values = np.asarray(image.dataobj)
+        values = np.round(image.dataobj).astype(np.uint16)  # as DICOM has them
         if kind == "nifti":
             save_nifti(root / "images" / f"{name}_S2.nii.gz", values, image.affine)
             save_nifti(root / "labels" / f"{name}_S2.nii.gz", label.astype(np.uint8), image.affine)
