@@ -104,6 +104,8 @@ def test_series_are_paired_with_the_annotations_that_refer_to_them(studies: Path
     patients = [folder.about[case.name]["patient"] for case in folder.cases]
     assert (len(set(patients)), patients[0]) == (5, patients[5])
     assert "6 series are localizers" in "".join(folder.passed_over)
+    ignored = [one.message for one in check_folder(studies).findings if one.kind == "ignored"]
+    assert ignored == list(folder.passed_over)
 
 
 def test_studies_and_niftis_are_the_same_tensors(studies: Path, niftis: Path):
@@ -237,7 +239,7 @@ def test_a_radiograph_is_a_case_by_itself(tmp_path: Path):
     write_seg(tmp_path / "seg.dcm", sources[1:], label[:, :, 5:6], NAMES)
     folder = open_folder(tmp_path)
     (case,) = folder.cases
-    assert (case.images, case.slices) == ((tmp_path / "x" / "IM0001",), ())
+    assert case.images == case.slices == (tmp_path / "x" / "IM0001",)
     _, (drawn,) = read_case(case, folder)
     np.testing.assert_array_equal(drawn.array[0], label[:, :, 5].T)
 
@@ -261,6 +263,23 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path):
     assert all(name.startswith("all_series3_") for name in names)
 
 
+def test_the_check_tells_of_fractions_and_of_structures_without_a_voxel(tmp_path: Path):
+    values, label = volume(0)
+    for name in ("a", "b"):
+        sources = write_mr(tmp_path / name / "s", values + (name == "b"), AFFINE)
+        write_seg(tmp_path / name / "seg.dcm", sources, label, NAMES, "FRACTIONAL")
+    sources = write_mr(tmp_path / "c" / "s", values + 2, AFFINE)
+    line = contour(places(sources[2], np.array([(2.5, 3.5), (2.5, 9.5)])))
+    structures = [(NAMES[0], outlines(sources, label == 1)), (NAMES[1], [line])]
+    write_structures_by_hand(tmp_path / "c" / "rt", sources[0], structures)
+    found = {
+        (finding.level, finding.case): finding.message
+        for finding in check_folder(tmp_path).findings
+    }
+    assert "one half and more are inside" in found["note", "a_s"]
+    assert "1 objects cover no voxel" in found["warning", "c_s"]
+
+
 def test_contours_that_fit_no_slice_are_found_by_the_check(tmp_path: Path):
     values, _ = volume(0)
     sources = write_mr(tmp_path / "a", values, AFFINE)
@@ -275,7 +294,7 @@ def hippocampus_in(root: Path, source: Path, names: Sequence[str], kind: str) ->
     for name in names:
         image = nib.load(source / "imagesTr" / f"{name}.nii.gz")
         label = np.asarray(nib.load(source / "labelsTr" / f"{name}.nii.gz").dataobj)
-        values = np.asarray(image.dataobj)
+        values = np.round(image.dataobj).astype(np.uint16)  # as DICOM has them
         if kind == "nifti":
             save_nifti(root / "images" / f"{name}_S2.nii.gz", values, image.affine)
             save_nifti(root / "labels" / f"{name}_S2.nii.gz", label.astype(np.uint8), image.affine)
