@@ -80,8 +80,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def niftis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same volumes as NIfTI, with the same names."""
+def niftis(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same volumes as NIfTI, with the same names and of the same patients."""
     root = tmp_path_factory.mktemp("niftis")
     for i in range(6):
         values, label = volume(i)
@@ -89,6 +89,8 @@ def niftis(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_nifti(root / "labels" / f"st{i}_S2.nii.gz", label, AFFINE)
     declared = {"background": 0, "Anterior": 1, "Posterior": 2}
     (root / "dataset.json").write_text(json.dumps({"labels": declared}))
+    rows = [f"{name},{row['patient']}" for name, row in list_folder(studies).about.items()]
+    (root / "cases.csv").write_text("\n".join(["case,patient", *rows]) + "\n")
     return root
 
 
