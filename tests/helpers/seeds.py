@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -240,25 +242,51 @@ def annotation_seeds() -> dict[str, list[Seed]]:
         "aperio": ("a.xml", _APERIO.encode),
         "imagej": ("a.zip", _imagej),
         "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
+        "dicom_seg": ("a.dcm", lambda: _drawn_on_a_series("dicom_seg", "write_segmentation")),
+        "rtstruct": ("a.dcm", lambda: _drawn_on_a_series("rtstruct", "write_structures")),
     }
     seeds = {}
     for known in ANNOTATIONS:
         if known.module in made:
             name, content = made[known.module]
             read = _reader(known)
-            text = known.module != "imagej"
+            text = known.module not in ("imagej", "dicom_seg", "rtstruct")
             seeds[known.name] = [Seed(name, content(), _without_user_errors(read), read, text)]
     return seeds
 
 
 def _reader(known: AnnotationFormat) -> Callable[[Path], None]:
+    like = _LIKE
+    if known.module == "seg_nrrd":
+        like = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([-1.0, -1, 1, 1]))
+    elif known.module in ("dicom_seg", "rtstruct"):
+        like = _series()
+
     def read(path: Path) -> None:
-        volume = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([-1.0, -1, 1, 1]))
         if known.recognises(path):
             known.class_names(path)
-            known.read(path, volume if known.module == "seg_nrrd" else _LIKE, "a.png")
+            known.read(path, like, "a.png")
 
     return read
+
+
+@cache
+def _series() -> Image:
+    """A small DICOM series."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_image(write_series(Path(folder) / "series", numbers((4, 10, 12), np.uint16)))
+
+
+def _drawn_on_a_series(module: str, writer: str) -> bytes:
+    """A label of two classes on the series, as a module of ours writes it."""
+    write = getattr(import_module(f"cdal.imaging.annotations.{module}"), writer)
+    like = _series()
+    label = np.zeros(like.shape, np.uint8)
+    label[2:9, 3:8, 1:3], label[2:4, 3:5, 2] = 1, 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.dcm"
+        write(path, label, like, ("background", "cell", "other"), "x")
+        return path.read_bytes()
 
 
 def _without_user_errors(read: Callable[[Path], None]) -> Callable[[Path], None]:
