@@ -17,9 +17,10 @@ from cdal.datasets.folder import open_folder
 from cdal.datasets.phantoms import write_phantoms
 from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import majority
+from cdal.evaluation.calibration import certainty
 from cdal.evaluation.evaluate import evaluate
 from cdal.evaluation.metrics import SCORES, count
-from cdal.evaluation.result import write_result
+from cdal.evaluation.result import Evaluation, read_result, write_result
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
@@ -139,3 +140,32 @@ def test_a_case_that_cannot_be_read_is_reported_and_the_others_are_scored(
     assert json.loads(out)["cases"] == 3
     assert "phantom_0004.png" in json.loads(out)["failed"]["phantom_0004"]
     assert "phantom_0004.png" in error
+
+
+def test_a_folder_without_names_takes_those_of_the_model(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    (data / "dataset.json").unlink()
+    assert main(["evaluate", str(trained), "--data", str(data), "--votes", "1", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)["classes"]) == {"lesion"}
+    assert "names no classes" in printed.err
+    assert "1 = lesion" in printed.err
+    (data / "dataset.json").write_text('{"labels": {"background": 0, "cyst": 1}}')
+    with pytest.raises(UserError, match="expected the classes background, lesion"):
+        evaluate(trained, data, Sampling(votes=1))
+
+
+def test_names_like_formulas_come_back_from_a_table(tmp_path: Path):
+    certainties = {"=1+1": certainty(np.full((2, 4, 4), 0.5), None, np.eye(4, dtype=np.uint8))}
+    scores = dict.fromkeys(SCORES, 0.5)
+    rows = [{"scoring": "own-grid", "case": "=1+1", "class": "@a", **scores, "seconds": 1.0}]
+    protocol = {"scoring": "own-grid", "fold": 0, "segmenter": "x"}
+    write_result(Evaluation(rows, [], certainties, ("@a",), protocol, {}, {}), tmp_path)
+    with (tmp_path / "cases.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["case"], row["class"]) == ("'=1+1", "'@a")
+    result = read_result(tmp_path)
+    assert (list(result.scores), result.classes) == (["=1+1"], ("@a",))

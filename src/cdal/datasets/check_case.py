@@ -9,11 +9,13 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from cdal.datasets.check_values import constant_findings, looks_numbered, shade_fault
 from cdal.datasets.drawing import Drawing, read_drawing
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.labels import MOST_CLASSES, grid_fault, too_many
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
 from cdal.datasets.reading import read_image_of
+from cdal.datasets.values import coded
 from cdal.imaging.formats import read_any
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.intensities import is_gray
@@ -30,7 +32,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         values = dict(zip(folder.classes, folder.values, strict=True))
         drawings = [
             [
-                read_drawing(path, name, values, image, case.image.name)
+                read_drawing(path, name, values, image, case.image.name, folder.coding)
                 for name, path in annotation.files
             ]
             for annotation in case.labels
@@ -49,21 +51,16 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         for path, label in zip(annotation.paths, masks, strict=True):
             if fault := grid_fault(path, label, image):
                 return None, [Finding("error", fault[0], case.name, fault[1])]
-            count = len(np.unique(label.array))
-            if path.suffix.lower() in (".jpg", ".jpeg") and count > 2:
-                message = (
-                    f"{path}: JPEG changed the mask's values; it holds {count}. Threshold it at "
-                    "one half and save it as PNG."
-                )
+            findings += [
+                Finding("warning", "values", case.name, f"{path}: {doubt}")
+                for doubt in label.doubts
+            ]
+            declared = () if annotation.files[0][0] else folder.declared_values
+            if message := shade_fault(path, label.array[0], declared):
                 findings.append(Finding("error", "values", case.name, message))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
-    if (low == high).any():
-        message = (
-            f"{case.image}: expected an image with some contrast; every voxel is "
-            f"{low[low == high][0]:g}. Is it the right file?"
-        )
-        findings.append(Finding("error", "constant", case.name, message))
+    findings += constant_findings(case, low, high)
     if image.stored.itemsize > 1 and image.stored.kind == "u" and high.max() < 256:
         bits = 8 * image.stored.itemsize
         message = (
@@ -93,6 +90,14 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         tuple(tuple(sorted(value for value in count if value)) for count in counts),
         _object_size(inside),
         image_digest(image),
+        {
+            number: colour
+            for annotation, masks in zip(case.labels, labels, strict=True)
+            for label in masks
+            if not annotation.files[0][0]  # whatever is not 0 is inside a mask of one class
+            for number, colour in label.palette.items()
+        },
+        all(looks_numbered(label.array[0]) for masks in labels for label in masks),
     )
     return fact, findings
 
@@ -110,7 +115,8 @@ def _count(annotation: Annotation, labels: Sequence[Image], folder: DataFolder) 
     If there is one mask per class, the values are the indices of the classes in `folder.classes`.
     """
     if not annotation.files[0][0]:
-        values, counts = np.unique(labels[0].array, return_counts=True)
+        numbers = coded(labels[0].array, folder.coding)
+        values, counts = np.unique(numbers, return_counts=True)
         return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     sizes = {
         folder.classes.index(name): int((label.array > 0).sum())
@@ -148,6 +154,8 @@ def _drawing_findings(case: CaseFiles, drawings: Sequence[Sequence[Drawing]]) ->
     """Find parts of annotations that are left out, and classes that cover each other."""
     for annotation, annotator in zip(case.labels, drawings, strict=True):
         for path, drawing in zip(annotation.paths, annotator, strict=True):
+            for words in drawing.notes:
+                yield Finding("note", "annotation", case.name, words)
             if drawing.nameless:
                 yield Finding(
                     "warning",

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from cdal.datasets.findings import CaseFacts, Check
-from cdal.datasets.partition import groups_of
+from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
 from cdal.runtime.errors import UserError
 
@@ -219,15 +219,12 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
 
 def _partition(checked: Check, data: DataSettings) -> tuple[DataSettings, dict[str, str]]:
     folds = min(_MOST_FOLDS, len(checked.facts))
-    if any(row.get("split") == "test" for row in checked.folder.about.values()):
-        not_test = {
-            row.get("patient", name)
-            for name, row in checked.folder.about.items()
-            if row.get("split") != "test"
-        }
-        folds = max(3, min(_MOST_FOLDS, len(not_test)))
-        return replace(data, partition="given", folds=folds), {
-            "data.partition": "given: cases.csv says which cases are for the test"
+    if has_split(checked.folder):
+        test = set(given_parts(checked.folder)["test"])
+        rest = [case for case in checked.folder.cases if case.name not in test]
+        count = len(set(groups_of(checked.folder, rest, data.patient).values()))
+        return replace(data, partition="given", folds=max(3, min(_MOST_FOLDS, count))), {
+            "data.partition": "given: the folder says which cases are for the test"
         }
     patients = len(set(groups_of(checked.folder, checked.folder.cases, data.patient).values()))
     folds = min(folds, patients)

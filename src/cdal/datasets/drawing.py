@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.datasets.colours import grays_as_colours
+from cdal.datasets.layout import Coding
+from cdal.datasets.values import read_values
 from cdal.imaging.annotations import AnnotationFormat, Segment, draw, need_format
-from cdal.imaging.formats import read_label
 from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image
 
@@ -30,6 +30,7 @@ class Drawing:
         unknown: number of objects by class, of classes that the folder does not have. They are left
             out.
         nowhere: objects that cover no voxel: they lie outside the image, or are points or lines.
+        notes: what a user should know of how the file is read.
     """
 
     label: Image
@@ -37,10 +38,16 @@ class Drawing:
     nameless: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     nowhere: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def read_drawing(
-    path: Path, name: str, values: Mapping[str, int], image: Image, image_name: str
+    path: Path,
+    name: str,
+    values: Mapping[str, int],
+    image: Image,
+    image_name: str,
+    coding: Coding = "values",
 ) -> Drawing:
     """Read a label image, or draw an annotation on the grid of its image.
 
@@ -51,15 +58,16 @@ def read_drawing(
         values: value of each class, the background first.
         image: the image.
         image_name: file name of the image, which files of several images look up.
+        coding: what the numbers of a label image mean.
 
     Raises:
         UserError: the file is damaged, or does not belong to the image.
     """
     annotation_format = need_format(path)
     if annotation_format is None:
-        label = turned_to(read_label(path), image)
-        return Drawing(replace(label, array=grays_as_colours(label.array, values)))
+        return Drawing(turned_to(read_values(path, "values" if name else coding), image))
     drawing = Drawing(replace(image, array=np.zeros((1, *image.shape), np.int32), header=None))
+    drawing.notes = annotation_format.notes(path)
     segments = annotation_format.read(path, image, image_name)
     if name:
         values = {"": 0, name: 1}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cdal.datasets.layout import DataFolder
 from cdal.runtime.errors import UserError
+from cdal.runtime.text import printable
 
 Level = Literal["error", "warning", "note"]
 
@@ -27,6 +29,10 @@ class Finding:
     kind: str
     case: str
     message: str
+
+    def __post_init__(self) -> None:
+        """Keep what names of files hold from controlling a terminal."""
+        object.__setattr__(self, "message", printable(self.message))
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class CaseFacts:
         object_size: extent of a typical object (weighted by area) relative to the image's longer
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
+        palette: colour of each value of the labels, if they have a palette.
+        numbered: whether the values are 1 to N and each of them is one connected object.
     """
 
     name: str
@@ -63,6 +71,8 @@ class CaseFacts:
     drawn: tuple[tuple[int, ...], ...]
     object_size: float
     digest: str
+    palette: Mapping[int, int] = field(default_factory=dict)
+    numbered: bool = False
 
     @property
     def foreground(self) -> float:
@@ -109,6 +119,7 @@ class Check:
         """Return the result as printed by `cdal check --json`."""
         return {
             "data": str(self.folder.root),
+            "layout": self.folder.layout,
             "cases": len(self.folder.cases),
             "classes": dict(zip(self.folder.classes, self.folder.values, strict=True)),
             "errors": len(self.errors),

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.datasets.colours import find_table, read_table
 from cdal.datasets.drawing import class_names, read_drawing, spelt
 from cdal.datasets.layout import Annotation, DataFolder
+from cdal.datasets.values import coded, shown
 from cdal.imaging.annotations import AnnotationFormat, annotation_format
 from cdal.imaging.formats import read_label, suffix_of
+from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError, some
 
@@ -52,20 +53,12 @@ def with_values(folder: DataFolder) -> DataFolder:
 def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
     """Return the folder with the classes that its files name, and reasons why that cannot be.
 
-    Masks are named by their file or a table of their colours, annotations by their content. If no
-    annotation of the folder names a class, all that is drawn belongs to the only class besides
-    background. Files that cannot be read are passed over: reading their case says why.
-
-    Raises:
-        UserError: the table of colours cannot be used.
+    Masks are named by their file, annotations by their content. If no annotation of the folder
+    names a class, all that is drawn belongs to the only class besides background. Files that cannot
+    be read are passed over: reading their case says why.
     """
     if not folder.classes:
         folder = with_masks_named(folder)
-    if not folder.classes:
-        parents = {path.parent for case in folder.cases for a in case.labels for path in a.paths}
-        if table := find_table([folder.root, *sorted(parents)]):
-            values = read_table(table)
-            folder = replace(folder, classes=tuple(values), values=tuple(values.values()))
     files: dict[Path, AnnotationFormat | None] = {}
     for case in folder.cases:
         for annotation in case.labels:
@@ -178,8 +171,9 @@ def too_many(annotation: Annotation, values: Iterable[int]) -> str:
         "values that you meant"
     )
     objects_hint = (
-        ". Numbered objects have to become one class, and an interpolated mask has to be cut at "
-        "one half; then declare the "
+        '. Numbered objects become one class by {"labels": {"background": 0, "NAME": '
+        '"foreground"}} in dataset.json. An interpolated mask has to be cut at one half; then '
+        "declare the "
     )
     hint = (
         jpeg_hint
@@ -211,7 +205,7 @@ def read_annotation(
     """
     values = dict(zip(folder.classes, folder.values, strict=True))
     labels = [
-        (name, path, read_drawing(path, name, values, image, image_name).label)
+        (name, path, read_drawing(path, name, values, image, image_name, folder.coding).label)
         for name, path in annotation.files
     ]
     name, path, first = labels[0]
@@ -230,17 +224,19 @@ def read_annotation(
 
 
 def _classes_of(label: Image, folder: DataFolder, path: object) -> np.ndarray:
-    values = np.array(folder.values)
-    indices = np.searchsorted(values, label.array).clip(max=len(values) - 1)
-    undeclared = np.unique(label.array[values[indices] != label.array])
+    values, numbers = np.array(folder.values), coded(label.array, folder.coding)
+    indices = np.searchsorted(values, numbers).clip(max=len(values) - 1)
+    undeclared = np.unique(numbers[values[indices] != numbers])
     if len(undeclared):
         expected = ", ".join(
-            f"{value} ({name})" for value, name in zip(folder.values, folder.classes, strict=True)
+            f"{shown(value, folder.coding)} ({name})"
+            for value, name in zip(folder.values, folder.classes, strict=True)
         )
+        found = ", ".join(shown(int(value), folder.coding) for value in undeclared[:5])
+        proposal = f", {propose(folder.values, undeclared)}" if folder.coding == "values" else ""
         raise UserError(
-            f"{path}: expected classes {expected}; it holds {', '.join(map(str, undeclared[:5]))}. "
-            f"Declare them in dataset.json, {propose(folder.values, undeclared)}, or renumber the "
-            "label."
+            f"{path}: expected classes {expected}; it holds {found}. Declare them in "
+            f"dataset.json{proposal}, or renumber the label."
         )
     return indices.astype(np.uint8)
 
@@ -267,15 +263,11 @@ def grid_fault(
     """
     if label.shape != image.shape:
         return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
-    if (
-        image.affine is not None
-        and label.affine is not None
-        and not np.allclose(image.affine, label.affine, atol=1e-2)
-    ):
+    if fault := off_grid(label, image):
         return (
             "affine",
-            f"{path}: expected the affine of {name}; it differs, so the two do not lie on each "
-            "other.",
+            f"{path}: expected the affine of {name}; the {fault} Export the label on the grid of "
+            "its image, or resample it to that (by nearest neighbours).",
         )
     return None
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from cdal.datasets.layout import CaseFiles, DataFolder
+from cdal.datasets.tables import PARTS
 from cdal.recipes.recipe import DataSettings
-from cdal.runtime.errors import UserError
+from cdal.runtime.errors import UserError, some
 
 SCHEMES = ("interleaved", "stratified", "given")
 """Partitions that need no file; other names refer to `splits.json`."""
@@ -209,31 +210,52 @@ def _parts(
         ]
 
 
-def _given(folder: DataFolder, settings: DataSettings) -> Split:
+def has_split(folder: DataFolder) -> bool:
+    """Whether the folder, its layout or its table of cases gives a split."""
+    words = {folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
+    return bool(words - {""}) and words != {"train"}
+
+
+def given_parts(folder: DataFolder) -> dict[str, list[str]]:
+    """Return the names of the cases of each part that the folder gives.
+
+    Raises:
+        UserError: a case has no part or an unknown one, or no case is for the test.
+    """
     column = {case.name: folder.about.get(case.name, {}).get("split", "") for case in folder.cases}
-    if not any(column.values()):
+    unknown = sorted({word for word in column.values() if word not in PARTS and word})
+    without = [name for name, word in column.items() if not word]
+    if unknown or without or "test" not in column.values():
+        found = (
+            f"it holds {some([repr(word) for word in unknown])}"
+            if unknown
+            else f"{some(without)} has none"
+            if without
+            else "no case is for the test"
+        )
+        if not folder.table.is_file():
+            raise UserError(
+                f"{folder.root}: expected a folder test/ beside the others; {found}. Add it, or "
+                "move all images and labels into images/ and labels/."
+            )
+        raise UserError(
+            f"{folder.table}: expected a column `split` with train or test for every case (and "
+            f"validation, if you like); {found}. Correct it, or remove the column."
+        )
+    return {part: [name for name, word in column.items() if word == part] for part in PARTS}
+
+
+def _given(folder: DataFolder, settings: DataSettings) -> Split:
+    if not has_split(folder):
         raise UserError(
             f"{folder.root}: the partition `given` needs a table cases.csv with the columns case "
             "and split; none was found."
         )
-    unknown = sorted(set(column.values()) - {"train", "validation", "test"})
-    if unknown or "test" not in column.values():
-        found = (
-            f"it holds {', '.join(map(repr, unknown))}" if unknown else "no case is for the test"
-        )
-        raise UserError(
-            f"{folder.root / 'cases.csv'}: expected a column `split` with train or test for every "
-            f"case (and validation, if you like); {found}."
-        )
-    return _with_validation(
-        folder,
-        settings,
-        {part: [n for n, p in column.items() if p == part] for part in set(column.values())},
-    )
+    return _with_validation(folder, settings, given_parts(folder))
 
 
 def _listed(folder: DataFolder, settings: DataSettings) -> Split:
-    path = folder.root / "splits.json"
+    path = folder.place / "splits.json"
     folds = folder.partitions.get(settings.partition)
     if not isinstance(folds, list):
         raise UserError(

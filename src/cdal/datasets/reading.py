@@ -12,12 +12,12 @@ from cdal.imaging.formats import read_image
 from cdal.imaging.image import Image
 
 
-def read_image_of(files: CaseFiles, read: Callable[[Path], Image] = read_image) -> Image:
+def read_image_of(files: CaseFiles, read: Callable[[Path, int], Image] = read_image) -> Image:
     """Read the image of a case.
 
     Args:
         files: files of the case.
-        read: function that reads one file; `read_image` or another reader.
+        read: function that reads one file; `read_image` or `read_any`.
 
     Raises:
         UserError: a file is damaged, the channels have different grids, or the slices of a DICOM
@@ -28,7 +28,7 @@ def read_image_of(files: CaseFiles, read: Callable[[Path], Image] = read_image) 
         from cdal.imaging.formats.dicom import read_series
 
         return read_series(files.slices)
-    return read_channels(files.images, read)
+    return read_channels(files.images, read, files.channels or 0)
 
 
 def read_case(files: CaseFiles, folder: DataFolder) -> tuple[Image, list[Image]]:

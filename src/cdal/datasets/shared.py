@@ -17,15 +17,20 @@ def is_shared(path: Path) -> bool:
     return found is not None and found.shared
 
 
-def shared_labels(
-    paths: Iterable[Path], images: Mapping[str, tuple[Path, ...]], problems: list[str]
-) -> dict[str, tuple[Annotation, ...]]:
-    """Return the annotation of each image that a shared file lists.
+def add_shared(
+    annotations: dict[str, tuple[Annotation, ...]],
+    paths: Iterable[Path],
+    images: Mapping[str, tuple[Path, ...]],
+    problems: list[str],
+) -> None:
+    """Add the annotation of each image that a shared file lists.
 
     Args:
+        annotations: annotations that images have in files of their own, by case.
         paths: shared files.
         images: image files of each case.
-        problems: list to which images are added that are listed and are not there, or twice.
+        problems: list to which images are added that are listed and are not there, or that have
+            several annotations.
 
     Raises:
         UserError: a file is damaged.
@@ -51,4 +56,8 @@ def shared_labels(
                 f"{path} lists images that are not there: {some(absent)}. Add them, or remove them "
                 "from the file."
             )
-    return labels
+    problems += [
+        f"{name} has a label of its own and one in a file of several images. Keep one."
+        for name in sorted(set(annotations) & set(labels))
+    ]
+    annotations |= labels

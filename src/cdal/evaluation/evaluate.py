@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdal.datasets.check import check_folder
-from cdal.datasets.folder import open_folder
+from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
 from cdal.datasets.reading import read_case, read_image_of
@@ -32,7 +32,7 @@ from cdal.evaluation.result import Evaluation
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
-from cdal.inference.predict import predictor_of
+from cdal.inference.predict import explained, predictor_of
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
@@ -76,12 +76,7 @@ def evaluate(
         UserError: the model or the data cannot be used, or cases to test were seen in training.
     """
     predictor = predictor_of(model, sampling)
-    folder = open_folder(Path(data))
-    if folder.classes != predictor.header.classes:
-        raise UserError(
-            f"{folder.root}: expected the classes {', '.join(predictor.header.classes)}, as in "
-            f"training; it declares {', '.join(folder.classes)}."
-        )
+    folder = _opened(Path(data), predictor.header.classes, report)
     protocols = [
         find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)
     ]
@@ -102,8 +97,8 @@ def evaluate(
             # Only PyTorch counts operations.
             if operations is not None and isinstance(predictor.engine, TorchEngine):
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
-        except UserError as error:
-            evaluation.failed[case.name] = str(error)
+        except Exception as error:  # no case may stop the others
+            evaluation.failed[case.name] = explained(case.name, error)
         else:
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
@@ -124,6 +119,19 @@ def evaluate(
         training=kept_cost(predictor.path.parent) if predictor.path else {},
     )
     return evaluation
+
+
+def _opened(data: Path, classes: tuple[str, ...], report: Report) -> DataFolder:
+    """Open a data folder of the model's classes; if it names none, it gets the model's names."""
+    folder, note = named_as(open_folder(data), classes)
+    if note:
+        report(Event("scoring", message=note))
+    if folder.classes != classes:
+        raise UserError(
+            f"{folder.root}: expected the classes {', '.join(classes)}, as in training; it "
+            f"declares {', '.join(folder.classes)}."
+        )
+    return folder
 
 
 def _add(

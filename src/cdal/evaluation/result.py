@@ -17,6 +17,7 @@ from cdal.evaluation.metrics import SCORES, bootstrap_interval, nan_mean, nan_to
 from cdal.evaluation.pictures import certainty_figure
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_figure, write_json, write_text
+from cdal.runtime.text import cell_text, text_cell
 
 FAILURE = "failed.json"
 """File that a cross-validation writes into the folder of a failed run."""
@@ -106,7 +107,9 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         with (folder / CASES).open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["scoring"] == protocol["scoring"]]
         by_key = {
-            (row["case"], row["class"]): {score: float(row[score]) for score in SCORES}
+            (cell_text(row["case"]), cell_text(row["class"])): {
+                score: float(row[score]) for score in SCORES
+            }
             for row in rows
         }
         classes = tuple(dict.fromkeys(kind for _, kind in by_key))
@@ -309,11 +312,18 @@ def write_result(evaluation: Evaluation, out: Path) -> None:
             text = io.StringIO()
             writer = csv.DictWriter(text, list(rows[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(map(_safe, rows))
             write_text(out / name, text.getvalue())
     summary = evaluation.summary()
     write_figure(out / PICTURE, certainty_figure(summary["uncertainty"]))
     write_json(out / SUMMARY, summary)
+
+
+def _safe(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row whose texts no spreadsheet takes for formulas."""
+    return {
+        name: text_cell(value) if isinstance(value, str) else value for name, value in row.items()
+    }
 
 
 def _named(given: str) -> tuple[str | None, Path]:

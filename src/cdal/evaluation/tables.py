@@ -15,6 +15,7 @@ from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.evaluation.page import Section, write_report
 from cdal.evaluation.pictures import embed
 from cdal.runtime.files import write_figure, write_text
+from cdal.runtime.text import text_cell
 
 COSTS = 6
 """Number of cost columns, the last ones of the table."""
@@ -276,7 +277,9 @@ def numbers(comparison: Comparison) -> str:
     )
     for name, system in comparison.to_dict()["systems"].items():
         if "failure" in system:
-            writer.writerow([name, *[""] * (8 + len(tests) + len(costs)), system["failure"]])
+            writer.writerow(
+                [text_cell(name), *[""] * (8 + len(tests) + len(costs)), system["failure"]]
+            )
             continue
         for kind, scores in [*system["classes"].items(), ("mean", system["mean"])]:
             for score, described in scores.items():
@@ -288,8 +291,8 @@ def numbers(comparison: Comparison) -> str:
                 statistics += [*described["interval"], described["missing"]]
                 writer.writerow(
                     [
-                        name,
-                        kind,
+                        text_cell(name),
+                        text_cell(kind),
                         score,
                         *statistics,
                         *[against.get(test) for test in tests],

@@ -20,6 +20,7 @@ from cdal.evaluation.tables import (
 )
 from cdal.runtime.files import write_figure, write_json, write_text
 from cdal.runtime.machine import about
+from cdal.runtime.text import text_cell
 
 
 def write_page(
@@ -101,11 +102,11 @@ def _every_case(competitors: Sequence[Competitor]) -> str:
                 ):
                     writer.writerow(
                         [
-                            competitor.name,
+                            text_cell(competitor.name),
                             result.fold,
                             result.seed,
-                            case,
-                            kind,
+                            text_cell(case),
+                            text_cell(kind),
                             f"{dice:.4f}",
                             f"{iou:.4f}",
                         ]

@@ -48,9 +48,18 @@ def match_channels(image: Image, channels: int | None, name: str) -> Image:
 
 
 def is_gray(image: Image) -> bool:
-    """Whether an image has three channels that are equal up to compression errors."""
-    tolerance = _JPEG_TOLERANCE * type_range(image.stored) / 255
-    return len(image.array) == 3 and float(np.abs(image.array - image.array[:1]).max()) <= tolerance
+    """Whether an image has three channels that are equal.
+
+    In pictures of 8 bits they may differ by compression errors. What other types hold is not known:
+    a difference that is small for the type may be all that a channel shows.
+    """
+    if len(image.array) != 3:
+        return False
+    apart = float(np.abs(image.array - image.array[:1]).max())
+    if image.stored != np.uint8:
+        return apart == 0
+    shown = float(image.array.max() - image.array.min())
+    return apart <= max(1, _JPEG_TOLERANCE * shown / 255)
 
 
 def type_range(stored: np.dtype) -> float:
@@ -79,7 +88,8 @@ class Scale:
         """Compute the scale of an image `[C, *S]`, see `DataSettings.intensities`.
 
         Raises:
-            UserError: a channel is constant (only if `intensities` is `image`).
+            UserError: all channels are constant (only if `intensities` is `image`). A constant
+                channel beside others becomes 0.
         """
         if intensities == "range":
             ones, top = np.ones(len(values)), type_range(stored)
@@ -90,16 +100,17 @@ class Scale:
         sparse = high <= low
         low = np.where(sparse, flat.min(axis=1), low)
         high = np.where(sparse, flat.max(axis=1), high)
-        if (constant := high <= low).any():
+        constant = high <= low
+        if constant.all():
             raise UserError(
-                f"{name}: expected an image with some contrast; every voxel is "
-                f"{low[constant][0]:g}. Is it the right file?"
+                f"{name}: expected an image with some contrast; every voxel is {low[0]:g}. Is it "
+                "the right file?"
             )
         # In float64: float32 is too imprecise for sums of squares of intensities above 1e6.
         wide = np.clip(flat, low[:, None], high[:, None]).astype(np.float64)
-        return Scale(
-            *(np.asarray(x, np.float64) for x in (low, high, wide.mean(axis=1), wide.std(axis=1)))
-        )
+        deviation = np.where(constant, 1.0, wide.std(axis=1))
+        mean = np.where(constant, low, wide.mean(axis=1))
+        return Scale(*(np.asarray(x, np.float64) for x in (low, high, mean, deviation)))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Return the image as the network's input, `[C, *S]` float32."""

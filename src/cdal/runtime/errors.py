@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cdal.runtime.text import printable
+
 
 class UserError(Exception):
     """The user's input cannot be used.
@@ -11,6 +13,10 @@ class UserError(Exception):
     The message says what was expected, what was found, and how to fix it.
     The command line prints the message without a traceback and exits with code 2.
     """
+
+    def __str__(self) -> str:
+        """Return the message; names of files in it cannot control a terminal."""
+        return printable(super().__str__())
 
 
 def some(names: Sequence[str]) -> str:

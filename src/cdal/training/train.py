@@ -17,11 +17,12 @@ from lightning_fabric import Fabric
 
 from cdal.datasets.cases import load_cases
 from cdal.datasets.check import Check, check_folder
+from cdal.datasets.check_tables import split_findings
 from cdal.datasets.partition import split_cases
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.devices import find_device, repeatable, wants_bf16
 from cdal.runtime.errors import UserError
-from cdal.runtime.events import Report, silent
+from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import sole_writer
 from cdal.training.loop import Run
 from cdal.training.run_folder import MODEL, check_same_recipe, claim, keep_split, kept_split
@@ -60,6 +61,10 @@ def train(
     checked.need_no_errors()
     folder = checked.folder
     split = kept_split(out, folder) or split_cases(folder, recipe.data)
+    for finding in split_findings(folder, checked.facts, split, recipe.data):
+        if finding.level == "error":
+            raise UserError(f"{folder.root}: {finding.message}")
+        report(Event("training", message=f"warning: {finding.message}"))
     watched = split.test if recipe.training.watch_test else ()
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, report)

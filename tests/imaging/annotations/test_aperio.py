@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from cdal.imaging.annotations import content as content_module
 from cdal.imaging.annotations import draw
 from cdal.imaging.annotations.aperio import class_names, rasterise, read, read_outlines
 from cdal.runtime.errors import UserError
@@ -50,6 +51,17 @@ def test_real_masks_are_the_rasterised_outlines(every: int):
         given = np.asarray(Pillow.open(path.parents[1] / "masks" / f"{path.name[:-7]}.png")) > 0
         ours = rasterise(read_outlines(path), given.shape) > 0
         assert (given != ours).sum() <= 10
+
+
+@pytest.mark.parametrize("name", ["bomb.xml.gz", "long.xml"])
+def test_a_text_that_is_too_long_is_not_parsed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(content_module, "MOST_BYTES", 10_000)
+    text = b"<a>" + b" " * 1_000_000 + b"</a>"
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.raises(UserError, match="it is larger"):
+        read_outlines(tmp_path / name)
 
 
 def test_layers_are_classes_and_negative_regions_are_holes(tmp_path: Path):

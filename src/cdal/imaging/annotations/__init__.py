@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cdal.imaging.formats import readable, suffix_of
+from cdal.imaging.formats import DICOM, readable, suffix_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
@@ -69,18 +69,25 @@ class AnnotationFormat:
               one at a time, because many large ones do not fit into memory at once. `like` is the
               image (its geometry and shape), `image` its file name, which formats with several
               images in one file look up.
+
+            It may also have `notes(path) -> tuple[str, ...]`, what a user should know of how a file
+            is read.
         shared: whether one file can hold the annotations of several images. Its module also has
             `image_names(path) -> Iterable[str]`, the file names of these images.
+        bare: whether files without a suffix can be of this format.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
     shared: bool = False
+    bare: bool = False
 
     def recognises(self, path: Path) -> bool:
         """Whether a file is of this format."""
-        return path.name.lower().endswith(self.suffixes) and bool(self.functions.recognises(path))
+        named = path.name.lower().endswith(self.suffixes)
+        bare = self.bare and suffix_of(path) is None
+        return (named or bare) and bool(self.functions.recognises(path))
 
     def class_names(self, path: Path) -> tuple[str, ...]:
         """Return the names of the classes in a file, each once; errors as for `read`."""
@@ -106,6 +113,12 @@ class AnnotationFormat:
         with _located(path, self.name):
             yield from self.functions.read(path, like, image)
 
+    def notes(self, path: Path) -> tuple[str, ...]:
+        """Return what a user should know of how a file is read; errors as for `read`."""
+        with readable(path, self.name):
+            notes = getattr(self.functions, "notes", None)
+            return tuple(notes(path)) if notes else ()
+
     @property
     def functions(self) -> Any:
         """The module of the format."""
@@ -113,6 +126,8 @@ class AnnotationFormat:
 
 
 ANNOTATIONS: tuple[AnnotationFormat, ...] = (
+    AnnotationFormat("DICOM-SEG", DICOM.suffixes, "dicom_seg", bare=True),
+    AnnotationFormat("RTSTRUCT", DICOM.suffixes, "rtstruct", bare=True),
     AnnotationFormat("a 3D Slicer segmentation", (".seg.nrrd", ".nrrd"), "seg_nrrd"),
     AnnotationFormat("labelme JSON", (".json",), "labelme"),
     AnnotationFormat("COCO JSON", (".json",), "coco", shared=True),

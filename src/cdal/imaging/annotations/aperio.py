@@ -155,6 +155,8 @@ def read_outlines(path: Path) -> list[np.ndarray]:
         ElementTree.ParseError,
         LookupError,
         ValueError,
+        RecursionError,
+        MemoryError,
     ) as error:
         raise UserError(
             f"{path} cannot be read as an annotation: {error}. Expected the XML of Aperio "

@@ -1,0 +1,208 @@
+"""Reading `dataset.json`, `splits.json` and tables of cases."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cdal.runtime.errors import UserError
+from cdal.runtime.text import cell_text, composed, printable
+
+PARTS = ("train", "validation", "test")
+"""Parts of a partition."""
+
+_PART_WORDS = {**{part: part for part in PARTS}, "val": "validation"}
+
+_SPLIT_WORDS = frozenset(
+    (*_PART_WORDS, "training", "testing", "valid", "dev", "development", "holdout", "external")
+)
+"""Values that show that a column is a split, whatever its name."""
+
+
+def part_of(word: str) -> str | None:
+    """Return the part that a word names, capital letters aside; `None` if it names none."""
+    return _PART_WORDS.get(word.strip().lower())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is no such file.
+
+    Raises:
+        UserError: the file cannot be read, is nested too deep, has a key twice, or is no object.
+    """
+    if not path.is_file():
+        return {}
+
+    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            double = next(key for key in keys if keys.count(key) > 1)
+            raise UserError(f"{path}: expected each key once; {double!r} occurs twice. Remove one.")
+        return found
+
+    try:
+        # Editors of Windows begin UTF-8 files with a byte order mark.
+        declared = json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles
+        )
+    except RecursionError as error:
+        raise UserError(f"{path} cannot be read as JSON: it is nested too deep.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(declared, dict):
+        raise UserError(f"{path}: expected a JSON object; it holds a {type(declared).__name__}.")
+    return declared
+
+
+def declared_channels(declared: Mapping[str, Any], path: Path) -> int | None:
+    """Return the number of channels that dataset.json declares; `None` if it declares none.
+
+    Args:
+        declared: content of dataset.json.
+        path: its path, for the error message.
+
+    Raises:
+        UserError: `channel_names` or `modality` is no list of names.
+    """
+    key = "channel_names" if "channel_names" in declared else "modality"
+    names = declared.get(key)
+    if names is None or (key == "modality" and isinstance(names, str)):
+        return None
+    if not isinstance(names, (dict, list)) or not names:
+        raise UserError(
+            f'{path}: expected "{key}": {{"0": "CT", ...}}, a name for each channel; it holds '
+            f"{names!r:.80}."
+        )
+    return len(names)
+
+
+def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a table with the numbers of their lines.
+
+    Columns are separated by commas, semicolons or tabs; their names are in small letters. Empty
+    cells are left out, as are empty rows.
+
+    Raises:
+        UserError: the file cannot be read, or two columns have the same name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        head = text.partition("\n")[0]
+        delimiter = max(",;\t", key=head.count)
+        reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+        columns = [name.strip().lower() for name in next(reader, [])]
+        if double := next((name for name in columns if name and columns.count(name) > 1), None):
+            raise UserError(f"{path}: expected each column once; {double!r} occurs twice.")
+        rows = []
+        for cells in reader:
+            if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: expected {len(columns)} cells; it has "
+                    f"{len(cells)}. Put names with commas into quotation marks."
+                )
+            row = {
+                column: composed(cell_text(cell.strip()))
+                for column, cell in zip(columns, cells, strict=False)
+                if column and cell.strip()
+            }
+            rows += [(reader.line_num, row)] if row else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}.") from error
+    return rows
+
+
+def read_about(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of cases.csv by case; empty if there is no such file.
+
+    Raises:
+        UserError: a row has no case, or a case has several rows.
+    """
+    if not path.is_file():
+        return {}
+    rows = [row for _, row in read_rows(path)]
+    if any("case" not in row for row in rows):
+        columns = ", ".join(rows[0])
+        raise UserError(
+            f"{path}: expected a column `case` (with a name in each row) beside patient, stratum "
+            f"or split; it has {columns}."
+        )
+    return unique(((row["case"], row) for row in rows), path)
+
+
+def unique(rows: Iterable[tuple[str, dict[str, str]]], path: Path) -> dict[str, dict[str, str]]:
+    """Return rows by case, with the known words of the column `split` as names of parts.
+
+    Raises:
+        UserError: a case has several rows.
+    """
+    about: dict[str, dict[str, str]] = {}
+    for case, row in rows:
+        if case in about:
+            raise UserError(f"{path}: expected one row for each case; {case} has several.")
+        part = part_of(row.get("split", ""))
+        about[case] = {**row, "split": part} if part else row
+    return about
+
+
+def column_like_split(rows: Sequence[Mapping[str, str]]) -> str | None:
+    """Return the name of a column that reads like a split and is not called so."""
+    columns = {column for row in rows for column in row}
+    if "split" in columns:
+        return None
+    for column in sorted(columns - {"case", "patient", "stratum"}):
+        words = {row[column].lower() for row in rows if column in row}
+        if words <= _SPLIT_WORDS and (len(words) > 1 or not all(column in row for row in rows)):
+            return column
+    return None
+
+
+def read_partitions(path: Path) -> dict[str, list[dict[str, list[str]]]]:
+    """Return the partitions of splits.json; empty if there is no such file.
+
+    Raises:
+        UserError: the file has another form, or a part names a case twice.
+    """
+    return {
+        composed(name): [_fold(path, name, fold) for fold in _folds(path, name, folds)]
+        for name, folds in read_json(path).items()
+    }
+
+
+def _folds(path: Path, name: str, folds: Any) -> Sequence[Any]:
+    if not isinstance(folds, list) or not folds:
+        raise _other_form(path, name, folds)
+    return folds
+
+
+def _fold(path: Path, name: str, fold: Any) -> dict[str, list[str]]:
+    if not isinstance(fold, dict):
+        raise _other_form(path, name, fold)
+    parts = {part_of(word): names for word, names in fold.items()}
+    if (
+        "test" not in parts
+        or None in parts
+        or len(parts) < len(fold)
+        or not all(
+            isinstance(names, list) and all(isinstance(case, str) for case in names)
+            for names in parts.values()
+        )
+    ):
+        raise _other_form(path, name, fold)
+    listed = {str(part): [composed(case) for case in names] for part, names in parts.items()}
+    for part, names in listed.items():
+        if double := next((case for case in names if names.count(case) > 1), None):
+            raise UserError(f"{path}: the partition {name} names {double} twice in {part}.")
+    return listed
+
+
+def _other_form(path: Path, name: str, found: Any) -> UserError:
+    return UserError(
+        f'{path}: expected {{"{printable(name)}": [{{"test": [names], "train": [names], '
+        '"validation": [names]}, ...]}, of which test is needed; it holds '
+        f"{found!r:.80}."
+    )
