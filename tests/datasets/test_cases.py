@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from cdal.datasets.cases import BatchSource, load_case, load_cases
+from cdal.datasets.cases import BatchSource, fingerprint, load_case, load_cases
+from cdal.datasets.convert import convert_folder
 from cdal.datasets.folder import open_folder
 from cdal.datasets.reading import read_case
 from cdal.recipes import find_recipe
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from helpers.cases import STILL, make_case
-from helpers.files import make_folder, save_nifti
+from helpers.files import disc_folder, make_folder, save_nifti
 from helpers.recipes import small_recipe
 
 
@@ -54,6 +55,17 @@ def test_annotators_take_turns():
         for step in range(20)
     }
     assert seen == {0, 1, 2}
+
+
+@pytest.mark.parametrize("form", ["geojson", "coco", "seg.nrrd"])
+def test_a_training_sees_the_same_tensors_in_each_form_of_labels(form: str, tmp_path: Path):
+    """The masks that the annotations are made of are the oracle."""
+    masks = open_folder(disc_folder(tmp_path / "masks", 2, value=255))
+    drawn = convert_folder(tmp_path / "masks", tmp_path / "drawn", form)
+    settings = small_recipe().data
+    expected, ours = (load_cases(f.cases, f, settings) for f in (masks, drawn))
+    assert fingerprint(ours) == fingerprint(expected)
+    assert drawn.classes == masks.classes == ("background", "foreground")
 
 
 def test_the_small_recipe_fits_the_phantoms(phantoms: Path):

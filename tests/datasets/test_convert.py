@@ -23,7 +23,7 @@ from cdal.datasets.reading import read_case
 from cdal.imaging.formats import read_image, read_label, stem_of
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event
-from helpers.drawings import feature, pictures, save_geojson, square
+from helpers.drawings import feature, pictures, save_coco, save_geojson, square
 from helpers.files import affines, disc_folder, picture, save_nifti, write_series
 
 PLANAR = ("geojson", "coco")
@@ -145,18 +145,59 @@ def test_dicom_keeps_its_files_and_gets_segmentations_that_refer_to_them(tmp_pat
     write_series(tmp_path / "a/images/s", np.arange(4 * 6 * 7).reshape(4, 6, 7).astype(np.uint16))
     (tmp_path / "a/labels").mkdir()
     image = read_image(tmp_path / "a/images/s")
-    mask = np.random.default_rng(0).integers(0, 2, image.shape).astype(np.uint8)
+    mask = np.random.default_rng(0).integers(0, 3, image.shape).astype(np.uint8)
     save_nifti(tmp_path / "a/labels/s.nii.gz", mask, image.affine)
+    declared = {"labels": {"background": 0, "Schädel links": 1, "b": 2}}
+    (tmp_path / "a/dataset.json").write_text(json.dumps(declared))
     convert_folder(tmp_path / "a", tmp_path / "b", "dicom-seg")
     stored = sorted(path.name for path in (tmp_path / "a/images/s").iterdir())
     assert sorted(path.name for path in (tmp_path / "b/images/s").iterdir()) == stored
     found = hd.seg.segread(tmp_path / "b/labels/s.dcm").get_volume(combine_segments=True)
     found = found.match_geometry(image.header.volume)
     np.testing.assert_array_equal(found.array, mask)
-    convert_folder(tmp_path / "a", tmp_path / "c", "masks")
+    (ours,) = classes(tmp_path / "b")
+    np.testing.assert_array_equal(ours, mask)
+    (tmp_path / "b/dataset.json").unlink()
+    assert set(open_folder(tmp_path / "b").classes) == {"background", "Schädel links", "b"}
+    (tmp_path / "b/dataset.json").write_text(json.dumps(declared))
+    convert_folder(tmp_path / "b", tmp_path / "c", "masks")
     label = read_label(tmp_path / "c/labels/s.nii.gz")
     np.testing.assert_array_equal(label.array[0], mask)
     np.testing.assert_allclose(label.affine, image.affine, atol=1e-4)
+
+
+def test_names_that_dicom_cannot_hold_are_refused(tmp_path: Path):
+    write_series(tmp_path / "a/images/s", np.arange(4 * 6 * 7).reshape(4, 6, 7).astype(np.uint16))
+    image = read_image(tmp_path / "a/images/s")
+    mask = np.zeros(image.shape, np.uint8)
+    save_nifti(tmp_path / "a/labels/s.nii.gz", mask, image.affine)
+    declared = {"labels": {"background": 0, "x" * 65: 1}}
+    (tmp_path / "a/dataset.json").write_text(json.dumps(declared))
+    with pytest.raises(UserError, match="of up to 64 characters"):
+        convert_folder(tmp_path / "a", tmp_path / "b", "dicom-seg")
+    assert not (tmp_path / "b").exists()
+
+
+def test_other_layouts_become_the_plain_one(tmp_path: Path):
+    """Parts in folders, which become the column `split`; and a table of one file for all images."""
+    disc_folder(tmp_path / "parts/train", 3)
+    disc_folder(tmp_path / "parts/test", 2)
+    for path in (tmp_path / "parts/test").rglob("*.png"):
+        path.rename(path.with_name(f"t{path.name}"))
+    convert_folder(tmp_path / "parts", tmp_path / "b", "geojson")
+    folder, source = open_folder(tmp_path / "b"), open_folder(tmp_path / "parts")
+    assert [case.name for case in folder.cases] == [case.name for case in source.cases]
+    assert {n: row["split"] for n, row in folder.about.items()} == {
+        name: row["split"] for name, row in source.about.items()
+    }
+    pictures(tmp_path / "c", 2)
+    objects = {f"c{i}.png": [("cell", square(i, 2 * i))] for i in range(2)}
+    save_coco(tmp_path / "c/labels/all.json", objects)
+    rows = "".join(f"images/c{i}.png,labels/all.json,p{i}\n" for i in range(2))
+    (tmp_path / "c/list.csv").write_text(f"image,label,patient\n{rows}")
+    convert_folder(tmp_path / "c/list.csv", tmp_path / "d", "masks")
+    assert (tmp_path / "d/cases.csv").read_text() == "case,patient\nc0,p0\nc1,p1\n"
+    assert [label.sum() for label in classes(tmp_path / "d")] == [100, 100]
 
 
 def test_voxels_beside_their_header_come_along(tmp_path: Path):

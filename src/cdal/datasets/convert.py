@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -10,17 +11,24 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cdal.datasets.folder import open_folder
-from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.layout import CASES, Annotation, CaseFiles, DataFolder
 from cdal.datasets.reading import read_case
+from cdal.datasets.tables import read_json
 from cdal.imaging.formats import suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.text import text_cell
+
+_OF_FILES = ("training", "test", "numTraining", "numTest", "file_ending", "regions_class_order")
+"""Keys of dataset.json that say which files there are."""
+
+_LONGEST_IN_DICOM = 64
+"""Longest label of a DICOM segment."""
 
 _RATER = re.compile(r"_(rater\d+)(?=\.|$)")
 _SIDE_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?)\s*$", re.MULTILINE | re.I)
@@ -71,8 +79,8 @@ def convert_folder(
 ) -> DataFolder:
     """Write a data folder with the same images, and with their labels in another form.
 
-    Every pixel keeps its class. Images are linked, or copied to another disk. `dataset.json`, with
-    the names of the classes, `cases.csv` and `splits.json` are kept.
+    Every pixel keeps its class. Images are linked, or copied to another disk. What
+    `dataset.json`, `cases.csv` and `splits.json` say is kept.
 
     Args:
         source: data folder.
@@ -181,7 +189,7 @@ def _rater_of(annotation: Annotation) -> str | None:
 def _image_names(case: CaseFiles) -> list[str]:
     """Return the new names of a case's image files, or of the folder of its DICOM series."""
     suffixes = [suffix_of(path) or ".dcm" for path in case.images]
-    if case.slices or case.image.is_dir():
+    if case.image.is_dir():
         return [case.name]
     if len(case.images) == 1:
         return [case.name + suffixes[0]]
@@ -191,7 +199,7 @@ def _image_names(case: CaseFiles) -> list[str]:
 def _link_image(case: CaseFiles, folder: Path) -> None:
     """Link the files of an image, or copy them if they are on another disk."""
     names = _image_names(case)
-    if case.slices or case.image.is_dir():
+    if case.image.is_dir():
         inner = folder / names[0]
         inner.mkdir()
         files = case.slices or [p for p in sorted(case.image.rglob("*")) if p.is_file()]
@@ -237,19 +245,22 @@ def _values_of(folder: DataFolder, to: str) -> tuple[int, ...]:
 
 
 def _write_tables(folder: DataFolder, made: Path, values: tuple[int, ...]) -> None:
-    """Write dataset.json with the classes, and copy the other tables."""
-    path = folder.root / "dataset.json"
-    kept: dict[str, Any] = {}
-    if path.is_file():
-        kept = dict(json.loads(path.read_text(encoding="utf-8-sig")))
-    for paths in ("training", "test"):  # lists of files, which have other names now
-        kept.pop(paths, None)
+    """Write dataset.json with the classes, and what is known of the cases; copy the partitions."""
+    described = read_json(folder.place / "dataset.json")
+    kept = {key: value for key, value in described.items() if key not in _OF_FILES}
     kept["labels"] = dict(zip(folder.classes, values, strict=True))
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     (made / "dataset.json").write_text(text, encoding="utf-8")
-    for name in ("cases.csv", "splits.json"):
-        if (folder.root / name).is_file():
-            shutil.copyfile(folder.root / name, made / name)
+    if (folder.place / "splits.json").is_file():
+        shutil.copyfile(folder.place / "splits.json", made / "splits.json")
+    rows = [{**row, "case": name} for name, row in folder.about.items()]
+    columns = dict.fromkeys(["case", *(key for row in rows for key in row)])
+    columns = {name: None for name in columns if name not in ("image", "label")}
+    if len(columns) > 1:
+        with (made / CASES).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(columns), extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: text_cell(cell) for key, cell in row.items()} for row in rows)
 
 
 def _write_mask(label: Label) -> None:
@@ -285,6 +296,12 @@ def _write_seg_nrrd(label: Label) -> None:
 def _write_dicom_seg(label: Label) -> None:
     from cdal.imaging.annotations.dicom_seg import write_segmentation
 
+    for name in label.classes[1:]:
+        if len(name) > _LONGEST_IN_DICOM or "\\" in name:
+            raise UserError(
+                f"expected names of classes that DICOM can hold, of up to {_LONGEST_IN_DICOM} "
+                f"characters and without a backslash; one is {name!r}. Rename it in dataset.json."
+            )
     write_segmentation(label.path(".dcm"), label.array, label.image, label.classes, "annotation")
 
 

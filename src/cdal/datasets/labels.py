@@ -99,7 +99,7 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
 def _clashes(named: Mapping[str, Path], folder: DataFolder) -> Iterator[str]:
     """Find names that differ only in case or white space."""
     first: dict[str, tuple[str, Path]] = {
-        _key(name): (name, folder.root / "dataset.json") for name in folder.classes[1:]
+        _key(name): (name, folder.place / "dataset.json") for name in folder.classes[1:]
     }
     for name, path in named.items():
         own, where = first.setdefault(_key(name), (name, path))

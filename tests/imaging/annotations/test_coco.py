@@ -140,6 +140,22 @@ def test_damaged_segmentations_are_refused(segmentation: Any, message: str, tmp_
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"images": [{"id": 1, "file_name": "a.png"}] * 2}, 'its own for each of "images"'),
+        ({"categories": [{"id": 1, "name": name} for name in "ab"]}, 'each of "categories"'),
+        ({"images": []}, "of the image 12"),
+        ({"images": {}}, 'a list "images" of objects'),
+        ({"categories": [3]}, 'a list "categories" of objects'),
+    ],
+)
+def test_ids_that_say_nothing_are_refused(others: dict[str, Any], message: str, tmp_path: Path):
+    path = save(tmp_path / "a.json", [{"category_id": 3}], **others)
+    with pytest.raises(UserError, match=message):
+        drawn(path, SHAPE, ("background",))
+
+
 def test_pictures_of_another_size_and_unknown_categories_are_refused(tmp_path: Path):
     path = save(tmp_path / "a.json", [{"category_id": 9, "segmentation": [[0, 0, 4, 0, 4, 4]]}])
     with pytest.raises(UserError, match="category 9, which is not listed"):

@@ -47,7 +47,7 @@ def star(
     rng: np.random.Generator, corners: int, centre: tuple[float, float], size: float
 ) -> np.ndarray:
     """A polygon that does not cross itself."""
-    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    angles = (np.arange(corners) + rng.uniform(0, 0.4, corners)) * 2 * np.pi / corners
     radii = rng.uniform(0.3, 1, corners) * size
     return np.c_[np.cos(angles), np.sin(angles)] * radii[:, None] + centre
 
@@ -79,15 +79,13 @@ def test_rings_within_rings_are_holes(seed: int, holes: int):
 
 
 @given(st.integers(0, 10_000), st.integers(3, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_area_is_right_to_half_a_pixel_of_the_boundary(seed: int, corners: int):
     ring = star(np.random.default_rng(seed), corners, (50, 50), 45)
     x, y = ring.T
     area = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     boundary = np.linalg.norm(ring - np.roll(ring, -1, axis=0), axis=1).sum()
-    assert (
-        abs(on_picture(fill("a", [ring], (100, 100)), (100, 100)).sum() - area) <= boundary / 2 + 1
-    )
+    assert abs(on_picture(fill("a", [ring], (100, 100)), (100, 100)).sum() - area) <= boundary / 2
 
 
 @given(st.integers(0, 10_000))

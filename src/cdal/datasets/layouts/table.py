@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cdal.datasets.layout import Annotation, CaseFiles, Listing
 from cdal.datasets.layouts.files import image_stem
+from cdal.datasets.shared import is_shared
 from cdal.datasets.tables import read_rows, unique
 from cdal.imaging.formats import format_of
 from cdal.runtime.errors import UserError, some
@@ -87,12 +88,12 @@ def _found(folder: Path, text: str) -> Path:
 
 
 def _used_twice(root: Path, cases: dict[str, CaseFiles]) -> list[str]:
-    """Return a problem for labels that belong to several images."""
+    """Return a problem for files of one label that belong to several images."""
     by_label: dict[Path, list[str]] = {}
     for name, case in cases.items():
         by_label.setdefault(case.labels[0].paths[0].resolve(), []).append(name)
     return [
         f"{root}: {path} is the label of several cases: {some(names)}. Give each its own."
         for path, names in by_label.items()
-        if len(names) > 1
+        if len(names) > 1 and not is_shared(path)
     ]

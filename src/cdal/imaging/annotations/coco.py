@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -52,10 +52,10 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
     """
     shape = need_picture(like, "a COCO annotation")
     content = _content(path)
-    entry = content["images"][find_image(image, list(image_names(path)))]
+    entry = content["images"][find_image(image, content["places"])]
     need_same_size((entry.get("height"), entry.get("width")), shape, image)
     names = {category["id"]: str(category["name"]) for category in content["categories"]}
-    for annotation in content["annotations"].get(entry["id"], ()):
+    for annotation in content["annotations"][entry["id"]]:
         category = annotation.get("category_id")
         if category is not None and category not in names:
             raise UserError(
@@ -64,26 +64,33 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
         yield _segment(names.get(category, ""), annotation.get("segmentation"), shape)
 
 
-def find_image(name: str, names: Sequence[str]) -> int:
+def places_of(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return where each file name occurs, however its accents are stored."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(unicodedata.normalize("NFC", name), []).append(place)
+    return places
+
+
+def find_image(name: str, places: Mapping[str, Sequence[int]]) -> int:
     """Return which of the pictures of a shared file has a file name.
+
+    Args:
+        name: file name of the picture.
+        places: result of `places_of` for the pictures of the file.
 
     Raises:
         UserError: there is none, or there are several.
     """
-    found = [i for i, own in enumerate(names) if same_name(own, name)]
+    found = places.get(unicodedata.normalize("NFC", name), ())
     if len(found) != 1:
-        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        listed = ", ".join(list(places)[:3]) + (", ..." if len(places) > 3 else "")
         count = "several pictures" if found else "no picture"
         raise UserError(
             f"it lists {count} called {name}; it lists {listed or 'none'}. Give each picture the "
             "file name under which it is listed, once."
         )
     return found[0]
-
-
-def same_name(first: str, second: str) -> bool:
-    """Whether two file names are equal, however their accents are stored."""
-    return unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second)
 
 
 def base_name(name: str) -> str:
@@ -131,7 +138,11 @@ def _annotation(mask: np.ndarray, box: tuple[slice, slice]) -> dict[str, Any]:
 
 @remembered
 def _content(path: Path) -> dict[str, Any]:
-    """Return images, categories, and the annotations by the id of their image."""
+    """Return images, their places by name, categories, and annotations by the id of their image.
+
+    Raises:
+        UserError: a list is missing, an id occurs twice, or an annotation is of no image.
+    """
     content = read_json(path)
     lists = {
         key: content.get(key) if isinstance(content, dict) else None
@@ -140,10 +151,20 @@ def _content(path: Path) -> dict[str, Any]:
     for key, rows in lists.items():
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f'{path}: expected COCO JSON with a list "{key}" of objects.')
-    by_image: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in lists["annotations"]:  # type: ignore[union-attr]
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    return {**lists, "annotations": by_image}
+    images, annotations, categories = (list(rows or ()) for rows in lists.values())
+    for key, rows in (("images", images), ("categories", categories)):
+        if len({row["id"] for row in rows}) < len(rows):
+            raise UserError(f'{path}: expected an id of its own for each of "{key}".')
+    by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
+    for annotation in annotations:
+        if annotation["image_id"] not in by_image:
+            raise UserError(
+                f"{path}: an annotation is of the image {annotation['image_id']!r}, which it does "
+                "not list. Export it again."
+            )
+        by_image[annotation["image_id"]].append(annotation)
+    places = places_of(base_name(str(image["file_name"])) for image in images)
+    return {"images": images, "categories": categories, "annotations": by_image, "places": places}
 
 
 def _segment(name: str, given: Any, shape: tuple[int, int]) -> Segment:

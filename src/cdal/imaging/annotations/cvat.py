@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from cdal.imaging.annotations import Segment
-from cdal.imaging.annotations.coco import base_name, filled, find_image
+from cdal.imaging.annotations.coco import base_name, filled, find_image, places_of
 from cdal.imaging.annotations.content import matches, read_xml, remembered
 from cdal.imaging.annotations.polygons import (
     bitmap,
@@ -34,7 +34,7 @@ def recognises(path: Path) -> bool:
 
 def class_names(path: Path) -> Iterator[str]:
     """Yield the labels of the task, and of the shapes, whether a shape has them or not."""
-    root = read_root(path)
+    root = _root(path)
     for label in root.iterfind("meta//labels/label/name"):
         yield label.text or ""
     for image in root.iterfind("image"):
@@ -43,7 +43,7 @@ def class_names(path: Path) -> Iterator[str]:
 
 def image_names(path: Path) -> Iterator[str]:
     """Yield the file name of each picture, without its folders."""
-    return (base_name(image.get("name", "")) for image in read_root(path).iterfind("image"))
+    return (base_name(image.get("name", "")) for image in _root(path).iterfind("image"))
 
 
 def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
@@ -56,7 +56,8 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
             damaged.
     """
     shape = need_picture(like, "a CVAT annotation")
-    found = root_image(read_root(path), image, list(image_names(path)))
+    images, places = _images(path)
+    found = images[find_image(image, places)]
     size = tuple(int(found.attrib[side]) for side in ("height", "width"))
     need_same_size((size[0], size[1]), shape, image)
     drawn = [child for child in found if child.tag in _SHAPES]
@@ -64,13 +65,15 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
         yield _segment(child, shape)
 
 
-def root_image(root: Element, name: str, names: list[str]) -> Element:
-    """Return the element of the picture with a file name; errors as `coco.find_image`."""
-    return root.findall("image")[find_image(name, names)]
+@remembered
+def _images(path: Path) -> tuple[list[Element], dict[str, list[int]]]:
+    """Return the pictures, and where each file name occurs."""
+    images = _root(path).findall("image")
+    return images, places_of(base_name(image.get("name", "")) for image in images)
 
 
 @remembered
-def read_root(path: Path) -> Element:
+def _root(path: Path) -> Element:
     """Read the root element.
 
     Raises:

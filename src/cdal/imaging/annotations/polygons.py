@@ -68,7 +68,7 @@ def _filled(starts: np.ndarray, ends: np.ndarray, start: int, stop: int, width: 
     last = np.clip(np.ceil(upper - 0.5), start, stop).astype(int)
     counts = last - first
     crossed = np.flatnonzero(counts)
-    changes = np.zeros((stop - start) * (width + 1), np.int64)
+    changes = np.zeros((stop - start) * (width + 1), np.uint8)
     parts = 1 + int(counts.sum()) // _AT_ONCE
     for edges in np.array_split(crossed, parts):
         if not len(edges):
@@ -82,9 +82,11 @@ def _filled(starts: np.ndarray, ends: np.ndarray, start: int, stop: int, width: 
             rows + 0.5 - np.repeat(starts[edges, 1], number)
         ) * np.repeat(slope, number)
         columns = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
-        changes += np.bincount((rows - start) * (width + 1) + columns, minlength=len(changes))
-    odd = (changes & 1).astype(bool).reshape(stop - start, width + 1)
-    return np.asarray(np.logical_xor.accumulate(odd, axis=1)[:, :-1])
+        places, times = np.unique((rows - start) * (width + 1) + columns, return_counts=True)
+        changes[places] ^= (times & 1).astype(np.uint8)
+    # The sum may run over: only whether it is odd counts.
+    left_of = np.cumsum(changes.reshape(stop - start, width + 1), axis=1, dtype=np.uint8)
+    return (left_of[:, :-1] & 1).astype(bool)
 
 
 def fill_parts(
