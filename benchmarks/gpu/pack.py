@@ -110,7 +110,7 @@ def shrink(folder: Path, side: int) -> None:
     opened = open_folder(folder)
     for case in opened.cases:
         image, labels = read_case(case, opened)
-        small = np.round(to_grid(image, settings)).clip(0, 255).astype(np.uint8)
+        small = np.round(to_grid(image, settings).array).clip(0, 255).astype(np.uint8)
         write_png(case.image, small)
         label = label_to_grid(labels[0], len(opened.classes), settings)
         write_label(

@@ -51,6 +51,11 @@ def printed(events: Iterable[Event], capsys: Capture) -> list[str]:
     return error.splitlines()
 
 
+def test_a_warning_of_a_training_is_printed(clock: Clock, capsys: Capture):
+    step = Step("training", "", 1.0, 1.0, "it had no processor", 10, 0, 10.0, 0.25, {})
+    assert printed([step], capsys)[-1] == "warning: it had no processor"
+
+
 def test_a_training_prints_twenty_lines(clock: Clock, capsys: Capture):
     steps = [
         Step("training", "", n / 1000, 1.0, "", n, 100 - n / 10, 10.0, 0.25, {"lesion": 0.5})

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from cdal.cli import VERBS, main
-from helpers.files import full_disk, volume
+from helpers.files import full_disk, visible, volume
 
 
 def test_train_predict_and_info_by_command(
@@ -206,7 +206,7 @@ def test_a_broken_file_is_reported_and_the_others_are_done(
     assert "Traceback" not in error
     for name in ("short", "text", "zipped", "series", "nan", "flat", "picture", "missing"):
         assert any(name in line and len(line) > 60 for line in error.splitlines())
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+    assert visible(tmp_path / "out") == {
         "good_mask.nii.gz",
         "predictions.json",
     }
@@ -289,7 +289,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     error = capsys.readouterr().err
     assert "cannot be written" in error
     assert "Traceback" not in error
-    assert {p.name for p in (tmp_path / "out").iterdir()} <= {"a_mask.nii.gz", "predictions.json"}
+    assert visible(tmp_path / "out") <= {"a_mask.nii.gz", "predictions.json"}
 
 
 def test_two_inputs_of_one_name_are_refused(volume_model: Path, tmp_path: Path):

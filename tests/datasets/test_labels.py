@@ -140,13 +140,15 @@ def test_a_later_mask_lies_on_top_of_an_earlier_one_and_each_must_be_known(tmp_p
         for name, mask in (("left", left), ("right", right))
     )
     folder = DataFolder(tmp_path, (), ("background", "left", "right"), (0, 1, 2))
-    found = read_annotation(Annotation(files), folder).array
+    image = Image(np.zeros((1, 4, 6), np.float32))
+    found = read_annotation(Annotation(files), folder, image, "c.png").array
     np.testing.assert_array_equal(found[0], np.where(right > 0, 2, (left > 0) * 1))
     with pytest.raises(UserError, match=r"c_right\.png: expected a mask of one of left"):
-        read_annotation(Annotation(files), DataFolder(tmp_path, (), ("background", "left"), (0, 1)))
+        one = DataFolder(tmp_path, (), ("background", "left"), (0, 1))
+        read_annotation(Annotation(files), one, image, "c.png")
     picture(tmp_path / "c_right.png", right[:-1])
     with pytest.raises(UserError, match=r"c_right\.png: expected the shape of c_left\.png"):
-        read_annotation(Annotation(files), folder)
+        read_annotation(Annotation(files), folder, image, "c.png")
 
 
 def test_a_label_lies_on_its_image_or_says_why_not():

@@ -75,7 +75,7 @@ SHAPES: dict[str, dict[str, Shapes]] = {
     "cdal.imaging.grid": {
         "Frame.read": shapes(Float32[Array, "C h *rest"]),
         "Frame.back": shapes(Each(Float[Array, "N h *rest"])),
-        "to_grid": shapes(Float32[Array, "C *S"]),
+        "to_grid": shapes(Fields(array=Float32[Array, "C *S"])),
         "label_to_grid": shapes(UInt8[Array, "*S"]),
         "resized": shapes(Float32[Array, "C H W"], values=Float[Array, "C h w"]),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -10,9 +11,19 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Orientation, Spacing, SpatialResample
 
-from cdal.imaging.grid import Frame, label_to_grid, resized, to_grid
+from cdal.imaging.grid import (
+    Frame,
+    corners_apart,
+    label_to_grid,
+    off_grid,
+    resized,
+    same_grid,
+    to_grid,
+    turned_to,
+)
 from cdal.imaging.image import Image
 from cdal.recipes.recipe import DataSettings
+from cdal.runtime.errors import UserError
 from helpers.files import affines, ball
 
 
@@ -52,7 +63,7 @@ def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.nda
     places = (np.tensordot(affine[:3, :3], index, 1) + affine[:3, 3].reshape(3, 1, 1, 1)).astype(
         np.float32
     )
-    grid = to_grid(Image(places, affine), DataSettings())
+    grid = to_grid(Image(places, affine), DataSettings()).array
     steps = np.array([[np.diff(grid[i], axis=k).mean() for k in range(3)] for i in range(3)])
     assert (np.abs(steps).argmax(axis=0) == np.arange(3)).all()
     assert (np.diag(steps) > 0).all()
@@ -67,7 +78,7 @@ def test_the_networks_axes_are_nearest_to_right_anterior_superior(affine: np.nda
 def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int, ...], spacing):
     values = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     image = Image(values, affine)
-    grid = to_grid(image, DataSettings(spacing=spacing))
+    grid = to_grid(image, DataSettings(spacing=spacing)).array
     expected = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(
         MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(affine))
     )
@@ -109,6 +120,65 @@ def test_labels_are_resampled_as_probabilities():
     label[0, :6], label[0, 6:] = 1, 3
     moved = label_to_grid(Image(label, np.eye(4)), 4, DataSettings(spacing=(0.7, 0.7, 0.7)))
     assert set(np.unique(moved).tolist()) == {1, 3}
+
+
+def test_noise_in_a_header_changes_no_shape():
+    """Half the spacing and an even size end at half a voxel, where rounding would decide."""
+    half = DataSettings(spacing=(1.0, 1.0, 1.0))
+    image = Image(np.zeros((1, 48, 48, 32), np.float32), np.diag([0.5, 0.5, 0.5, 1]))
+    shape = to_grid(image, half).array.shape[1:]
+    assert shape == (24, 24, 16)
+    for noise in (1e-6, -1e-6, 1e-9):
+        affine = np.diag([0.5 * (1 + noise)] * 3 + [1])
+        assert label_to_grid(Image(image.array, affine), 2, half).shape == shape
+
+
+@given(affines(), st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
+@settings(max_examples=25)
+def test_labels_with_other_axes_are_turned_to_their_image(
+    affine: np.ndarray, order: list[int], flipped: tuple[bool, ...]
+):
+    """nibabel turns them; rounding in the header does no harm."""
+    values = np.arange(6 * 7 * 8, dtype=np.float32).reshape(6, 7, 8)
+    turn = np.array([[axis, -1 if flip else 1] for axis, flip in zip(order, flipped, strict=True)])
+    file = nib.Nifti1Image(values, affine).as_reoriented(turn)
+    label = Image(np.asarray(file.dataobj)[None], file.affine + 1e-4)
+    turned = turned_to(label, Image(values[None], affine))
+    np.testing.assert_array_equal(turned.array[0], values)
+    np.testing.assert_array_equal(turned.affine, affine)
+
+
+def test_how_far_a_label_lies_off_its_image():
+    """A share of a voxel, at the corners: also for voxels of some micrometres."""
+    shape = (1, 10, 20, 30)
+    for voxel in (0.005, 1.0, 100.0):
+        image = Image(np.zeros(shape), np.diag([voxel] * 3 + [1]))
+        shifted = image.affine.copy()
+        shifted[2, 3] = 0.4 * voxel
+        assert corners_apart(Image(np.zeros(shape), shifted), image) == pytest.approx(0.4)
+        assert same_grid(Image(np.zeros(shape), shifted), image)
+        longer = np.diag([voxel, voxel, voxel * 1.02, 1])  # 29 steps of 2 % of a voxel
+        assert corners_apart(Image(np.zeros(shape), longer), image) == pytest.approx(0.58)
+        assert not same_grid(Image(np.zeros(shape), longer), image)
+        twice = Image(np.zeros(shape), np.diag([2 * voxel] * 3 + [1]))
+        assert "corners are up to 29 voxels apart" in off_grid(twice, image)
+    left = Image(np.zeros(shape), np.diag([-1.0, 1, 1, 1]))
+    assert "LAS, those of the other RAS" in off_grid(left, Image(np.zeros(shape), np.eye(4)))
+
+
+@pytest.mark.parametrize("spacing", [(2097152.5,) * 3, (10000.0, 1.0, 2.0), (0.5, 449407.0, 1)])
+def test_a_spacing_in_another_unit_is_named(spacing: tuple[float, ...]):
+    image = Image(np.zeros((1, 8, 10, 12), np.float32), np.diag([*spacing, 1.0]))
+    with pytest.raises(UserError, match=rf"{max(spacing)}.*in millimetres"):
+        Frame(image, DataSettings(spacing=(1.0, 1.0, 1.0)), "a.mha")
+
+
+def test_a_grid_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cdal.imaging.image.free_memory", lambda: 0.001)
+    image = Image(np.zeros((1, 20, 20, 20), np.float32), np.eye(4))
+    Frame(image, DataSettings(spacing=(1.0, 1.0, 1.0)))
+    with pytest.raises(UserError, match=r"memory.*millimetres"):
+        Frame(image, DataSettings(spacing=(0.1, 0.1, 0.1)), "a.mha")
 
 
 def test_pictures_are_resized_and_come_back():

@@ -8,7 +8,7 @@ import torch
 
 from cdal.imaging.grid import to_grid
 from cdal.imaging.image import Image
-from cdal.imaging.intensities import match_channels, normalise
+from cdal.imaging.intensities import is_gray, match_channels, normalise
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 
@@ -21,7 +21,9 @@ def test_normalisation_is_that_of_the_clipped_values(rng: torch.Generator):
     expected = (clipped - clipped.mean()) / clipped.std()
     image = Image(values.numpy(), np.eye(4))
     np.testing.assert_allclose(
-        normalise(to_grid(image, DataSettings()), "image", image.stored, "x"), expected, atol=1e-3
+        normalise(to_grid(image, DataSettings()).array, "image", image.stored, "x"),
+        expected,
+        atol=1e-3,
     )
 
 
@@ -55,3 +57,19 @@ def test_a_channel_without_contrast_becomes_0_beside_others():
     np.testing.assert_array_equal(found[2], 0)
     with pytest.raises(UserError, match="every voxel is 7"):
         normalise(values[2:], "image", np.dtype(np.uint8), "x")
+
+
+def test_small_differences_are_gray_only_where_compression_may_cause_them():
+    """In 16 bits, a dim object in one channel differs by less than JPEG may in 8 bits."""
+    values = np.random.default_rng(0).integers(100, 140, (1, 16, 16)).repeat(3, axis=0)
+    for kind in (np.uint16, np.int16, np.float32):
+        image = Image(values.astype(np.float32), stored=np.dtype(kind))
+        assert is_gray(image)
+        image.array[1, 4:8, 4:8] += 1
+        assert not is_gray(image)
+    bright = np.arange(256.0).reshape(1, 16, 16).repeat(3, axis=0)
+    bright[1] += 3
+    assert is_gray(Image(bright.astype(np.float32), stored=np.dtype(np.uint8)))
+    dim = np.zeros((3, 16, 16), np.float32)
+    dim[1, 4:8, 4:8] = 3  # all that this picture shows
+    assert not is_gray(Image(dim, stored=np.dtype(np.uint8)))

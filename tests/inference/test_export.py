@@ -22,6 +22,7 @@ from cdal.inference.graph_engine import (
     load_exported,
     read_description,
 )
+from cdal.inference.load import load
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
@@ -29,6 +30,7 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.diffusion.cdal import CDAL
 from cdal.segmenters.model_file import load_model, save_model
 from cdal.segmenters.model_header import ModelHeader
+from helpers.files import full_disk
 from helpers.recipes import small_recipe
 
 pytest.importorskip("onnxruntime")
@@ -173,7 +175,9 @@ def test_what_cannot_be_exported_is_refused(small: Path, tmp_path: Path):
 
 def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     path = small.with_suffix(".safetensors")
-    engine, header = load_exported(export(path, "torch", tmp_path, timesteps=0))
+    graph = export(path, "torch", tmp_path, timesteps=0)
+    about = read_description(graph)
+    engine, header = ProgramEngine(graph, about), about.header
     assert not engine.stochastic
     image = np.random.default_rng(0).normal(size=(1, 1, 32, 32)).astype(np.float32)
     expected = (
@@ -183,3 +187,111 @@ def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     )
     np.testing.assert_allclose(engine.sample(image, 5, engine.generator(0))[0], expected, atol=1e-4)
     assert header.recipe.segmenter.sampling_timesteps == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent": 5}, "its inputs are"),
+        ({"latent": 10**9}, "random.latent must be 0 to 10000"),
+        ({"timesteps": 3}, "its inputs are"),
+        ({"timesteps": 0}, "its inputs are"),
+        ({"timesteps": None}, "its inputs are"),
+        ({"noise_channels": 1}, "its inputs are"),
+        ({"folding": 0}, "random.folding must be 1"),
+        ({"folding": "x"}, "random.folding must be"),
+        ({"z": 3}, "random.z must be"),
+        ({"soul": 1}, "soul"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["onnxruntime", "openvino"])
+def test_a_graph_beside_another_description_is_refused(
+    kind: str,
+    changes: dict[str, object],
+    message: str,
+    small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """When it is loaded, and not by votes that are no numbers."""
+    pytest.importorskip(kind)
+    about = json.loads(small.with_suffix(".json").read_text())
+    about["random"] |= changes
+    about["random"] = {k: v for k, v in about["random"].items() if v is not None}
+    (tmp_path / "small.onnx").write_bytes(small.read_bytes())
+    (tmp_path / "small.json").write_text(json.dumps(about))
+    engine = OnnxEngine if kind == "onnxruntime" else OpenVinoEngine
+    monkeypatch.setattr("cdal.inference.graph_engine.engine_for", lambda suffix: engine)
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "small.onnx")
+
+
+def test_a_graph_that_fails_says_so(small: Path, tmp_path: Path):
+    """A wrong folding is seen only when the graph is computed."""
+    about = json.loads(small.with_suffix(".json").read_text())
+    about["random"]["folding"] = 7
+    (tmp_path / "small.onnx").write_bytes(small.read_bytes())
+    (tmp_path / "small.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="cannot be computed"):
+        load(tmp_path / "small.onnx").predict(np.random.default_rng(0).normal(size=(32, 32)))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", '{"random": {}}', "\udcff"])
+def test_a_damaged_description_is_refused(text: str, small: Path, tmp_path: Path):
+    (tmp_path / "small.onnx").write_bytes(small.read_bytes())
+    (tmp_path / "small.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=r"small\.json"):
+        load(tmp_path / "small.onnx")
+
+
+def test_a_description_of_other_classes_is_refused(small: Path, tmp_path: Path):
+    about = json.loads(small.with_suffix(".json").read_text())
+    about["header"]["classes"] += ["third"]
+    (tmp_path / "small.onnx").write_bytes(small.read_bytes())
+    (tmp_path / "small.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="gives 2 classes; its header names 3"):
+        load(tmp_path / "small.onnx").predict(np.random.default_rng(0).normal(size=(32, 32)))
+
+
+def test_a_program_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Opening one runs code that it holds; so does the export of an honest model."""
+    opened: list[object] = []
+    monkeypatch.setattr(torch.export, "load", opened.append)
+    program = export(make_model(tmp_path, 2, 2, denoiser_channels=12), "torch", tmp_path)
+    with pytest.raises(UserError, match="runs code"):
+        load(program)
+    assert not opened
+
+
+def test_the_same_model_gives_the_same_program(tmp_path: Path):
+    model = make_model(tmp_path, 2, 2, denoiser_channels=12, sampling_timesteps=1)
+    first, second = (export(model, "torch", tmp_path / name).read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_a_full_disk_leaves_no_program(tmp_path: Path):
+    model = make_model(tmp_path, 2, 2, denoiser_channels=12, sampling_timesteps=1)
+    with full_disk(10_000), pytest.raises(UserError, match="cannot be written"):
+        export(model, "torch", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_graph_without_diffusion_computes_the_coarse_segmentation(dims: int, tmp_path: Path):
+    model = make_model(tmp_path, dims, 3)
+    graph = load(export(model, "onnx", tmp_path / "out", timesteps=0), Sampling(votes=1))
+    array = np.random.default_rng(0).normal(size=SIZES[dims]).astype(np.float32)
+    ours = load(model, Sampling(votes=1, timesteps=0)).predict(array)
+    np.testing.assert_allclose(graph.predict(array).probability, ours.probability, atol=1e-4)
+
+
+def test_a_network_that_cannot_be_translated_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(UserError, match=r"of the kind onnx: no such operator\. Try another"):
+        export(make_model(tmp_path, 2, 2), "onnx", tmp_path / "out", timesteps=0)
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 import torch
 from PIL import Image as Pillow
 
@@ -17,10 +18,14 @@ from cdal.inference.inputs import find_inputs
 from cdal.inference.load import load
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import DataSettings, Recipe
+from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
-from cdal.segmenters.model_header import ModelHeader
-from helpers.files import numbers, write_series
+from cdal.segmenters.model_header import ModelHeader, read_header
+from cdal.training.train import train
+from helpers.dicom import axial_series
+from helpers.files import disc, numbers, picture, save_nifti, write_series
+from helpers.recipes import small_recipe
 
 
 def save_network(path: Path, channels: int, bias: tuple[float, float] | None = None) -> Path:
@@ -83,3 +88,116 @@ def test_radiographs_and_pictures_in_one_folder_are_one_image_each(tmp_path: Pat
     found, failed = find_inputs([tmp_path / "s"])
     assert not failed
     assert sorted(one.name for one in found) == ["IM0000", "IM0001", "IM0002", "preview"]
+
+
+def frames(folder: Path, kind: str) -> list[Path]:
+    """Three files numbered as channels would be."""
+    paths = []
+    for i in range(3):
+        gray = numbers((12, 14)) + i
+        path = folder / f"frame_{i:04d}"
+        if kind == "gray":
+            paths.append(picture(path.with_suffix(".png"), gray))
+        elif kind == "colours":
+            paths.append(
+                picture(path.with_suffix(".png"), np.stack([gray, gray // 2, 255 - gray], -1))
+            )
+        elif kind == "gray TIFF":
+            folder.mkdir(exist_ok=True)
+            tifffile.imwrite(path.with_suffix(".tif"), gray)
+            paths.append(path.with_suffix(".tif"))
+        else:
+            volume = np.repeat(gray[..., None], 5, -1)
+            paths.append(save_nifti(folder / f"{path.name}.nii.gz", volume))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel_files", "images"),
+    [
+        ("gray", None, 3),
+        ("gray TIFF", None, 3),
+        ("colours", None, 3),
+        ("volumes", None, 1),
+        ("gray", False, 3),
+        ("volumes", False, 3),
+        ("gray", True, 1),
+        ("volumes", True, 1),
+        ("colours", True, 3),
+    ],
+)
+def test_frames_are_channels_only_where_no_frame_fits_by_itself(
+    kind: str, channel_files: bool | None, images: int, tmp_path: Path
+):
+    """As many files as the model has channels; whether it was trained on such files may be known,
+    or not, as with models of earlier versions.
+    """
+    paths = frames(tmp_path / "in", kind)
+    found, failed = find_inputs([tmp_path / "in"], channels=3, channel_files=channel_files)
+    assert not failed
+    assert len(found) == images
+    if images == 1:
+        assert (found[0].name, found[0].files) == ("frame", tuple(paths))
+    else:
+        assert [one.name for one in found] == [f"frame_{i:04d}" for i in range(3)]
+
+
+def test_a_model_says_whether_its_channels_were_files_of_their_own(tmp_path: Path):
+    for i in range(4):
+        for channel in range(2):
+            name = f"c{i}_{channel:04d}.png"
+            picture(tmp_path / "data/images" / name, disc(32, 9 + i, 90) + numbers((32, 32)) // 4)
+        picture(tmp_path / "data/labels" / f"c{i}.png", disc(32, 9 + i))
+    recipe = small_recipe(steps=1)
+    run = train(recipe, tmp_path / "data", tmp_path / "run", "cpu")
+    assert read_header(run).channel_files is True
+    predict = ["predict", str(run), str(tmp_path / "data/images"), "--votes", "1"]
+    assert main([*predict, "--out", str(tmp_path / "out")]) == 0
+    masks = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert masks == [f"c{i}_mask.png" for i in range(4)]
+
+
+def test_radiographs_called_by_their_uid_have_results_of_their_own(tmp_path: Path):
+    model = save_network(tmp_path / "full.safetensors", 1, (0.0, 5.0))
+    names = [f"1.2.276.0.7230010.3.1.4.99.100.{i}" for i in range(3)]
+    for i, name in enumerate(names):
+        folder = write_series(tmp_path / "s", numbers((1, 32, 33), np.uint16), first=i)
+        file = pydicom.dcmread(folder / f"IM{i:04d}")
+        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+            delattr(file, tag)
+        file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        (tmp_path / "in").mkdir(exist_ok=True)
+        file.save_as(tmp_path / "in" / name, enforce_file_format=True)
+    out = tmp_path / "out"
+    command = ["predict", str(model), "--out", str(out), "--votes", "1"]
+    assert main([*command, str(tmp_path / "in")]) == 0
+    for name in names:
+        assert main([*command, str(tmp_path / "in" / name)]) == 0
+    assert sorted(path.name for path in out.glob("*.dcm")) == [f"{name}_mask.dcm" for name in names]
+
+
+def test_suffixes_of_dicom_are_cut_off_and_localizers_passed_over(tmp_path: Path):
+    axial_series(tmp_path / "scan", numbers((3, 6, 7), np.uint16))
+    for i, suffix in enumerate((".IMA", ".dicom", ".DCM")):
+        path = tmp_path / "scan" / f"{i:03d}.dcm"
+        path.rename(path.with_suffix(suffix))
+        (one,), _ = find_inputs([path.with_suffix(suffix)])
+        assert (one.name, one.suffix) == (f"{i:03d}", ".dcm")
+
+    def localizer(_: int, file: pydicom.Dataset) -> None:
+        file.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    axial_series(tmp_path / "scan" / "other", numbers((2, 6, 7), np.uint16), change=localizer)
+    (one,), failed = find_inputs([tmp_path / "scan"])
+    assert (len(one.files), failed) == (3, {})
+
+
+def test_a_segmentation_is_no_image(tmp_path: Path):
+    folder = axial_series(
+        tmp_path / "s",
+        numbers((1, 6, 7), np.uint16),
+        change=lambda i, f: setattr(f, "Modality", "SEG"),
+    )
+    (one,), _ = find_inputs([folder / "000.dcm"])
+    with pytest.raises(UserError, match="of the kind SEG"), one.open(tmp_path):
+        pass

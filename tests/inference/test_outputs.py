@@ -13,6 +13,8 @@ import SimpleITK as sitk  # noqa: N813
 import tifffile
 from PIL import Image as Pillow
 
+from cdal.imaging.annotations import dicom_seg, rtstruct
+from cdal.imaging.formats import read_image
 from cdal.inference.predict import predict
 from cdal.inference.predictor import Predictor
 from cdal.recipes.recipe import DataSettings
@@ -154,3 +156,30 @@ def test_a_slide_needs_the_extra_and_is_read_with_it(bright: Predictor, tmp_path
     mask = tifffile.imread(tmp_path / "out/a_mask.tif")
     assert mask.shape == (300, 280)
     assert 2 * (mask[100:150, 60:160] > 0).sum() / (mask.sum() + 5000) > 0.98
+
+
+def test_structures_of_a_series_are_its_mask_as_contours(bright: Predictor, tmp_path: Path):
+    """And refused for what is no series, before it is segmented."""
+    truth = ball(SHAPE, OBLIQUE)
+    write_series(tmp_path / "series", 200 * truth.transpose(2, 0, 1).astype(np.uint16))
+    scan = save_nifti(tmp_path / "v.nii.gz", truth.astype(np.float32), OBLIQUE)
+    written = predict(
+        bright, [tmp_path / "series", scan], tmp_path / "out", save=("mask", "rtstruct")
+    )
+    assert "RTSTRUCT refers to the slices of a DICOM series" in written.failed[str(scan)]
+    assert written.done[0]["rtstruct"] == "series_rtstruct.dcm"
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.dcm")) == [
+        "series_mask.dcm",
+        "series_rtstruct.dcm",
+    ]
+    image = read_image(tmp_path / "series")
+    (structure,) = rtstruct.read(tmp_path / "out/series_rtstruct.dcm", image)
+    (segment,) = dicom_seg.read(tmp_path / "out/series_mask.dcm", image)
+    assert structure.name == segment.name == "ball"
+    assert structure.box == segment.box
+    np.testing.assert_array_equal(structure.inside, segment.inside)
+    assert structure.inside.sum() == truth.sum()
+    # Results in the folder of the images are not segmented in turn.
+    again = predict(bright, [tmp_path / "series"], tmp_path / "series", save=("rtstruct",))
+    again = predict(bright, [tmp_path / "series"], tmp_path / "series", save=("rtstruct",))
+    assert [row["rtstruct"] for row in again.done] == ["series_rtstruct.dcm"]

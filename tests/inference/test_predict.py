@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
-from cdal.imaging.formats import tiff
+from cdal.imaging.formats import tiff_rows
 from cdal.inference import predict as predicting
 from cdal.inference import segmented
 from cdal.inference.predict import predict
@@ -28,7 +28,7 @@ from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import ModelHeader
-from helpers.files import OBLIQUE, SHAPE, volume
+from helpers.files import OBLIQUE, SHAPE, visible, volume
 from helpers.polygons import rasterised
 from helpers.recipes import small_recipe
 
@@ -38,9 +38,7 @@ def test_a_mask_lies_on_its_image(volume_model: Path, tmp_path: Path):
     kinds = ("mask", "probability", "uncertainty", "votes")
     written = predict(volume_model, [source], tmp_path / "out", Sampling(votes=3), save=kinds)
     assert not written.failed
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {f"scan_{k}.nii.gz" for k in kinds} | {
-        "predictions.json"
-    }
+    assert visible(tmp_path / "out") == {f"scan_{k}.nii.gz" for k in kinds} | {"predictions.json"}
     expected = {
         "mask": SHAPE,
         "probability": (*SHAPE, 2),
@@ -192,7 +190,7 @@ def microscope(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_picture_gets_its_results_band_by_band(
     microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tiff, "LARGE", 90 * 95)
+    monkeypatch.setattr(tiff_rows, "LARGE", 90 * 95)
     monkeypatch.setattr(predicting, "LARGE", 90 * 95)
     colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(32, 32), photometric="rgb")
@@ -201,7 +199,7 @@ def test_a_large_picture_gets_its_results_band_by_band(
         microscope, [tmp_path / "slide.tif"], tmp_path / "out", Sampling(votes=2), save=kinds
     )
     assert not written.failed
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+    assert visible(tmp_path / "out") == {
         "slide_mask.tif",
         "slide_probability.tif",
         "slide_uncertainty.tif",

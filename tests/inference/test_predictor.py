@@ -20,7 +20,7 @@ from cdal.imaging.image import Image
 from cdal.imaging.intensities import normalise
 from cdal.inference.decision import decide, spread
 from cdal.inference.load import load
-from cdal.inference.predictor import Predictor
+from cdal.inference.predictor import Predictor, array_of
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
 from cdal.inference.voting import draw_votes
@@ -291,3 +291,64 @@ def test_a_model_of_one_channel_refuses_three(trained: Path, tmp_path: Path):
     Pillow.fromarray(colours).save(tmp_path / "colour.png")
     with pytest.raises(UserError, match=r"expected 1 channel.* it has 3"):
         load(trained).predict(tmp_path / "colour.png")
+
+
+def test_tensors_and_pillow_images_are_what_their_numbers_are(trained: Path):
+    """Gray pictures, whatever they are given as, are segmented as the array."""
+    model = load(trained, Sampling(votes=1))
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 40)).astype(np.uint8)
+    expected = model.predict(pixels).probability
+    wide = pixels.astype(np.uint16) * 256
+    for source in (
+        torch.from_numpy(pixels),
+        torch.from_numpy(pixels)[None],
+        torch.from_numpy(pixels).float().requires_grad_(),
+        Pillow.fromarray(pixels),
+        Pillow.fromarray(wide),
+    ):
+        np.testing.assert_allclose(model.predict(source).probability, expected, atol=1e-5)
+    half = torch.from_numpy(pixels // 2 * 2).to(torch.bfloat16)
+    assert model.predict(half).mask.shape == (32, 40)
+
+
+def test_the_number_of_votes_can_be_that_of_one_image(trained: Path):
+    """Three votes are the three votes of a predictor of three."""
+    array = np.random.default_rng(0).normal(size=(32, 32)).astype(np.float32)
+    one, three = (load(trained, Sampling(votes=votes)) for votes in (1, 3))
+    expected = three.predict(array, keep_votes=True)
+    found = one.predict(array, keep_votes=True, votes=3)
+    assert found.count == 3
+    assert found.votes is not None
+    np.testing.assert_array_equal(found.votes, expected.votes)
+    with pytest.raises(UserError, match="votes must be 1 or more"):
+        one.predict(array, votes=0)
+
+
+def test_colours_of_a_pillow_image_come_first():
+    colours = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(array_of(Pillow.fromarray(colours)), colours.transpose(2, 0, 1))
+
+
+def turned() -> Pillow.Image:
+    picture = Pillow.new("L", (8, 8))
+    picture.getexif()[0x0112] = 6
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Pillow.new("P", (8, 8)), "mode P"),
+        (Pillow.new("RGBA", (8, 8)), "mode RGBA"),
+        (Pillow.new("1", (8, 8)), "mode 1"),
+        (turned(), "exif_transpose"),
+        ([[1, 2], [3, 4]], "it is <class 'list'>"),
+        (None, "NoneType"),
+        (np.array([["a", "b"]]), "an array of <U1"),
+        (np.ones((4, 4), complex), "an array of complex128"),
+        (np.ones((0, 4)), "shape is"),
+    ],
+)
+def test_what_could_mean_several_things_is_refused(source: object, message: str, trained: Path):
+    with pytest.raises(UserError, match=message):
+        load(trained, Sampling(votes=1)).predict(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cdal.recipes.recipe import (
 from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
+from helpers.systems import SMALL, small
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -89,7 +91,7 @@ def test_values_change_single_fields():
         ({"data.spacing": (1, 1)}, "3 numbers above 0"),
         ({"training.learning_rate": -1}, "more than 0"),
         ({"training.seed": -1}, "0 or more"),
-        ({"training.steps": None}, "where training.minutes is none"),
+        ({"training.steps": None}, "if training.minutes is null"),
     ],
 )
 def test_wrong_values_are_refused_with_a_reason(fields: dict[str, object], message: str):
@@ -191,3 +193,67 @@ def test_settings_of_data_that_no_run_could_use_are_refused(
 ):
     with pytest.raises(UserError, match=message):
         override(find_recipe("cxr"), fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training:\n  batch: 2\n  steps: 3\n  batch: 4\n", "'batch' is given twice"),
+        ("data: {}\ntraining: {}\ndata: {}\n", "'data' is given twice"),
+        ("[" * 10_000, "recursion"),
+        ("training: " + "{a: " * 10_000, "recursion"),
+        ("training: {steps: " + "9" * 5000 + "}", "4300"),
+        ("data: &a [1]\ntraining: *a\n", r"references \(\*a\)"),
+        ("training: {learning_rate: .inf}", "finite"),
+        ("training: {steps: 1e400}", "steps"),
+        ("training: {batch: null}", "training.batch must have a value"),
+        ("data: {size: null}", "data.size must have a value"),
+        ("data: {intensities: null}", "data.intensities must have a value"),
+        ("segmenter: {votes: null}", "segmenter.votes must have a value"),
+        ("\x00", "cannot be read"),
+        ("# " + "x" * 2**20, "bytes"),
+    ],
+)
+def test_a_file_that_is_no_plain_recipe_is_refused(text: str, message: str, tmp_path: Path):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_pipe_or_a_device_is_no_recipe(tmp_path: Path):
+    """Reading either would not end."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(UserError, match="not a file"):
+            find_recipe(str(tmp_path / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("value", ["[" * 10_000, "9" * 5000])
+def test_a_field_of_the_command_line_may_be_anything(value: str):
+    with pytest.raises(UserError):
+        override(Recipe("x"), {"data.size": value})
+
+
+def takes_null(recipe: Recipe, field: str) -> bool:
+    part, _, name = field.partition(".")
+    try:
+        replace(recipe, **{part: replace(getattr(recipe, part), **{name: None})})
+    except UserError as error:
+        return "must have a value" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_null_is_taken_where_the_reference_says_so(name: str):
+    """Only for these fields, whatever the system."""
+    recipe = small("hippocampus", name)
+    assert {field for field in field_names(recipe) if takes_null(recipe, field)} == {
+        "data.channels",
+        "data.spacing",
+        "data.resize",
+        "data.patient",
+        "training.steps",
+        "training.minutes",
+        "training.validation_cases",
+    } | ({"segmenter.multipliers"} if name == "segdiff-small" else set())

@@ -1,12 +1,28 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what killed processes leave."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cdal.runtime.files import replacing
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import (
+    digest_of,
+    replacing,
+    scratch_folder,
+    sole_writer,
+    taking_turns,
+    write_text,
+)
+
+locks = pytest.mark.skipif(sys.platform == "win32", reason="Windows locks files by other means")
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
@@ -16,3 +32,90 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def by_a_file(folder: Path) -> None:
+    write_text(folder / "new.txt", "")
+
+
+def by_a_folder(folder: Path) -> None:
+    with scratch_folder(folder):
+        pass
+
+
+def by_a_training(folder: Path) -> None:
+    with sole_writer(folder):
+        pass
+
+
+@locks
+@pytest.mark.parametrize("write", [by_a_file, by_a_folder, by_a_training])
+def test_what_a_killed_process_left_is_deleted_by_the_next(
+    write: Callable[[Path], None], tmp_path: Path
+):
+    (tmp_path / ".cdal-folder/inside").mkdir(parents=True)
+    (tmp_path / ".cdal-folder/inside/file").write_text("half")
+    (tmp_path / ".cdal-file.png").write_text("half")
+    (tmp_path / "own.txt").write_text("whole")
+    write(tmp_path)
+    assert not list(tmp_path.glob(".cdal-*"))
+    assert (tmp_path / "own.txt").read_text() == "whole"
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from cdal.runtime.files import replacing, scratch_folder
+
+folder = Path(sys.argv[1])
+with replacing(folder / "a.txt") as file, scratch_folder(folder) as scratch:
+    file.write_text("a")
+    (scratch / "b").write_text("b")
+    print("ready", flush=True)
+    sys.stdin.read(1)
+    assert (scratch / "b").read_text() == "b"
+"""
+
+
+@locks
+def test_what_another_process_is_writing_stays(tmp_path: Path):
+    command = [sys.executable, "-c", WRITE, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        write_text(tmp_path / "c.txt", "c")
+        assert len(list(tmp_path.glob(".cdal-*"))) == 2
+        other.communicate("x")
+    assert other.returncode == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "c.txt"}
+
+
+@locks
+def test_what_another_machine_writes_stays_for_a_day(tmp_path: Path):
+    """Some file systems of clusters tell nothing of the locks of other machines."""
+    for name, age in (("12345678-new", 0), ("12345678-old", 100_000), ("own", 0)):
+        (tmp_path / f".cdal-{name}").write_text("half")
+        moment = time.time() - age
+        os.utime(tmp_path / f".cdal-{name}", (moment, moment))
+    write_text(tmp_path / "a.txt", "a")
+    assert {p.name for p in tmp_path.iterdir()} == {".cdal-12345678-new", "a.txt"}
+
+
+def test_a_lock_that_is_held_for_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cdal.runtime.files._WAIT", 0.0)
+    with (
+        taking_turns(tmp_path / "lock"),
+        pytest.raises(UserError, match="another process"),
+        taking_turns(tmp_path / "lock"),
+    ):
+        pass
+
+
+def test_the_digest_tells_where_a_file_ends(tmp_path: Path):
+    for name, text in (("a", "12"), ("b", "3"), ("c", "1"), ("d", "23")):
+        (tmp_path / name).write_text(text)
+    first, second = (digest_of(tmp_path / a, tmp_path / b) for a, b in ("ab", "cd"))
+    assert first != second
+    assert digest_of(tmp_path / "a") == hashlib.sha256(b"2 12").hexdigest()

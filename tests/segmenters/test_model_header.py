@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ import torch
 
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_file import save_model
-from cdal.segmenters.model_header import ModelHeader, find_model, read_header, shipped_models
+from cdal.segmenters.model_header import (
+    ModelHeader,
+    find_model,
+    header_of,
+    read_header,
+    shipped_models,
+)
 from helpers.recipes import small_recipe
 
 
@@ -40,3 +47,49 @@ def test_the_shipped_models_are_small_and_have_cards():
     for path in shipped.values():
         assert path.stat().st_size < 25e6
         assert path.with_suffix(".md").is_file()
+
+
+def header_with(recipe: dict[str, object] | None = None, **changes: object) -> str:
+    """The text of a header with other values; part by part in its recipe."""
+    values = json.loads(ModelHeader(small_recipe(), ("background", "a"), 1).to_json())
+    for part, fields in (recipe or {}).items():
+        values["recipe"][part] |= fields
+    return json.dumps({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("null", "a mapping"),
+        ('"x"', "a mapping"),
+        ("3", "a mapping"),
+        ("[" * 100_000, "recursion"),
+        ("{}", "'classes' is missing"),
+        (header_with(image_channels=-5), "image_channels must be 1 to 64"),
+        (header_with(image_channels=10**9), "image_channels must be 1 to 64"),
+        (header_with(image_channels=True), "image_channels"),
+        (header_with(classes=[f"c{i}" for i in range(1000)]), "2 to 256 classes; it is 1000"),
+        (header_with(classes="ab"), "2 to 256 classes; it is str"),
+        (header_with(classes=["a", 1]), "must be text"),
+        (header_with(classes=["a", "\udc80"]), "must be text"),
+        (header_with(classes=["a", "a"]), "the same name"),
+        (header_with(temperature=0), "temperature must be 0.001 to 1000"),
+        (header_with(temperature="hot"), "temperature"),
+        (header_with(temperature=[1]), "temperature"),
+        (header_with(temperature=1e-300), "temperature"),
+        (header_with(temperature=float("nan")), "temperature"),
+        (header_with(step="a"), "step must be a number"),
+        (header_with(scores=[]), "scores is"),
+        (header_with(data=3), "data is"),
+        (header_with(soul=1), "soul"),
+        (header_with({"data": {"flips": [0] * 30}}), "m.safetensors.*each once"),
+        (header_with({"data": {"size": [10**6] * 2}}), "m.safetensors.*data.size"),
+        (header_with({"segmenter": {"denoiser_blocks": 10**6}}), "at most 10000"),
+        (header_with({"segmenter": {"channels": [10**6] * 4}}), "at most 10000"),
+        (header_with({"segmenter": {"energy": float("inf")}}), "finite"),
+    ],
+)
+def test_a_header_of_impossible_values_is_refused(text: str, message: str):
+    with pytest.raises(UserError, match=message):
+        header_of(text, Path("m.safetensors"))
+    assert header_of(header_with(temperature=2), Path("m.safetensors")).temperature == 2

@@ -103,3 +103,28 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
     with pytest.raises(UserError, match="cannot be resumed"):
         load_checkpoint(tmp_path / "checkpoint.pt", {}, torch.nn.Linear(1, 1), {})
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"step": "a"},
+        {"step": -1},
+        {"step": True},
+        {"seconds": float("nan")},
+        {"best": None},
+        {"scores": []},
+        {"soul": 1},
+    ],
+)
+def test_numbers_of_a_wrong_type_are_refused(values: dict[str, object], tmp_path: Path):
+    path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(1, 1)
+    optimiser = torch.optim.Adam(network.parameters())
+    state = Checkpoint(step=3)
+    save_checkpoint(path, state, {"a": network}, network, {"a": optimiser})
+    assert load_checkpoint(path, {"a": network}, network, {"a": optimiser}) == state
+    content = torch.load(path, weights_only=True)
+    content["state"] |= values
+    torch.save(content, path)
+    with pytest.raises(UserError, match="cannot be resumed"):
+        load_checkpoint(path, {"a": network}, network, {"a": optimiser})

@@ -55,7 +55,9 @@ def test_minutes_end_a_run_and_its_learning_rate(
     """The rate falls along half a cosine to a hundredth of its peak; the last step begins just
     before the end.
     """
-    monkeypatch.setattr(loop, "time", Clock())
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "process_time", lambda: clock.now)
     steps: list[Step] = []
     recipe = small_recipe(steps=None, minutes=0.1, warmup=0.0)
     train(recipe, phantoms, tmp_path / "run", "cpu", steps_only(steps.append))
@@ -68,7 +70,22 @@ def test_minutes_end_a_run_and_its_learning_rate(
     fall = 0.01 + 0.99 * (1 + math.cos(math.pi * steps[-2].done)) / 2
     assert group["lr"] == pytest.approx(recipe.training.learning_rate * fall)
     assert fall < 0.1
+    assert steps[-1].message == ""
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_training_without_a_processor_says_so(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Others use the machine: the minutes pass, and the processor time does not."""
+    monkeypatch.setattr(loop, "time", Clock())
+    monkeypatch.setattr(loop, "process_time", lambda: 7.0)
+    steps: list[Step] = []
+    recipe = small_recipe(steps=None, minutes=0.1)
+    train(recipe, phantoms, tmp_path / "run", "cpu", steps_only(steps.append))
+    assert {step.message for step in steps[:-1]} == {""}
+    assert "for 0% of its 0.1 minutes" in steps[-1].message
+    assert f"reached step {steps[-1].step}" in steps[-1].message
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_cases(phantoms: Path, tmp_path: Path):

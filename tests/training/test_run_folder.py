@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from PIL import Image as Pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cdal.datasets.folder import open_folder
 from cdal.datasets.phantoms import write_phantoms
 from cdal.recipes.recipe import load_recipe
 from cdal.runtime.errors import UserError
-from cdal.training.log import read_log
-from cdal.training.run_folder import claim
+from cdal.training.log import Log, read_log
+from cdal.training.run_folder import claim, kept_split
 from cdal.training.train import train
 from helpers.recipes import small_recipe
 
@@ -108,3 +110,50 @@ def test_a_model_that_is_gone_is_reported(phantoms: Path, tmp_path: Path):
     train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu").unlink()
     with pytest.raises(UserError, match="is gone"):
         train(small_recipe(steps=2), phantoms, tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]\n",
+        '{"loss": 1}\n',
+        '{"step": "a"}\n',
+        '{"step": 1, "loss": "x"}\n',
+        '{"step": 1, "loss": []}\n',
+        "[" * 100_000 + "\n",
+        '{"step": 1\n',
+        "\udcff\n",
+    ],
+)
+def test_a_damaged_log_is_refused(text: str, tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match="is damaged"):
+        read_log(tmp_path)
+    path.write_text('{"step": 1, "loss": NaN}\n{"step": 2, "lo')
+    assert [row["step"] for row in read_log(tmp_path)] == [1]
+
+
+def test_a_file_called_as_the_folder_of_tensorboard_is_refused(tmp_path: Path):
+    (tmp_path / "tensorboard").write_text("")
+    with pytest.raises(UserError, match="tensorboard is a file"):
+        Log(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"train": [], "validation": [], "test": []},
+        {"train": 3, "validation": [], "test": []},
+        {"train": [[1]], "validation": [], "test": []},
+        {"train": [1], "validation": [], "test": []},
+        {"train": "abc", "validation": [], "test": []},
+        [],
+        3,
+    ],
+)
+def test_damaged_parts_of_a_run_are_refused(parts: object, phantoms: Path, tmp_path: Path):
+    (tmp_path / "checkpoint.pt").write_text("")
+    (tmp_path / "splits.json").write_text(json.dumps({"run": [parts]}))
+    with pytest.raises(UserError, match="is damaged"):
+        kept_split(tmp_path, open_folder(phantoms))

@@ -10,11 +10,11 @@ Exit codes: 0 done; 1 bug; 2 unusable input; 3 done in part; 130 interrupted.
 from __future__ import annotations
 
 import logging
-import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli import (
     bench,
@@ -30,9 +30,10 @@ from cdal.cli import (
     predict,
     train,
 )
-from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, split_fields
+from cdal.cli.output import steady_output, tell
+from cdal.cli.words import BAD_INPUT, INTERRUPTED, add_config, split_fields
 from cdal.runtime.errors import UserError
-from cdal.runtime.memory import keep_freed_memory
+from cdal.runtime.memory import is_shortage, keep_freed_memory
 from cdal.runtime.threads import respect_quota
 from cdal.runtime.version import __version__
 
@@ -54,48 +55,66 @@ VERBS = {
 _TAKE_FIELDS = {"train": train.run, "crossval": crossval.run, "experiment": experiment.run}
 
 
+_CHATTY = ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities")
+_SILENT = ("matplotlib", "nibabel", "nibabel.global", "PIL", "pydicom", "tifffile", "highdicom")
+"""Loggers of libraries. What matters to the user is in our own messages."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     keep_freed_memory()
     respect_quota()
-    words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    if arguments is None and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name, level in {
+        **dict.fromkeys(_CHATTY, logging.ERROR),
+        **dict.fromkeys(_SILENT, logging.CRITICAL),
+    }.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        with steady_output():
+            words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)
+            return _run(_parser().parse_args(words), fields)
+    except OSError as error:  # the last lines cannot be written
+        tell(f"cdal: the output cannot be written: {error}", error=True)
+        return BAD_INPUT
+
+
+def _run(options: Namespace, fields: dict[str, str]) -> int:
     verb = options.verb
     if fields and verb not in _TAKE_FIELDS:
-        print(
+        tell(
             f"cdal: recipe fields (--{next(iter(fields))}) can be given to "
             f"{', '.join(_TAKE_FIELDS)} only.",
-            file=sys.stderr,
+            error=True,
         )
         return BAD_INPUT
-    for logger in (
-        "lightning",
-        "lightning_fabric",
-        "lightning.fabric",
-        "lightning_fabric.utilities",
-    ):
-        logging.getLogger(logger).setLevel(logging.ERROR)
     try:
         if verb in _TAKE_FIELDS:
             return _TAKE_FIELDS[verb](options[verb], fields)
         return int(VERBS[verb].run(options[verb]))
     except UserError as error:
-        print(f"cdal {verb}: {error}", file=sys.stderr)
+        tell(f"cdal {verb}: {error}", error=True)
         return BAD_INPUT
-    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
-        # The interpreter flushes standard output at exit, which would fail again.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        return DONE
     except OSError as error:  # an error that no reader or writer has explained better
-        print(
+        tell(
             f"cdal {verb}: {error}. Is the disk full, or a folder not readable or writable?",
-            file=sys.stderr,
+            error=True,
         )
         return BAD_INPUT
     except KeyboardInterrupt:
-        hint = " The same command resumes it." if verb in _TAKE_FIELDS else ""
-        print(f"cdal {verb}: stopped.{hint}", file=sys.stderr)
+        hint = " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict") else ""
+        tell(f"cdal {verb}: stopped.{hint}", error=True)
         return INTERRUPTED
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        tell(
+            f"cdal {verb}: not enough memory ({type(error).__name__}: {error}). Close other "
+            "programs, raise the limit of the process, or give smaller images.",
+            error=True,
+        )
+        return BAD_INPUT
 
 
 def _parser() -> ArgumentParser:

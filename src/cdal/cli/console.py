@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from cdal.cli.output import marked, plain
 from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.runtime.events import Event
 from cdal.runtime.text import printable
@@ -56,11 +56,15 @@ class ProgressBars:
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
         text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
+        text = plain(text)
         self.progress.update(
             self.bars[event.task], completed=event.done, total=event.total, text=text
         )
         if not _error.is_terminal:
             self._print(event, text)
+        if isinstance(event, Step) and event.message:
+            message = plain(f"warning: {event.message}")
+            _error.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def _print(self, event: Event, text: str) -> None:
         """Print a line when the next of `_LINES_WITHOUT_TERMINAL` equal parts is done.
@@ -72,7 +76,7 @@ class ProgressBars:
         due = isinstance(event, Step) or time.monotonic() - self.last > _SECONDS_BETWEEN_LINES
         if part > self.printed.get(key, 0) and due:
             self.printed[key], self.last = part, time.monotonic()
-            subject = text if isinstance(event, Step) else f"of {event.name}"
+            subject = text if isinstance(event, Step) else f"of {plain(event.name)}"
             _error.print(f"{share:4.0%} {subject}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -110,8 +114,8 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
         table = Table(
             title=(
-                f"{summary['cases']} cases, scored by the protocol {scoring}: mean and 95 % "
-                "interval over cases"
+                f"{summary['cases']} cases, scored by the protocol {marked(scoring)}: mean and "
+                "95 % interval over cases"
             )
         )
         columns = scores["classes"] | (
@@ -119,12 +123,14 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         )
         table.add_column("")
         for name in columns:
-            table.add_column(escape(name), overflow="fold")
+            table.add_column(marked(name), overflow="fold")
         for score, heading in SCORES.items():
             unit = f" {protocol['unit']}" if score in DISTANCES else ""
-            table.add_row(heading + unit, *[_cell(values, score) for values in columns.values()])
+            table.add_row(
+                marked(heading + unit), *[_cell(values, score) for values in columns.values()]
+            )
         console.print(table)
-    console.print(details, style="dim", highlight=False)
+    console.print(plain(details), style="dim", highlight=False, markup=False)
     for part in ("uncertainty", "annotators"):
         numbers = {
             name: value
@@ -136,7 +142,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             for name, value in numbers.items()
         )
         if text:
-            console.print(f"{part}: {text}", highlight=False)
+            console.print(plain(f"{part}: {text}"), highlight=False, markup=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
 
 
@@ -153,8 +159,8 @@ def show_check(checked: Check, everything: bool = False) -> None:
             table.add_row(
                 f"[{colour}]{finding.level}[/]",
                 finding.kind,
-                escape(finding.case),
-                escape(finding.message),
+                marked(finding.case),
+                marked(finding.message),
             )
     for (level, kind), count in shown.items():
         if count > _EXAMPLES and not everything:
@@ -177,7 +183,7 @@ def show_check(checked: Check, everything: bool = False) -> None:
         )
         console.print(
             f"{len(facts)} cases can be read; {span}; classes: "
-            f"{', '.join(checked.folder.classes) or 'unknown'}",
+            f"{marked(', '.join(checked.folder.classes)) or 'unknown'}",
             highlight=False,
             markup=False,
         )
@@ -194,7 +200,7 @@ def show_findings(checked: Check) -> None:
         :_EXAMPLES
     ]:
         _error.print(
-            f"warning: {escape(finding.message)}", style="yellow", highlight=False, soft_wrap=True
+            f"warning: {marked(finding.message)}", style="yellow", highlight=False, soft_wrap=True
         )
 
 
@@ -202,12 +208,12 @@ def show_tables(tables: Sequence[Sequence[Sequence[str]]], notes: Sequence[str])
     """Show tables and notes; the first row of each table has its column headings."""
     console = Console()
     for rows in tables:
-        table = Table(*[Column(heading, overflow="fold") for heading in rows[0]])
+        table = Table(*[Column(marked(heading), overflow="fold") for heading in rows[0]])
         for row in rows[1:]:
-            table.add_row(*[escape(cell) for cell in row])
+            table.add_row(*[marked(cell) for cell in row])
         console.print(table)
     for note in notes:
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(plain(note), style="dim", highlight=False, markup=False)
 
 
 def show_values(values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`cdal data`: List public data sets, convert one to a data folder, or generate phantoms."""
+"""`cdal data`: List or prepare public data sets, convert labels, or generate phantoms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cdal.cli.words import DONE, add_json
+from cdal.cli.words import DATA, DONE, add_json
 from cdal.runtime.errors import UserError
 
 
@@ -28,6 +28,20 @@ def add_options(parser: ArgumentParser) -> None:
     action.add_argument("target", type=str, help="Data folder to create.")
     actions.add_subcommand("prepare", action, help="convert original files to a data folder")
     action = ArgumentParser(
+        description="Write a data folder with the same images, and its labels in another form."
+    )
+    action.add_argument("source", type=str, help=DATA)
+    action.add_argument("target", type=str, help="Data folder to create.")
+    action.add_argument(
+        "--to",
+        type=str,
+        required=True,
+        help="Form of the labels: masks, geojson, coco, seg.nrrd or dicom-seg.",
+    )
+    actions.add_subcommand(
+        "convert", action, help="turn the labels of a data folder into another form"
+    )
+    action = ArgumentParser(
         description="Generate a data folder of phantoms, each with six simulated annotators."
     )
     action.add_argument(
@@ -42,9 +56,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
-    return {"list": _list, "prepare": _prepare, "phantoms": _phantoms}[options.action](
-        options[options.action]
-    )
+    actions = {"list": _list, "prepare": _prepare, "convert": _convert, "phantoms": _phantoms}
+    return actions[options.action](options[options.action])
 
 
 def _list(options: Namespace) -> int:
@@ -66,6 +79,16 @@ def _phantoms(options: Namespace) -> int:
     if options.count < 1:
         raise UserError(f"--count must be 1 or more; it is {options.count}.")
     print(write_phantoms(Path(options.target), options.count, options.seed))
+    return DONE
+
+
+def _convert(options: Namespace) -> int:
+    from cdal.cli.console import progress_bar
+    from cdal.datasets.convert import convert_folder
+
+    with progress_bar() as report:
+        converted = convert_folder(options.source, options.target, options.to, report)
+    print(f"{len(converted.cases)} cases in {options.target}")
     return DONE
 
 

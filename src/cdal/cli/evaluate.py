@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.words import (
     DATA,
     DONE,
@@ -64,5 +64,5 @@ def run(options: Namespace) -> int:
         write_result(scores, Path(options.out))
     print(json.dumps(scores.summary())) if options.json else show_summary(scores.summary())
     for message in scores.failed.values():
-        print(f"cdal evaluate: {message}", file=sys.stderr)
+        tell(f"cdal evaluate: {message}", error=True)
     return IN_PART if scores.failed else DONE

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.words import DONE
 
 
@@ -18,7 +19,10 @@ def add_options(parser: ArgumentParser) -> None:
         "--to",
         type=Literal["onnx", "openvino", "torch"],
         default="onnx",
-        help="Format of the graph.",
+        help=(
+            "Format of the graph. torch is a program for PyTorch, which runs code when it is "
+            "opened; cdal predict does not open it."
+        ),
     )
     parser.add_argument(
         "--out",
@@ -36,5 +40,5 @@ def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
     from cdal.inference.export import export
 
-    print(export(options.model, options.to, options.out, options.timesteps))
+    tell(export(options.model, options.to, options.out, options.timesteps))
     return DONE

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.words import BAD_INPUT, DONE, IN_PART, MODEL, add_device, add_sampling, sampling_of
 from cdal.inference.outputs import OUTPUTS
 
@@ -53,12 +52,13 @@ def run(options: Namespace) -> int:
             report=report,
         )
     for message in written.failed.values():
-        print(f"cdal predict: {message}", file=sys.stderr)
+        tell(f"cdal predict: {message}", error=True)
     passed_over = (
         f", {written.passed_over} earlier results passed over" if written.passed_over else ""
     )
-    print(
-        f"{len(written.done)} segmented into {options.out}, {len(written.failed)} "
+    earlier = f" ({written.earlier} of them by an earlier call)" if written.earlier else ""
+    tell(
+        f"{len(written.done)} segmented into {options.out}{earlier}, {len(written.failed)} "
         f"failed{passed_over}"
     )
     if written.failed:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.words import DONE, IN_PART
 from cdal.runtime.events import Event
 
@@ -54,7 +55,7 @@ def checked(data: str) -> Check:
 def say(event: Event) -> None:
     """Print the messages of the trainings of a comparison on standard error."""
     if event.message:
-        print(f"[{event.name}] {event.message}", file=sys.stderr, flush=True)
+        tell(f"[{event.name}] {event.message}", error=True)
 
 
 def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:

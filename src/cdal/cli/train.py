@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import plain, tell
 from cdal.cli.recipes import checked, recipe_of
 from cdal.cli.words import DATA, DONE, FIELDS, RECIPE, add_device
 from cdal.runtime.errors import UserError
@@ -36,7 +36,9 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int | None, help="Number of optimisation steps.")
     parser.add_argument(
-        "--minutes", type=float | None, help="Wall-clock budget of the training in minutes."
+        "--minutes",
+        type=float | None,
+        help="Wall-clock budget of the training in minutes; warns if others had the processor.",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="Print the resolved recipe and do nothing else."
@@ -56,14 +58,11 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     recipe, reasons, check = recipe_of(options, fields)
     recipe = _changed(recipe, options, fields)
     if options.dry_run:
-        print(
-            "".join(f"# {field}: {reason}\n" for field, reason in reasons.items())
-            + to_yaml(recipe),
-            end="",
-        )
+        notes = [f"# {field}: {plain(reason)}\n" for field, reason in reasons.items()]
+        print("".join(notes) + to_yaml(recipe), end="")
         return DONE
     for field, reason in reasons.items():
-        print(f"{field}: {reason}", file=sys.stderr)
+        tell(f"{field}: {reason}", error=True)
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
     find_device(options.device)  # fails early, before the data are read
@@ -75,7 +74,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
 
     with progress_bar() as report:
         model = train(recipe, check, options.out, options.device, report)
-    print(model)
+    tell(model)
     return DONE
 
 

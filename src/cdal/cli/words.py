@@ -20,7 +20,9 @@ FIELDS = (
     "--data.size=[40,56,40], --segmenter.votes 15"
 )
 
-MODEL = "A .safetensors file, a run folder, the name of a shipped model, or an exported graph."
+MODEL = (
+    "A .safetensors file, a run folder, the name of a shipped model, or an exported .onnx or .xml."
+)
 RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
 DATA = (
     "Data folder with imagesTr and labelsTr, images and labels, or another layout; or a table "

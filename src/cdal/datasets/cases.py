@@ -53,7 +53,8 @@ def load_case(files: CaseFiles, folder: DataFolder, settings: DataSettings) -> C
             "recipe."
         )
     image = match_channels(image, settings.channels, name)
-    values = normalise(to_grid(image, settings, name), settings.intensities, image.stored, name)
+    on_grid = to_grid(image, settings, name)
+    values = normalise(on_grid.array, settings.intensities, image.stored, name)
     stacked = np.stack([label_to_grid(label, len(folder.classes), settings) for label in labels])
     return Case(
         files.name, torch.from_numpy(np.ascontiguousarray(values)), torch.from_numpy(stacked)

@@ -14,8 +14,9 @@ from cdal.datasets.check_tables import given_findings, table_findings
 from cdal.datasets.check_values import masks_by_class, no_classes, undeclared
 from cdal.datasets.findings import CaseFacts, Check, Finding
 from cdal.datasets.folder import list_folder
-from cdal.datasets.labels import MOST_CLASSES, propose, with_classes_of, with_masks_named
+from cdal.datasets.labels import MOST_CLASSES, propose, with_classes_of, with_names
 from cdal.datasets.layout import DataFolder
+from cdal.datasets.palettes import clashing_palettes
 from cdal.runtime.events import Event, Report, silent
 
 __all__ = ["Check", "check_folder"]
@@ -39,14 +40,22 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     findings += [Finding("warning", "ignored", "", message) for message in folder.passed_over]
     findings += ignored(folder)
     facts: list[CaseFacts] = []
-    if not folder.classes:
-        folder = with_masks_named(folder)
+    listed = folder
+    folder, problems = with_names(listed)
+    findings += [Finding("error", "values", "", problem) for problem in problems]
+    by_file = folder.by_mask and folder.cases == listed.cases
+    if folder.classes and not listed.classes and not by_file:
+        message = (
+            f"the labels are taken as {_named(folder)}. dataset.json can give another order, or "
+            "leave classes out."
+        )
+        findings.append(Finding("note", "values", "", message))
     for number, case in enumerate(folder.cases, start=1):
         fact, case_findings = look_at_case(case, folder)
         findings += case_findings
         facts += [fact] if fact else []
         report(Event("checking", case.name, number, len(folder.cases)))
-    faulty = {finding.case for finding in findings if finding.kind == "values"}
+    faulty = {f.case for f in findings if (f.level, f.kind) == ("error", "values")}
     folder, value_findings = _with_classes(folder, facts, faulty)
     findings += value_findings
     if facts and not any(any(fact.drawn) for fact in facts):
@@ -60,6 +69,7 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         )
     findings += table_findings(folder)
     findings += [*other_channels(folder, facts), *alike(facts), *duplicates(facts)]
+    findings += clashing_palettes(facts)
     order = {"error": 0, "warning": 1, "note": 2}
     folder = replace(folder, about=_known(folder, facts))
     findings += given_findings(folder, facts)
@@ -87,14 +97,17 @@ def _with_classes(
     if len(values) > MOST_CLASSES:
         return folder, findings
     folder = with_classes_of(folder, values)
-    named = ", ".join(
-        f"{value} = {name}" for value, name in zip(folder.values, folder.classes, strict=True)
-    )
     message = (
-        f"the labels are taken as {named}. To name them, write dataset.json: "
+        f"the labels are taken as {_named(folder)}. To name them, write dataset.json: "
         f"{{{propose(folder.values, ())}}}."
     )
     return folder, [*findings, Finding("note", "values", "", message)]
+
+
+def _named(folder: DataFolder) -> str:
+    """Return the values of the classes and their names, for messages."""
+    pairs = zip(folder.values, folder.classes, strict=True)
+    return ", ".join(f"{value} = {name}" for value, name in pairs)
 
 
 def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[str, str]]:

@@ -10,16 +10,16 @@ import numpy as np
 from scipy import ndimage
 
 from cdal.datasets.check_values import constant_findings, looks_numbered, shade_fault
+from cdal.datasets.drawing import Drawing, read_drawing
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.labels import MOST_CLASSES, grid_fault, too_many
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
-from cdal.datasets.values import coded, read_values
-from cdal.imaging.channels import read_channels
+from cdal.datasets.reading import read_image_of
+from cdal.datasets.values import coded
 from cdal.imaging.formats import read_any
-from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.intensities import is_gray
-from cdal.runtime.errors import UserError
+from cdal.runtime.errors import UserError, some
 
 _NEARLY_ALL = 0.95
 """A mask that covers a larger share of the image than this may be inverted."""
@@ -28,17 +28,19 @@ _NEARLY_ALL = 0.95
 def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None, list[Finding]]:
     """Return the facts of a case (`None` if it cannot be used) and its findings."""
     try:
-        image = read_channels(case.images, read_any)
-        labels = [
+        image = read_image_of(case, read_any)
+        values = dict(zip(folder.classes, folder.values, strict=True))
+        drawings = [
             [
-                turned_to(read_values(path, "values" if name else folder.coding), image)
+                read_drawing(path, name, values, image, case.image.name, folder.coding)
                 for name, path in annotation.files
             ]
             for annotation in case.labels
         ]
     except UserError as error:
         return None, [Finding("error", "unreadable", case.name, str(error))]
-    findings = []
+    findings = list(_drawing_findings(case, drawings))
+    labels = [[drawing.label for drawing in annotator] for annotator in drawings]
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
         message = (
             f"{case.image}: expected finite intensities; {bad} voxels are NaN or infinite. Replace "
@@ -49,6 +51,10 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         for path, label in zip(annotation.paths, masks, strict=True):
             if fault := grid_fault(path, label, image):
                 return None, [Finding("error", fault[0], case.name, fault[1])]
+            findings += [
+                Finding("warning", "values", case.name, f"{path}: {doubt}")
+                for doubt in label.doubts
+            ]
             declared = () if annotation.files[0][0] else folder.declared_values
             if message := shade_fault(path, label.array[0], declared):
                 findings.append(Finding("error", "values", case.name, message))
@@ -84,6 +90,13 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         tuple(tuple(sorted(value for value in count if value)) for count in counts),
         _object_size(inside),
         image_digest(image),
+        {
+            number: colour
+            for annotation, masks in zip(case.labels, labels, strict=True)
+            for label in masks
+            if not annotation.files[0][0]  # whatever is not 0 is inside a mask of one class
+            for number, colour in label.palette.items()
+        },
         all(looks_numbered(label.array[0]) for masks in labels for label in masks),
     )
     return fact, findings
@@ -135,6 +148,45 @@ def _mask_findings(case: CaseFiles, counts: Sequence[dict[int, int]]) -> Iterato
                 case.name,
                 f"{path}: the mask covers {share:.0%} of the image. Is it inverted?",
             )
+
+
+def _drawing_findings(case: CaseFiles, drawings: Sequence[Sequence[Drawing]]) -> Iterator[Finding]:
+    """Find parts of annotations that are left out, and classes that cover each other."""
+    for annotation, annotator in zip(case.labels, drawings, strict=True):
+        for path, drawing in zip(annotation.paths, annotator, strict=True):
+            if drawing.nameless:
+                yield Finding(
+                    "warning",
+                    "annotation",
+                    case.name,
+                    f"{path}: {drawing.nameless} objects have no class, and are left out. Give "
+                    "them one.",
+                )
+            if drawing.unknown:
+                listed = some([f"{name} ({n})" for name, n in sorted(drawing.unknown.items())])
+                yield Finding(
+                    "warning",
+                    "annotation",
+                    case.name,
+                    f"{path}: objects of classes that dataset.json does not declare are left out: "
+                    f"{listed}. Declare them, if they matter.",
+                )
+            if drawing.nowhere:
+                yield Finding(
+                    "warning",
+                    "annotation",
+                    case.name,
+                    f"{path}: {drawing.nowhere} objects cover no voxel of the image: they lie "
+                    "outside, or are points, lines or boxes without an outline. They are left out.",
+                )
+            if drawing.covered:
+                yield Finding(
+                    "warning",
+                    "annotation",
+                    case.name,
+                    f"{path}: at {drawing.covered} voxels a class covers another one. The one that "
+                    "is drawn later is taken.",
+                )
 
 
 def _object_size(inside: np.ndarray) -> float:

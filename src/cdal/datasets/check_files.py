@@ -10,7 +10,7 @@ import numpy as np
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.layouts.files import entries
-from cdal.imaging.formats import suffix_of
+from cdal.imaging.annotations import label_suffix_of
 from cdal.runtime.errors import some
 
 _ODD_SPACING = 3.0
@@ -128,7 +128,7 @@ def ignored(folder: DataFolder) -> Iterator[Finding]:
             for p in entries(parent)
             if p.is_file()
             and p not in used
-            and not suffix_of(p)
+            and not label_suffix_of(p)
             and not p.name.lower().endswith(_SIDE_FILES)
         ]
         if unreadable:

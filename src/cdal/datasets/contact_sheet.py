@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image as Pillow
 from PIL import ImageDraw
 
+from cdal.datasets.drawing import read_drawing
 from cdal.datasets.layout import CaseFiles, DataFolder
-from cdal.datasets.reading import read_case
-from cdal.imaging.formats import read_image, read_label
+from cdal.datasets.reading import read_case, read_image_of
 from cdal.imaging.overlay import outlined
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
@@ -67,7 +67,8 @@ def _thumbnail(case: CaseFiles, folder: DataFolder) -> Pillow.Image | None:
             image, labels = read_case(case, folder)
             return outlined(image, labels[0].array[0], _SIDE - 6)
         # The classes are unknown, so outline all values other than 0.
-        image, label = read_image(case.image), read_label(case.labels[0].paths[0])
+        image, (name, path) = read_image_of(case), case.labels[0].files[0]
+        label = read_drawing(path, name, {}, image, case.image.name).label
         return (
             outlined(image, label.array[0] > 0, _SIDE - 6) if label.shape == image.shape else None
         )

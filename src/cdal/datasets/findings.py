@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cdal.datasets.layout import DataFolder
@@ -19,7 +20,7 @@ class Finding:
     Attributes:
         level: `error` prevents training, `warning` may spoil it, `note` is for information.
         kind: category: unreadable, missing, shape, affine, values, empty, constant, not-finite,
-            duplicate, type, channels, spacing, table, partition or ignored.
+            duplicate, type, channels, spacing, table, partition, annotation or ignored.
         case: name of the case; empty if the finding concerns the whole folder.
         message: what was expected, what was found, and the remedy.
     """
@@ -54,6 +55,7 @@ class CaseFacts:
         object_size: extent of a typical object (weighted by area) relative to the image's longer
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
+        palette: colour of each number of the labels, if they have a palette.
         numbered: whether the values are 1 to N and each of them is one connected object.
     """
 
@@ -69,6 +71,7 @@ class CaseFacts:
     drawn: tuple[tuple[int, ...], ...]
     object_size: float
     digest: str
+    palette: Mapping[int, int] = field(default_factory=dict)
     numbered: bool = False
 
     @property

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdal.datasets.values import coded, read_values, shown
-from cdal.imaging.formats import read_label
+from cdal.datasets.drawing import class_names, read_drawing, spelt
+from cdal.datasets.layout import Annotation, DataFolder
+from cdal.datasets.values import coded, shown
+from cdal.imaging.annotations import AnnotationFormat, annotation_format
+from cdal.imaging.formats import read_label, suffix_of
+from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
-from cdal.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from cdal.datasets.layout import Annotation, DataFolder
-
+from cdal.runtime.errors import UserError, some
 
 MOST_CLASSES = 64
 """Largest number of classes.
@@ -28,13 +29,15 @@ Labels with more values hold object numbers or probabilities, or were interpolat
 def with_values(folder: DataFolder) -> DataFolder:
     """Return the folder with its classes.
 
-    Undeclared classes are those found in the labels, in the order of their values.
+    Undeclared classes are those that the annotations name; or those found in the label images, in
+    the order of their values.
 
     Raises:
-        UserError: a label is damaged, or the values are not classes.
+        UserError: a label is damaged, the values are not classes, or names clash.
     """
-    if not folder.classes:
-        folder = with_masks_named(folder)
+    folder, problems = with_names(folder)
+    if problems:
+        raise UserError("\n".join(problems))
     if folder.classes:
         return folder
     values: set[int] = set()
@@ -45,6 +48,84 @@ def with_values(folder: DataFolder) -> DataFolder:
             if len(values) > MOST_CLASSES:
                 raise UserError(too_many(annotation, values))
     return with_classes_of(folder, values)
+
+
+def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
+    """Return the folder with the classes that its files name, and reasons why that cannot be.
+
+    Masks are named by their file, annotations by their content. If no annotation of the folder
+    names a class, all that is drawn belongs to the only class besides background. Files that cannot
+    be read are passed over: reading their case says why.
+    """
+    if not folder.classes:
+        folder = with_masks_named(folder)
+    files: dict[Path, AnnotationFormat | None] = {}
+    for case in folder.cases:
+        for annotation in case.labels:
+            name, path = annotation.files[0]
+            if not name and path not in files:
+                files[path] = annotation_format(path)
+    drawn = {path: known for path, known in files.items() if known is not None}
+    images = [path for path, known in files.items() if known is None and suffix_of(path)]
+    if not drawn:
+        return folder, []
+    named: dict[str, Path] = {}
+    for path, known in drawn.items():
+        with suppress(UserError):
+            named |= {name: path for name in class_names(known, path) if name not in named}
+    problems = list(_clashes(named, folder))
+    names = sorted({spelt(name) for name in named})
+    if not folder.classes:
+        if images:
+            problems.append(
+                f"{images[0]} holds values, {next(iter(drawn))} an annotation with names. Say "
+                'which value is which name in dataset.json: {"labels": {"background": 0, ...}}.'
+            )
+        elif len(names) >= MOST_CLASSES:
+            problems.append(
+                f"{folder.root}: expected names of classes; the annotations have {len(names)} "
+                f"({some(names)}). Are they the names of single objects? Give the objects of a "
+                "class the same name, or declare the classes in dataset.json."
+            )
+        names = names[: MOST_CLASSES - 1] or ["foreground"]
+        classes = ("background", *names)
+        folder = replace(folder, classes=classes, values=tuple(range(len(classes))))
+    if not named and len(folder.classes) == 2:
+        folder = _all_as(folder, folder.classes[1], drawn)
+    return folder, problems
+
+
+def _clashes(named: Mapping[str, Path], folder: DataFolder) -> Iterator[str]:
+    """Find names that differ only in case or white space."""
+    first: dict[str, tuple[str, Path]] = {
+        _key(name): (name, folder.root / "dataset.json") for name in folder.classes[1:]
+    }
+    for name, path in named.items():
+        own, where = first.setdefault(_key(name), (name, path))
+        if own != name:
+            yield (
+                f"{where} names a class {own!r}, {path} names one {name!r}. Is it the same class? "
+                "Give it one name."
+            )
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", "".join(name.split())).casefold()
+
+
+def _all_as(folder: DataFolder, name: str, drawn: Collection[Path]) -> DataFolder:
+    """Return the folder with everything in some files belonging to a class."""
+    cases = [
+        replace(
+            case,
+            labels=tuple(
+                Annotation(tuple((name if p in drawn else own, p) for own, p in annotation.files))
+                for annotation in case.labels
+            ),
+        )
+        for case in folder.cases
+    ]
+    return replace(folder, cases=tuple(cases))
 
 
 def with_classes_of(folder: DataFolder, values: set[int]) -> DataFolder:
@@ -104,23 +185,33 @@ def too_many(annotation: Annotation, values: Iterable[int]) -> str:
     )
 
 
-def read_annotation(annotation: Annotation, folder: DataFolder) -> Image:
-    """Read the classes that an annotator drew, `[1, *S]` uint8.
+def read_annotation(
+    annotation: Annotation, folder: DataFolder, image: Image, image_name: str
+) -> Image:
+    """Read the classes that an annotator drew, `[1, *S]` uint8, on the axes of the image.
 
     Classes are indices into `folder.values`. If there is one mask per class, values other than 0
     are inside. If masks overlap, the class of the later file covers the earlier one.
 
+    Args:
+        annotation: files of the annotator.
+        folder: data folder with its classes.
+        image: the image, on whose grid outlines are drawn.
+        image_name: file name of the image.
+
     Raises:
         UserError: a file is damaged, has another grid, or contains a value that is not a class.
     """
-    (name, path), *rest = annotation.files
+    values = dict(zip(folder.classes, folder.values, strict=True))
+    labels = [
+        (name, path, read_drawing(path, name, values, image, image_name, folder.coding).label)
+        for name, path in annotation.files
+    ]
+    name, path, first = labels[0]
     if not name:
-        label = read_values(path, folder.coding)
-        return replace(label, array=_classes_of(label, folder, path))
-    first = read_label(path)
+        return replace(first, array=_classes_of(first, folder, path))
     classes = np.zeros(first.array.shape, np.uint8)
-    for name, path in annotation.files:
-        label = read_label(path) if rest else first
+    for name, path, label in labels:
         need_on_grid(path, label, first, annotation.paths[0].name)
         if name not in folder.classes:
             raise UserError(
@@ -171,15 +262,11 @@ def grid_fault(
     """
     if label.shape != image.shape:
         return "shape", f"{path}: expected the shape of {name}, {image.shape}; it is {label.shape}."
-    if (
-        image.affine is not None
-        and label.affine is not None
-        and not np.allclose(image.affine, label.affine, atol=1e-2)
-    ):
+    if fault := off_grid(label, image):
         return (
             "affine",
-            f"{path}: expected the affine of {name}; it differs, so the two do not lie on each "
-            "other.",
+            f"{path}: expected the affine of {name}; the {fault} Export the label on the grid of "
+            "its image, or resample it to that (by nearest neighbours).",
         )
     return None
 

@@ -19,7 +19,7 @@ from cdal.datasets.check import check_folder
 from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
-from cdal.datasets.reading import read_case
+from cdal.datasets.reading import read_case, read_image_of
 from cdal.evaluation.agreement import (
     agreement,
     disagreement_correlation,
@@ -29,11 +29,10 @@ from cdal.evaluation.agreement import (
 from cdal.evaluation.calibration import certainty
 from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
-from cdal.imaging.channels import read_channels
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
-from cdal.inference.predict import predictor_of
+from cdal.inference.predict import explained, predictor_of
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
@@ -98,8 +97,8 @@ def evaluate(
             # Only PyTorch counts operations.
             if operations is not None and isinstance(predictor.engine, TorchEngine):
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
-        except UserError as error:
-            evaluation.failed[case.name] = str(error)
+        except Exception as error:  # no case may stop the others
+            evaluation.failed[case.name] = explained(case.name, error)
         else:
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
@@ -239,7 +238,7 @@ def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
     """
     known = parts.get("images", {}).get(case.name)
     try:
-        return known is not None and image_digest(read_channels(case.images)) != known
+        return known is not None and image_digest(read_image_of(case)) != known
     except UserError:
         return False  # unreadable; the scoring reports it
 

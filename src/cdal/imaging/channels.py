@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cdal.imaging.formats import read_image
+from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
@@ -17,27 +18,34 @@ CHANNEL = re.compile(r"^(?P<name>.+)_(?P<channel>\d{4})$")
 """Name of a file that holds one channel of an image, as in nnU-Net."""
 
 
-def read_channels(paths: Sequence[Path], read: Callable[[Path], Image] = read_image) -> Image:
+def read_channels(
+    paths: Sequence[Path],
+    read: Callable[[Path, int], Image] = read_image,
+    fourth_axis: int = 0,
+) -> Image:
     """Read an image, joining its channels if they are stored in separate files.
 
     Args:
         paths: the image's only file, or one file per channel.
-        read: function that reads one file; `read_image` or another reader.
+        read: function that reads one file; `read_image` or `read_any`.
+        fourth_axis: number of channels that the only file may hold on a fourth axis, see
+            `read_image`.
 
     Raises:
         UserError: a file is damaged, or the files have different grids.
     """
-    first, *rest = (read(path) for path in paths)
+    expected = fourth_axis if len(paths) == 1 else 0
+    first, *rest = (read(path, expected) for path in paths)
     for path, image in zip(paths[1:], rest, strict=True):
-        same_affine = (
-            first.affine is None
-            or image.affine is None
-            or np.allclose(first.affine, image.affine, atol=1e-2)
-        )
-        if image.shape != first.shape or not same_affine:
+        if image.shape != first.shape:
             raise UserError(
-                f"{path}: expected the shape and the affine of {paths[0].name}, {first.shape}; it "
-                f"has {image.shape}."
+                f"{path}: expected the shape of {paths[0].name}, {first.shape}; it has "
+                f"{image.shape}."
+            )
+        if fault := off_grid(image, first):
+            raise UserError(
+                f"{path}: expected the affine of {paths[0].name}; the {fault} Resample one to the "
+                "other."
             )
     return (
         replace(first, array=np.concatenate([first.array, *[image.array for image in rest]]))

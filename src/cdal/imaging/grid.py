@@ -7,12 +7,19 @@ axes and are not resampled.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from PIL import Image as Pillow
 from scipy import ndimage
 
@@ -20,9 +27,16 @@ from cdal.imaging.image import Image
 from cdal.imaging.rows import Rows
 from cdal.recipes.settings import DataSettings
 from cdal.runtime.errors import UserError
+from cdal.runtime.memory import need_memory
 
 MOST_VOXELS = 3e8
 """Largest resampled image, in voxels; a larger one indicates a spacing in the wrong unit."""
+
+LONGEST = 5000.0
+"""Longest image, in millimetres, that is resampled; longer ones are in another unit."""
+
+OFF_GRID = 0.5
+"""Voxels by which no corner of a label may lie off its image's; less is rounding in a header."""
 
 
 class Frame:
@@ -142,14 +156,18 @@ class Frame:
         ):
             return
         ratio = (np.array(settings.spacing) / own_spacing)[order]
-        shape = tuple(int(n) for n in np.round((np.array(self.own) - 1) / ratio + 1))
-        if np.prod(shape) > MOST_VOXELS:
+        # Rounded twice, so that noise in a header does not decide at half a voxel.
+        steps = np.round((np.array(self.own) - 1) / ratio + 1, 3)
+        shape = tuple(max(1, int(n)) for n in np.round(steps))
+        long = float((own_spacing * np.array(image.shape)[axes]).max())
+        if math.prod(shape) > MOST_VOXELS or long > LONGEST:
             raise UserError(
                 f"{name}: at the model's {settings.spacing} mm a voxel it would have "
-                f"{np.prod(shape):.2g} voxels, more than {MOST_VOXELS:.2g}. Its own spacing is "
-                f"{tuple(round(float(s), 3) for s in own_spacing)}: is that in millimetres? Crop "
-                "it, or correct its header."
+                f"{math.prod(shape):.2g} voxels, and it is {long:.4g} mm long; the most are "
+                f"{MOST_VOXELS:.2g} and {LONGEST:g} mm. {_remedy(own_spacing)}"
             )
+        # The resampled image, its normalised copy, and what is computed of them.
+        need_memory(16.0 * len(image.array) * math.prod(shape), name, _remedy(own_spacing))
         self.shape, self._ratio = shape, ratio
 
     def _own_rows(self, start: int, stop: int) -> np.ndarray:
@@ -194,34 +212,66 @@ class Frame:
         return 0 if self._ratio is None else int(yielded / self._ratio[0])
 
 
-def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> np.ndarray:
-    """Return the image on the network's grid, `[C, *S]` float32.
+def to_grid(image: Image, settings: DataSettings, name: str = "the image") -> Image:
+    """Return the image on the network's grid; it has no affine.
 
     Arguments and errors are those of `Frame`.
     """
     frame = Frame(image, settings, name)
     axis = settings.slice_axis if settings.spatial_dims == 2 and not frame.planar else 0
-    return np.moveaxis(frame.read(0, frame.shape[0]), 1, 1 + axis)
+    values = np.moveaxis(frame.read(0, frame.shape[0]), 1, 1 + axis)
+    return Image(values, suffix=image.suffix, stored=image.stored)
+
+
+def corners_apart(first: Image, second: Image) -> float:
+    """Return how far the corners of two images of one shape are apart, in voxels of the second.
+
+    It is the largest distance along an axis; 0 if one of them has no affine.
+    """
+    if first.affine is None or second.affine is None:
+        return 0.0
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in second.shape))), float)
+    corners = np.concatenate([corners, np.ones((len(corners), 1))], axis=1)
+    moved = np.linalg.solve(second.affine, (first.affine - second.affine) @ corners.T)
+    return float(np.abs(moved[:3]).max())
+
+
+def same_grid(first: Image, second: Image) -> bool:
+    """Whether two images have the same voxels, up to rounding in their headers (`OFF_GRID`)."""
+    return first.shape == second.shape and corners_apart(first, second) < OFF_GRID
 
 
 def turned_to(label: Image, image: Image) -> Image:
     """Reorder and flip the axes of a label to match those of its image.
 
-    Labels drawn on a DICOM series and saved as NIfTI need this. The label is returned unchanged if
-    its voxels are not those of the image.
+    Labels drawn on a DICOM series and saved as NIfTI need this. A label on the image's grid gets
+    the image's affine: what is left of rounding would otherwise be resampled. The label is returned
+    unchanged if its voxels are not those of the image.
     """
-    if (
-        label.affine is None
-        or image.affine is None
-        or np.allclose(label.affine, image.affine, atol=1e-2)
-    ):
+    if same_grid(label, image):
+        return replace(label, affine=image.affine)
+    if label.affine is None or image.affine is None:
         return label
     turn = ornt_transform(io_orientation(label.affine), io_orientation(image.affine))
     affine = label.affine @ inv_ornt_aff(turn, label.shape)
-    turned = np.moveaxis(apply_orientation(np.moveaxis(label.array, 0, -1), turn), -1, 0)
-    if turned.shape[1:] != image.shape or not np.allclose(affine, image.affine, atol=1e-2):
-        return label
-    return replace(label, array=np.ascontiguousarray(turned), affine=affine)
+    array = np.moveaxis(apply_orientation(np.moveaxis(label.array, 0, -1), turn), -1, 0)
+    turned = replace(label, array=np.ascontiguousarray(array), affine=affine)
+    return replace(turned, affine=image.affine) if same_grid(turned, image) else label
+
+
+def off_grid(label: Image, image: Image) -> str | None:
+    """Return how a label of the image's shape lies off the image's grid, or `None` if on it."""
+    if label.affine is None or image.affine is None or same_grid(label, image):
+        return None
+    axes = ["".join(aff2axcodes(one.affine)) for one in (label, image)]
+    turned = "" if axes[0] == axes[1] else f" Its axes are {axes[0]}, those of the other {axes[1]}."
+    spacings = [" x ".join(f"{step:.4g}" for step in one.spacing) for one in (label, image)]
+    sizes = (
+        ""
+        if spacings[0] == spacings[1]
+        else f" Its voxels are {spacings[0]} mm, not {spacings[1]}."
+    )
+    return f"corners are up to {corners_apart(label, image):.3g} voxels apart.{turned}{sizes}"
 
 
 def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndarray:
@@ -230,7 +280,7 @@ def label_to_grid(label: Image, classes: int, settings: DataSettings) -> np.ndar
     Each class is resampled as a probability; the most probable class wins.
     """
     one_hot = np.stack([label.array[0] == k for k in range(classes)]).astype(np.float32)
-    return to_grid(Image(one_hot, label.affine), settings).argmax(axis=0).astype(np.uint8)
+    return to_grid(Image(one_hot, label.affine), settings).array.argmax(axis=0).astype(np.uint8)
 
 
 def resized(
@@ -252,6 +302,14 @@ def resized(
             np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR, box))
             for picture in pictures
         ]
+    )
+
+
+def _remedy(spacing: np.ndarray) -> str:
+    """Return what to do about an image that becomes too large."""
+    return (
+        f"Its own spacing is {tuple(round(float(s), 3) for s in spacing)}: is that in millimetres? "
+        "Crop it, or correct its header."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cdal.runtime.errors import UserError
+from cdal.runtime.memory import need_memory
 
 MOST_VALUES = 3e8
 """Largest image held in memory, in voxels times channels; checked before decoding."""
@@ -23,6 +26,16 @@ The former point to the left and the back, the latter to the right and the front
 """
 
 _LIMIT = "CDAL_MAX_VALUES"
+
+_RESULT_SUFFIXES = {
+    ".jpg": ".png",
+    ".jpeg": ".png",
+    ".nhdr": ".nrrd",
+    ".seg.nrrd": ".nrrd",
+    ".mhd": ".mha",
+    ".ome.tif": ".tif",
+    ".ome.tiff": ".tiff",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,9 @@ class Image:
             lossy compression damages masks.
         header: data that the format's writer needs.
         stored: type of the numbers on disk.
+        palette: for a label with a palette, the colour of each number in use, as 65536 * red + 256
+            * green + blue.
+        doubts: what could have been read in another way, for the check of a data folder.
     """
 
     array: np.ndarray
@@ -45,6 +61,8 @@ class Image:
     suffix: str = ".nii.gz"
     header: Any = field(default=None, repr=False)
     stored: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    palette: Mapping[int, int] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +88,7 @@ class Image:
 
 def result_suffix(suffix: str) -> str:
     """Return the suffix of an image's results, that of a lossless format with a single file."""
-    return {".jpg": ".png", ".jpeg": ".png", ".nhdr": ".nrrd", ".mhd": ".mha"}.get(suffix, suffix)
+    return _RESULT_SUFFIXES.get(suffix, suffix)
 
 
 def image_digest(image: Image) -> str:
@@ -89,12 +107,38 @@ def invertible(affine: np.ndarray) -> bool:
     )
 
 
-def need_size(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse an image if its header gives an absurd size, as decompression bombs do.
+def need_regular(path: Path) -> None:
+    """Refuse a path that is no regular file: reading a pipe or a device may never end.
 
     Raises:
-        UserError: the image is empty or exceeds the limit. The environment variable CDAL_MAX_VALUES
-            changes the limit.
+        UserError: there is no such file, or it is something else.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to something that is not there. Copy the file itself."
+            ) from error
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"{path}: no such file.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise UserError(f"{path}: expected a file; it is {kind}.")
+
+
+def need_size(path: Path, shape: tuple[int, ...], each: float = 8) -> None:
+    """Refuse an image if its header gives an absurd size, as decompression bombs do.
+
+    Args:
+        path: path of the file.
+        shape: shape with channels, as the header gives it.
+        each: bytes of memory that reading a number takes.
+
+    Raises:
+        UserError: the image is empty, exceeds the limit, or does not fit into the memory that is
+            free. The environment variable CDAL_MAX_VALUES changes the limit.
     """
     count = math.prod(int(s) for s in shape)
     try:
@@ -112,3 +156,6 @@ def need_size(path: Path, shape: tuple[int, ...]) -> None:
             f"variable {_LIMIT}={count:.0f}; a large picture can be segmented as a TIFF, which is "
             "read by region."
         )
+    need_memory(
+        each * count, str(path), "Crop it, store it in smaller numbers, or end other programs."
+    )

@@ -48,9 +48,18 @@ def match_channels(image: Image, channels: int | None, name: str) -> Image:
 
 
 def is_gray(image: Image) -> bool:
-    """Whether an image has three channels that are equal up to compression errors."""
-    tolerance = _JPEG_TOLERANCE * type_range(image.stored) / 255
-    return len(image.array) == 3 and float(np.abs(image.array - image.array[:1]).max()) <= tolerance
+    """Whether an image has three channels that are equal.
+
+    In pictures of 8 bits they may differ by compression errors. What other types hold is not known:
+    a difference that is small for the type may be all that a channel shows.
+    """
+    if len(image.array) != 3:
+        return False
+    apart = float(np.abs(image.array - image.array[:1]).max())
+    if image.stored != np.uint8:
+        return apart == 0
+    shown = float(image.array.max() - image.array.min())
+    return apart <= max(1, _JPEG_TOLERANCE * shown / 255)
 
 
 def type_range(stored: np.dtype) -> float:

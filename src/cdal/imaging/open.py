@@ -11,7 +11,7 @@ from cdal.imaging.rows import Rows
 
 
 @contextmanager
-def open_image(path: Path, scratch: Path | None = None) -> Iterator[Rows]:
+def open_image(path: Path, scratch: Path | None = None, fourth_axis: int = 0) -> Iterator[Rows]:
     """Open the image of a file, or of the DICOM series in a folder.
 
     Large pictures stay on disk if their format allows it; other images are read into memory.
@@ -20,13 +20,14 @@ def open_image(path: Path, scratch: Path | None = None) -> Iterator[Rows]:
         path: path of the file or folder.
         scratch: folder for decoded data if a large picture can only be decoded in one piece; a
             temporary folder if `None`.
+        fourth_axis: number of channels that a fourth axis may hold, see `read_image`.
 
     Raises:
         UserError: as for `read_image`, or the file needs an extra that is not installed.
     """
     image_format = format_of(path) if path.is_file() else None
     if image_format is None:
-        yield read_image(path)
+        yield read_image(path, fourth_axis)
         return
     with image_format.open_rows(path, scratch) as rows:
-        yield read_image(path) if rows is None else rows
+        yield read_image(path, fourth_axis) if rows is None else rows

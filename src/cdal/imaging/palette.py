@@ -31,3 +31,38 @@ def _colours() -> np.ndarray:
 
 PALETTE = _colours()
 """Red, green and blue of each class, `[256, 3]`."""
+
+
+def label_of_palette(
+    indices: np.ndarray, colours: np.ndarray
+) -> tuple[np.ndarray, dict[int, int], tuple[str, ...]]:
+    """Decide whether the numbers of a picture with a palette are classes, or its colours are.
+
+    Programs that reduce colours put them in any order, which may differ from file to file: then the
+    colours count. Palettes that only show what the numbers mean begin with black for the
+    background: then the numbers count.
+
+    Args:
+        indices: numbers of the pixels, `[H, W]` or more axes.
+        colours: red, green and blue of each number, `[N, 3]` uint8.
+
+    Returns:
+        The numbers unchanged, or colours `[..., 3]` in their place; the colour of each number that
+        was kept; and what could have been read in another way.
+
+    Raises:
+        IndexError: a pixel has a number that the palette lacks.
+    """
+    used = np.unique(indices)
+    gray = (colours == colours[:, :1]).all()
+    black = (colours[used] == 0).all(axis=1)
+    if gray or black[used != 0].any():
+        return colours[indices], {}, ()
+    code = colours.astype(np.int64) @ [65536, 256, 1]
+    doubts: tuple[str, ...] = ()
+    if used[0] == 0 and code[0] != 0:
+        doubts = (
+            f"its palette begins with the colour #{code[0]:06x}, and not with black; pixels of "
+            "this colour were taken as background. If they are none, save it without a palette.",
+        )
+    return indices, {int(n): int(code[n]) for n in used}, doubts

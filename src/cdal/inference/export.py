@@ -6,6 +6,7 @@ The graph holds the encoder, all steps of sampling, and the mean and spread of t
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import tempfile
@@ -61,7 +62,7 @@ def export(
         timesteps: T of sampling; the recipe's if `None`.
 
     Returns:
-        The graph's file, which `cdal.load` takes.
+        The graph's file. `cdal.load` takes those of ONNX and OpenVINO.
 
     Raises:
         UserError: the model does not exist, it cannot become a graph, or an extra is not installed.
@@ -87,11 +88,14 @@ def export(
     with _quiet():
         try:
             program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # tracing fails in many ways
+            _write(program, to, target, ["image", "noise", "z"][: len(example)])
+        except (UserError, OSError, MemoryError):
+            raise
+        except Exception as error:  # tracing and translating fail in many ways
             raise UserError(
-                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph: {error}"
+                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph of the "
+                f"kind {to}: {error}. Try another --to, or another --timesteps."
             ) from error
-        _write(program, to, target, ["image", "noise", "z"][: len(example)])
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target
@@ -134,15 +138,19 @@ def _write(
 ) -> None:
     outputs = ["votes", "probability", "uncertainty"]
     if to == "torch":
+        # Into memory: PyTorch's own file writer ends the process if the disk is full, and takes the
+        # name of the file into the archive.
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
         with replacing(target) as temporary:
-            torch.export.save(program, temporary)
+            temporary.write_bytes(buffer.getvalue())
         return
     try:
         import onnx
         import onnxscript  # noqa: F401 (what torch.onnx needs)
     except ImportError as error:
         raise UserError(
-            f"exporting to {to} needs further packages: pip install 'cdal[{to}]'."
+            f'exporting to {to} needs further packages: pip install "cdal[{to}]"'
         ) from error
     # From PyTorch to ONNX and from there to OpenVINO, so that both compute the same graph.
     exported = torch.onnx.export(
@@ -157,7 +165,7 @@ def _write(
         import openvino
     except ImportError as error:
         raise UserError(
-            "exporting to openvino needs further packages: pip install 'cdal[openvino]'."
+            'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(exported.model_proto, Path(folder) / "graph.onnx")

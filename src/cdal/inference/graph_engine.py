@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,6 +127,36 @@ class GraphEngine(ABC):
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The graph's votes, `[V, K, *S]`."""
 
+    def need_inputs(self, shapes: Mapping[str, Sequence[int | None]], about: Description) -> None:
+        """Check that a graph is the one of its description.
+
+        Args:
+            shapes: shape of each input by its name; `None` for an axis of any length.
+            about: description of the graph.
+
+        Raises:
+            ValueError: the graph has other inputs.
+        """
+        data, random = about.header.recipe.data, about.random
+        space = (None,) * data.spatial_dims
+        channels = about.header.image_channels * (2 * data.neighbours + 1)
+        needed: dict[str, tuple[int | None, ...]] = {"image": (1, channels, *space)}
+        if random.timesteps:
+            needed["noise"] = (random.timesteps, None, random.noise_channels, *space)
+            needed["z"] = (random.timesteps, None, random.latent)
+        same = set(shapes) == set(needed) and all(
+            len(shapes[name]) == len(shape)
+            and all(
+                None in pair or pair[0] == pair[1] for pair in zip(shape, shapes[name], strict=True)
+            )
+            for name, shape in needed.items()
+        )
+        if not same:
+            raise ValueError(
+                f"its inputs are {_shapes(shapes)}; the JSON file beside it describes "
+                f"{_shapes(needed)}"
+            )
+
     def about(self) -> dict[str, Any]:
         """See `Engine.about`."""
         return {"device": self.name, "precision": "float32", "threads": thread_count()}
@@ -141,7 +171,35 @@ class GraphEngine(ABC):
             {"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)}
             for picture in image
         ]
-        return np.stack([self.votes(inputs) for inputs in drawn], axis=1)
+        count = votes if self.stochastic else 1
+        try:
+            computed = [self.votes(inputs) for inputs in drawn]
+            for found in computed:
+                if (len(found), *found.shape[2:]) != (count, *image.shape[2:]):
+                    raise ValueError(f"{count} votes have the shape {found.shape}")
+            return np.stack(computed, axis=1)
+        except MemoryError:
+            raise
+        except Exception as error:  # each runtime has exceptions of its own
+            raise UserError(
+                f"the graph cannot be computed by {self.name}: {error}. Is the JSON file beside it "
+                "its own? Export it again."
+            ) from error
+
+
+def _alike(needed: Sequence[int | None], given: Sequence[int | None]) -> bool:
+    """Whether two shapes are the same where both are fixed."""
+    return len(needed) == len(given) and all(
+        a is None or b is None or a == b for a, b in zip(needed, given, strict=True)
+    )
+
+
+def _shapes(shapes: Mapping[str, Sequence[int | None]]) -> str:
+    texts = [
+        f"{name} [{', '.join('any' if n is None else str(n) for n in shape)}]"
+        for name, shape in sorted(shapes.items())
+    ]
+    return ", ".join(texts) or "none"
 
 
 class OnnxEngine(GraphEngine):
@@ -156,6 +214,11 @@ class OnnxEngine(GraphEngine):
         self.session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
+        shapes = {
+            value.name: [n if isinstance(n, int) else None for n in value.shape]
+            for value in self.session.get_inputs()
+        }
+        self.need_inputs(shapes, about)
 
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """See `GraphEngine.votes`."""
@@ -172,7 +235,16 @@ class OpenVinoEngine(GraphEngine):
 
         super().__init__(about, "openvino, cpu")
         settings = {"INFERENCE_NUM_THREADS": thread_count(), "INFERENCE_PRECISION_HINT": "f32"}
-        self.graph = openvino.Core().compile_model(path, "CPU", settings)
+        core = openvino.Core()
+        model = core.read_model(path)
+        shapes = {
+            value.any_name if value.names else "": [
+                n.get_length() if n.is_static else None for n in value.partial_shape
+            ]
+            for value in model.inputs
+        }
+        self.need_inputs(shapes, about)
+        self.graph = core.compile_model(model, "CPU", settings)
 
     def votes(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """See `GraphEngine.votes`."""
@@ -182,7 +254,10 @@ class OpenVinoEngine(GraphEngine):
 
 
 class ProgramEngine(GraphEngine):
-    """A program of `torch.export`. Only this engine needs PyTorch."""
+    """A program of `torch.export`, for measurements of what this process has exported itself.
+
+    PyTorch runs code from such a file when it opens it. No other file may come here.
+    """
 
     def __init__(self, path: Path, about: Description) -> None:
         import torch
@@ -203,12 +278,11 @@ class ProgramEngine(GraphEngine):
 _ENGINES: dict[str, Callable[[Path, Description], GraphEngine]] = {
     ".onnx": OnnxEngine,
     ".xml": OpenVinoEngine,
-    ".pt2": ProgramEngine,
 }
 
 
-def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine]:
-    """The engine for graphs of this suffix.
+def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine] | None:
+    """The engine for graphs of this suffix; `None` if they are not opened.
 
     OpenVINO computes ONNX if it is installed, because it is faster on volumes (see the page on
     speed).
@@ -216,7 +290,7 @@ def engine_for(suffix: str) -> Callable[[Path, Description], GraphEngine]:
     return (
         OpenVinoEngine
         if suffix == ".onnx" and find_spec("openvino") is not None
-        else _ENGINES[suffix]
+        else _ENGINES.get(suffix)
     )
 
 
@@ -233,7 +307,7 @@ def read_description(path: Path) -> Description:
         return Description(
             header_of(json.dumps(about["header"]), beside), int(about["parameters"]), random
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{beside}: expected what cdal export wrote beside {path.name}; it cannot be read "
             f"({error}). Keep the two together."
@@ -244,16 +318,24 @@ def load_exported(path: Path) -> tuple[GraphEngine, ModelHeader]:
     """A graph that `cdal export` wrote, and the header of its model.
 
     Raises:
-        UserError: the JSON file beside the graph is missing or damaged, the runtime is not
-            installed, or the graph cannot be read.
+        UserError: the JSON file beside the graph is missing, damaged or of another graph, the
+            runtime is not installed, or the graph cannot be read. Or it is a program of
+            `torch.export`, which is never opened.
     """
+    engine = engine_for(path.suffix)
+    if engine is None:
+        raise UserError(
+            f"{path} is a program of torch.export. PyTorch runs code from such a file when it "
+            "opens it, so cDAL does not open it. Give the .safetensors file that it was made of, "
+            "or export that with --to onnx or --to openvino."
+        )
     about = read_description(path)
     try:
-        return engine_for(path.suffix)(path, about), about.header
+        return engine(path, about), about.header
     except ImportError as error:
         extra = {suffix: name for name, suffix in GRAPHS.items()}[path.suffix]
         raise UserError(
-            f"{path} needs a runtime that is not installed: pip install 'cdal[{extra}]'."
+            f'{path} needs a runtime that is not installed: pip install "cdal[{extra}]"'
         ) from error
     except Exception as error:  # each runtime has exceptions of its own
         raise UserError(f"{path} cannot be read: {error}. Export it again.") from error

@@ -35,10 +35,10 @@ class Input:
     files: tuple[Path, ...] = ()
 
     @contextmanager
-    def open(self, scratch: Path) -> Iterator[Rows]:
-        """Open the image; errors as `open_image`, `read_channels` and `read_series`."""
+    def open(self, scratch: Path, channels: int = 0) -> Iterator[Rows]:
+        """Open the image; arguments and errors as `open_image`, `read_channels`, `read_series`."""
         if not self.files:
-            with open_image(self.path, scratch) as image:
+            with open_image(self.path, scratch, channels) as image:
                 yield image
         elif self.suffix == _DICOM:
             from cdal.imaging.formats.dicom import read_series
@@ -53,6 +53,7 @@ def find_inputs(
     passed: Collection[str] = (),
     series: str | None = None,
     channels: int = 1,
+    channel_files: bool | None = None,
 ) -> tuple[list[Input], dict[str, str]]:
     """The images that files and folders stand for.
 
@@ -63,8 +64,10 @@ def find_inputs(
         paths: files and folders.
         passed: names of files in folders to leave out.
         series: number, description or UID of a DICOM series.
-        channels: number of channels C of the model. If it has several, files `NAME_0000`,
-            `NAME_0001`, ... are the channels of one image, provided that there are exactly C.
+        channels: number of channels C of the model.
+        channel_files: whether the model was trained on channels in files of their own, `None` if
+            that is not known. Then `NAME_0000`, `NAME_0001`, ... are the channels of one image,
+            provided that there are exactly C, and that no file by itself fits the model.
 
     Returns:
         The images, and a message for each path that could not be used.
@@ -79,7 +82,8 @@ def find_inputs(
             inputs += _in_folder(path, passed, series) if path.is_dir() else [_of_file(path)]
         except UserError as error:  # noqa: PERF203 (one bad input must not stop the others)
             failed[str(path)] = str(error)
-    inputs = _with_channels(inputs, channels) if channels > 1 else inputs
+    if channels > 1 and channel_files is not False:
+        inputs = _with_channels(inputs, channels, channel_files is True)
     by_result: dict[str, Path] = {}
     for one in inputs:
         if (key := one.name + one.suffix) in by_result:
@@ -91,21 +95,47 @@ def find_inputs(
     return inputs, failed
 
 
-def _with_channels(inputs: list[Input], channels: int) -> list[Input]:
-    """Combine files that hold one channel each."""
+def _with_channels(inputs: list[Input], channels: int, channel_files: bool) -> list[Input]:
+    """Combine files that hold one channel each.
+
+    Args:
+        inputs: one input a file.
+        channels: number of channels of the model.
+        channel_files: whether the model is known to be trained on such files.
+    """
     grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
     for one in inputs:
         if one.suffix != _DICOM and (match := CHANNEL.match(one.name)):
             grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[
                 int(match["channel"])
             ] = one
-    whole = {key: files for key, files in grouped.items() if sorted(files) == list(range(channels))}
-    used = {one.path for files in whole.values() for one in files.values()}
-    together = [
-        Input(files[0].path, name, suffix, files=tuple(files[c].path for c in range(channels)))
-        for (_, name, suffix), files in whole.items()
-    ]
+    alone: dict[tuple[Path, str], bool] = {}  # by folder and suffix, whose files are alike
+    together, used = [], set()
+    for (folder, name, suffix), files in grouped.items():
+        if sorted(files) != list(range(channels)):
+            continue
+        if (folder, suffix) not in alone:
+            alone[folder, suffix] = _fits_alone(files[0].path, channels, channel_files)
+        if not alone[folder, suffix]:
+            paths = tuple(files[channel].path for channel in range(channels))
+            together.append(Input(paths[0], name, suffix, files=paths))
+            used |= set(paths)
     return [one for one in inputs if one.path not in used] + together
+
+
+def _fits_alone(path: Path, channels: int, channel_files: bool) -> bool:
+    """Whether a model can segment a file by itself.
+
+    A gray picture fits a model of colours, unless that is known to be trained on channels in files
+    of their own.
+    """
+    try:
+        with open_image(path) as image:
+            count = len(image.rows(0, 1))
+            gray_picture = count == 1 and channels == 3 and len(image.shape) == 2
+    except UserError:  # told when the image is opened to be segmented
+        return False
+    return count == channels or (gray_picture and not channel_files)
 
 
 def _of_file(path: Path) -> Input:
@@ -124,8 +154,8 @@ def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> lis
         for p in folder.iterdir()
         if p.is_file() and not p.name.startswith(".") and p.name not in passed
     )
-    images = [_of_file(path) for path in found if suffix_of(path) not in (None, _DICOM)]
-    from cdal.imaging.formats.dicom import choose_series, find_series
+    images = [_of_file(path) for path in found if suffix_of(path) not in (None, *DICOM.suffixes)]
+    from cdal.imaging.formats.dicom_series import choose_series, find_series
 
     listed = find_series(folder) if len(images) < len(found) or not images else []
     listed = [one for one in listed if not all(path.name in passed for path in one.files)]

@@ -16,7 +16,7 @@ def load(model: Path | str, sampling: Sampling | None = None, device: str = "aut
 
     Args:
         model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph written
-            by `export` (`.onnx`, `.xml`, `.pt2`).
+            by `export` (`.onnx`, `.xml`). A `.pt2` is refused, because opening it runs code.
         sampling: options of sampling; those of the model's recipe if `None`.
         device: `auto`, `cpu`, `cuda` or `mps`. An exported graph runs on the CPU.
 

@@ -46,6 +46,7 @@ class Output:
         needs: parts of the segmentation to keep, in addition to the mask.
         whole: whether it needs the whole image in memory.
         planar: whether only pictures have it.
+        series: whether only DICOM series have it.
         suffix: suffix of its file; that of masks if "", that of values if `None`.
     """
 
@@ -54,18 +55,27 @@ class Output:
     needs: tuple[str, ...] = ()
     whole: bool = False
     planar: bool = False
+    series: bool = False
     suffix: str | None = ""
 
 
 def paths_of(
     source: Input, like: Image, save: Collection[str], claim: Callable[[str], Path]
 ) -> dict[str, Path]:
-    """Path of each result. `claim` turns a name into a path, and refuses a name that is taken."""
+    """Path of each result. `claim` turns a name into a path, and refuses a name that is taken.
+
+    Raises:
+        UserError: a name is taken, or a result is for DICOM series only.
+    """
     suffixes = {"": like.suffix, None: _for_values(like).suffix}
     paths = {}
     for kind, output in OUTPUTS.items():
         if kind in save:
             name = "objects" if kind == "geojson" else kind
+            if output.series:
+                from cdal.imaging.annotations.rtstruct import need_series
+
+                need_series(source.path, like)
             paths[kind] = claim(f"{source.name}_{name}{suffixes.get(output.suffix, output.suffix)}")
     return paths
 
@@ -176,6 +186,14 @@ def _write_geojson(path: Path, result: Result) -> None:
     write_geojson(path, rows, (mask.count, mask.rest[0]), result.classes, bool(numbers))
 
 
+def _write_structures(path: Path, result: Result) -> None:
+    from cdal.imaging.annotations.rtstruct import write_structures
+
+    write_structures(
+        path, result.segmented.straight("mask"), result.like, result.classes, result.algorithm
+    )
+
+
 def _stem(path: Path, like: Image) -> Path:
     return path.with_name(path.name.removesuffix(like.suffix))
 
@@ -208,6 +226,13 @@ OUTPUTS = {
         _write_geojson,
         planar=True,
         suffix=".geojson",
+    ),
+    "rtstruct": Output(
+        "the classes of a DICOM series as contours (RTSTRUCT), beside the DICOM-SEG",
+        _write_structures,
+        whole=True,
+        series=True,
+        suffix=".dcm",
     ),
 }
 """Every kind of result, in the order in which they are written."""

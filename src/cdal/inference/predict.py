@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from cdal.imaging.rows import LARGE
+from cdal.inference.footprint import need_room
+from cdal.inference.graph_engine import GRAPHS
 from cdal.inference.inputs import Input, find_inputs
 from cdal.inference.load import load
 from cdal.inference.outputs import OUTPUTS, Result, need_possible, paths_of
@@ -20,8 +23,16 @@ from cdal.inference.predictor import Predictor
 from cdal.inference.record import Record, earlier_results
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Segmented
+from cdal.recipes.baselines import OwnSettings
+from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.files import digest_of
+from cdal.runtime.memory import is_shortage
+from cdal.runtime.version import revision
+
+_ELSEWHERE = (".mhd", ".nhdr", ".mrxs", ".vms", ".vmu")
+"""Suffixes of files whose numbers may be in other files."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +43,13 @@ class Written:
         done: one row for each segmented input, as in `predictions.json`.
         failed: error message of each input that failed, by its path.
         passed_over: number of files in the input folders that were skipped as earlier results.
+        earlier: number of rows in `done` whose results an earlier, same call has made.
     """
 
     done: list[dict[str, Any]]
     failed: dict[str, str]
     passed_over: int = 0
+    earlier: int = 0
 
 
 def predict(
@@ -54,14 +67,18 @@ def predict(
     are replaced; other files of the same name are kept, and their input fails. `predictions.json`
     records how the results were made.
 
+    A call that was interrupted is finished by the same call: an input is passed over if the same
+    model has made its results from the same bytes with the same options. Several calls may write
+    into one folder at once.
+
     Args:
         model: a model as for `load`, or a predictor.
         inputs: files, folders of files, or folders with a DICOM series.
         out: folder for the results.
         sampling: options of sampling; those of the model's recipe if `None`. A predictor has its
             own.
-        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson; see
-            `cdal.inference.outputs.OUTPUTS`.
+        save: some of mask, probability, uncertainty, votes, overlay, instances, geojson, rtstruct;
+            see `cdal.inference.outputs.OUTPUTS`.
         series: number, description or UID of the DICOM series, for folders that hold several.
         report: receives the progress, counted in inputs.
 
@@ -78,32 +95,39 @@ def predict(
         )
     results = {name for path in map(Path, inputs) for name in earlier_results(path)}
     predictor = predictor_of(model, sampling)
-    chosen, failed = find_inputs(inputs, results, series, predictor.header.image_channels)
+    header = predictor.header
+    chosen, failed = find_inputs(
+        inputs, results, series, header.image_channels, header.channel_files
+    )
     passed_over = sum(
         (path / name).is_file() for path in {Path(path) for path in inputs} for name in results
     )
     record = Record(out, failed)
-    record.write()  # fails now, and not after the work, if the folder cannot be written
-    for number, one in enumerate(chosen):
+    record.merge(failed)  # fails now, and not after the work, if the folder cannot be written
+    decided = _decided(predictor, save)
+    earlier = 0
+    stops: list[Exception] = []
+    try:
+        for number, one in enumerate(chosen):
 
-        def part(share: float, number: int = number, name: str = one.path.name) -> None:
-            report(Event("segmenting", name, number + share, len(chosen)))
+            def part(share: float, number: int = number, name: str = one.path.name) -> None:
+                try:
+                    report(Event("segmenting", name, number + share, len(chosen)))
+                except Exception as error:
+                    stops.append(error)
+                    raise
 
-        try:
-            row = _segment(predictor, one, record, save, part)
-        except (UserError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            failed[str(one.path)] = (
-                str(error)
-                if isinstance(error, UserError)
-                else f"{one.path}: not enough memory ({error})."
-            )
-        else:
-            record.add({"model": predictor.name, **row})
-        record.write()
-        part(1.0)
-    return Written(record.done, failed, passed_over)
+            try:
+                earlier += _predict_one(predictor, one, record, save, decided, part)
+            except Exception as error:  # no input may stop the others, only the caller may
+                if error in stops:
+                    raise
+                failed[str(one.path)] = explained(str(one.path), error)
+            record.merge([str(one.path)], now=False)
+            part(1.0)
+    finally:
+        record.merge()
+    return Written(record.done, failed, passed_over, earlier)
 
 
 def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Predictor:
@@ -119,29 +143,103 @@ def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Pr
     return model
 
 
+def _predict_one(
+    predictor: Predictor,
+    one: Input,
+    record: Record,
+    save: Collection[str],
+    decided: str,
+    part: Callable[[float], object],
+) -> bool:
+    """Segment one input, unless the same call has done so before; returns whether it has."""
+    case, key = f"{one.name}{one.suffix}", _key(one, decided)
+    if (row := record.finished(case, key)) is not None:
+        record.pass_over(row)
+        return True
+    with record.scratch() as scratch:
+        row, made = _segment(predictor, one, record, save, scratch, part)
+        record.add(case, key, {"model": predictor.name, **row}, made)
+    return False
+
+
+def _decided(predictor: Predictor, save: Collection[str]) -> str:
+    """What decides the results of every input, as JSON; empty if that is not known.
+
+    The code of a network of your own may change between two calls.
+    """
+    if predictor.path is None or isinstance(predictor.recipe.segmenter, OwnSettings):
+        return ""
+    path = predictor.path
+    beside = [
+        path.with_suffix(suffix) for suffix in (".json", ".bin") if path.suffix in GRAPHS.values()
+    ]
+    engine = predictor.engine.about()
+    return json.dumps(
+        {
+            "version": revision(),
+            "model": [predictor.name, digest_of(path, *(p for p in beside if p.is_file()))],
+            "recipe": to_dict(predictor.recipe),
+            "votes": predictor.votes,
+            "temperature": predictor.temperature,
+            "seed": predictor.sampling.seed,
+            "engine": [engine.get("device"), engine.get("precision")],
+            "save": sorted(save),
+        },
+        sort_keys=True,
+    )
+
+
+def _key(one: Input, decided: str) -> str:
+    """Checksum of what decides the results of an input; empty if that is not known."""
+    files = one.files or (one.path,)
+    if not decided or any(path.suffix.lower() in _ELSEWHERE for path in files):
+        return ""
+    if not all(path.is_file() for path in files):  # a pipe may never end
+        return ""
+    try:
+        bytes_read = digest_of(*files)
+    except OSError:  # reading the image says what is wrong
+        return ""
+    content = json.dumps([decided, one.name, one.suffix, str(one.path), bytes_read])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def explained(name: str, error: Exception) -> str:
+    """Message for the user about an image that failed, whatever the error is."""
+    if isinstance(error, UserError):
+        return str(error) if name in str(error) else f"{name}: {error}"
+    if is_shortage(error):
+        return f"{name}: not enough memory ({error}). Close other programs, or crop the image."
+    if isinstance(error, OSError):
+        return f"{name}: {error}. Is the disk full, or a folder not readable or writable?"
+    return (
+        f"{name} cannot be segmented: {type(error).__name__}: {error}. Is the file complete? "
+        "If it is, please report this."
+    )
+
+
 def _segment(
     predictor: Predictor,
     one: Input,
     record: Record,
     save: Collection[str],
+    scratch: Path,
     part: Callable[[float], object],
-) -> dict[str, Any]:
-    """Segment one input, write its results, and return its row of the record."""
+) -> tuple[dict[str, Any], list[Path]]:
+    """Segment one input; returns its row of the record, and its results in the scratch folder."""
     began = time.perf_counter()
-    name = str(one.path)
-    with (
-        tempfile.TemporaryDirectory(dir=record.out, prefix=".cdal-") as folder,
-        one.open(Path(folder)) as image,
-    ):
+    name, case = str(one.path), f"{one.name}{one.suffix}"
+    with one.open(scratch, predictor.header.image_channels) as image:
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
-        paths = paths_of(one, image.like, save, record.free)
+        places = paths_of(one, image.like, save, lambda file: record.free(case, file))
+        (scratch / "made").mkdir()
+        paths = {kind: scratch / "made" / path.name for kind, path in places.items()}
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
         large = math.prod(frame.own) > LARGE
         classes, components = predictor.header.classes, predictor.recipe.data.components
-        segmented = Segmented(
-            frame, len(classes), components, keep, Path(folder) if large else None
-        )
+        need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name)
+        segmented = Segmented(frame, len(classes), components, keep, scratch if large else None)
         for band in predictor.bands(frame, one.name, name, keep_votes="votes" in save):
             segmented.take(band)
             if segmented.mask.count < frame.own[0]:
@@ -155,7 +253,7 @@ def _segment(
             if kind in save:
                 output.write(paths[kind], result)
     inside = int(segmented.voxels[1:].sum())
-    return {
+    row = {
         "input": name,
         **{kind: path.name for kind, path in paths.items()},
         "volume": {
@@ -169,3 +267,4 @@ def _segment(
         "seed": predictor.sampling.seed,
         "seconds": round(time.perf_counter() - began, 3),
     }
+    return row, list(paths.values())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as Pillow
 
 from cdal.imaging.formats import stem_of
 from cdal.imaging.grid import Frame, resized
@@ -19,6 +21,7 @@ from cdal.imaging.open import open_image
 from cdal.imaging.rows import LARGE, Rows
 from cdal.inference.decision import decide, spread, temper
 from cdal.inference.engine import Engine
+from cdal.inference.footprint import need_plausible, need_room
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Band, Segmented, need_whole
 from cdal.inference.voting import vote_bands, votes_drawn
@@ -26,6 +29,12 @@ from cdal.inference.windows import Read
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import ModelHeader
+
+_MODES = ("L", "I;16", "I", "F", "RGB")
+"""Modes of Pillow images whose pixels are intensities or colours and nothing else."""
+
+_ORIENTATION = 0x0112
+"""Tag of the orientation in EXIF."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +102,24 @@ class Predictor:
 
     def predict(
         self,
-        source: Path | str | np.ndarray | Rows,
+        source: Path | str | np.ndarray | Pillow.Image | Rows | Any,
         case: str | None = None,
         keep_votes: bool = False,
         name: str | None = None,
+        votes: int | None = None,
     ) -> Prediction:
         """Segment one image.
 
         Args:
-            source: path of a file or of the folder of a DICOM series; an array `[*S]` or `[C, *S]`
-                of a picture (rows, columns) or a volume; or an `Image`. An array of a volume is
-                taken to have the recipe's spacing and the axes right, anterior, superior.
+            source: path of a file or of the folder of a DICOM series; an array or a PyTorch tensor
+                `[*S]` or `[C, *S]` of a picture (rows, columns) or a volume; a Pillow image in
+                gray or colours; or an `Image`. An array of a volume is taken to have the recipe's
+                spacing and the axes right, anterior, superior.
             case: name that decides the random draws, together with the seed; that of the file if
                 `None`.
             keep_votes: whether to return each vote.
             name: name of the image in errors; that of the file if `None`.
+            votes: number of votes V to draw; that of the predictor if `None`.
 
         Returns:
             The segmentation on the image's own grid.
@@ -115,24 +127,28 @@ class Predictor:
         Raises:
             UserError: the image cannot be read, or does not suit the model.
         """
-        file = isinstance(source, (str, Path))
+        count = self.votes
+        if votes is not None:
+            replace(self.sampling, votes=votes)  # refuses a number that is too low
+            count = votes_drawn(self.engine, self.recipe, votes)
+        file = isinstance(source, (str, os.PathLike))
         name = name or (str(source) if file else case or "the image")
         case = case or (stem_of(Path(source)) if file else "array")  # type: ignore[arg-type]
         with self._opened(source) as image:
             frame = self.frame(image, name)
             keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
-            segmented = Segmented(
-                frame, len(self.header.classes), self.recipe.data.components, keep
-            )
+            classes = len(self.header.classes)
+            need_room(frame, self.recipe, classes, count, keep, name, whole=True)
+            segmented = Segmented(frame, classes, self.recipe.data.components, keep)
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
-            for band in self.bands(frame, case, name, keep_votes=keep_votes, on_grid=on_grid):
+            for band in self.bands(frame, case, name, None, keep_votes, on_grid, count):
                 segmented.take(band)
             segmented.finish()
             return Prediction(
                 mask=segmented.straight("mask"),
                 probability=segmented.straight("probability"),
                 uncertainty=segmented.straight("uncertainty"),
-                count=self.votes,
+                count=count,
                 votes=segmented.straight("votes") if keep_votes else None,
                 image=image if isinstance(image, Image) else None,
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
@@ -164,9 +180,15 @@ class Predictor:
             need_whole(
                 name, image.shape, "the largest components", "Keep all components: --components 0."
             )
-        if isinstance(image, Image):
-            return Frame(match_channels(image, self.header.image_channels, name), data, name)
-        return Frame(_Matched(image, self.header.image_channels, name), data, name)
+        channels = self.header.image_channels
+        matched = (
+            match_channels(image, channels, name)
+            if isinstance(image, Image)
+            else _Matched(image, channels, name)
+        )
+        frame = Frame(matched, data, name)
+        need_plausible(frame, self.recipe, name)
+        return frame
 
     def bands(
         self,
@@ -176,6 +198,7 @@ class Predictor:
         rows: int | None = None,
         keep_votes: bool = False,
         on_grid: list[np.ndarray] | None = None,
+        votes: int | None = None,
     ) -> Iterator[Band]:
         """Segment an image some rows at a time. Memory does not grow with the number of rows.
 
@@ -187,23 +210,29 @@ class Predictor:
                 does not depend on it.
             keep_votes: whether the bands hold each vote.
             on_grid: list that receives the mean of the votes on the network's grid.
+            votes: number of votes V; that of the predictor if `None`.
 
         Yields:
             The next rows, from the first to the last.
         """
-        read = self._reader(frame, name)
+        read, classes = self._reader(frame, name), len(self.header.classes)
+        count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
 
         def moments() -> Iterator[np.ndarray]:
             """Mean `[K, h, *rest]`, spread `[1, h, *rest]` and perhaps all votes, concatenated."""
-            for votes in vote_bands(self.engine, read, frame.shape, self.recipe, self.votes, rng):
-                mean = votes.mean(axis=0)
+            for drawn in vote_bands(self.engine, read, frame.shape, self.recipe, count, rng):
+                mean = drawn.mean(axis=0)
+                if len(mean) != classes:
+                    raise UserError(
+                        f"{name}: the model gives {len(mean)} classes; its header names {classes}. "
+                        "Does the file beside the graph belong to it?"
+                    )
                 if on_grid is not None:
                     on_grid.append(mean)
-                yield np.concatenate([mean, spread(votes)[None], *(votes if keep_votes else [])])
+                yield np.concatenate([mean, spread(drawn)[None], *(drawn if keep_votes else [])])
 
         # Resampling is linear, so the mean may be taken first. The class is decided last.
-        classes = len(self.header.classes)
         for values in frame.back(moments(), rows):
             kept = (
                 values[classes + 1 :].reshape(-1, classes, *values.shape[1:])
@@ -247,14 +276,18 @@ class Predictor:
         return lambda start, stop: scale.apply(frame.read(start, stop))
 
     @contextmanager
-    def _opened(self, source: Path | str | np.ndarray | Rows) -> Iterator[Rows]:
-        if isinstance(source, (str, Path)):
-            with open_image(Path(source)) as image:
+    def _opened(self, source: Any) -> Iterator[Rows]:
+        if isinstance(source, (str, os.PathLike)):
+            with open_image(Path(source), fourth_axis=self.header.image_channels) as image:
                 yield image
+        elif hasattr(source, "rows") and hasattr(source, "like"):
+            yield source
         else:
-            yield self._from_array(source) if isinstance(source, np.ndarray) else source
+            yield self._from_array(array_of(source))
 
     def _from_array(self, array: np.ndarray) -> Image:
+        if not array.size:
+            raise UserError(f"the array: expected an image; its shape is {array.shape}.")
         if not np.isfinite(array).all():
             raise UserError("the array: expected finite intensities; some are NaN or infinite.")
         dims, channels = self.recipe.data.spatial_dims, self.header.image_channels
@@ -277,6 +310,37 @@ class Predictor:
                 f"{array.max()}."
             )
         return Image(with_channels.astype(np.float32), stored=array.dtype)
+
+
+def array_of(source: Any) -> np.ndarray:
+    """The numbers of an array, a PyTorch tensor or a Pillow image, channels first.
+
+    Raises:
+        UserError: it is something else, or it could be understood in more than one way.
+    """
+    if isinstance(source, Pillow.Image):
+        if source.getexif().get(_ORIENTATION, 1) != 1:
+            raise UserError(
+                "the Pillow image is stored turned. Turn it first: PIL.ImageOps.exif_transpose."
+            )
+        if source.mode not in _MODES:
+            raise UserError(
+                f"the Pillow image has the mode {source.mode}; expected one of {', '.join(_MODES)}."
+                ' Convert it first: image.convert("RGB") for colours, image.convert("L") for gray.'
+            )
+        pixels = np.asarray(source)
+        return pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if hasattr(source, "detach") and hasattr(source, "cpu"):  # a tensor of PyTorch
+        source = source.detach().cpu()
+        source = source.float() if str(source.dtype) == "torch.bfloat16" else source
+        source = source.numpy()
+    if not isinstance(source, np.ndarray) or source.dtype.kind not in "uifb":
+        kind = f"an array of {source.dtype}" if isinstance(source, np.ndarray) else type(source)
+        raise UserError(
+            "expected the path of an image, an array or tensor of numbers, a Pillow image or a "
+            f"cDAL image; it is {kind}."
+        )
+    return source
 
 
 class _Matched:

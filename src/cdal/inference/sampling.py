@@ -9,6 +9,11 @@ from typing import Any
 from cdal.recipes.recipe import Recipe, override
 from cdal.recipes.variants import with_mirrors, with_timesteps
 from cdal.runtime.errors import UserError
+from cdal.segmenters.model_header import (
+    LEAST_TEMPERATURE,
+    MOST_TEMPERATURE,
+    possible_temperature,
+)
 
 
 def _option(help: str, default: Any = None) -> Any:  # noqa: A002 (the command line's own word)
@@ -59,8 +64,11 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.votes is not None and self.votes < 1:
             raise UserError(f"votes must be 1 or more; it is {self.votes}.")
-        if self.temperature is not None and not self.temperature > 0:
-            raise UserError(f"temperature must be more than 0; it is {self.temperature}.")
+        if self.temperature is not None and not possible_temperature(self.temperature):
+            raise UserError(
+                f"temperature must be more than 0, {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; "
+                f"it is {self.temperature}."
+            )
 
     def of(self, recipe: Recipe, model: Path) -> Recipe:
         """The recipe of a model with these options in place of its own.

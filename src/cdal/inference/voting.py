@@ -15,6 +15,7 @@ from cdal.imaging.slices import slices_with_neighbours
 from cdal.inference.engine import Engine
 from cdal.inference.windows import Draw, Read, blend
 from cdal.recipes.recipe import DataSettings, Recipe
+from cdal.runtime.errors import UserError
 
 SLICES_AT_ONCE = 32
 
@@ -33,6 +34,9 @@ def draw_votes(
 
     Returns:
         Probabilities `[V, K, *S]`, float32.
+
+    Raises:
+        UserError: a vote is not finite.
     """
     axis = recipe.data.slice_axis if image.ndim - 1 > recipe.data.spatial_dims else 0
     turned = np.moveaxis(image, 1 + axis, 1)
@@ -100,16 +104,21 @@ def vote_bands(
 def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
     """A function that draws votes for a batch of images, `[B, C, *S] -> [V, B, K, *S]`.
 
-    Vote v sees mirror image number v mod n of the n that the recipe asks for.
+    Vote v sees mirror image number v mod n of the n that the recipe asks for. The function raises
+    UserError if a vote is not finite.
     """
 
     def draw(window: np.ndarray) -> np.ndarray:
         by_mirror = []
         for mirror, share in votes_by_mirror(engine, recipe, votes):
             seen = np.flip(window, tuple(2 + axis for axis in mirror))
-            by_mirror.append(
-                np.flip(engine.sample(seen, share, rng), tuple(3 + axis for axis in mirror))
-            )
+            drawn = engine.sample(seen, share, rng)
+            if not np.isfinite(drawn).all():
+                raise UserError(
+                    "the model's votes are NaN or infinite. Is the image of the kind that the "
+                    "model was trained on, and the model's file whole?"
+                )
+            by_mirror.append(np.flip(drawn, tuple(3 + axis for axis in mirror)))
         count = len(by_mirror)
         if count == 1:
             return by_mirror[0]

@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -49,6 +52,8 @@ __all__ = [
 ]
 
 _PARTS = ("data", "segmenter", "training")
+_LONGEST = 2**20
+"""Most bytes of a YAML file."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,15 @@ def check(recipe: Recipe) -> None:
     Raises:
         UserError: the message names the field, the expected values and the given value.
     """
+    for part in _PARTS:
+        owner = getattr(recipe, part)
+        optional = _optional(type(owner))
+        for option in dataclasses.fields(owner):
+            value, name = getattr(owner, option.name), f"{part}.{option.name}"
+            if isinstance(value, float):
+                need(owner, name, math.isfinite, "a finite number")
+            if value is None and option.name not in optional:
+                raise UserError(f"{name} must have a value; it is null.")
     check_data(recipe.data)
     check_training(recipe.training)
     recipe.segmenter.check(recipe.data)
@@ -87,6 +101,13 @@ def check(recipe: Recipe) -> None:
         lambda size: all(s % divisor == 0 for s in size),
         f"multiples of {divisor}",
     )
+
+
+@cache
+def _optional(owner: type) -> frozenset[str]:
+    """Names of the fields that may be null."""
+    hints = get_type_hints(owner)
+    return frozenset(name for name, hint in hints.items() if type(None) in get_args(hint))
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -187,11 +208,34 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UserError: the file cannot be read, is not YAML, or is not a recipe.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise UserError(f"{path} cannot be read as a YAML recipe: it is not a file.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if path.stat().st_size > _LONGEST:
+            raise ValueError(f"it has more than {_LONGEST} bytes")
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a YAML recipe: {error}") from error
     return from_dict(values, str(path))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key is given twice, and nothing repeats by reference."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse references: a few of them can stand for more than any memory holds."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"references (*{event.anchor}) are not taken; write values out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is given twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -216,7 +260,7 @@ def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> R
         parser.add_argument(f"--{part}", type=type(base[part]), default=base[part])
     try:
         parts = parser.instantiate(parser.parse_object(dict(values)))
-    except ArgumentError as error:
+    except (ArgumentError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{origin}: {_explain(str(error), _field_names(base))}") from error
     return Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
 

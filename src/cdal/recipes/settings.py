@@ -6,6 +6,7 @@ This module has the settings that all recipes share. The settings of each segmen
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +17,9 @@ from cdal.recipes.protocols import PROTOCOLS
 from cdal.runtime.errors import UserError
 
 Precision = Literal["auto", "32", "bf16"]
+
+MOST = 10_000
+"""Largest whole number in the settings of a segmenter, and largest length of a patch."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,14 @@ class SegmenterSettings:
 
     def check(self, data: DataSettings) -> None:
         """Refuse values that no run could use; raises the same errors as `need`."""
+        for option in dataclasses.fields(self):
+            if _numbers(getattr(self, option.name)):
+                need(
+                    self,
+                    f"segmenter.{option.name}",
+                    lambda value: max(_numbers(value)) <= MOST,
+                    f"at most {MOST}",
+                )
         need(self, "segmenter.votes", lambda votes: votes >= 1, "1 or more")
         need(
             self,
@@ -221,6 +233,12 @@ class TrainingSettings:
     seed: int = 0
 
 
+def _numbers(value: object) -> tuple[int, ...]:
+    """The whole numbers of a setting: one, those of a tuple, or none."""
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(number for number in values if type(number) is int)
+
+
 def check_data(data: DataSettings) -> None:
     """Refuse values that no run could use.
 
@@ -230,7 +248,12 @@ def check_data(data: DataSettings) -> None:
     dims = data.spatial_dims
     need(data, "data.spatial_dims", lambda d: d in (2, 3), "2 or 3")
     need(data, "data.size", lambda size: len(size) == dims, f"{dims} numbers (data.spatial_dims)")
-    need(data, "data.size", lambda size: min(size) >= 1, "numbers of 1 or more")
+    need(
+        data,
+        "data.size",
+        lambda size: min(size) >= 1 and max(size) <= MOST,
+        f"numbers of 1 to {MOST}",
+    )
     need(
         data,
         "data.spacing",
@@ -246,14 +269,14 @@ def check_data(data: DataSettings) -> None:
         lambda fold: 0 <= fold < (data.folds if limited else math.inf),
         f"0 to {data.folds - 1}" if limited else "0 or more",
     )
-    for name in ("neighbours", "components"):
-        need(data, f"data.{name}", lambda number: number >= 0, "0 or more")
+    need(data, "data.components", lambda number: number >= 0, "0 or more")
+    need(data, "data.neighbours", lambda number: 0 <= number <= 100, "0 to 100")
     need(data, "data.slice_axis", lambda axis: axis in (0, 1, 2), "0, 1 or 2")
     need(
         data,
         "data.flips",
-        lambda flips: set(flips) <= set(range(dims)),
-        f"axes among {list(range(dims))}",
+        lambda flips: set(flips) <= set(range(dims)) and len(set(flips)) == len(flips),
+        f"axes among {list(range(dims))}, each once",
     )
     need(
         data,
@@ -264,8 +287,8 @@ def check_data(data: DataSettings) -> None:
     need(
         data,
         "data.resize",
-        lambda size: size is None or (dims == 2 and min(size) >= 1),
-        "2 numbers (pictures only), or null",
+        lambda size: size is None or (dims == 2 and min(size) >= 1 and max(size) <= MOST),
+        f"2 numbers up to {MOST} (pictures only), or null",
     )
     need(data, "data.partition", lambda name: bool(name), "a name")
     known = f"some of {', '.join(PROTOCOLS)}"
@@ -297,7 +320,7 @@ def check_training(training: TrainingSettings) -> None:
         training,
         "training.steps",
         lambda steps: steps is not None or has_budget,
-        "a number where training.minutes is none",
+        "a number if training.minutes is null",
     )
     for name in (
         "steps",

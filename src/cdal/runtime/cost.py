@@ -39,6 +39,6 @@ def kept_cost(out: Path) -> dict[str, Any]:
     """What `keep_cost` wrote; empty if the file is missing or cannot be read."""
     try:
         cost = json.loads((out / _COST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return cost if isinstance(cost, dict) else {}

@@ -1,12 +1,23 @@
-"""Atomic writes: a file appears complete or not at all."""
+"""Atomic writes: a file appears complete or not at all.
+
+What is being written has a temporary name, `.cdal-*`, and is locked by its process. The first write
+into a folder deletes what killed processes have left there.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +25,28 @@ from filelock import FileLock, Timeout
 
 from cdal.runtime.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows, which deletes no open file
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 _PREFIX = ".cdal-"
+_OLD = 24 * 60 * 60
+"""Age in seconds from which a temporary file is a leftover where locks do not tell."""
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+_WAIT = 120.0
+"""Seconds to wait for another process that writes into the same folder."""
+
+_MACHINE = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}-")
+
+_swept: set[Path] = set()
+"""Folders from which this process has deleted leftovers."""
 
 
 @contextmanager
@@ -30,14 +58,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be created or written, or the disk is full.
     """
-    temporary = None
+    temporary, handle = None, -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=_PREFIX, suffix="".join(path.suffixes[-2:])
-        )
-        os.close(handle)
-        temporary = Path(name)
+        sweep(path.parent)
+        temporary, handle = _own_file(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -52,6 +77,101 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder inside `parent` that is deleted when the block ends.
+
+    Raises:
+        UserError: the folder cannot be created.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        while True:
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix()))
+            handle = _locked(folder)
+            if handle is None or folder.is_dir():  # else a sweep was quicker
+                break
+            os.close(handle)
+    except OSError as error:
+        raise UserError(
+            f"{parent} cannot be written: {error.strerror or error}. Free some space, or choose "
+            "another folder."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes have left in a folder; once for each folder and process."""
+    folder = folder.absolute()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for leftover in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another process sweeps too, or it may not be deleted
+            _delete_unused(leftover)
+
+
+@cache
+def _prefix() -> str:
+    """Beginning of this machine's temporary names: some file systems lock for one machine only."""
+    try:
+        machine = _BOOT.read_text()
+    except OSError:
+        machine = platform.node()
+    return f"{_PREFIX}{zlib.crc32(machine.encode()):08x}-"
+
+
+def _delete_unused(leftover: Path) -> None:
+    """Delete a temporary file or folder unless a process has locked it."""
+    is_folder = leftover.is_dir() and not leftover.is_symlink()
+    elsewhere = _MACHINE.match(leftover.name) and not leftover.name.startswith(_prefix())
+    handle = None if elsewhere or leftover.is_symlink() else _locked(leftover, wait=False)
+    if handle is None and time.time() - leftover.lstat().st_mtime < _OLD:
+        return
+    try:
+        shutil.rmtree(leftover, ignore_errors=True) if is_folder else leftover.unlink()
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _own_file(path: Path) -> tuple[Path, int]:
+    """A new temporary file beside `path`, and the handle that locks it."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=_prefix(), suffix="".join(path.suffixes[-2:])
+        )
+        if fcntl is None:
+            os.close(handle)
+            return Path(name), -1
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if Path(name).exists():  # else a sweep was quicker
+            return Path(name), handle
+        os.close(handle)
+
+
+def _locked(path: Path, wait: bool = True) -> int | None:
+    """Lock a file or folder; returns the handle, or `None` if that is not possible now."""
+    if fcntl is None:
+        return None
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,7 +193,7 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `folder` and delete temporary files left by a killed process.
+    """Hold an exclusive lock on `folder` and delete what a killed process has left there.
 
     Raises:
         UserError: another process holds the lock, or the folder cannot be created.
@@ -81,8 +201,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
-            for leftover in folder.glob(f"{_PREFIX}*"):
-                leftover.unlink(missing_ok=True)
+            sweep(folder)
             yield
     except Timeout as error:
         raise UserError(
@@ -92,6 +211,44 @@ def sole_writer(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
         ) from error
+
+
+@contextmanager
+def taking_turns(lock: Path) -> Iterator[None]:
+    """Hold a lock file for a moment, after the other processes that hold it.
+
+    Raises:
+        UserError: the lock cannot be had, or its folder cannot be created.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        holder = FileLock(lock, timeout=_WAIT)
+        holder.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"another process has held {lock} for {_WAIT:.0f} s. Is it stopped? End it, or give "
+            "another --out."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"{lock.parent} cannot be written: {error.strerror or error}. Free some space, or "
+            "choose another folder."
+        ) from error
+    try:
+        yield
+    finally:
+        holder.release()
+
+
+def digest_of(path: Path, *more: Path) -> str:
+    """SHA-256 of the bytes of files, in this order, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in (path, *more):
+        digest.update(b"%d " % file.stat().st_size)
+        with file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from cdal.recipes.baselines import OwnSettings
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
@@ -52,7 +54,9 @@ def load_model(
             are not finite.
     """
     header = read_header(path)
-    segmenter = build_segmenter(recipe or header.recipe, header.image_channels, len(header.classes))
+    recipe = recipe or header.recipe
+    _need_fitting(path, recipe, header)
+    segmenter = build_segmenter(recipe, header.image_channels, len(header.classes))
     predictor = segmenter.players()[segmenter.predictor]
     try:
         with safe_open(path, framework="pt") as file:
@@ -71,6 +75,58 @@ def load_model(
     if broken:
         raise UserError(f"{path}: some of its weights are NaN or infinite. Train it again.")
     return segmenter.to(torch.device(device)).eval(), header
+
+
+def _need_fitting(path: Path, recipe: Recipe, header: ModelHeader) -> None:
+    """Check the shapes of the weights in a file before any memory is taken for the network.
+
+    The network is built without numbers, on PyTorch's meta device. The code of
+    a network of your own may not allow that; it is compared when its weights are loaded.
+
+    Raises:
+        UserError: the file holds other weights than the recipe's network has.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            stored = {
+                name: tuple(file.get_slice(name).get_shape())
+                for name in file.keys()  # noqa: SIM118 (not a mapping)
+            }
+    except SafetensorError as error:
+        raise UserError(f"{path}: its weights cannot be read: {error}") from error
+    most = 10 * len(stored) + 1000
+    count = 0
+
+    def counted(_module: nn.Module, _name: str, _parameter: nn.Parameter) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise RuntimeError(f"the network has more than {most} weights; {len(stored)} are there")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            network = build_segmenter(recipe, header.image_channels, len(header.classes))
+        named = network.players()[network.predictor].state_dict(keep_vars=True)
+    except UserError:
+        raise
+    except Exception as error:  # PyTorch refuses impossible sizes by many kinds of errors
+        if isinstance(recipe.segmenter, OwnSettings) and count <= most:
+            return
+        raise UserError(f"{path}: its weights do not fit its recipe: {error}") from error
+    finally:
+        hook.remove()
+    first = {id(weight): name for name, weight in reversed(named.items())}
+    needed = {name: tuple(named[name].shape) for name in first.values()}
+    differing = sorted(
+        name for name in {**needed, **stored} if needed.get(name) != stored.get(name)
+    )
+    if differing:
+        name = differing[0]
+        raise UserError(
+            f"{path}: its weights do not fit its recipe: {len(differing)} differ; {name} is "
+            f"{stored.get(name, 'missing')} there, the recipe's is {needed.get(name, 'none')}."
+        )
 
 
 def _named_once(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from cdal.runtime.version import __version__
 SUFFIX = ".safetensors"
 KEY = "cdal"
 """Metadata key of the header in a model file."""
+
+MOST_CLASSES, MOST_CHANNELS = 256, 64
+"""Most classes of a model, which its masks of 8 bits can number, and most channels of an image."""
+
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-3, 1e3
 
 _SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
 """Folders of the shipped models: in a wheel, and in a clone of the repository."""
@@ -37,6 +43,8 @@ class ModelHeader:
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
         version: version of cDAL that wrote the file.
+        channel_files: whether each channel of a training image was a file of its own; `None` if
+            that is not known, as in files of earlier versions.
     """
 
     recipe: Recipe
@@ -48,6 +56,7 @@ class ModelHeader:
     licence: str = ""
     temperature: float | None = None
     version: str = __version__
+    channel_files: bool | None = None
 
     def to_json(self) -> str:
         """The header as JSON, as stored in the model file."""
@@ -86,18 +95,72 @@ def header_of(text: str, path: Path) -> ModelHeader:
     """
     try:
         values = json.loads(text)
-        recipe = from_dict(values.pop("recipe"), f"{path}: its recipe")
-        header = ModelHeader(
-            recipe=recipe, **{**values, "classes": tuple(map(str, values["classes"]))}
-        )
-        if len(header.classes) < 2 or not isinstance(header.image_channels, int):
-            raise ValueError(f"classes {header.classes}, image_channels {header.image_channels!r}")
-        return header
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"expected a mapping; it is {type(values).__name__}")
+        problem = _problem(values)
+        if problem:
+            raise ValueError(problem)
+        recipe = _recipe_of(values["recipe"], path)
+        rest = {**values, "recipe": recipe, "classes": tuple(values["classes"])}
+        return ModelHeader(**rest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{path}: its header cannot be read ({error}). Was it written by a newer version of "
+            f"{path}: its header cannot be read ({what}). Was it written by a newer version of "
             "cDAL?"
         ) from error
+
+
+def _recipe_of(values: Any, path: Path) -> Recipe:
+    """The recipe of a header; every error names the file."""
+    try:
+        return from_dict(values, f"{path}: its recipe")
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: its recipe: {error}") from error
+
+
+def _problem(values: Mapping[str, Any]) -> str:
+    """What is wrong with the values of a header; empty if they are possible."""
+    classes, channels = values["classes"], values["image_channels"]
+    if not isinstance(classes, list) or not 2 <= len(classes) <= MOST_CLASSES:
+        count = len(classes) if isinstance(classes, list) else type(classes).__name__
+        return f"expected a list of 2 to {MOST_CLASSES} classes; it is {count}"
+    if not all(isinstance(name, str) and _whole_text(name) for name in classes):
+        return "the names of classes must be text"
+    if len(set(classes)) < len(classes):
+        return "two classes have the same name"
+    if not _whole(channels) or not 1 <= channels <= MOST_CHANNELS:
+        return f"image_channels must be 1 to {MOST_CHANNELS}; it is {channels!r:.40}"
+    if not _whole(values.get("step", 0)):
+        return f"step must be a number; it is {values['step']!r:.40}"
+    temperature = values.get("temperature")
+    if temperature is not None and not possible_temperature(temperature):
+        return (
+            f"temperature must be {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; it is "
+            f"{temperature!r:.40}"
+        )
+    if values.get("channel_files") not in (None, True, False):
+        return f"channel_files must be true, false or null; it is {values['channel_files']!r:.40}"
+    kinds: dict[str, type] = {"scores": dict, "data": dict, "licence": str, "version": str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), kind)]
+    return f"{wrong[0]} is {values[wrong[0]]!r:.40}" if wrong else ""
+
+
+def possible_temperature(temperature: object) -> bool:
+    """Whether probabilities can be calibrated by this temperature."""
+    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+    return number and LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE  # type: ignore[operator]
+
+
+def _whole_text(text: str) -> bool:
+    """Whether text can be written: halves of characters cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def find_model(name: str | Path) -> Path:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_MOST = 10_000
+"""Largest number of timesteps, noise channels or numbers of z."""
+
 
 @dataclass(frozen=True)
 class RandomInputs:
@@ -18,6 +21,9 @@ class RandomInputs:
         folding: f, the folding factor. The noise is `[T, V, N, *S / f]`, standard normal.
         latent: length of z, which is `[T, V, latent]`.
         z: distribution of z: `drawn` is standard normal, `constant` is ones.
+
+    Raises:
+        ValueError: a value is impossible.
     """
 
     timesteps: int = 0
@@ -25,6 +31,14 @@ class RandomInputs:
     folding: int = 1
     latent: int = 0
     z: str = "drawn"
+
+    def __post_init__(self) -> None:
+        for name in ("timesteps", "noise_channels", "folding", "latent"):
+            number, least = getattr(self, name), 1 if name == "folding" else 0
+            if type(number) is not int or not least <= number <= _MOST:
+                raise ValueError(f"random.{name} must be {least} to {_MOST}; it is {number!r:.40}")
+        if self.z not in ("drawn", "constant"):
+            raise ValueError(f"random.z must be drawn or constant; it is {self.z!r:.40}")
 
     def draw(
         self, size: Sequence[int], votes: int, rng: np.random.Generator

@@ -99,12 +99,31 @@ def load_checkpoint(
             player.load_state_dict(content["players"][name])
             _load_optimiser(optimisers[name], content["optimisers"][name])
         average.load_state_dict(content["average"])
-        return Checkpoint(**content["state"])
+        return _state_of(content["state"])
     except Exception as error:  # torch reports damaged files by many kinds of errors
         raise UserError(
             f"{path} cannot be resumed from: {error}. Delete it to start over, or give another "
             "--out."
         ) from error
+
+
+def _state_of(values: Mapping[str, Any]) -> Checkpoint:
+    """The numbers of a run, of the right types."""
+    state = Checkpoint(**values)
+    kinds: dict[str, tuple[type, ...]] = {
+        "step": (int,),
+        "seconds": (int, float),
+        "best": (int, float),
+        "scores": (dict,),
+        "fingerprint": (str,),
+    }
+    for name, kind in kinds.items():
+        value = getattr(state, name)
+        if type(value) not in kind:
+            raise TypeError(f"{name} is {value!r:.40}")
+    if state.step < 0 or not 0 <= state.seconds < math.inf:
+        raise ValueError(f"step {state.step}, seconds {state.seconds}")
+    return state
 
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -18,17 +18,26 @@ class Log:
         out: run folder.
         step: number of finished steps. Entries of later steps, written before the run was killed,
             are deleted.
+
+    Raises:
+        UserError: the log so far is damaged, or a file has the name of TensorBoard's folder.
     """
 
     def __init__(self, out: Path, step: int) -> None:
         from lightning_fabric.loggers import TensorBoardLogger
 
         self.path = out / "metrics.jsonl"
+        board = out / "tensorboard"
+        if board.exists() and not board.is_dir():
+            raise UserError(
+                f"{board} is a file; TensorBoard's events belong into a folder of this name. Move "
+                "it away, or give another --out."
+            )
         self.rows: list[dict[str, Any]] = []
         kept = [row for row in read_log(out) if row["step"] <= step]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self.board = TensorBoardLogger(
-            out, name="tensorboard", version="", purge_step=step + 1, max_queue=1000
+            out, name=board.name, version="", purge_step=step + 1, max_queue=1000
         )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
@@ -58,13 +67,26 @@ def read_log(out: Path) -> list[dict[str, Any]]:
         UserError: the file is damaged.
     """
     path = out / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except json.JSONDecodeError as error:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        for number, row in enumerate(rows, start=1):
+            if not _is_row(row):
+                raise ValueError(f"line {number} has no step, or other values than numbers")
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged: {error}. Delete it to resume without the log so far."
         ) from error
+    return rows
+
+
+def _is_row(row: object) -> bool:
+    """Whether this is a step and the numbers of it."""
+    return (
+        isinstance(row, dict)
+        and type(row.get("step")) is int
+        and all(type(value) in (int, float) for value in row.values())
+    )
 
 
 def learning_curve(out: Path) -> Path | None:
@@ -86,8 +108,8 @@ def learning_curve(out: Path) -> Path | None:
     left, right = figure.subplots(1, 2)
     for player in players:
         points = [(row["step"], row[player]) for row in rows if player in row]
-        left.plot(*zip(*_smooth(points), strict=True), label=player, linewidth=1)
-    left.set(xlabel="step", ylabel="loss (moving mean)")
+        left.plot(*zip(*_block_means(points), strict=True), label=player, linewidth=1)
+    left.set(xlabel="step", ylabel="loss (mean of each 50th part)")
     left.legend(frameon=False)
     for name in sorted(
         {name for row in validations for name in row if name.startswith("validation/")}
@@ -102,7 +124,7 @@ def learning_curve(out: Path) -> Path | None:
     return path
 
 
-def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _block_means(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
     """Means over successive parts of the curve, each a fiftieth of its length."""
     width = max(1, len(points) // 50)
     means = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ _MAKERS = 4
 
 A GPU needs less time for a step than a thread needs for its batch.
 """
+
+_SHARE = 0.5
+"""Share of the time below which a training on the CPU had too little of one processor."""
 
 _CALIBRATING = 32
 """Number of validation cases, evenly spaced, for fitting the temperature.
@@ -88,6 +92,7 @@ class Run:
             "images": digests,
         }
         self.channels = train_cases[0].image.shape[0]
+        self.channel_files = any(len(case.images) > 1 for case in folder.cases)
         torch.manual_seed(self.settings.seed)
         self.segmenter = build_segmenter(
             recipe, self.channels, len(self.classes), training=True
@@ -126,6 +131,7 @@ class Run:
     def steps(self) -> Iterator[Step]:
         """Train until the budget is used, and yield the state after each step."""
         state, began, first = self.state, time.monotonic(), self.state.step
+        busy = process_time()
         earlier, loss = state.seconds, math.nan
         while (fraction := self._fraction()) < 1:
             self._set_learning_rates(fraction)
@@ -142,6 +148,7 @@ class Run:
                 self._validate(last)
             if last or state.step % self.settings.checkpoint_every == 0:
                 self.checkpoint()
+            message = self._short_of_time(time.monotonic() - began, process_time() - busy)
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
             used = self._fraction()
             yield Step(
@@ -149,7 +156,7 @@ class Run:
                 "",
                 used,
                 1.0,
-                "",
+                message if last else "",
                 state.step,
                 self._seconds_left(used, rate),
                 rate,
@@ -208,6 +215,22 @@ class Run:
             self.settings.minutes * 60 - self.state.seconds if self.settings.minutes else math.inf
         )
         return max(0.0, min(by_steps, by_minutes)) if used < 1 else 0.0
+
+    def _short_of_time(self, seconds: float, busy: float) -> str:
+        """A warning if a budget in minutes went by while others had the processor; else empty.
+
+        Args:
+            seconds: time since the start.
+            busy: processor time of this process since then.
+        """
+        share = busy / max(1e-9, seconds)
+        if not self.settings.minutes or self.fabric.device.type != "cpu" or share >= _SHARE:
+            return ""
+        return (
+            f"the training had a processor for {share:.0%} of its {seconds / 60:.1f} minutes: "
+            f"others use this machine. It reached step {self.state.step}. Give more --minutes, or "
+            "--steps, into another --out."
+        )
 
     def _set_learning_rates(self, fraction: float) -> None:
         """Set the learning rates: linear warm-up, then half a cosine down to 1 % of the peak."""
@@ -317,6 +340,7 @@ class Run:
             state.scores,
             self.data,
             self.licence,
+            channel_files=self.channel_files,
         )
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 

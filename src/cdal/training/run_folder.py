@@ -65,7 +65,12 @@ def kept_split(out: Path, folder: DataFolder) -> Split | None:
     try:
         (names,) = json.loads((out / _SPLIT).read_text(encoding="utf-8"))[_PARTITION]
         parts = [names[part] for part in ("train", "validation", "test")]
-    except (ValueError, KeyError, TypeError) as error:
+        for part in parts:
+            if not isinstance(part, list) or not all(isinstance(name, str) for name in part):
+                raise TypeError(f"expected a list of names; it is {part!r:.60}")
+        if not parts[0]:
+            raise ValueError("no case is in the part train")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{out / _SPLIT} is damaged: {error!r}. Delete {out} to train again."
         ) from error

@@ -9,7 +9,8 @@ import numpy as np
 import pydicom
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
-from cdal.imaging.formats.dicom import find_series, read_series
+from cdal.imaging.formats.dicom import read_series
+from cdal.imaging.formats.dicom_series import find_series
 from helpers.files import numbers, write_series
 
 

@@ -13,9 +13,11 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import read_image
-from cdal.imaging.formats.dicom import choose_series, find_series, read_series
+from cdal.imaging.formats.dicom import read_series
+from cdal.imaging.formats.dicom_series import choose_series, find_series
 from cdal.inference.inputs import find_inputs
 from cdal.runtime.errors import UserError
+from helpers.dicom import axial_series
 from helpers.files import numbers, write_series
 
 
@@ -144,3 +146,31 @@ def test_an_enhanced_file_of_many_frames_is_its_series(tmp_path: Path):
         hd.seg.segread(tmp_path / "m.dcm").get_volume(combine_segments=True).array.shape
         == image.shape
     )
+
+
+def test_frames_without_a_place_and_palettes(tmp_path: Path):
+    """Frames of a cine are no picture; a palette becomes its colours."""
+
+    def flat(_: int, file: pydicom.Dataset) -> None:
+        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID"):
+            delattr(file, tag)
+        file.BitsAllocated = file.BitsStored = 8
+        file.HighBit, file.Modality = 7, "US"
+
+    def cine(i: int, file: pydicom.Dataset) -> None:
+        flat(i, file)
+        file.NumberOfFrames, file.PixelData = 2, bytes(2 * 6 * 7)
+
+    def palette(i: int, file: pydicom.Dataset) -> None:
+        flat(i, file)
+        file.PhotometricInterpretation = "PALETTE COLOR"
+        file.PixelData = (np.arange(42) % 2).astype(np.uint8).tobytes()
+        for colour, level in (("Red", 9), ("Green", 99), ("Blue", 0)):
+            setattr(file, f"{colour}PaletteColorLookupTableDescriptor", [2, 0, 8])
+            setattr(file, f"{colour}PaletteColorLookupTableData", bytes([0, level]))
+
+    volume = numbers((1, 6, 7), np.uint16)
+    with pytest.raises(UserError, match="holds 2 frames without a place in space"):
+        read_image(axial_series(tmp_path / "cine", volume, change=cine) / "000.dcm")
+    image = read_image(axial_series(tmp_path / "colours", volume, change=palette) / "000.dcm")
+    assert image.array[:, 0, :2].T.tolist() == [[0, 0, 0], [9, 99, 0]]

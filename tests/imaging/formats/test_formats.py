@@ -4,6 +4,10 @@ cannot be used.
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +18,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from cdal.imaging.formats import read_image, read_label, stem_of, write_label, write_values
+from cdal.imaging.formats import (
+    SUFFIXES,
+    is_dicom,
+    read_image,
+    read_label,
+    readable,
+    stem_of,
+    write_label,
+    write_values,
+)
 from cdal.imaging.grid import Frame
 from cdal.imaging.image import Image
+from cdal.imaging.open import open_image
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from helpers.files import affines, ball, numbers, save_nifti
@@ -96,6 +110,77 @@ def test_an_image_is_not_a_label(tmp_path: Path):
 def test_stems_know_double_suffixes():
     assert stem_of(Path("x/case.01.nii.gz")) == "case.01"
     assert stem_of(Path("scan.PNG")) == "scan"
+    assert stem_of(Path("cells.ome.tif")) == stem_of(Path("cells.OME.TIFF")) == "cells"
+
+
+def test_results_of_double_suffixes_have_one(tmp_path: Path):
+    tifffile.imwrite(tmp_path / "a.ome.tif", numbers((6, 9)), ome=True)
+    path = write_label(tmp_path / "m", np.eye(6, 9), read_image(tmp_path / "a.ome.tif"))
+    assert path.name == "m.tif"
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ""])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "device"])
+def test_what_is_no_file_is_never_opened(suffix: str, kind: str, tmp_path: Path):
+    """A pipe that nobody writes into would be waited for, a device be read without end."""
+    path = tmp_path / f"a{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "nothing")
+    for read in (read_image, read_label):
+        with pytest.raises(UserError, match=re.escape(str(path))):
+            read(path)
+    assert not is_dicom(path)
+    with pytest.raises(UserError, match=re.escape(str(path))), open_image(path):
+        pass
+
+
+def test_too_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.save(tmp_path / "a.npy", numbers((10, 10)))
+
+    def load(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", load)
+    with pytest.raises(UserError, match="more memory than there is"):
+        read_image(tmp_path / "a.npy")
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cdal.imaging.image.free_memory", lambda: 2.0**-20)  # a kilobyte
+    for name in ("a.npy", "a.png", "a.tif", "a.nii.gz", "a.mha", "a.nrrd"):
+        path, array = tmp_path / name, numbers((64, 64, 3))
+        if name == "a.npy":
+            np.save(path, array)
+        elif name == "a.png":
+            Pillow.fromarray(array).save(path)
+        elif name == "a.tif":
+            tifffile.imwrite(path, array, photometric="rgb")
+        elif name == "a.nii.gz":
+            save_nifti(path, array)
+        else:
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+        with pytest.raises(UserError, match=r"GiB of memory, and 0\.0 GiB are free"):
+            read_image(path)
+
+
+def test_libraries_print_nothing(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    """What a reader does not say itself, it does not let others say."""
+    with readable(tmp_path, "X"):
+        warnings.warn("careful", UserWarning, stacklevel=1)
+        logging.getLogger("tifffile").warning("careful")
+        logging.getLogger("nibabel.global").error("careful")
+        np.array([1e300]).astype(np.float32)
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])
+    logging.getLogger("tifffile").warning("loud")
+    assert "loud" in caplog.text
 
 
 @given(

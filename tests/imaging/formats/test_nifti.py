@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
 
-from cdal.imaging.formats import read_image, write_label
-from helpers.files import OBLIQUE, save_nifti
+from cdal.imaging.formats import read_image, read_label, write_label, write_values
+from cdal.runtime.errors import UserError
+from helpers.files import OBLIQUE, numbers, save_nifti
 
 
 def test_nifti_keeps_its_place(tmp_path: Path):
@@ -36,3 +40,72 @@ def test_scaled_nifti_is_read_in_its_own_unit_and_masks_are_not_scaled(tmp_path:
     np.testing.assert_array_equal(
         np.asarray(nib.load(write_label(tmp_path / "m", mask, image)).dataobj), mask
     )
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("micron", 0.001), ("meter", 1000), ("mm", 1)])
+def test_lengths_are_millimetres_and_the_mask_keeps_its_own_unit(
+    unit: str, factor: float, tmp_path: Path
+):
+    file = nib.Nifti1Image(numbers((3, 4, 5)), np.diag([*np.divide([0.4, 0.5, 0.6], factor), 1]))
+    file.header.set_xyzt_units(unit)
+    nib.save(file, tmp_path / "a.nii.gz")
+    image = read_image(tmp_path / "a.nii.gz")
+    theirs = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_allclose(image.spacing, theirs.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(image.spacing, (0.4, 0.5, 0.6), rtol=1e-6)
+    path = write_label(tmp_path / "m", image.array[0] > 100, image)
+    written = nib.load(path)
+    np.testing.assert_allclose(written.affine, nib.load(tmp_path / "a.nii.gz").affine)
+    assert written.header.get_xyzt_units()[0] == unit
+    np.testing.assert_allclose(read_label(path).affine, image.affine)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_two_axes_are_a_picture_and_so_is_its_mask(suffix: str, tmp_path: Path):
+    array = numbers((6, 9))
+    place = np.diag([0.5, 0.5, 1, 1])
+    nib.save(nib.Nifti1Image(array, place), tmp_path / f"a{suffix}")
+    image = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(image.array[0], array)
+    mask = (array > 100).astype(np.uint8)
+    written = nib.load(write_label(tmp_path / "m", mask, image))
+    np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
+    np.testing.assert_allclose(written.affine, place)
+    values = np.stack([array, array / 2]) / 255
+    several = nib.load(write_values(tmp_path / "v", values, image))
+    np.testing.assert_allclose(np.moveaxis(several.get_fdata()[:, :, 0], -1, 0), values, atol=1e-6)
+
+
+def test_a_fourth_axis_is_channels_only_where_the_caller_says_so(tmp_path: Path):
+    array = numbers((3, 4, 5, 2))
+    path = save_nifti(tmp_path / "a.nii.gz", array)
+    image = read_image(path, fourth_axis=2)
+    np.testing.assert_array_equal(image.array, np.moveaxis(array, -1, 0))
+    for expected in (0, 1, 3):
+        with pytest.raises(UserError, match=r"time, give one volume.*channel_names.*NAME_0000"):
+            read_image(path, fourth_axis=expected)
+    written = nib.load(write_label(tmp_path / "m", image.array[0] > 9, image))
+    assert written.shape == (3, 4, 5)
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_reading(tmp_path: Path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((600, 600, 600))
+    header.set_data_dtype(np.float64)
+    header["vox_offset"] = 352
+    content = bytes(header.binaryblock) + bytes(1000)
+    (tmp_path / "a.nii").write_bytes(content)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
+    for name in ("a.nii", "a.nii.gz"):
+        with pytest.raises(UserError, match=r"promises 1728000352 bytes.*complete"):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.5e9])
+def test_extensions_without_end_are_refused(start: float, tmp_path: Path):
+    header = nib.Nifti1Header()
+    header.set_data_shape((2, 2, 2))
+    header["vox_offset"] = start
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(header.binaryblock) + b"\1" * 100))
+    with pytest.raises(UserError, match="extensions"):
+        read_image(tmp_path / "a.nii.gz")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdal.datasets.layout import Listing
-from cdal.datasets.layouts import bids, flat, monailabel, nnunet, pairs, parts, table
+from cdal.datasets.layouts import bids, flat, monailabel, nnunet, pairs, parts, studies, table
 from cdal.datasets.layouts.files import entries
 from cdal.runtime.errors import UserError
 
@@ -58,6 +58,12 @@ LAYOUTS = (
         bids.list_cases,
     ),
     Layout("flat", "NAME beside NAME_mask", flat.readings, flat.list_cases),
+    Layout(
+        "DICOM studies",
+        "DICOM series with DICOM-SEG or RTSTRUCT files",
+        studies.readings,
+        studies.list_cases,
+    ),
 )
 """Every layout that is recognised."""
 
@@ -84,7 +90,10 @@ def find_layout(root: Path) -> tuple[Layout, str]:
         )
     if root.is_file():
         return LAYOUTS[0], table.readings(root)[0]
-    found = [(layout, words) for layout in LAYOUTS for words in layout.readings(root)]
+    *named, by_reference = LAYOUTS
+    found = [(layout, words) for layout in named for words in layout.readings(root)]
+    # Names of folders and files say more than references between files of any name.
+    found = found or [(by_reference, words) for words in by_reference.readings(root)]
     if len(found) > 1:
         listed = "; or ".join(
             f"{layout.name} ({words})" for layout, words in found[:_MOST_READINGS]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from cdal.imaging.annotations import annotation_format, label_suffix_of
 from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
 from cdal.runtime.errors import some
 from cdal.runtime.text import composed, is_plain
@@ -47,8 +48,18 @@ def image_stem(path: Path) -> str | None:
 
 
 def label_stem(path: Path) -> str | None:
-    """Return the name of a label file without its suffix; `None` for other files."""
-    return stem_of(path) if suffix_of(path) else None
+    """Return the name of a label file without its suffix; `None` for other files.
+
+    Labels are label images and annotations.
+    """
+    suffix = label_suffix_of(path)
+    return path.name[: -len(suffix)] if suffix else None
+
+
+def annotation_stem(path: Path) -> str | None:
+    """Return the name of an annotation without its suffix; `None` for images and other files."""
+    is_image = image_stem(path) and not annotation_format(path)
+    return None if is_image else label_stem(path)
 
 
 def by_stem(

@@ -6,13 +6,15 @@
     labels/NAME.ext           a label image; names such as NAME_mask.ext and NAME_seg.ext also work
     labels/NAME_rater0.ext    ... or one label image per annotator
     labels/NAME_CLASS.ext     ... or one mask per class; labels/CLASS/NAME.ext also works
+    labels/NAME.geojson       ... or an annotation, see `cdal.imaging.annotations`
+    annotations.json          ... or one file for all images (COCO, CVAT), also in `labels`
 
 Names of the two folders may be in capital letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cdal.datasets.layout import Annotation, CaseFiles, Listing
@@ -27,6 +29,7 @@ from cdal.datasets.layouts.files import (
     owner,
     subfolders,
 )
+from cdal.datasets.shared import add_shared, is_shared
 from cdal.imaging.channels import CHANNEL
 from cdal.runtime.text import composed, is_plain
 
@@ -38,38 +41,64 @@ _FOLDERS = {
 
 def readings(root: Path) -> list[str]:
     """Return the pairs of folders that the root holds, in words; capital letters do not matter."""
-    return [f"{images.name}/ and {labels.name}/" for images, labels in _folders(root)]
+    return [
+        f"{images.name}/ and {', '.join(path.name for path in beside)}"
+        if labels is None
+        else f"{images.name}/ and {labels.name}/"
+        for images, labels, beside in _folders(root)
+    ]
 
 
 def list_cases(root: Path) -> Listing:
     """List the cases of the only pair of folders."""
-    ((images, labels),) = _folders(root)
-    return list_pairs(images, labels)
+    ((images, labels, beside),) = _folders(root)
+    return list_pairs(images, labels, beside)
 
 
-def _folders(root: Path) -> list[tuple[Path, Path]]:
+def _folders(root: Path) -> list[tuple[Path, Path | None, list[Path]]]:
+    """Return the folders of images and of labels, and the files of all images beside them."""
     found = subfolders(root)
-    return [
-        (image_folder, label_folder)
+    beside = [path for path in entries(root) if is_shared(path)]
+    pairs: list[tuple[Path, Path | None, list[Path]]] = [
+        (image_folder, label_folder, beside)
         for images, partners in _FOLDERS.items()
         for labels in partners
         for image_folder in found.get(images, ())
         for label_folder in found.get(labels, ())
     ]
+    if beside and not pairs:
+        pairs = [(folder, None, beside) for images in _FOLDERS for folder in found.get(images, ())]
+    return pairs
 
 
-def list_pairs(images_folder: Path, labels_folder: Path) -> Listing:
-    """List the cases of a folder of images and a folder of labels."""
+def list_pairs(
+    images_folder: Path, labels_folder: Path | None, beside: Sequence[Path] = ()
+) -> Listing:
+    """List the cases of a folder of images and a folder of labels.
+
+    Args:
+        images_folder: folder of images.
+        labels_folder: folder of labels; `None` if there are only files of all images.
+        beside: files that hold the annotations of all images.
+    """
     problems: list[str] = []
-    label_files = by_stem(labels_folder, problems, label_stem)
+    label_files = by_stem(labels_folder, problems, label_stem) if labels_folder else {}
     images = grouped_channels(
         by_stem(images_folder, problems, series=True), set(label_files), problems
     )
-    labels, unmatched = annotations_of(label_files, set(images), problems)
-    labels_by_folder(labels_folder, set(images), labels, unmatched, problems)
-    return paired(
-        images, joined(labels, problems), unmatched, images_folder, labels_folder, problems
-    )
+    shared = {
+        stem: path
+        for stem, path in label_files.items()
+        if owner(stem, images)[0] is None and is_shared(path)
+    }
+    own = {stem: path for stem, path in label_files.items() if stem not in shared}
+    labels, unmatched = annotations_of(own, set(images), problems)
+    if labels_folder:
+        labels_by_folder(labels_folder, set(images), labels, unmatched, problems)
+    annotations = joined(labels, problems)
+    add_shared(annotations, [*beside, *shared.values()], images, problems)
+    where = labels_folder or images_folder.parent
+    return paired(images, annotations, unmatched, images_folder, where, problems)
 
 
 def paired(

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cdal.datasets.layout import CaseFiles, Listing
-from cdal.datasets.layouts import flat, pairs
+from cdal.datasets.layouts import flat, pairs, studies
 from cdal.datasets.layouts.files import subfolders
 from cdal.datasets.tables import PARTS
 
@@ -49,8 +49,8 @@ def list_cases(root: Path) -> Listing:
         if len(inside) != 1:
             listed = "; or ".join(words for _, words in inside) or "neither"
             problems.append(
-                f"{folder}: expected images/ and labels/, or images beside their masks; it holds "
-                f"{listed}. Make it one of them."
+                f"{folder}: expected images/ and labels/, or images beside their masks, or DICOM "
+                f"studies; it holds {listed}. Make it one of them."
             )
             continue
         listing: Listing = inside[0][0].list_cases(folder)
@@ -63,7 +63,11 @@ def list_cases(root: Path) -> Listing:
                 )
             else:
                 cases[case.name] = case
-                about[case.name] = {"case": case.name, "split": part}
+                about[case.name] = {
+                    **listing.about.get(case.name, {}),
+                    "case": case.name,
+                    "split": part,
+                }
     ordered = tuple(cases[name] for name in sorted(cases))
     return Listing(ordered, about, tuple(problems), tuple(_passed_over(root, parts)))
 
@@ -80,7 +84,8 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
 
 def _inside(folder: Path) -> list[tuple[ModuleType, str]]:
     """Return the layouts that a part may have, with the reading in words."""
-    return [(module, words) for module in (pairs, flat) for words in module.readings(folder)]
+    named = [(module, words) for module in (pairs, flat) for words in module.readings(folder)]
+    return named or [(studies, words) for words in studies.readings(folder)]
 
 
 def _passed_over(root: Path, parts: list[tuple[str, Path]]) -> list[str]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import shutil
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 from cdal.datasets.public import cxr, hippocampus, monuseg
+from cdal.datasets.public.archive import unpack
 from cdal.datasets.public.base import Prepared, PublicSet, download
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
+from cdal.runtime.files import scratch_folder
 
 __all__ = ["PUBLIC_SETS", "Prepared", "PublicSet", "find_set", "prepare"]
 
@@ -64,13 +60,13 @@ def prepare(
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
+        with scratch_folder(target.parent) as scratch:
             files = (
-                download(public, Path(scratch))
+                download(public, scratch)
                 if str(source) == "download"
-                else _unpacked(Path(source), Path(scratch))
+                else _unpacked(Path(source), scratch)
             )
-            folder = Path(scratch) / "data"
+            folder = scratch / "data"
             folder.mkdir()
             prepared = public.prepare(files, folder, report)
             if target.is_dir():
@@ -93,21 +89,5 @@ def _unpacked(source: Path, scratch: Path) -> Path:
         raise UserError(
             f"{source}: no such folder or archive. Give the owners' files, see `cdal data list`."
         )
-    tar = source.name.lower().endswith((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
-    # Nothing may be unpacked outside the folder.
-    options: Any = {"filter": "data"} if tar else {}
-    try:
-        shutil.unpack_archive(source, scratch / "source", **options)
-    except (
-        shutil.ReadError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-    ) as error:
-        raise UserError(
-            f"{source} cannot be unpacked: {error}. Expected a folder, or a .zip, .tar or .tar.gz "
-            "archive."
-        ) from error
+    unpack(source, scratch / "source")
     return scratch / "source"

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import shutil
-import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cdal.datasets.public.archive import unpack
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report
 
@@ -84,9 +84,8 @@ def download(public: PublicSet, folder: Path) -> Path:
         pooch.retrieve(
             public.address, public.checksum, fname="archive.tar", path=folder, progressbar=False
         )
-        with tarfile.open(folder / "archive.tar") as archive:
-            archive.extractall(folder / "source", filter="data")
-    except (OSError, ValueError, tarfile.TarError) as error:
+        unpack(folder / "archive.tar", folder / "source")
+    except (OSError, ValueError, UserError) as error:
         raise UserError(
             f"{public.address} cannot be downloaded: {error}. Fetch it by hand: {public.where}"
         ) from error

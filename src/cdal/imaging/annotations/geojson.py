@@ -1,9 +1,9 @@
-"""Writing the objects of a mask as GeoJSON polygons with holes, readable by QuPath."""
+"""GeoJSON: the annotations of QuPath, and the objects of a mask as polygons with holes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,101 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
+from cdal.imaging.annotations import Segment
+from cdal.imaging.annotations.content import matches, read_json, remembered
+from cdal.imaging.annotations.polygons import fill_parts, need_picture
+from cdal.imaging.image import Image
 from cdal.imaging.palette import PALETTE
+from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 BAND = 2048
 """Rows of the mask that are searched for objects at a time."""
 
 Rows = Callable[[int, int], np.ndarray]
+
+_NO_OBJECTS = ("root", "tile")
+"""Types of QuPath's objects that nobody drew."""
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file has the suffix of GeoJSON, or holds a feature."""
+    return path.name.lower().endswith(".geojson") or matches(
+        path, rb'"type"\s*:\s*"Feature(Collection)?"'
+    )
+
+
+def class_names(path: Path) -> Iterator[str]:
+    """Yield the class of each annotation that has one."""
+    return (name for feature in _features(path) if (name := _class_of(feature)))
+
+
+def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
+    """Yield the annotations of a picture; those without a class have an empty name.
+
+    The polygons of a `MultiPolygon` belong together, rings in a polygon are holes. Points and lines
+    cover no pixel.
+
+    Raises:
+        UserError: the image is a volume, or an annotation lies on another plane of a stack.
+    """
+    shape = need_picture(like, "GeoJSON")
+    for feature in _features(path):
+        geometry = feature.get("geometry") or {}
+        plane = geometry.get("plane") or {}
+        if any(plane.get(axis, 0) > 0 for axis in ("z", "t")):
+            raise UserError(
+                f"expected annotations of one picture; one lies on {plane}. Export those of one "
+                "plane."
+            )
+        yield fill_parts(_class_of(feature), _polygons(geometry), shape)
+
+
+@remembered
+def _features(path: Path) -> list[dict[str, Any]]:
+    """Return the features of a collection, of a list, or the only one.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and content.get("type") == "FeatureCollection":
+        content = content.get("features")
+    elif isinstance(content, dict) and content.get("type") == "Feature":
+        content = [content]
+    if not isinstance(content, list) or not all(
+        isinstance(feature, dict) and feature.get("type") == "Feature" for feature in content
+    ):
+        raise UserError(
+            f"{path}: expected GeoJSON: a FeatureCollection, or features in a list. Export it "
+            "again."
+        )
+    return [feature for feature in content if _type_of(feature) not in _NO_OBJECTS]
+
+
+def _type_of(feature: Mapping[str, Any]) -> str:
+    about = feature.get("properties") or {}
+    return str(about.get("objectType", about.get("object_type", ""))).lower()
+
+
+def _class_of(feature: Mapping[str, Any]) -> str:
+    """Return the name of a feature's class: a word, its name, or its names as QuPath joins them."""
+    given = (feature.get("properties") or {}).get("classification") or ""
+    if isinstance(given, dict):
+        given = given.get("name") or ": ".join(map(str, given.get("names") or ()))
+    return str(given)
+
+
+def _polygons(geometry: Mapping[str, Any]) -> list[list[Any]]:
+    """Return the polygons of a geometry, each with its rings."""
+    kind = geometry.get("type")
+    if kind == "Polygon":
+        return [geometry["coordinates"]]
+    if kind == "MultiPolygon":
+        return list(geometry["coordinates"])
+    if kind == "GeometryCollection":
+        return [part for inner in geometry["geometries"] for part in _polygons(inner)]
+    return []
 
 
 def write_geojson(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cdal.imaging.image import Image
+from cdal.imaging.formats.quiet import quiet
+from cdal.imaging.image import Image, need_regular
 from cdal.imaging.rows import Rows
 from cdal.runtime.errors import UserError
 
@@ -33,16 +34,20 @@ class Format:
             reads a large picture a few rows at a time. The module is imported when it is first
             needed, so that users of one format do not wait for the libraries of the others.
         written: whether results can be written in this format.
+        fourth_axis: whether a volume may have a fourth axis, of channels or of time; `read` then
+            takes the number of channels that the caller expects there.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
     written: bool = True
+    fourth_axis: bool = False
 
-    def read(self, path: Path, as_label: bool) -> Image:
-        """Read the image of a file."""
-        image: Image = self._functions.read(path, as_label)
+    def read(self, path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
+        """Read the image of a file; see `read_image` for `fourth_axis`."""
+        more = (fourth_axis,) if self.fourth_axis else ()
+        image: Image = self._functions.read(path, as_label, *more)
         return image
 
     def write(self, path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
@@ -68,20 +73,20 @@ class Format:
         return importlib.import_module(f"{__name__}.{self.module}")
 
 
-DICOM = Format("DICOM", (".dcm",), "dicom", written=False)
+DICOM = Format("DICOM", (".dicom", ".dcm", ".ima"), "dicom", written=False)
 """Also recognised by content, because DICOM files often have no suffix.
 
 A folder can be read too, because a series has one file per slice.
 """
 
 FORMATS = (
-    Format("NIfTI", (".nii.gz", ".nii"), "nifti"),
+    Format("NIfTI", (".nii.gz", ".nii"), "nifti", fourth_axis=True),
     Format("PNG", (".png",), "picture"),
     Format("JPEG", (".jpg", ".jpeg"), "picture"),
     Format("BMP", (".bmp",), "picture"),
-    Format("TIFF", (".tif", ".tiff"), "tiff"),
-    Format("NRRD", (".nrrd", ".nhdr"), "itk"),
-    Format("MetaImage", (".mha", ".mhd"), "itk"),
+    Format("TIFF", (".ome.tif", ".ome.tiff", ".tif", ".tiff"), "tiff"),
+    Format("NRRD", (".seg.nrrd", ".nrrd", ".nhdr"), "nrrd", fourth_axis=True),
+    Format("MetaImage", (".mha", ".mhd"), "meta_image", fourth_axis=True),
     Format("NumPy", (".npy",), "npy"),
     DICOM,
     Format(
@@ -107,8 +112,11 @@ def suffix_of(path: Path) -> str | None:
 
 
 def stem_of(path: Path) -> str:
-    """Return a file name without its supported suffix."""
-    return path.name[: -len(suffix_of(path) or path.suffix) or None]
+    """Return a file name without its supported suffix.
+
+    Other suffixes stay: names of DICOM files are often numbers with dots.
+    """
+    return path.name[: -len(suffix_of(path) or "") or None]
 
 
 def format_of(path: Path) -> Format | None:
@@ -132,24 +140,31 @@ def holds_series(folder: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, judged by its first bytes."""
+    """Whether a file is DICOM, judged by its first bytes; pipes and devices are not opened."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, fourth_axis: int = 0) -> Image:
     """Read an image.
 
     Palettes are resolved to colours or gray values; alpha channels are dropped.
+
+    Args:
+        path: path of the file, or of the folder of a DICOM series.
+        fourth_axis: number of channels that the fourth axis of a volume has, if it is not time: the
+            file alone does not tell.
 
     Raises:
         UserError: the file is missing, damaged, too large, of an unknown format, or has values that
             are not finite.
     """
-    image = read_any(path)
+    image = read_any(path, fourth_axis)
     if bad := image.array.size - int(np.isfinite(image.array).sum()):
         raise UserError(
             f"{path}: expected finite intensities; {bad} voxels are NaN or infinite. Replace them "
@@ -158,21 +173,29 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def read_any(path: Path) -> Image:
+def read_any(path: Path, fourth_axis: int = 0) -> Image:
     """Read an image like `read_image`, but accept values that are not finite."""
-    return _read(path, as_label=False)
+    return _read(path, as_label=False, fourth_axis=fourth_axis)
 
 
 def read_label(path: Path) -> Image:
     """Read a label image; `array` is `[1, *S]` of whole numbers (int32).
 
-    For files with a palette, the values are the palette indices. Gray images saved as three equal
-    channels are read as one channel. Colours become 65536 * red + 256 * green + blue.
+    For files with a palette, the values are the palette indices, unless the palette shows that
+    these stand for gray values or are in no order (see `palette.label_of_palette`). Gray images
+    saved as three equal channels are read as one channel. Colours become 65536 * red + 256 * green
+    + blue.
 
     Raises:
         UserError: as for `read_image`, or the values are not whole numbers from 0.
     """
     label = _read(path, as_label=True)
+    with quiet():
+        return replace(label, array=_whole_numbers(path, label))
+
+
+def _whole_numbers(path: Path, label: Image) -> np.ndarray:
+    """Return a label of one channel, `[1, *S]` int32; errors as for `read_label`."""
     array = label.array
     if len(array) == 3:
         code = (
@@ -196,7 +219,7 @@ def read_label(path: Path) -> Image:
             f"{array.min():g} and {array.max():g}. Was an image given as a label, or a mask "
             "interpolated?"
         )
-    return Image(rounded.astype(np.int32), label.affine, label.suffix, label.header, label.stored)
+    return rounded.astype(np.int32)
 
 
 def write_label(stem: Path, label: np.ndarray, like: Image) -> Path:
@@ -249,34 +272,42 @@ def write_values(stem: Path, values: np.ndarray, like: Image) -> Path:
     return path
 
 
-def _read(path: Path, as_label: bool) -> Image:
+def _read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
+    if not path.is_dir():
+        need_regular(path)
     image_format = format_of(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file.")
     if image_format is None:
         raise UserError(
             f"{path}: expected one of {', '.join(SUFFIXES)}, or DICOM; it is neither. Convert it "
             "first."
         )
     with readable(path, image_format.name):
-        return image_format.read(path, as_label)
+        return image_format.read(path, as_label, fourth_axis)
 
 
 @contextmanager
 def readable(path: Path, name: str) -> Iterator[None]:
     """Turn any error that a library raises for a damaged file into a `UserError`.
 
+    What libraries would print meanwhile is dropped.
+
     Args:
         path: path of the file.
         name: name of its format.
     """
     try:
-        yield
-    except (UserError, MemoryError):
+        with quiet():
+            yield
+    except UserError:
         raise
+    except MemoryError as error:
+        raise UserError(
+            f"{path} cannot be read as {name}: it needs more memory than there is. Is the file "
+            "damaged? Otherwise crop it, or end other programs."
+        ) from error
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} cannot be read as {name}: {reason[-1]}. Is the file complete, and is it what "
-            "its name says?"
+            f"{path} cannot be read as {name}: {reason[-1][:300]}. Is the file complete, and is it "
+            "what its name says?"
         ) from error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,19 @@ import highdicom as hd
 import numpy as np
 import pydicom
 
-from cdal.imaging.formats import is_dicom, suffix_of
+from cdal.imaging.formats.dicom_codecs import frame_shape, plugin_for
+from cdal.imaging.formats.dicom_files import (
+    count_of,
+    items_of,
+    need_pixels,
+    numbers_of,
+    quiet,
+    read_file,
+    reason_of,
+    text_of,
+)
+from cdal.imaging.formats.dicom_geometry import Slice, Stack, arrange, has_place, slices_of
+from cdal.imaging.formats.dicom_series import choose_series, find_series, is_image
 from cdal.imaging.image import LPS, Image, need_size
 from cdal.runtime.errors import UserError
 
@@ -29,30 +40,12 @@ _MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 
-_NOT_IMAGES = {"SEG", "SR", "RTSTRUCT", "RTPLAN", "RTDOSE", "PR", "KO", "REG"}
-
-
-@dataclass(frozen=True)
-class Series:
-    """The files of a DICOM series.
-
-    Attributes:
-        uid: SeriesInstanceUID.
-        description: SeriesDescription.
-        number: SeriesNumber, its number within the study.
-        files: paths of its files, not in slice order.
-        planar: whether its files are separate images without a position in space (radiographs).
-    """
-
-    uid: str
-    description: str
-    number: str
-    files: tuple[Path, ...]
-    planar: bool = False
-
-    def is_called(self, name: str) -> bool:
-        """Whether a name is the series' UID, number or description."""
-        return name in (self.uid, self.number) or name.lower() == self.description.lower()
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "PatientBirthDate": pydicom.valuerep.DA,
+    "PatientSex": hd.PatientSexValues,
+    "StudyDate": pydicom.valuerep.DA,
+    "StudyTime": pydicom.valuerep.TM,
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ def read(path: Path, as_label: bool) -> Image:
     """
     if as_label:
         raise UserError(
-            f"{path}: expected a label image; DICOM holds images. Convert the label to NIfTI or "
-            "NRRD."
+            f"{path}: expected a label image; this DICOM file holds no segmentation that can be "
+            "read. Give a DICOM-SEG or RTSTRUCT, or convert the label to NIfTI or NRRD."
         )
     if not path.is_dir():
         return read_series((path,))
@@ -82,178 +75,222 @@ def read(path: Path, as_label: bool) -> Image:
     return read_series(choose_series(path, series, None).files)
 
 
-def find_series(folder: Path) -> list[Series]:
-    """Find the image series in a folder and its subfolders without decoding pixels.
-
-    Raises:
-        UserError: a file that should be a slice cannot be read. It is not skipped, because the
-            volume would be wrong without it.
-    """
-    files = [
-        p
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and suffix_of(p) in (None, SUFFIX) and not p.name.startswith(".")
-    ]
-    files = [p for p in files if p.name.upper() != "DICOMDIR"]
-    kinds = {(p.parent, p.suffix.lower()) for p in files if is_dicom(p)}
-    grouped: dict[str, list[Path]] = {}
-    headers: dict[str, Any] = {}
-    for path in files:
-        if (path.parent, path.suffix.lower()) not in kinds:
-            continue
-        header = _header(path)
-        if header.get("Modality") in _NOT_IMAGES:
-            continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        if not uid or not header.get("Rows") or not header.get("Columns"):
-            raise UserError(
-                f"{path}: expected a DICOM image; it lacks its series or its size. Is it complete? "
-                "Otherwise remove it."
-            )
-        grouped.setdefault(uid, []).append(path)
-        headers[uid] = header
-    return [
-        Series(
-            uid,
-            str(headers[uid].get("SeriesDescription", "")),
-            str(headers[uid].get("SeriesNumber", "")),
-            tuple(paths),
-            not _has_place(headers[uid]),
-        )
-        for uid, paths in grouped.items()
-    ]
-
-
-def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Series:
-    """Return the series with the given name.
-
-    Args:
-        folder: folder that was searched, for the message.
-        found: series in the folder.
-        name: UID, number or description; `None` if there is only one series.
-
-    Raises:
-        UserError: several series match, or none does; the message lists the series.
-    """
-    chosen = [series for series in found if name is None or series.is_called(name)]
-    if len(chosen) == 1:
-        return chosen[0]
-    listed = "; ".join(
-        f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})"
-        for s in found
-    )
-    problem = f"no series is called {name!r}" if not chosen else f"{len(chosen)} series are there"
-    raise UserError(
-        f"{folder}: {problem}. Choose one by number, description or UID (cdal predict --series "
-        f"NAME), or keep one in the folder, among: {listed}."
-    )
-
-
 def read_series(files: Sequence[Path]) -> Image:
     """Read a series or a single file, with rescale slope and intercept applied.
+
+    Large numbers are bright: slices in which low numbers are (`MONOCHROME1`) are inverted before
+    that, as in SimpleITK. Padding outside of the scanned field stays as it is.
 
     Raises:
         UserError: a file is damaged, or the slices do not form a regular volume.
     """
     name = files[0] if len(files) == 1 else files[0].parent
-    header = _header(files[0])
+    datasets = _datasets(name, files)
+    planar = len(datasets) == 1 and not has_place(datasets[0])
     try:
-        need_size(
-            name,
-            (
-                len(files) * int(header.get("NumberOfFrames", 1) or 1),
-                int(header.Rows),
-                int(header.Columns),
-            ),
-        )
-        with warnings.catch_warnings():
-            # Most files deviate from the standard in ways that do not matter here.
-            warnings.simplefilter("ignore")
-            datasets = [pydicom.dcmread(path) for path in files]
-            if len(datasets) == 1 and not _has_place(datasets[0]):
-                return _picture(name, datasets[0])
-            options: dict[str, Any] = {
-                "apply_real_world_transform": False,
-                "apply_voi_transform": False,
-            }
-            if len(datasets) == 1 and int(datasets[0].get("NumberOfFrames", 1) or 1) > 1:
-                volume = hd.imread(files[0]).get_volume(**options)
-            else:
-                volume = hd.get_volume_from_series(datasets, **options)
-    except UserError:
+        with quiet():
+            return _picture(datasets[0]) if planar else _volume(datasets)
+    except MemoryError:
         raise
     except Exception as error:  # pydicom and highdicom raise many exception types
-        culprit = next(
-            (f" {path.name} cannot be decoded." for path in files if not _can_be_decoded(path)), ""
-        )
+        known = isinstance(error, UserError)
+        why = str(error).rstrip(".") if known else reason_of(error, datasets)
+        what = "DICOM" if planar else f"a DICOM series of {len(files)} files"
+        raise UserError(f"{name} cannot be read as {what}: {why}.") from error
+
+
+def _volume(datasets: Sequence[Any]) -> Image:
+    """Return slices as a volume."""
+    slices = [one for data in datasets for one in slices_of(Path(data.filename).name, data)]
+    stack = arrange(slices)
+    _need_gray(slices)
+    _complete(datasets, slices, stack)
+    array, stored = _voxels(datasets, slices, stack)
+    space = text_of(datasets[0], "FrameOfReferenceUID")
+    volume = hd.Volume(array, stack.affine, "PATIENT", space)
+    return Image(array[None], LPS @ stack.affine, SUFFIX, Source(datasets, volume), stored)
+
+
+def _datasets(name: Path, files: Sequence[Path]) -> list[Any]:
+    """The datasets of the files; true copies of a file are left out.
+
+    Raises:
+        UserError: a file is damaged or no image, or the series is too large.
+    """
+    datasets: list[Any] = []
+    by_uid: dict[str, Any] = {}
+    numbers = 0
+    for path in files:
+        dataset = read_file(path)
+        if not is_image(dataset):
+            kind = text_of(dataset, "Modality")
+            raise UserError(f"{path}: expected a DICOM image; it is an object of the kind {kind}.")
+        shape = need_pixels(path, dataset)
+        uid = text_of(dataset, "SOPInstanceUID")
+        if uid and _is_copy(dataset, by_uid.get(uid)):
+            continue
+        by_uid.setdefault(uid, dataset)
+        numbers += shape[0]
+        need_size(name, (numbers, *shape[1:]))
+        datasets.append(dataset)
+    return datasets
+
+
+def _is_copy(dataset: Any, other: Any) -> bool:
+    """Whether two datasets hold the same slice."""
+    return other is not None and all(
+        dataset.get(keyword) == other.get(keyword)
+        for keyword in ("PixelData", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept")
+    )
+
+
+def _need_gray(slices: Sequence[Slice]) -> None:
+    for one in slices:
+        kind = text_of(one.dataset, "PhotometricInterpretation")
+        if count_of(one.dataset, "SamplesPerPixel") > 1 or kind == "PALETTE COLOR":
+            raise UserError(f"expected one number a voxel; {one.name} has colours ({kind})")
+
+
+def _voxels(
+    datasets: Sequence[Any], slices: Sequence[Slice], stack: Stack
+) -> tuple[np.ndarray, np.dtype[Any]]:
+    """The volume `[*S]` float32, and the type of the stored numbers."""
+    place = {index: k for k, index in enumerate(stack.order)}
+    array = np.empty((len(slices), *slices[0].shape), np.float32)
+    index, stored = 0, np.dtype(np.uint16)
+    for dataset in datasets:
+        frames = _decoded(dataset)
+        stored = frames.dtype
+        for frame in frames:
+            one = slices[index]
+            frame = _bright(frame, dataset, one)
+            array[place[index]] = _rescaled(frame, one.values, one.name)
+            index += 1
+    return array, stored.newbyteorder("=")
+
+
+def _decoded(dataset: Any) -> np.ndarray:
+    """The stored numbers of a file, `[frames, rows, columns]` (with colours a further axis).
+
+    Raises:
+        UserError: they cannot be decoded.
+    """
+    name, count = Path(dataset.filename).name, count_of(dataset, "NumberOfFrames")
+    shape = (count_of(dataset, "Rows"), count_of(dataset, "Columns"))
+    try:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_encapsulated:
+            for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count):
+                if (own := frame_shape(frame)) not in (None, shape):
+                    raise ValueError(f"a frame has {own} rows and columns, the header says {shape}")
+        plugin = plugin_for(syntax, count_of(dataset, "SamplesPerPixel"))
+        pixels = pydicom.pixels.pixel_array(dataset, decoding_plugin=plugin)
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom and decoders raise many exception types
         raise UserError(
-            f"{name} cannot be read as a DICOM series of {len(files)} files: {error}.{culprit} Are "
-            "all slices there, each once, complete, at even distances?"
+            f"{name} cannot be decoded: {reason_of(error, (dataset,))}. Is it complete?"
         ) from error
-    array = np.asarray(volume.array, np.float32)
-    if array.ndim != 3:
+    return pixels if count > 1 else pixels[None]
+
+
+def _bright(stored: np.ndarray, dataset: Any, one: Slice) -> np.ndarray:
+    """The stored numbers of a slice, inverted if low numbers are bright.
+
+    Raises:
+        UserError: they are, and the numbers are a quantity, which would be lost by that.
+    """
+    if text_of(dataset, "PhotometricInterpretation") != "MONOCHROME1":
+        return stored
+    unit = text_of(one.values, "RescaleType") or text_of(dataset, "Units")
+    if text_of(dataset, "Modality") in ("CT", "PT") or unit not in ("", "US"):
         raise UserError(
-            f"{name}: expected one number a voxel; it has colours (shape {array.shape})."
+            f"{one.name}: its numbers are a quantity, such as Hounsfield units, and are to be "
+            "shown inverted (MONOCHROME1), which programs read in two ways. Convert the series to "
+            "MONOCHROME2"
         )
+    largest = 2 ** count_of(dataset, "BitsStored") - 1
+    return -1 - stored if stored.dtype.kind == "i" else largest - stored
+
+
+def _rescaled(stored: np.ndarray, values: Any, name: str) -> np.ndarray:
+    """The numbers that stored numbers stand for, float32.
+
+    Args:
+        stored: stored numbers.
+        values: dataset with their slope and intercept, or their table.
+        name: name of the slice.
+
+    Raises:
+        UserError: the numbers are not finite.
+    """
+    if items_of(values, "ModalityLUTSequence"):
+        array = np.asarray(pydicom.pixels.apply_modality_lut(stored, values), np.float32)
+    else:
+        slope = numbers_of(values, "RescaleSlope", 1, name)
+        intercept = numbers_of(values, "RescaleIntercept", 1, name)
+        scaled = stored * (1.0 if slope is None else slope[0])
+        array = (scaled + (0.0 if intercept is None else intercept[0])).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(f"{name}: expected finite intensities; some are NaN or infinite")
+    return array
+
+
+def _complete(datasets: Sequence[Any], slices: Sequence[Slice], stack: Stack) -> None:
+    """Add attributes that a segmentation of the series needs; files often lack them.
+
+    Positions become those of the volume, so that rounding in the files does not matter.
+    """
+    known = {text_of(data, "FrameOfReferenceUID"): data for data in datasets}
+    known.pop("", None)
+    if len(known) > 1:
+        names = " and ".join(Path(data.filename).name for data in known.values())
+        raise UserError(
+            f"{names} have different frames of reference (FrameOfReferenceUID), so their places "
+            "cannot be compared"
+        )
+    uid = next(iter(known), "") or pydicom.uid.generate_uid(
+        entropy_srcs=["frame of reference", text_of(datasets[0], "SeriesInstanceUID")]
+    )
     for dataset in datasets:
         _fill(dataset)
-        if not dataset.get("SliceThickness"):
-            dataset.SliceThickness = float(volume.spacing[0])
-    stored = np.dtype(
-        f"{'i' if datasets[0].PixelRepresentation else 'u'}{max(1, datasets[0].BitsAllocated // 8)}"
-    )
-    return Image(array[None], LPS @ volume.affine, SUFFIX, Source(datasets, volume), stored)
-
-
-def _header(path: Path) -> Any:
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        for name in (
-            "Modality",
-            "SeriesInstanceUID",
-            "SeriesDescription",
-            "SeriesNumber",
-            "Rows",
-            "Columns",
-            "NumberOfFrames",
-        ):
-            header.get(name)  # pydicom decodes an element on first access
-        return header
-    except Exception as error:  # damaged headers raise many exception types
-        raise UserError(
-            f"{path} cannot be read as DICOM: {error}. Is the file complete? Otherwise remove it."
-        ) from error
+        dataset.FrameOfReferenceUID = uid
+        if not text_of(dataset, "SliceThickness"):
+            dataset.SliceThickness = float(np.linalg.norm(stack.affine[:3, 0]))
+    for k, index in enumerate(stack.order):
+        if "SharedFunctionalGroupsSequence" not in (dataset := slices[index].dataset):
+            place = stack.affine[:3, 0] * k + stack.affine[:3, 3]
+            dataset.ImagePositionPatient = [round(float(x), 6) for x in place]
 
 
 def _fill(dataset: Any) -> None:
-    """Add attributes that may be empty but must exist; anonymised files often lack them."""
+    """Add attributes that may be empty but must exist; anonymised files often lack them.
+
+    Those whose value is none of their kind become empty: highdicom refuses them.
+    """
     for name in _MAY_BE_EMPTY:
-        if name not in dataset:
+        text = text_of(dataset, name)
+        try:
+            valid = _KINDS[name](text) is not None if text and name in _KINDS else bool(text)
+        except ValueError:
+            valid = False
+        if not valid:
             setattr(dataset, name, "")
 
 
-def _can_be_decoded(path: Path) -> bool:
-    try:
-        return pydicom.dcmread(path).pixel_array is not None
-    except Exception:
-        return False
-
-
-def _has_place(dataset: Any) -> bool:
-    """Whether a dataset has a position in space: a slice has one, a projection has none."""
-    return "ImagePositionPatient" in dataset or "SharedFunctionalGroupsSequence" in dataset
-
-
-def _picture(name: Path, dataset: Any) -> Image:
+def _picture(dataset: Any) -> Image:
     """Return a radiograph as an image in which large values are bright."""
-    if int(dataset.get("NumberOfFrames", 1) or 1) > 1:
+    if (count := count_of(dataset, "NumberOfFrames")) > 1:
         raise UserError(
-            f"{name}: expected one picture; it holds {dataset.NumberOfFrames} frames without a "
-            "place in space."
+            f"expected one picture; it holds {count} frames without a place in space. Save one of "
+            "them"
         )
-    stored = dataset.pixel_array
-    array = np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset), np.float32)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    (stored,) = _decoded(dataset)
+    kind = text_of(dataset, "PhotometricInterpretation")
+    if kind == "PALETTE COLOR":
+        stored = pydicom.pixels.apply_color_lut(stored, dataset)
+    array = _rescaled(stored, dataset, Path(dataset.filename).name)
+    if kind == "MONOCHROME1":
         array = array.max() + array.min() - array
     _fill(dataset)
     channels = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]

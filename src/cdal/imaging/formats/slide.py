@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.imaging.image import Image, need_size
+from cdal.imaging.formats import readable
+from cdal.imaging.image import Image, need_regular, need_size
 from cdal.runtime.errors import UserError
 
 
@@ -18,7 +19,7 @@ def read(path: Path, as_label: bool) -> Image:
     This works for small slides only, unless the user has raised the limit of `need_size`.
     """
     slide = _Slide(path)
-    need_size(path, (3, *slide.shape))
+    need_size(path, (3, *slide.shape), 14)  # with alpha, as Pillow and as floating point
     return Image(slide.rows(0, slide.shape[0]), None, slide.like.suffix, None, slide.stored)
 
 
@@ -36,8 +37,10 @@ class _Slide:
             import openslide
         except ImportError as error:
             raise UserError(
-                f"{path} is a whole slide, which needs OpenSlide: pip install 'cdal[slides]'."
+                f'{path} is a whole slide, which needs OpenSlide: pip install "cdal[slides]"'
             ) from error
+        need_regular(path)
+        self.path = path
         try:
             self.slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -50,8 +53,9 @@ class _Slide:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows of the slide, see `Rows.rows`. Regions that were not scanned are white."""
-        region = np.asarray(
-            self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32
-        )
+        with readable(self.path, "whole slide"):
+            region = np.asarray(
+                self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32
+            )
         alpha = region[..., 3:] / 255
         return np.moveaxis(region[..., :3] * alpha + 255 * (1 - alpha), -1, 0)

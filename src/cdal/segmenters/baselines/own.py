@@ -97,6 +97,8 @@ def find_class(name: str) -> type[nn.Module]:
         UserError: the class cannot be imported, or is not a network.
     """
     module, _, attribute = name.rpartition(".")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise UserError(f"the segmenter {name!r:.100} is no class: expected package.module.Class.")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing the module may raise anything

@@ -1,0 +1,112 @@
+"""How much memory a segmentation will take, found before any of it is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from cdal.imaging.grid import Frame
+from cdal.imaging.rows import LARGE
+from cdal.inference.voting import SLICES_AT_ONCE
+from cdal.recipes.recipe import Recipe
+from cdal.runtime.errors import UserError
+from cdal.runtime.memory import need_memory
+
+_FLOAT = 4
+_MOST_TIMES = 1000
+_SMALL = 2**20
+"""A grid of more voxels than this may have at most `_MOST_TIMES` those of the image."""
+
+
+def need_plausible(frame: Frame, recipe: Recipe, name: str) -> None:
+    """Refuse an image that would become far larger on the network's grid than it is.
+
+    Raises:
+        UserError: it would; the message names its spacing.
+    """
+    wanted, own = math.prod(frame.shape), math.prod(frame.own)
+    if frame.planar or wanted <= max(_SMALL, _MOST_TIMES * own):
+        return
+    raise UserError(
+        f"{name}: at the model's {recipe.data.spacing} mm a voxel it would have {wanted:.2g} "
+        f"voxels, more than {_MOST_TIMES} times its own {own:.2g}. {_spacing(frame)} Correct its "
+        "header, or resample it."
+    )
+
+
+def need_room(
+    frame: Frame,
+    recipe: Recipe,
+    classes: int,
+    votes: int,
+    keep: Collection[str],
+    name: str,
+    whole: bool = False,
+) -> None:
+    """Refuse an image that would take more memory than is free.
+
+    Args:
+        frame: frame of the image.
+        recipe: recipe of the model.
+        classes: number of classes K.
+        votes: number of votes V.
+        keep: parts of the segmentation that are kept, see `Segmented`.
+        name: name of the image.
+        whole: whether all of the result stays in memory, however large it is.
+
+    Raises:
+        UserError: it would; the message says what can be changed.
+    """
+    resampled = "" if frame.unchanged or frame.planar else f" {_spacing(frame)}"
+    need_memory(
+        bytes_needed(frame, recipe, classes, votes, keep, whole),
+        f"{name}: {votes} votes of {classes} classes on {frame.shape} voxels",
+        f"Ask for fewer --votes or fewer kinds of results, crop the image, or close other "
+        f"programs.{resampled}",
+    )
+
+
+def bytes_needed(
+    frame: Frame,
+    recipe: Recipe,
+    classes: int,
+    votes: int,
+    keep: Collection[str],
+    whole: bool = False,
+) -> int:
+    """Bytes that a segmentation takes at least; arguments as for `need_room`.
+
+    The network itself takes more. Its windows are bounded, so this does not grow with the image.
+    """
+    data = recipe.data
+    grid, own, rest = math.prod(frame.shape), math.prod(frame.own), math.prod(frame.shape[1:])
+    # The image on the network's grid, and its normalised form. A larger one is read by rows.
+    image = 2 * _FLOAT * len(frame.image.rows(0, 1)) * grid if grid <= LARGE else 0
+    if len(frame.shape) > data.spatial_dims:
+        rows = min(SLICES_AT_ONCE, frame.shape[0])
+        padded = rows * math.prod(map(max, frame.shape[1:], data.size))
+    elif all(
+        length <= data.whole * size for length, size in zip(frame.shape, data.size, strict=True)
+    ):
+        padded = math.prod(map(max, frame.shape, data.size))
+    else:
+        padded = data.size[0] * math.prod(map(max, frame.shape[1:], data.size[1:]))
+    # The votes of a band, and their mean and spread on the way to the image's grid.
+    kept_votes = votes * classes if "votes" in keep else 0
+    band = _FLOAT * votes * classes * padded
+    ready = _FLOAT * (classes + 1 + kept_votes) * min(padded, max(rest, grid))
+    numbers = {
+        "probability": classes,
+        "foreground": classes - 1,
+        "uncertainty": 1,
+        "votes": kept_votes,
+    }
+    result = own * (1 + _FLOAT * sum(count for name, count in numbers.items() if name in keep))
+    if own > LARGE and not whole:  # kept on disk, and written one kind after the other
+        result = 0
+    return image + band + ready + result
+
+
+def _spacing(frame: Frame) -> str:
+    spacing = tuple(round(float(length), 3) for length in frame.image.like.spacing)
+    return f"Its own spacing is {spacing}: is that in millimetres?"

@@ -1,0 +1,201 @@
+"""Records of predictions: killed at any moment, two calls at once, files of others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdal.inference import record as record_module
+from cdal.inference.record import Record, earlier_results
+from cdal.runtime.errors import UserError
+
+NAMES = ("x_mask.png", "x_uncertainty.png")
+ROW = {"input": "x.png", "mask": NAMES[0], "uncertainty": NAMES[1]}
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def predict_once(out: Path, text: str = "a", key: str = "k") -> None:
+    """What a call does for one case whose results hold this text."""
+    record = Record(out, {})
+    record.merge()
+    if (row := record.finished("x.png", key)) is not None:
+        record.pass_over(row)
+    else:
+        with record.scratch() as scratch:
+            made = [scratch / record.free("x.png", name).name for name in NAMES]
+            for path in made:
+                path.write_text(text)
+            record.add("x.png", key, {**ROW, "key": key}, made)
+    record.merge()
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return json.loads((out / "predictions.json").read_text())["predictions"]
+
+
+def killed_at(moment: int, monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> bool:
+    """Do the work, but end before the given one of its steps on the disk; returns whether it
+    ended."""
+    count = 0
+    replace = Path.replace
+
+    def step(path: Path, target: Path) -> Path:
+        nonlocal count
+        count += 1
+        if count > moment:
+            raise KilledError
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", step)
+        try:
+            work()
+        except KilledError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("earlier", [None, "old"])
+def test_a_call_killed_at_any_moment_is_finished_by_the_same_call(
+    earlier: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In an empty folder, and in one with the results of another call."""
+    undisturbed = tmp_path / "undisturbed"
+    predict_once(undisturbed)
+    for moment in range(100):
+        out = tmp_path / f"{moment}"
+        if earlier is not None:
+            predict_once(out, earlier, key=earlier)
+        ended = killed_at(moment, monkeypatch, lambda out=out: predict_once(out))
+        predict_once(out)
+        assert rows(out) == rows(undisturbed)
+        assert [(out / name).read_text() for name in NAMES] == ["a", "a"]
+        if not ended:
+            break
+    assert moment >= 5  # both records, two results, and predictions.json twice
+
+
+def test_what_was_moved_before_the_kill_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The record says which bytes the call had made; they are all there."""
+    assert killed_at(4, monkeypatch, lambda: predict_once(tmp_path))
+    assert all((tmp_path / name).is_file() for name in NAMES)
+    assert Record(tmp_path, {}).finished("x.png", "k") == {**ROW, "key": "k"}
+    assert Record(tmp_path, {}).finished("x.png", "other") is None
+
+
+def test_a_strangers_file_is_kept_though_a_killed_call_wanted_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert killed_at(2, monkeypatch, lambda: predict_once(tmp_path))
+    (tmp_path / NAMES[0]).write_text("drawn by hand")
+    with pytest.raises(UserError, match="not made by a prediction"):
+        predict_once(tmp_path)
+    assert (tmp_path / NAMES[0]).read_text() == "drawn by hand"
+
+
+def test_a_folder_in_the_place_of_a_result_is_a_strangers(tmp_path: Path):
+    predict_once(tmp_path)
+    (tmp_path / NAMES[0]).unlink()
+    (tmp_path / NAMES[0]).mkdir()
+    with pytest.raises(UserError, match="not made by a prediction"):
+        predict_once(tmp_path)
+
+
+def test_a_file_that_appears_while_a_case_is_segmented_is_kept(tmp_path: Path):
+    record = Record(tmp_path, {})
+    path = record.free("x.png", NAMES[0])
+    with record.scratch() as scratch:
+        (scratch / path.name).write_text("ours")
+        path.write_text("drawn by hand")
+        with pytest.raises(UserError, match="not made by a prediction"):
+            record.add("x.png", "k", {"input": "x.png", "mask": path.name}, [scratch / path.name])
+    assert path.read_text() == "drawn by hand"
+
+
+def test_a_row_keeps_the_kinds_that_a_later_call_has_not_replaced(tmp_path: Path):
+    predict_once(tmp_path)
+    record = Record(tmp_path, {})
+    with record.scratch() as scratch:
+        (scratch / NAMES[0]).write_text("b")
+        record.add("x.png", "m", {"input": "x.png", "mask": NAMES[0]}, [scratch / NAMES[0]])
+    record.merge()
+    assert [set(row) & {"mask", "uncertainty"} for row in rows(tmp_path)] == [
+        {"uncertainty"},
+        {"mask"},
+    ]
+    assert Record(tmp_path, {}).finished("x.png", "k") is None
+    assert Record(tmp_path, {}).free("x.png", NAMES[1]) == tmp_path / NAMES[1]
+
+
+def test_results_of_a_version_without_records_are_ours(tmp_path: Path):
+    content = {"version": "0.1.0", "predictions": [ROW], "failed": {}}
+    (tmp_path / "predictions.json").write_text(json.dumps(content))
+    for name in NAMES:
+        (tmp_path / name).write_text("old")
+    assert earlier_results(tmp_path) == sorted(NAMES)
+    record = Record(tmp_path, {})
+    record.merge()
+    assert rows(tmp_path) == [ROW]
+    predict_once(tmp_path)
+    assert [row["key"] for row in rows(tmp_path)] == ["k"]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"results": 3}', "\xff", ""])
+def test_a_damaged_record_is_no_record(content: str, tmp_path: Path):
+    predict_once(tmp_path)
+    (tmp_path / ".cdal/records/x.png.json").write_text(content)
+    (tmp_path / "predictions.json").write_text(content)
+    with pytest.raises(UserError, match="not made by a prediction"):
+        predict_once(tmp_path)
+
+
+def test_failures_stay_until_their_input_is_tried_again(tmp_path: Path):
+    image = tmp_path / "bad.png"
+    image.write_text("")
+    first = Record(tmp_path / "out", {str(image): "damaged", "gone.png": "is missing"})
+    first.merge([str(image), "gone.png"])
+    second = Record(tmp_path / "out", {})
+    second.merge()
+    merged = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert merged["failed"] == {str(image): "damaged"}
+    second.merge([str(image)])
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["failed"] == {}
+
+
+MANY = """
+import sys
+from pathlib import Path
+from cdal.inference.record import Record
+
+out, part = Path(sys.argv[1]), sys.argv[2]
+record = Record(out, {})
+record.merge()
+for number in range(20):
+    name = f"{part}{number}"
+    with record.scratch() as scratch:
+        path = scratch / record.free(f"{name}.png", f"{name}_mask.png").name
+        path.write_text(name)
+        record.add(f"{name}.png", name, {"input": name, "mask": path.name}, [path])
+    record.merge([name])
+"""
+
+
+def test_two_calls_at_once_keep_all_rows(tmp_path: Path):
+    """Each writes predictions.json after every case."""
+    commands = [[sys.executable, "-c", MANY, str(tmp_path), part] for part in "ab"]
+    calls = [subprocess.Popen(command) for command in commands]
+    assert [call.wait() for call in calls] == [0, 0]
+    names = {f"{part}{number}" for part in "ab" for number in range(20)}
+    assert {row["input"] for row in rows(tmp_path)} == names
+    assert {p.read_text() for p in tmp_path.glob("*_mask.png")} == names
+    assert record_module.earlier_results(tmp_path) == sorted(f"{n}_mask.png" for n in names)
