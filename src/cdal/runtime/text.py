@@ -6,8 +6,7 @@ import re
 import unicodedata
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff\u2066-\u2069]")
-"""Control characters except tab and line feed, other ends of
-lines, lone surrogates, and changes of direction."""
+"""Control characters except tab and line feed, lone surrogates, and changes of direction."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """Begin of a cell that a spreadsheet would compute; `'` marks a cell as text."""
