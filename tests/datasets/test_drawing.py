@@ -64,6 +64,8 @@ def test_each_case_may_have_a_format_of_its_own(tmp_path: Path):
         expected[y : y + 10, x : x + 10] = value
         np.testing.assert_array_equal(classes_of(tmp_path, case), expected)
     assert not check_folder(tmp_path).errors
+    named = "0 = background, 1 = artefact, 2 = nucleus, 3 = stroma"
+    assert f"the labels are taken as {named}." in kinds(tmp_path, "note")["values"]
 
 
 def test_declared_classes_keep_their_order_and_values(tmp_path: Path):
@@ -167,6 +169,7 @@ def test_a_folder_whose_annotations_name_no_class_has_a_foreground(tmp_path: Pat
     ImagejRoi.frompoints(square(3, 4), name="0009-0008").tofile(labels / "c0.roi")
     aperio(labels / "c1.xml", square(9, 10), "")
     assert open_folder(tmp_path).classes == ("background", "foreground")
+    assert "taken as 0 = background, 1 = foreground." in kinds(tmp_path, "note")["values"]
     assert [classes_of(tmp_path, i).sum() for i in range(2)] == [100, 100]
     assert not check_folder(tmp_path).errors
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "nucleus": 255}}')

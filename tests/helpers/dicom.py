@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
+    JPEGLosslessSV1,
     generate_uid,
 )
 
@@ -68,6 +72,19 @@ def axial_series(
             if change(i, file) is not False:
                 file.save_as(folder / f"{i:03d}.dcm", enforce_file_format=True)
     return folder
+
+
+def deflated(_: int, file: Any) -> None:
+    """Write a slice in the deflated syntax; for `axial_series`."""
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
+def jpeg_lossless(_: int, file: Any) -> None:
+    """Compress a slice of 16 unsigned bits; for `axial_series`."""
+    pixels = np.frombuffer(file.PixelData, np.uint16).reshape(file.Rows, file.Columns)
+    file.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    file.PixelData = encapsulate([imagecodecs.ljpeg_encode(pixels, bitspersample=16)])
+    file["PixelData"].VR, file["PixelData"].is_undefined_length = "OB", True
 
 
 def enhanced_ct(path: Path, volume: np.ndarray, heights: list[float], slopes: list[float]) -> Path:

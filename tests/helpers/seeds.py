@@ -23,7 +23,9 @@ from cdal.imaging.annotations import ANNOTATIONS, AnnotationFormat
 from cdal.imaging.formats import FORMATS, format_of, read_image, read_label, tiff_rows
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
+from helpers.dicom import axial_series, deflated, enhanced_ct, jpeg_lossless
 from helpers.files import numbers, write_series
+from helpers.studies import outlines, write_mr, write_seg, write_structures_by_hand
 
 PICTURE = numbers((20, 24))
 COLOURS = numbers((20, 24, 3))
@@ -206,6 +208,31 @@ def _dicom(folder: Path) -> Iterator[Seed]:
     dataset.compress(RLELossless)
     dataset.save_as(path)
     yield _seed(path.name, path.read_bytes())
+    volume = numbers((1, 10, 12), np.uint16)
+    for change in (deflated, jpeg_lossless):
+        (path,) = axial_series(folder / change.__name__, volume, change=change).iterdir()
+        yield _seed(path.name, path.read_bytes())
+    path = enhanced_ct(folder / "frames.dcm", numbers((3, 10, 12), np.uint16), [0, 2, 4], [1, 2, 3])
+    yield _seed(path.name, path.read_bytes())
+
+
+def _dicom_annotations() -> dict[str, tuple[str, bytes]]:
+    """A DICOM-SEG and an RTSTRUCT of a label on the grid of `_SCAN`."""
+    label = np.zeros(_SCAN.shape, np.uint8)
+    label[1:4, 2:6, 1:3], label[4:, :2, 2:] = 1, 2
+    with tempfile.TemporaryDirectory() as name:
+        assert _SCAN.affine is not None
+        folder, values = Path(name), numbers(_SCAN.shape)
+        sources = write_mr(folder / "s", values, _SCAN.affine)
+        seg = write_seg(folder / "seg.dcm", sources, label, ("a", "b"))
+        structures = [
+            (structure, outlines(sources, label == k)) for k, structure in ((1, "a"), (2, "b"))
+        ]
+        drawn = write_structures_by_hand(folder / "rt.dcm", sources[0], structures)
+        return {
+            "dicom_seg": ("a.dcm", seg.read_bytes()),
+            "rtstruct": ("a.dcm", drawn.read_bytes()),
+        }
 
 
 def _slide() -> list[Seed]:
@@ -228,35 +255,40 @@ def _slide() -> list[Seed]:
 _POINTS = [[2.0, 3.0], [15.5, 4.0], [12.0, 14.0], [3.0, 12.5]]
 _RING = [*_POINTS, _POINTS[0]]
 _LIKE = Image(np.zeros((1, 20, 24), np.float32), suffix=".png")
+_SCAN = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([0.8, 0.9, 2.0, 1]))
 
 
 def annotation_seeds() -> dict[str, list[Seed]]:
     """Seeds by the name of the annotation format."""
-    made: dict[str, tuple[str, bytes]] = {
-        "labelme": ("a.json", _json(_labelme())),
-        "coco": ("a.json", _json(_coco())),
-        "geojson": ("a.geojson", _json(_geojson())),
-        "cvat": ("a.xml", _CVAT.encode()),
-        "aperio": ("a.xml", _APERIO.encode()),
-        "imagej": ("a.zip", _imagej()),
-        "seg_nrrd": ("a.seg.nrrd", _seg_nrrd()),
+    made: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "labelme": ("a.json", lambda: _json(_labelme())),
+        "coco": ("a.json", lambda: _json(_coco())),
+        "geojson": ("a.geojson", lambda: _json(_geojson())),
+        "cvat": ("a.xml", _CVAT.encode),
+        "aperio": ("a.xml", _APERIO.encode),
+        "imagej": ("a.zip", _imagej),
+        "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
+        "dicom_seg": ("a.dcm", lambda: _dicom_annotations()["dicom_seg"][1]),
+        "rtstruct": ("a.dcm", lambda: _dicom_annotations()["rtstruct"][1]),
     }
     seeds = {}
     for known in ANNOTATIONS:
         if known.module in made:
             name, content = made[known.module]
             read = _reader(known)
-            text = known.module != "imagej"
-            seeds[known.name] = [Seed(name, content, _without_user_errors(read), read, text)]
+            text = known.module not in ("imagej", "dicom_seg", "rtstruct")
+            seeds[known.name] = [Seed(name, content(), _without_user_errors(read), read, text)]
     return seeds
 
 
 def _reader(known: AnnotationFormat) -> Callable[[Path], None]:
     def read(path: Path) -> None:
         volume = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([-1.0, -1, 1, 1]))
+        likes = {"seg_nrrd": volume, "dicom_seg": _SCAN, "rtstruct": _SCAN}
         if known.recognises(path):
             known.class_names(path)
-            known.read(path, volume if known.module == "seg_nrrd" else _LIKE, "a.png")
+            known.notes(path)
+            list(known.read(path, likes.get(known.module, _LIKE), "a.png"))
 
     return read
 

@@ -48,17 +48,6 @@ def test_gray_pictures_and_colours_meet():
         match_channels(Image(colours, stored=np.dtype(np.uint8)), 1, "x")
 
 
-def test_a_channel_without_contrast_becomes_0_beside_others():
-    values = np.random.default_rng(0).normal(50, 9, (3, 16, 17)).astype(np.float32)
-    expected = normalise(values[:2], "image", np.dtype(np.uint8), "x")
-    values[2] = 7
-    found = normalise(values, "image", np.dtype(np.uint8), "x")
-    np.testing.assert_array_equal(found[:2], expected)
-    np.testing.assert_array_equal(found[2], 0)
-    with pytest.raises(UserError, match="every voxel is 7"):
-        normalise(values[2:], "image", np.dtype(np.uint8), "x")
-
-
 def test_small_differences_are_gray_only_where_compression_may_cause_them():
     """In 16 bits, a dim object in one channel differs by less than JPEG may in 8 bits."""
     values = np.random.default_rng(0).integers(100, 140, (1, 16, 16)).repeat(3, axis=0)
@@ -73,3 +62,14 @@ def test_small_differences_are_gray_only_where_compression_may_cause_them():
     dim = np.zeros((3, 16, 16), np.float32)
     dim[1, 4:8, 4:8] = 3  # all that this picture shows
     assert not is_gray(Image(dim, stored=np.dtype(np.uint8)))
+
+
+def test_a_channel_without_contrast_becomes_0_beside_others():
+    values = np.random.default_rng(0).normal(50, 9, (3, 16, 17)).astype(np.float32)
+    expected = normalise(values[:2], "image", np.dtype(np.uint8), "x")
+    values[2] = 7
+    found = normalise(values, "image", np.dtype(np.uint8), "x")
+    np.testing.assert_array_equal(found[:2], expected)
+    np.testing.assert_array_equal(found[2], 0)
+    with pytest.raises(UserError, match="every voxel is 7"):
+        normalise(values[2:], "image", np.dtype(np.uint8), "x")

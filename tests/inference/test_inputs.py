@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -14,6 +15,7 @@ import torch
 from PIL import Image as Pillow
 
 from cdal.cli import main
+from cdal.imaging.image import Image
 from cdal.inference.inputs import find_inputs
 from cdal.inference.load import load
 from cdal.recipes.cdal import ImageUNetSettings
@@ -56,6 +58,21 @@ def test_channels_in_files_of_their_own_are_one_image(tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / "out/a_mask.png")), expected)
     failed = json.loads((tmp_path / "out/predictions.json").read_text())["failed"]
     assert list(failed) == [str(tmp_path / "in/b_0001.png")]  # a channel is missing
+
+
+def test_a_fourth_axis_has_the_models_channels(tmp_path: Path):
+    model = save_network(tmp_path / "two.safetensors", 2)
+    volume = numbers((24, 20, 3, 2))
+    path = save_nifti(tmp_path / "a.nii.gz", volume)
+    assert main(["predict", str(model), str(path), "--out", str(tmp_path / "out")]) == 0
+    image = Image(np.moveaxis(volume, -1, 0).astype(np.float32), np.eye(4))
+    expected = load(model).predict(image, case="a").mask
+    mask = nib.load(tmp_path / "out/a_mask.nii.gz")
+    assert mask.shape == (24, 20, 3)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), expected)
+    np.testing.assert_array_equal(load(model).predict(path, case="a").mask, expected)
+    single = save_network(tmp_path / "one.safetensors", 1)
+    assert main(["predict", str(single), str(path), "--out", str(tmp_path / "other")]) == 2
 
 
 def test_a_series_has_to_be_chosen_on_the_command_line_too(

@@ -43,10 +43,13 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     listed = folder
     folder, problems = with_names(listed)
     findings += [Finding("error", "values", "", problem) for problem in problems]
-    by_file = folder.by_mask and folder.cases == listed.cases
-    if folder.classes and not listed.classes and not by_file:
+    if (
+        folder.classes
+        and not listed.classes
+        and (not folder.by_mask or folder.cases != listed.cases)
+    ):
         message = (
-            f"the labels are taken as {_named(folder)}. dataset.json can give another order, or "
+            f"the labels are taken as {_listed(folder)}. dataset.json can give another order, or "
             "leave classes out."
         )
         findings.append(Finding("note", "values", "", message))
@@ -78,6 +81,12 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
     )
 
 
+def _listed(folder: DataFolder) -> str:
+    """Return the values of the classes and their names, for messages."""
+    pairs = zip(folder.values, folder.classes, strict=True)
+    return ", ".join(f"{value} = {name}" for value, name in pairs)
+
+
 def _with_classes(
     folder: DataFolder, facts: Sequence[CaseFacts], faulty: Collection[str]
 ) -> tuple[DataFolder, list[Finding]]:
@@ -98,16 +107,10 @@ def _with_classes(
         return folder, findings
     folder = with_classes_of(folder, values)
     message = (
-        f"the labels are taken as {_named(folder)}. To name them, write dataset.json: "
+        f"the labels are taken as {_listed(folder)}. To name them, write dataset.json: "
         f"{{{propose(folder.values, ())}}}."
     )
     return folder, [*findings, Finding("note", "values", "", message)]
-
-
-def _named(folder: DataFolder) -> str:
-    """Return the values of the classes and their names, for messages."""
-    pairs = zip(folder.values, folder.classes, strict=True)
-    return ", ".join(f"{value} = {name}" for value, name in pairs)
 
 
 def _known(folder: DataFolder, facts: Sequence[CaseFacts]) -> dict[str, Mapping[str, str]]:

@@ -154,6 +154,8 @@ def _drawing_findings(case: CaseFiles, drawings: Sequence[Sequence[Drawing]]) ->
     """Find parts of annotations that are left out, and classes that cover each other."""
     for annotation, annotator in zip(case.labels, drawings, strict=True):
         for path, drawing in zip(annotation.paths, annotator, strict=True):
+            for words in drawing.notes:
+                yield Finding("note", "annotation", case.name, words)
             if drawing.nameless:
                 yield Finding(
                     "warning",

@@ -105,7 +105,8 @@ def duplicates(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
 
 def ignored(folder: DataFolder) -> Iterator[Finding]:
     """Find files of unknown formats, and folders that are not searched."""
-    if folder.root.is_file():  # a table lists what is meant
+    # A table lists what is meant, and studies are searched to the end.
+    if folder.root.is_file() or any(case.slices for case in folder.cases):
         return
     files = {
         path

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,16 @@ class Label:
         array: classes `[*S]`.
         image: the image.
         image_name: new file name of the image.
-        folder: data folder with its classes and their new values.
+        classes: names of the classes, the background first.
+        values: value of each class in a label image.
     """
 
     stem: Path
     array: np.ndarray
     image: Image
     image_name: str
-    folder: DataFolder
+    classes: tuple[str, ...]
+    values: tuple[int, ...]
 
     def path(self, suffix: str) -> Path:
         """Path of the new file."""
@@ -119,8 +121,7 @@ def convert_folder(
 def _write(folder: DataFolder, made: Path, to: str, report: Report) -> None:
     (made / "images").mkdir(parents=True)
     (made / "labels").mkdir()
-    folder = replace(folder, values=_values_of(folder, to))
-    _write_tables(folder, made)
+    _write_tables(folder, made, _values_of(folder, to))
     # One file for all pictures holds a single annotation of each.
     if to == "coco" and all(len(case.labels) == len(case.images) == 1 for case in folder.cases):
         from cdal.imaging.annotations import coco
@@ -152,9 +153,9 @@ def _labels(case: CaseFiles, folder: DataFolder, made: Path, to: str) -> list[La
             f"{', '.join(name for name, form in FORMS.items() if not form.planar)}."
         )
     _link_image(case, made / "images")
-    name = _image_names(case)[0]
+    name, values = _image_names(case)[0], _values_of(folder, to)
     return [
-        Label(made / "labels" / stem, label.array[0], image, name, folder)
+        Label(made / "labels" / stem, label.array[0], image, name, folder.classes, values)
         for stem, label in zip(_stems(case), labels, strict=True)
     ]
 
@@ -235,7 +236,7 @@ def _values_of(folder: DataFolder, to: str) -> tuple[int, ...]:
     return folder.values if fits else tuple(range(len(folder.classes)))
 
 
-def _write_tables(folder: DataFolder, made: Path) -> None:
+def _write_tables(folder: DataFolder, made: Path, values: tuple[int, ...]) -> None:
     """Write dataset.json with the classes, and copy the other tables."""
     path = folder.root / "dataset.json"
     kept: dict[str, Any] = {}
@@ -243,7 +244,7 @@ def _write_tables(folder: DataFolder, made: Path) -> None:
         kept = dict(json.loads(path.read_text(encoding="utf-8-sig")))
     for paths in ("training", "test"):  # lists of files, which have other names now
         kept.pop(paths, None)
-    kept["labels"] = dict(zip(folder.classes, folder.values, strict=True))
+    kept["labels"] = dict(zip(folder.classes, values, strict=True))
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     (made / "dataset.json").write_text(text, encoding="utf-8")
     for name in ("cases.csv", "splits.json"):
@@ -257,7 +258,7 @@ def _write_mask(label: Label) -> None:
     if image.suffix == ".dcm":
         suffix = ".png" if image.affine is None else ".nii.gz"
         image = Image(image.array, image.affine, suffix)
-    write_label(label.stem, np.array(label.folder.values)[label.array], image)
+    write_label(label.stem, np.array(label.values)[label.array], image)
 
 
 def _write_geojson(label: Label) -> None:
@@ -265,28 +266,26 @@ def _write_geojson(label: Label) -> None:
 
     array = label.array
     shape = (array.shape[0], array.shape[1])
-    write_geojson(label.path(".geojson"), lambda a, b: array[a:b], shape, label.folder.classes)
+    write_geojson(label.path(".geojson"), lambda a, b: array[a:b], shape, label.classes)
 
 
 def _write_coco(label: Label) -> None:
     from cdal.imaging.annotations import coco
 
     picture = (label.image_name, label.array)
-    coco.write(label.path(".json"), [picture], label.folder.classes)
+    coco.write(label.path(".json"), [picture], label.classes)
 
 
 def _write_seg_nrrd(label: Label) -> None:
     from cdal.imaging.annotations import seg_nrrd
 
-    seg_nrrd.write(label.path(".seg.nrrd"), label.array, label.image, label.folder.classes)
+    seg_nrrd.write(label.path(".seg.nrrd"), label.array, label.image, label.classes)
 
 
 def _write_dicom_seg(label: Label) -> None:
     from cdal.imaging.annotations.dicom_seg import write_segmentation
 
-    write_segmentation(
-        label.path(".dcm"), label.array, label.image, label.folder.classes, "annotation"
-    )
+    write_segmentation(label.path(".dcm"), label.array, label.image, label.classes, "annotation")
 
 
 FORMS = {

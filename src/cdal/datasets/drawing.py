@@ -30,6 +30,7 @@ class Drawing:
         unknown: number of objects by class, of classes that the folder does not have. They are left
             out.
         nowhere: objects that cover no voxel: they lie outside the image, or are points or lines.
+        notes: what a user should know of how the file is read.
     """
 
     label: Image
@@ -37,6 +38,7 @@ class Drawing:
     nameless: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     nowhere: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def read_drawing(
@@ -65,6 +67,7 @@ def read_drawing(
     if annotation_format is None:
         return Drawing(turned_to(read_values(path, "values" if name else coding), image))
     drawing = Drawing(replace(image, array=np.zeros((1, *image.shape), np.int32), header=None))
+    drawing.notes = annotation_format.notes(path)
     segments = annotation_format.read(path, image, image_name)
     if name:
         values = {"": 0, name: 1}

@@ -55,7 +55,7 @@ class CaseFacts:
         object_size: extent of a typical object (weighted by area) relative to the image's longer
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
-        palette: colour of each number of the labels, if they have a palette.
+        palette: colour of each value of the labels, if they have a palette.
         numbered: whether the values are 1 to N and each of them is one connected object.
     """
 

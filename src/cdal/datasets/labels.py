@@ -78,8 +78,9 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
     if not folder.classes:
         if images:
             problems.append(
-                f"{images[0]} holds values, {next(iter(drawn))} an annotation with names. Say "
-                'which value is which name in dataset.json: {"labels": {"background": 0, ...}}.'
+                f"{images[0]} holds values, {next(iter(drawn))} an annotation with names. "
+                "Say which value is which name in dataset.json: "
+                '{"labels": {"background": 0, ...}}.'
             )
         elif len(names) >= MOST_CLASSES:
             problems.append(

@@ -39,8 +39,8 @@ class CaseFiles:
         name: name of the image without suffix.
         images: the image's only file, or one file per channel.
         labels: one annotation per annotator.
-        slices: files of the DICOM series if the image is one whose folder holds other files too;
-            `images` then is the folder.
+        slices: files of the image if it is of a folder of DICOM studies; `images` then is the
+            folder of the series, or the file of a radiograph.
         channels: number of channels that `dataset.json` declares; `None` if it does not.
     """
 

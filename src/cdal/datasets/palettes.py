@@ -1,4 +1,4 @@
-"""Whether the palettes of label images mean the same by the same number."""
+"""Whether the palettes of label images mean the same by the same value."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from cdal.datasets.findings import CaseFacts, Finding
 
 
 def clashing_palettes(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Find numbers that have one colour in a label and another colour in another label.
+    """Find values that have another colour in another label, and colours that have another value.
 
     Programs that reduce colours number them anew in each file.
     """
-    first: dict[int, tuple[str, int]] = {}
+    colours: dict[int, tuple[str, int]] = {}
+    values: dict[int, tuple[str, int]] = {}
     for fact in facts:
-        for number, colour in fact.palette.items():
-            name, known = first.setdefault(number, (fact.name, colour))
-            if known != colour:
-                yield Finding(
-                    "error",
-                    "values",
-                    fact.name,
-                    f"the palettes of the labels differ: {number} is #{colour:06x} in {fact.name}, "
-                    f"and #{known:06x} in {name}. Which is meant? Save the labels in colours "
-                    "(RGB), or with one palette.",
-                )
-                break
+        for value, colour in fact.palette.items():
+            first, other = colours.setdefault(value, (fact.name, colour))
+            second, number = values.setdefault(colour, (fact.name, value))
+            if other != colour:
+                clash = f"{value} is #{colour:06x} in {fact.name}, and #{other:06x} in {first}"
+            elif number != value:
+                clash = f"#{colour:06x} is {value} in {fact.name}, and {number} in {second}"
+            else:
+                continue
+            yield Finding(
+                "error",
+                "values",
+                fact.name,
+                f"the palettes of the labels differ: {clash}. Which is meant? Save the labels in "
+                "colours (RGB), or with one palette.",
+            )
+            break

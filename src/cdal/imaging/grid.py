@@ -23,7 +23,7 @@ from nibabel.orientations import (
 from PIL import Image as Pillow
 from scipy import ndimage
 
-from cdal.imaging.image import Image
+from cdal.imaging.image import Image, invertible
 from cdal.imaging.rows import Rows
 from cdal.recipes.settings import DataSettings
 from cdal.runtime.errors import UserError
@@ -57,7 +57,8 @@ class Frame:
         unchanged: whether the network's grid and the image have the same voxels.
 
     Raises:
-        UserError: the resampled image would have more than `MOST_VOXELS` voxels.
+        UserError: the affine cannot be inverted; or the resampled image would be larger than
+            `MOST_VOXELS`, `LONGEST` or the memory.
     """
 
     def __init__(self, image: Rows, settings: DataSettings, name: str = "the image") -> None:
@@ -134,6 +135,11 @@ class Frame:
         assert isinstance(image, Image)  # volumes are always in memory
         axes, flipped, own_spacing = [0, 1, 2], [False] * 3, None
         if image.affine is not None:
+            if not invertible(image.affine):
+                raise UserError(
+                    f"{name}: its affine cannot be inverted, so its voxels have no place in space: "
+                    f"{image.affine.tolist()}."
+                )
             turn = io_orientation(image.affine)
             axes = [int(np.flatnonzero(turn[:, 0] == k)[0]) for k in range(3)]
             flipped = [bool(turn[axis, 1] < 0) for axis in axes]

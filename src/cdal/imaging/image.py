@@ -51,7 +51,7 @@ class Image:
             lossy compression damages masks.
         header: data that the format's writer needs.
         stored: type of the numbers on disk.
-        palette: for a label with a palette, the colour of each number in use, as 65536 * red + 256
+        palette: for a label with a palette, the colour of each of its values, as 65536 * red + 256
             * green + blue.
         doubts: what could have been read in another way, for the check of a data folder.
     """

@@ -47,22 +47,32 @@ def label_of_palette(
         colours: red, green and blue of each number, `[N, 3]` uint8.
 
     Returns:
-        The numbers unchanged, or colours `[..., 3]` in their place; the colour of each number that
-        was kept; and what could have been read in another way.
+        The numbers unchanged, or colours `[..., 3]` in their place; the colour of each value that
+        the label then has, as 65536 * red + 256 * green + blue; and what could have been read in
+        another way.
 
     Raises:
         IndexError: a pixel has a number that the palette lacks.
     """
     used = np.unique(indices)
-    gray = (colours == colours[:, :1]).all()
-    black = (colours[used] == 0).all(axis=1)
-    if gray or black[used != 0].any():
-        return colours[indices], {}, ()
-    code = colours.astype(np.int64) @ [65536, 256, 1]
+    shown = colours[used]
+    code = shown.astype(np.int64) @ [65536, 256, 1]
+    distinct, counts = np.unique(code, return_counts=True)
+    if len(distinct) < len(code):
+        same = ", ".join(str(n) for n in used[code == distinct[counts.argmax()]][:5])
+        doubt = (
+            f"its palette gives the numbers {same} one colour, so its numbers were taken as the "
+            "values. If they mean the same, save it without a palette."
+        )
+        return indices, {}, (doubt,)
+    if (colours == colours[:, :1]).all() or (code[used != 0] == 0).any():
+        gray = (shown == shown[:, :1]).all()
+        values = shown[:, 0] if gray else code
+        return colours[indices], dict(zip(values.tolist(), code.tolist(), strict=True)), ()
     doubts: tuple[str, ...] = ()
     if used[0] == 0 and code[0] != 0:
         doubts = (
             f"its palette begins with the colour #{code[0]:06x}, and not with black; pixels of "
             "this colour were taken as background. If they are none, save it without a palette.",
         )
-    return indices, {int(n): int(code[n]) for n in used}, doubts
+    return indices, dict(zip(used.tolist(), code.tolist(), strict=True)), doubts

@@ -130,7 +130,7 @@ def _fits_alone(path: Path, channels: int, channel_files: bool) -> bool:
     of their own.
     """
     try:
-        with open_image(path) as image:
+        with open_image(path, None, channels) as image:
             count = len(image.rows(0, 1))
             gray_picture = count == 1 and channels == 3 and len(image.shape) == 2
     except UserError:  # told when the image is opened to be segmented

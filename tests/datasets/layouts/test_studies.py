@@ -80,8 +80,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def niftis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same volumes as NIfTI, with the same names."""
+def niftis(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same volumes as NIfTI, with the same names and of the same patients."""
     root = tmp_path_factory.mktemp("niftis")
     for i in range(6):
         values, label = volume(i)
@@ -89,6 +89,8 @@ def niftis(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_nifti(root / "labels" / f"st{i}_S2.nii.gz", label, AFFINE)
     declared = {"background": 0, "Anterior": 1, "Posterior": 2}
     (root / "dataset.json").write_text(json.dumps({"labels": declared}))
+    rows = [f"{name},{row['patient']}" for name, row in list_folder(studies).about.items()]
+    (root / "cases.csv").write_text("\n".join(["case,patient", *rows]) + "\n")
     return root
 
 
@@ -104,6 +106,8 @@ def test_series_are_paired_with_the_annotations_that_refer_to_them(studies: Path
     patients = [folder.about[case.name]["patient"] for case in folder.cases]
     assert (len(set(patients)), patients[0]) == (5, patients[5])
     assert "6 series are localizers" in "".join(folder.passed_over)
+    ignored = [one.message for one in check_folder(studies).findings if one.kind == "ignored"]
+    assert ignored == list(folder.passed_over)
 
 
 def test_studies_and_niftis_are_the_same_tensors(studies: Path, niftis: Path):
@@ -237,7 +241,7 @@ def test_a_radiograph_is_a_case_by_itself(tmp_path: Path):
     write_seg(tmp_path / "seg.dcm", sources[1:], label[:, :, 5:6], NAMES)
     folder = open_folder(tmp_path)
     (case,) = folder.cases
-    assert (case.images, case.slices) == ((tmp_path / "x" / "IM0001",), ())
+    assert case.images == case.slices == (tmp_path / "x" / "IM0001",)
     _, (drawn,) = read_case(case, folder)
     np.testing.assert_array_equal(drawn.array[0], label[:, :, 5].T)
 
@@ -261,6 +265,23 @@ def test_series_of_one_folder_are_told_apart(tmp_path: Path):
     assert all(name.startswith("all_series3_") for name in names)
 
 
+def test_the_check_tells_of_fractions_and_of_structures_without_a_voxel(tmp_path: Path):
+    values, label = volume(0)
+    for name in ("a", "b"):
+        sources = write_mr(tmp_path / name / "s", values + (name == "b"), AFFINE)
+        write_seg(tmp_path / name / "seg.dcm", sources, label, NAMES, "FRACTIONAL")
+    sources = write_mr(tmp_path / "c" / "s", values + 2, AFFINE)
+    line = contour(places(sources[2], np.array([(2.5, 3.5), (2.5, 9.5)])))
+    structures = [(NAMES[0], outlines(sources, label == 1)), (NAMES[1], [line])]
+    write_structures_by_hand(tmp_path / "c" / "rt", sources[0], structures)
+    found = {
+        (finding.level, finding.case): finding.message
+        for finding in check_folder(tmp_path).findings
+    }
+    assert "one half and more are inside" in found["note", "a_s"]
+    assert "1 objects cover no voxel" in found["warning", "c_s"]
+
+
 def test_contours_that_fit_no_slice_are_found_by_the_check(tmp_path: Path):
     values, _ = volume(0)
     sources = write_mr(tmp_path / "a", values, AFFINE)
@@ -275,7 +296,7 @@ def hippocampus_in(root: Path, source: Path, names: Sequence[str], kind: str) ->
     for name in names:
         image = nib.load(source / "imagesTr" / f"{name}.nii.gz")
         label = np.asarray(nib.load(source / "labelsTr" / f"{name}.nii.gz").dataobj)
-        values = np.asarray(image.dataobj)
+        values = np.round(image.dataobj).astype(np.uint16)  # as DICOM has them
         if kind == "nifti":
             save_nifti(root / "images" / f"{name}_S2.nii.gz", values, image.affine)
             save_nifti(root / "labels" / f"{name}_S2.nii.gz", label.astype(np.uint8), image.affine)

@@ -86,6 +86,16 @@ def test_classes_in_each_form_that_qupath_had(given: Any, name: str, tmp_path: P
     assert known(path).class_names(path) == ((name,) if name else ())
 
 
+def test_a_collection_of_geometries_is_one_object(tmp_path: Path):
+    parts = {
+        "type": "GeometryCollection",
+        "geometries": [mapping(box(0, 0, 5, 5)), mapping(box(9, 0, 12, 5))],
+    }
+    path = save(tmp_path / "a.geojson", [feature(parts)])
+    (segment,) = known(path).read(path, picture_of(SHAPE))
+    assert segment.inside.sum() == 40
+
+
 def test_tiles_are_passed_over_and_points_and_lines_cover_nothing(tmp_path: Path):
     features = [
         feature(box(0, 0, 50, 40), objectType="tile"),

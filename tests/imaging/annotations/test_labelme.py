@@ -94,8 +94,9 @@ def test_a_picture_of_another_size_is_refused(tmp_path: Path):
         (shape("a", "spline", RING), "there is 'spline'"),
         (
             shape("a", "mask", [[1, 1], [1e6, 1e6]], mask=png(np.ones((2, 2), bool))),
-            "size of its box",
+            "within 18 x 24",
         ),
+        (shape("a", "mask", [[1, 1], [3, 3]], mask=png(np.ones((2, 2), bool))), "size of its box"),
         (shape("a", "mask", [[1, 1], [2, 2]], mask="!"), "cannot be read as labelme JSON"),
         (shape("a", "mask", [[1, 1], [2, 2]]), "cannot be read as labelme JSON"),
         ({"label": "a"}, "cannot be read as labelme JSON"),

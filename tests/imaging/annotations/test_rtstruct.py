@@ -1,4 +1,4 @@
-"""RTSTRUCT: against matplotlib's fill and shapes by hand; the pitfalls of other readers."""
+"""RTSTRUCT: shapes by hand, and the pitfalls of other readers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib.path import Path as Outline
 from scipy import ndimage
 
 from cdal.imaging.annotations import annotation_format, draw
 from cdal.imaging.annotations.dicom_seg import write_segmentation
-from cdal.imaging.annotations.rtstruct import filled, write_structures
+from cdal.imaging.annotations.rtstruct import write_structures
 from cdal.imaging.formats.dicom import read_series
 from cdal.imaging.formats.dicom_files import quiet
 from cdal.imaging.formats.dicom_series import find_series
@@ -229,42 +226,6 @@ def test_structures_of_another_series_are_refused(tmp_path: Path):
         read(path, image)
     with pytest.raises(UserError, match="need a volume"):
         read(path, Image(np.zeros((1, 9, 9), np.float32)))
-
-
-@given(
-    st.lists(
-        st.lists(
-            st.tuples(st.floats(-3, 15).map(lambda x: x + 1e-4), st.floats(-3, 18)), min_size=3
-        ),
-        min_size=1,
-        max_size=3,
-    )
-)
-@settings(max_examples=60)
-def test_filling_is_that_of_matplotlib(rings: list[list[tuple[float, float]]]):
-    """Even-odd, by counting windings ring by ring; points on an edge are left to either."""
-    shape = (12, 15)
-    centres = np.argwhere(np.ones(shape, bool)).astype(float)
-    near = np.zeros(len(centres), bool)
-    expected = np.zeros(len(centres), bool)
-    for ring in rings:
-        corners = np.array(ring)
-        for first, second in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            way = second - first
-            share = np.clip((centres - first) @ way / max(way @ way, 1e-12), 0, 1)
-            near |= np.linalg.norm(centres - first - share[:, None] * way, axis=1) < 1e-6
-        triangles = [
-            np.array([corners[0], corners[i], corners[i + 1]]) for i in range(1, len(corners) - 1)
-        ]
-        for triangle in triangles:  # XOR of a fan of triangles is the even-odd rule
-            edges = [(triangle[i], triangle[(i + 1) % 3]) for i in range(3)]
-            for first, second in edges:
-                way = second - first
-                share = np.clip((centres - first) @ way / max(way @ way, 1e-12), 0, 1)
-                near |= np.linalg.norm(centres - first - share[:, None] * way, axis=1) < 1e-6
-            expected ^= Outline(triangle).contains_points(centres)
-    drawn = filled([np.array(ring) for ring in rings], shape).ravel()
-    np.testing.assert_array_equal(drawn[~near], expected[~near])
 
 
 def blobs(shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -12,22 +12,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import format_of, read_image, stem_of
 from cdal.imaging.formats.dicom_files import quiet
 from cdal.imaging.formats.dicom_series import find_series
 from cdal.runtime.errors import UserError
-from helpers.dicom import assert_same_volume, axial_series, by_gdcm, read_folder
+from helpers.dicom import assert_same_volume, axial_series, by_gdcm, deflated, read_folder
 from helpers.files import numbers
 
 VOLUME = numbers((4, 12, 14), np.uint16)
 NAME, BORN, NUMBER = "Zzyzx^Quentin", "19030201", "PID-987123"
-
-
-def deflated(i: int, file: Any) -> None:
-    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
 
 def test_a_deflated_series_is_read(tmp_path: Path):

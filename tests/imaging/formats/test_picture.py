@@ -110,7 +110,14 @@ def test_numbers_with_colours_stay_numbers(tmp_path: Path):
 def test_colours_in_an_order_of_their_own_are_colours(tmp_path: Path):
     label = read_label(with_palette(tmp_path / "a.png", disc(), RED, BLACK))
     np.testing.assert_array_equal(label.array[0], np.where(disc(), 0, 0xC80000))
-    assert not label.palette
+    assert label.palette == {0: 0, 0xC80000: 0xC80000}
+
+
+def test_numbers_of_one_colour_stay_numbers_and_are_doubted(tmp_path: Path):
+    """A palette that was never filled in shows nothing of the classes."""
+    label = read_label(with_palette(tmp_path / "a.png", disc(), BLACK, BLACK))
+    np.testing.assert_array_equal(label.array[0], disc())
+    assert "the numbers 0, 1 one colour" in label.doubts[0]
 
 
 def test_a_palette_without_black_is_doubted(tmp_path: Path):

@@ -81,7 +81,7 @@ def list_cases(root: Path) -> Listing:
         first = studies.images[files[0]]
         whole = text_of(first, "ImagePositionPatient") or len(files) > 1
         image = Path(os.path.commonpath([path.parent for path in files])) if whole else files[0]
-        cases.append(CaseFiles(names[files], (image,), labels, files if whole else ()))
+        cases.append(CaseFiles(names[files], (image,), labels, files))
         about[names[files]] = {"patient": _patient(first)}
     return Listing(
         tuple(sorted(cases, key=lambda case: case.name)),

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,18 @@ ANNOTATIONS: tuple[AnnotationFormat, ...] = (
 
 def annotation_format(path: Path) -> AnnotationFormat | None:
     """Return the annotation format of a file, or `None` if it is a label image or unknown."""
-    return next((known for known in ANNOTATIONS if known.recognises(path)), None)
+    if not path.is_file():
+        return None
+    about = path.stat()
+    return _recognised(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _recognised(path: Path, modified: int, size: int) -> AnnotationFormat | None:
+    """Find the format of a file once: one of many images would be searched for each of them."""
+    with suppress(OSError):  # reading it says why
+        return next((known for known in ANNOTATIONS if known.recognises(path)), None)
+    return None
 
 
 def label_suffix_of(path: Path) -> str | None:

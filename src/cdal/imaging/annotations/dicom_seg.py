@@ -79,11 +79,7 @@ def read(path: Path, like: Image, image: str = "") -> list[Segment]:
                 raise UserError(f"{path}: a frame belongs to segment {number}, which it lacks.")
             if plane.any():
                 parts[number].append(_on_grid(path, place, plane, like.shape))
-    return [
-        _joined(names[number], planes, len(like.shape))
-        for number, planes in parts.items()
-        if planes
-    ]
+    return [joined(names[number], planes) for number, planes in parts.items() if planes]
 
 
 def _names(path: Path, dataset: Any) -> dict[int, str]:
@@ -210,19 +206,22 @@ def _on_grid(
     return tuple(int(x) for x in ends.min(axis=1)), np.expand_dims(part, rest)
 
 
-def _joined(name: str, parts: Sequence[tuple[tuple[int, ...], np.ndarray]], axes: int) -> Segment:
-    """One segment of its parts."""
-    low = [min(start[axis] for start, _ in parts) for axis in range(axes)]
-    high = [max(start[axis] + part.shape[axis] for start, part in parts) for axis in range(axes)]
-    inside = np.zeros([stop - start for start, stop in zip(low, high, strict=True)], bool)
+def joined(name: str, parts: Sequence[tuple[tuple[int, ...], np.ndarray]]) -> Segment:
+    """Join parts of one segment.
+
+    Args:
+        name: name of the segment.
+        parts: first voxel of each part, and whether its voxels are inside, `[*S]` bool.
+    """
+    low = np.min([start for start, _ in parts], axis=0)
+    high = np.max([np.add(start, part.shape) for start, part in parts], axis=0)
+    inside = np.zeros(high - low, bool)
     for start, part in parts:
-        inside[
-            tuple(
-                slice(begin - origin, begin - origin + size)
-                for begin, origin, size in zip(start, low, part.shape, strict=True)
-            )
-        ] |= part
-    return Segment(name, tuple(map(slice, low, high)), inside)
+        first = np.subtract(start, low)
+        inside[tuple(map(slice, first, np.add(first, part.shape)))] |= part
+    return Segment(
+        name, tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), inside
+    )
 
 
 def write_segmentation(

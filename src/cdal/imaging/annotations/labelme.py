@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,11 @@ def _segment(shape: dict[str, Any], size: tuple[int, int]) -> Segment:
         return ellipse(name, (points[0, 0], points[0, 1]), (radius, radius), size)
     if kind == "mask":
         (left, top), (right, bottom) = points.astype(int)
+        if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
+            raise UserError(
+                f"expected a mask within {size[0]} x {size[1]} pixels; its box goes from row "
+                f"{top}, column {left} to row {bottom}, column {right}."
+            )
         mask = _decoded(shape["mask"], (bottom - top + 1, right - left + 1))
         return bitmap(name, mask, int(top), int(left), size)
     if kind in _NO_AREA:
@@ -89,7 +95,13 @@ def _segment(shape: dict[str, Any], size: tuple[int, int]) -> Segment:
 
 def _decoded(text: str, shape: tuple[int, int]) -> np.ndarray:
     """Decode the PNG of a mask, whose size is that of its box, both corners included."""
-    with Pillow.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as file:
+    content = io.BytesIO(base64.b64decode(text, validate=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", Pillow.DecompressionBombWarning
+        )  # the size is checked below
+        file = Pillow.open(content, formats=["PNG"])
+    with file:
         if (file.height, file.width) != shape:
             raise UserError(
                 f"expected a mask of the size of its box, {shape[0]} x {shape[1]}; it is "

@@ -59,7 +59,10 @@ def fill(name: str, rings: Sequence[np.ndarray], shape: tuple[int, int]) -> Segm
 
 def _filled(starts: np.ndarray, ends: np.ndarray, start: int, stop: int, width: int) -> np.ndarray:
     """Fill rows `start` to `stop`: a pixel is inside if an odd number of edges is left of it."""
-    lower, upper = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
+    # From top to bottom, so that an edge is computed alike for the polygons on both its sides.
+    down = (starts[:, 1] <= ends[:, 1])[:, None]
+    starts, ends = np.where(down, starts, ends), np.where(down, ends, starts)
+    lower, upper = starts[:, 1], ends[:, 1]
     # An edge crosses the rows whose centre is at its upper end or above its lower end.
     first = np.clip(np.ceil(lower - 0.5), start, stop).astype(int)
     last = np.clip(np.ceil(upper - 0.5), start, stop).astype(int)

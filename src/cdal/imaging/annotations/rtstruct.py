@@ -19,6 +19,8 @@ from skimage.measure import approximate_polygon, find_contours
 
 from cdal.imaging.annotations import Segment
 from cdal.imaging.annotations.dicom_references import need_reference
+from cdal.imaging.annotations.dicom_seg import joined
+from cdal.imaging.annotations.polygons import fill, nothing
 from cdal.imaging.formats.dicom import Source
 from cdal.imaging.formats.dicom_files import items_of, quiet, read_file, sop_class_of, text_of
 from cdal.imaging.formats.dicom_geometry import slices_of
@@ -57,7 +59,8 @@ def read(path: Path, like: Image, image: str = "") -> list[Segment]:
 
     A voxel is inside if its centre is. Each contour belongs to the slice that it is nearest to;
     where the planes of several contours are nearest to one slice, the nearest plane counts. What
-    lies beside the image is cut off. Contours without an inside draw nothing.
+    lies beside the image is cut off. Contours without an inside draw nothing; a structure that
+    only has such is empty.
 
     Raises:
         UserError: the file is damaged, was drawn on another series, or a contour lies in no slice.
@@ -70,11 +73,11 @@ def read(path: Path, like: Image, image: str = "") -> list[Segment]:
     for name, contours in _structures(path, dataset):
         rings = [_in_voxels(f"{path}: {name}", one, like) for one in contours]
         rings = [ring for ring in rings if len(ring) > 2]
-        if not rings:
-            continue
-        axis = int(np.argmin([sum(np.ptp(ring[:, k]) for ring in rings) for k in range(3)]))
-        if segment := _segment(f"{path}: {name}", name, rings, axis, like.shape):
-            segments.append(segment)
+        if rings:
+            axis = int(np.argmin([sum(np.ptp(ring[:, k]) for ring in rings) for k in range(3)]))
+            segments.append(_segment(f"{path}: {name}", name, rings, axis, like.shape))
+        elif contours:
+            segments.append(nothing(name, 3))
     return segments
 
 
@@ -123,31 +126,6 @@ def need_series(path: Path, like: Image) -> None:
         )
 
 
-def filled(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Fill rings `[n, 2]` (row, column) by the even-odd rule.
-
-    Args:
-        rings: corners of each ring in pixels; the centre of the first pixel is (0, 0). A ring
-            inside of another one is a hole.
-        shape: rows and columns.
-
-    Returns:
-        Whether the centre of each pixel is inside, bool.
-    """
-    crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
-    for ring in rings:
-        (row, column), (row_step, column_step) = ring.T, (np.roll(ring, -1, axis=0) - ring).T
-        # An edge has its upper end and not its lower one, so that edges meet without seam.
-        first = np.ceil(np.minimum(row, row + row_step)).clip(0, shape[0]).astype(int)
-        last = np.ceil(np.maximum(row, row + row_step)).clip(0, shape[0]).astype(int)
-        edge = np.repeat(np.arange(len(ring)), last - first)
-        rows = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
-        at = column[edge] + (rows - row[edge]) * column_step[edge] / row_step[edge]
-        columns = np.ceil(at).clip(0, shape[1]).astype(int)
-        np.bitwise_xor.at(crossings, (rows, columns), 1)
-    return np.bitwise_xor.accumulate(crossings[:, :-1], axis=1).astype(bool)
-
-
 def _structures(path: Path, dataset: Any) -> list[tuple[str, list[Any]]]:
     """Name and closed contours of each structure; one without any contour was not drawn."""
     drawn: dict[str, list[Any]] = {}
@@ -189,8 +167,8 @@ def _in_voxels(name: str, contour: Any, like: Image) -> np.ndarray:
 
 def _segment(
     where: str, name: str, rings: Sequence[np.ndarray], axis: int, shape: tuple[int, ...]
-) -> Segment | None:
-    """The voxels inside of contours; `None` if there are none.
+) -> Segment:
+    """The voxels inside of contours.
 
     Args:
         where: file and name of the structure, for messages.
@@ -199,25 +177,17 @@ def _segment(
         axis: axis of the image across the contours.
         shape: shape of the image.
     """
-    plane_axes = [k for k in range(3) if k != axis]
-    corners = np.concatenate(rings)[:, plane_axes]
-    size = np.array(shape)[plane_axes]
-    low = np.clip(np.floor(corners.min(axis=0)), 0, size).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 1, low, size).astype(int)
-    planes = {
-        index: filled([ring[:, plane_axes] - low for ring in inside], tuple(high - low))
-        for index, inside in _by_slice(where, rings, axis, shape[axis]).items()
-    }
-    planes = {index: plane for index, plane in planes.items() if plane.any()}
-    if not planes:
-        return None
-    first, last = min(planes), max(planes)
-    inside = np.zeros((last - first + 1, *(high - low)), bool)
-    for index, plane in planes.items():
-        inside[index - first] = plane
-    box = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
-    box.insert(axis, slice(first, last + 1))
-    return Segment(name, tuple(box), np.moveaxis(inside, 0, axis))
+    across = [k for k in range(3) if k != axis]
+    parts = []
+    for index, inside in _by_slice(where, rings, axis, shape[axis]).items():
+        # Voxel indices are those of centres; polygons begin at the corner of the first pixel.
+        corners = [ring[:, across[::-1]] + 0.5 for ring in inside]
+        plane = fill(name, corners, (shape[across[0]], shape[across[1]]))
+        if plane.inside.any():
+            start = [part.start for part in plane.box]
+            start.insert(axis, index)
+            parts.append((tuple(start), np.expand_dims(plane.inside, axis)))
+    return joined(name, parts) if parts else nothing(name, 3)
 
 
 def _by_slice(

@@ -357,5 +357,5 @@ def _sampled(values: np.ndarray, to_file: np.ndarray, shape: tuple[int, ...]) ->
 
 
 def _nearest(places: np.ndarray) -> np.ndarray:
-    """Round to the nearest voxel; half way between two, which headers say with noise, the lower."""
-    return np.ceil(np.clip(places, -1e9, 1e9) - 0.5 - _CLOSE / 10).astype(np.int64)
+    """Round to the nearest voxel; half way between two, which headers say with noise, the upper."""
+    return np.floor(np.clip(places, -1e9, 1e9) + 0.5 + _CLOSE / 10).astype(np.int64)
