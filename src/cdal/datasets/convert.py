@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from cdal.datasets.folder import open_folder
-from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.layout import CASES, Annotation, CaseFiles, DataFolder
+from cdal.datasets.layouts.table import FILES
 from cdal.datasets.reading import read_case
 from cdal.imaging.formats import suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.text import text_cell
 
 _RATER = re.compile(r"_(rater\d+)(?=\.|$)")
 _SIDE_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?)\s*$", re.MULTILINE | re.I)
@@ -237,8 +240,11 @@ def _values_of(folder: DataFolder, to: str) -> tuple[int, ...]:
 
 
 def _write_tables(folder: DataFolder, made: Path, values: tuple[int, ...]) -> None:
-    """Write dataset.json with the classes, and copy the other tables."""
-    path = folder.root / "dataset.json"
+    """Write dataset.json with the classes and cases.csv, and copy splits.json.
+
+    What the layout says of a case, such as its part or its patient, is written too.
+    """
+    path = folder.place / "dataset.json"
     kept: dict[str, Any] = {}
     if path.is_file():
         kept = dict(json.loads(path.read_text(encoding="utf-8-sig")))
@@ -247,9 +253,18 @@ def _write_tables(folder: DataFolder, made: Path, values: tuple[int, ...]) -> No
     kept["labels"] = dict(zip(folder.classes, values, strict=True))
     text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     (made / "dataset.json").write_text(text, encoding="utf-8")
-    for name in ("cases.csv", "splits.json"):
-        if (folder.root / name).is_file():
-            shutil.copyfile(folder.root / name, made / name)
+    if (folder.place / "splits.json").is_file():
+        shutil.copyfile(folder.place / "splits.json", made / "splits.json")
+    rows = [
+        {column: text_cell(value) for column, value in row.items() if column not in FILES}
+        for row in folder.about.values()
+    ]
+    if rows:
+        with (made / CASES).open("w", encoding="utf-8", newline="") as file:
+            columns = dict.fromkeys(column for row in rows for column in row)
+            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _write_mask(label: Label) -> None:
