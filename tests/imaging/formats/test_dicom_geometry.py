@@ -58,6 +58,15 @@ def uneven(i: int, file: Any) -> None:
     file.ImagePositionPatient = at(-10, -20, -30 + 2 * i + 0.1 * i * i)
 
 
+def one_far(i: int, file: Any) -> None:
+    file.ImagePositionPatient = at(-10, -20, -30 + 2 * i + 99 * (i == 8))
+
+
+def three_in_each_place(i: int, file: Any) -> None:
+    file.ImagePositionPatient = at(-10, -20, -30 + 2 * (i // 3))
+    file.TemporalPositionIdentifier = i % 3
+
+
 def one_turned(i: int, file: Any) -> None:
     if i == 3:
         file.ImageOrientationPatient = [0, 1, 0, 0, 0, 1]
@@ -77,6 +86,8 @@ def with_field(keyword: str, value: object, number: int = 5) -> Callable[[int, A
         (tilted, r"sheared.*tilt of 5\.7 degrees.*1\.6 mm"),
         (one_aside, r"004\.dcm lies .* sideways"),
         (uneven, r"uneven distances.*between 007\.dcm and 008\.dcm"),
+        (one_far, r"gap between 007\.dcm and 008\.dcm \(101 mm\)"),
+        (three_in_each_place, r"share a place \(and 5 more pairs\).*TemporalPositionIdentifier"),
         (one_turned, r"mixed orientations: 003\.dcm.*localizer"),
         (lambda i, _: i not in (3, 4), r"gap between 002\.dcm and 005\.dcm \(6 mm\).*2 mm apart"),
         (without("ImagePositionPatient", 2), r"002\.dcm has no ImagePositionPatient"),
