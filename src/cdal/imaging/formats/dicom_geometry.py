@@ -269,7 +269,7 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     wide = np.flatnonzero(steps > _GAP * usual)
     if len(wide) and (np.abs(np.delete(steps, wide) - usual) <= 2 * _ROUNDING * usual).all():
-        gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide]
+        gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide.tolist()]
         raise UserError(
             f"there is a gap {some(gaps)}; the other slices are {usual:.4g} mm apart. Add the "
             "missing slices"
