@@ -93,6 +93,22 @@ def test_what_was_moved_before_the_kill_is_not_made_again(
     assert Record(tmp_path, {}).finished("x.png", "other") is None
 
 
+def test_results_of_a_killed_call_are_not_taken_for_those_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A call with other options has replaced one of two files when it is killed; the first call
+    comes again.
+    """
+    predict_once(tmp_path, "first", key="first")
+    assert killed_at(3, monkeypatch, lambda: predict_once(tmp_path, "other", key="other"))
+    assert [(tmp_path / name).read_text() for name in NAMES] == ["other", "first"]
+    Record(tmp_path, {}).merge()
+    assert rows(tmp_path) == []
+    predict_once(tmp_path, "first", key="first")
+    assert [(tmp_path / name).read_text() for name in NAMES] == ["first", "first"]
+    assert [row["key"] for row in rows(tmp_path)] == ["first"]
+
+
 def test_a_strangers_file_is_kept_though_a_killed_call_wanted_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,9 +48,19 @@ class Entry:
             return False
         return self.done or digest_of(path) == self.files[path.name]
 
-    def whole(self, out: Path) -> bool:
-        """Whether all files are in their place."""
-        return all(self.owns(out / name) for name in self.files)
+    def whole(self, out: Path, unsure: Collection[str]) -> bool:
+        """Whether all files are in their place.
+
+        Args:
+            out: folder of the results.
+            unsure: names of files that a call may have replaced before it was killed. Only their
+                bytes tell whose they are.
+        """
+        return all(
+            self.owns(out / name)
+            and (not self.done or name not in unsure or digest_of(out / name) == digest)
+            for name, digest in self.files.items()
+        )
 
     def without(self, names: Iterable[str]) -> Entry:
         """What is left of this entry after other results have taken these names."""
@@ -92,7 +102,8 @@ class Record:
             key: what decides the results, see `Entry`.
         """
         entries = _entries(self.out, case) if key else []
-        return next((e.row for e in entries if e.key == key and e.whole(self.out)), None)
+        unsure = _unsure(entries)
+        return next((e.row for e in entries if e.key == key and e.whole(self.out, unsure)), None)
 
     def free(self, case: str, name: str) -> Path:
         """Path of a result.
@@ -228,15 +239,19 @@ def _without(entries: Sequence[Entry], newer: Entry) -> list[Entry]:
     return [entry for entry in left if entry.files]
 
 
+def _unsure(entries: Sequence[Entry]) -> set[str]:
+    """Names of the files that a call may have replaced before it was killed."""
+    return {name for entry in entries if not entry.done for name in entry.files}
+
+
 def _rows(entries: Sequence[Entry], out: Path) -> list[dict[str, Any]]:
     """Rows of the entries whose files are in their place."""
     rows = []
-    unsure: set[str] = set()  # names of files that a killed call was about to replace
+    unsure, listed = _unsure(entries), set[str]()
     for entry in sorted(entries, key=lambda entry: entry.done):
-        if unsure.isdisjoint(entry.files) and entry.whole(out):
+        if listed.isdisjoint(entry.files) and entry.whole(out, unsure):
             rows.append(entry.row)
-        if not entry.done:
-            unsure |= set(entry.files)
+            listed |= set(entry.files)
     return sorted(rows, key=lambda row: str(row.get("input")))
 
 
