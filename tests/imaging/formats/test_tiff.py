@@ -197,6 +197,15 @@ def test_a_mask_in_the_alpha_channel(tmp_path: Path):
     np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], mask * 255)
 
 
+def test_tiles_that_are_missing_are_refused(tmp_path: Path):
+    """Reading a million tiles that are not there takes a minute, and gives black."""
+    tifffile.imwrite(tmp_path / "a.tif", numbers((64, 64)), tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(65000)
+    with pytest.raises(UserError, match="promises 16252 strips or tiles; it names 16"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_pixels_behind_the_end_of_the_file_are_refused(tmp_path: Path):
     tifffile.imwrite(tmp_path / "a.tif", numbers((64, 64)), tile=(16, 16), compression="zlib")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:

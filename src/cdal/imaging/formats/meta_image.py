@@ -69,7 +69,9 @@ def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
             f"{path}: expected whole or floating-point numbers; it holds {kind[:80] or 'no type'}."
         )
     channels = int(fields.get("ElementNumberOfChannels", "1"))
-    shape = tuple(int(n) for n in _numbers(path, fields, "DimSize", dims))
+    shape = tuple(int(word) for word in fields["DimSize"].split())
+    if len(shape) != dims:
+        raise UserError(f"{path}: expected {dims} numbers for DimSize; they are {shape}.")
     big = _is_true(fields, "BinaryDataByteOrderMSB")
     stored_kind = np.dtype((">" if big else "<") + _KINDS[kind])
     shape = (channels, *shape) if channels != 1 else shape

@@ -126,15 +126,15 @@ def read_header(path: Path) -> tuple[dict[str, Any], Path, int]:
             fields[name.replace(" ", "")] = fields.pop(name)
     if missing := {"type", "dimension", "sizes", "encoding"} - set(fields):
         raise UserError(f"{path} cannot be read as NRRD: it lacks {', '.join(sorted(missing))}.")
-    name = fields.get("datafile")
-    if name is None:
+    data = fields.get("datafile")
+    if data is None:
         return fields, path, place
-    if name.startswith("LIST") or "%" in name:
+    if data.startswith("LIST") or "%" in data:
         raise UserError(
-            f"{path}: expected the numbers in one file; they are in several ({name[:80]}). Save "
+            f"{path}: expected the numbers in one file; they are in several ({data[:80]}). Save "
             "them as one."
         )
-    return fields, beside(path, name), 0
+    return fields, beside(path, data), 0
 
 
 def _kind(path: Path, fields: dict[str, Any]) -> np.dtype[Any]:

@@ -25,19 +25,25 @@ def need_content(path: Path, series: Any) -> None:
     """Refuse a file that is shorter than its header promises.
 
     Raises:
-        UserError: strips or tiles lie behind the end of the file, or uncompressed ones are short.
+        UserError: strips or tiles are missing or lie behind the end of the file, or uncompressed
+            ones are short.
     """
-    held = path.stat().st_size
+    held, keyframe = path.stat().st_size, series.keyframe
+    parts = 1 if keyframe.is_contiguous else math.prod(keyframe.chunked)
     for page in series.pages:
         if page is None:
             continue
         offsets, lengths = page.dataoffsets, page.databytecounts
+        if min(len(offsets), len(lengths)) < parts:
+            raise UserError(
+                f"{path}: its header promises {parts} strips or tiles; it names "
+                f"{min(len(offsets), len(lengths))}. Is the file complete?"
+            )
         if any(
             length > 0 and offset + length > held
             for offset, length in zip(offsets, lengths, strict=False)
         ):
             raise UserError(f"{path}: its pixels end behind the end of the file. Is it complete?")
-    keyframe = series.keyframe
     bits = keyframe.bitspersample if isinstance(keyframe.bitspersample, int) else 8
     size = math.prod(series.shape) * bits / 8
     if keyframe.compression == 1 and not keyframe.is_tiled and size > 2 * held:
