@@ -15,7 +15,7 @@ from roifile import ImagejRoi
 
 from cdal.datasets.check import check_folder
 from cdal.datasets.contact_sheet import write_contact_sheet
-from cdal.datasets.folder import open_folder
+from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.reading import read_case
 from cdal.runtime.errors import UserError
 from helpers.drawings import SHAPE, feature, pictures, save_coco, save_geojson, square
@@ -172,6 +172,9 @@ def test_a_folder_whose_annotations_name_no_class_has_a_foreground(tmp_path: Pat
     assert "taken as 0 = background, 1 = foreground." in kinds(tmp_path, "note")["values"]
     assert [classes_of(tmp_path, i).sum() for i in range(2)] == [100, 100]
     assert not check_folder(tmp_path).errors
+    named, note = named_as(open_folder(tmp_path), ("background", "cell"))
+    assert "1 = cell" in note
+    assert read_case(named.cases[0], named)[1][0].array.sum() == 100
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "nucleus": 255}}')
     assert open_folder(tmp_path).classes == ("background", "nucleus")
     assert [classes_of(tmp_path, i).sum() for i in range(2)] == [100, 100]

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cdal.datasets.declared import declared_classes
-from cdal.datasets.labels import name_classes, with_values
+from cdal.datasets.labels import name_classes, renamed, with_values
 from cdal.datasets.layout import CASES, DataFolder, Listing
 from cdal.datasets.layouts import find_layout
 from cdal.datasets.tables import declared_channels, read_about, read_json, read_partitions
@@ -116,4 +116,4 @@ def named_as(folder: DataFolder, classes: tuple[str, ...]) -> tuple[DataFolder, 
         f"{value} = {name}" for value, name in zip(folder.values, classes, strict=True)
     )
     note = f"{folder.root} names no classes; they are called as the model's: {named}"
-    return replace(folder, classes=classes), note
+    return renamed(folder, classes), note
