@@ -181,6 +181,21 @@ def test_a_folder_whose_annotations_name_no_class_has_a_foreground(tmp_path: Pat
     assert not check_folder(tmp_path).errors
 
 
+def test_names_are_put_in_the_order_of_a_model(tmp_path: Path):
+    """Also where the test cases lack one of its classes."""
+    labels = pictures(tmp_path, 1) / "labels"
+    save_geojson(labels / "c0.geojson", feature(square(3, 4), "b"), feature(square(30, 4), "a"))
+    folder, note = named_as(open_folder(tmp_path), ("background", "c", "b", "a"))
+    assert "names some of the model's classes: a, b" in note
+    assert read_case(folder.cases[0], folder)[1][0].array[0, 5, [5, 32]].tolist() == [2, 3]
+    other = named_as(open_folder(tmp_path), ("background", "a", "c"))
+    assert other == (open_folder(tmp_path), "")
+    picture(labels / "c0.png", np.eye(*SHAPE, dtype=np.uint8))
+    (labels / "c0.geojson").unlink()
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "b": 1}}')
+    assert named_as(open_folder(tmp_path), ("background", "a", "b"))[1] == ""
+
+
 def test_an_annotation_of_one_class_by_its_file_name(tmp_path: Path):
     """Whatever is drawn in it is inside."""
     labels = pictures(tmp_path, 1) / "labels"

@@ -126,6 +126,16 @@ def renamed(folder: DataFolder, classes: tuple[str, ...]) -> DataFolder:
     return replace(folder, classes=classes)
 
 
+def by_name(folder: DataFolder) -> bool:
+    """Whether each label says the class of what it holds by name, not by a value."""
+    return all(
+        name or annotation_format(path) is not None
+        for case in folder.cases
+        for annotation in case.labels
+        for name, path in annotation.files
+    )
+
+
 def _with_files(folder: DataFolder, name: Callable[[str, Path], str]) -> DataFolder:
     """Return the folder with the names of the classes of its label files given by a function."""
     cases = [
