@@ -25,6 +25,7 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event
 from helpers.drawings import feature, pictures, save_coco, save_geojson, square
 from helpers.files import affines, disc_folder, picture, save_nifti, write_series
+from helpers.layouts import FOLDERS
 
 PLANAR = ("geojson", "coco")
 
@@ -263,3 +264,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["data", "convert", str(root), str(tmp_path / "b"), "--to", "geojson"]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert set(FORMS) == {"masks", "geojson", "coco", "seg.nrrd", "dicom-seg"}
+
+
+@pytest.mark.parametrize("layout", ["parts", "BIDS", "table"])
+def test_what_a_layout_says_of_cases_is_kept(layout: str, tmp_path: Path):
+    root = FOLDERS[layout](tmp_path / "a")
+    before = open_folder(root)
+    convert_folder(root, tmp_path / "b", "masks")
+    after = open_folder(tmp_path / "b")
+    assert [case.name for case in after.cases] == [case.name for case in before.cases]
+    for case in before.cases:
+        known = {k: v for k, v in before.about[case.name].items() if k not in ("image", "label")}
+        assert after.about[case.name] == known

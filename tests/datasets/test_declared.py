@@ -83,11 +83,13 @@ def test_the_map_of_labels_that_cvat_writes_is_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("background:0,0,0::\nartery:255,0::\n", "line 2: expected name:red,green,blue"),
+        ("background:0,0,0::\nartery:255,0::\n", "line 2: expected a name and three numbers"),
+        ("artery:1,2,x::\n", "line 1: expected a name and three numbers"),
+        (":1,2,3::\n", "line 1: expected a name"),
         ("background:0,0,0::\nartery:256,0,0::\n", "line 2"),
         ("background:0,0,0::\na:1,0,0::\na:2,0,0::\n", "line 3: expected each class once"),
         ("background:0,0,0::\na:1,0,0::\nb:1,0,0::\n", "different colours"),
-        ("a:1,0,0::\nb:2,0,0::\n", "black"),
+        ("background:1,0,0::\nb:2,0,0::\n", "black"),
         ("", "two or more classes"),
     ],
 )
@@ -95,6 +97,16 @@ def test_maps_of_another_form_are_refused(text: str, message: str, tmp_path: Pat
     (disc_folder(tmp_path) / "labelmap.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", "masks"])
+def test_a_table_of_colours_may_be_a_csv_and_lie_with_the_labels(place: str, tmp_path: Path):
+    root = coloured(tmp_path, (RED, WHITE))
+    text = "name, r, g, b\nvein, 255, 255, 255\nartery, 255, 0, 0\n"
+    (root / place / "class_dict.csv").write_text(text)
+    assert open_folder(root).classes == ("background", "artery", "vein")
+    np.testing.assert_array_equal(classes_of(root), halves(disc()))
+    assert not check_folder(root).errors
 
 
 def test_other_colours_than_the_declared_ones_are_found(tmp_path: Path):

@@ -99,6 +99,6 @@ def test_a_label_in_dicom_is_refused_with_the_remedy(folder: Path, tmp_path: Pat
     (slice_file, *_) = (folder / "images" / "case0").iterdir()
     (tmp_path / "labels" / "case0.dcm").write_bytes(slice_file.read_bytes())
     assert any(
-        "Convert the label to NIfTI" in finding.message
+        "Give a DICOM-SEG or RTSTRUCT, or convert the label" in finding.message
         for finding in check_folder(tmp_path).findings
     )

@@ -155,26 +155,34 @@ def _read_in_child(read: Callable[[Path], None], path: Path, printed: Path) -> N
 
 
 def faults_of(seeds: list[Seed], count: int, seed: int) -> Iterator[str]:
-    """Read mutants of some files in turn, and the files themselves; yield what went wrong."""
+    """Read some files, and mutants of them in turn; yield what went wrong."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        for number in range(-len(seeds), count):
+        folder, printed = Path(name) / "files", Path(name) / "printed"
+        for valid in seeds:
+            path = _written(folder, valid, valid.content)
+            valid.read(path)  # so that children find the libraries in memory
+            if fault := outcome(valid.need, path, printed):
+                yield f"{valid.name} as it is: {fault}"
+        for number in range(count):
             chosen = seeds[number % len(seeds)]
-            folder = Path(name) / "files"
-            folder.mkdir()
-            for beside, content in chosen.beside.items():
-                (folder / beside).write_bytes(content)
-            path = folder / chosen.name
-            changed = chosen.content if number < 0 else mutant(chosen.content, rng, chosen.text)
-            path.write_bytes(changed)
-            fault = outcome(
-                chosen.read if number >= 0 else chosen.need, path, Path(name) / "printed"
-            )
-            if fault:
+            content = mutant(chosen.content, rng, chosen.text)
+            path = _written(folder, chosen, content)
+            if fault := outcome(chosen.read, path, printed):
                 kept = Path(tempfile.gettempdir()) / f"mutant-{seed}-{number}-{chosen.name}"
-                shutil.copyfile(path, kept)
+                kept.write_bytes(content)
                 yield f"{kept}: {fault}"
-            shutil.rmtree(folder)
+
+
+def _written(folder: Path, seed: Seed, content: bytes) -> Path:
+    """Write a file, and those beside it, into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for beside, other in seed.beside.items():
+        (folder / beside).write_bytes(other)
+    path = folder / seed.name
+    path.write_bytes(content)
+    return path
 
 
 def main(count: int, seed: int, names: list[str]) -> None:

@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,6 @@ from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from helpers.dicom import axial_series, deflated, enhanced_ct, jpeg_lossless
 from helpers.files import numbers, write_series
-from helpers.studies import outlines, write_mr, write_seg, write_structures_by_hand
 
 PICTURE = numbers((20, 24))
 COLOURS = numbers((20, 24, 3))
@@ -216,25 +217,6 @@ def _dicom(folder: Path) -> Iterator[Seed]:
     yield _seed(path.name, path.read_bytes())
 
 
-def _dicom_annotations() -> dict[str, tuple[str, bytes]]:
-    """A DICOM-SEG and an RTSTRUCT of a label on the grid of `_SCAN`."""
-    label = np.zeros(_SCAN.shape, np.uint8)
-    label[1:4, 2:6, 1:3], label[4:, :2, 2:] = 1, 2
-    with tempfile.TemporaryDirectory() as name:
-        assert _SCAN.affine is not None
-        folder, values = Path(name), numbers(_SCAN.shape)
-        sources = write_mr(folder / "s", values, _SCAN.affine)
-        seg = write_seg(folder / "seg.dcm", sources, label, ("a", "b"))
-        structures = [
-            (structure, outlines(sources, label == k)) for k, structure in ((1, "a"), (2, "b"))
-        ]
-        drawn = write_structures_by_hand(folder / "rt.dcm", sources[0], structures)
-        return {
-            "dicom_seg": ("a.dcm", seg.read_bytes()),
-            "rtstruct": ("a.dcm", drawn.read_bytes()),
-        }
-
-
 def _slide() -> list[Seed]:
     stream = io.BytesIO()
     options: dict[str, Any] = {"photometric": "rgb", "compression": "jpeg", "metadata": None}
@@ -255,7 +237,6 @@ def _slide() -> list[Seed]:
 _POINTS = [[2.0, 3.0], [15.5, 4.0], [12.0, 14.0], [3.0, 12.5]]
 _RING = [*_POINTS, _POINTS[0]]
 _LIKE = Image(np.zeros((1, 20, 24), np.float32), suffix=".png")
-_SCAN = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([0.8, 0.9, 2.0, 1]))
 
 
 def annotation_seeds() -> dict[str, list[Seed]]:
@@ -268,8 +249,8 @@ def annotation_seeds() -> dict[str, list[Seed]]:
         "aperio": ("a.xml", _APERIO.encode),
         "imagej": ("a.zip", _imagej),
         "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
-        "dicom_seg": ("a.dcm", lambda: _dicom_annotations()["dicom_seg"][1]),
-        "rtstruct": ("a.dcm", lambda: _dicom_annotations()["rtstruct"][1]),
+        "dicom_seg": ("a.dcm", lambda: _drawn_on_a_series("dicom_seg", "write_segmentation")),
+        "rtstruct": ("a.dcm", lambda: _drawn_on_a_series("rtstruct", "write_structures")),
     }
     seeds = {}
     for known in ANNOTATIONS:
@@ -282,15 +263,38 @@ def annotation_seeds() -> dict[str, list[Seed]]:
 
 
 def _reader(known: AnnotationFormat) -> Callable[[Path], None]:
+    like = _LIKE
+    if known.module == "seg_nrrd":
+        like = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([-1.0, -1, 1, 1]))
+    elif known.module in ("dicom_seg", "rtstruct"):
+        like = _series()
+
     def read(path: Path) -> None:
-        volume = Image(np.zeros((1, 6, 8, 5), np.float32), np.diag([-1.0, -1, 1, 1]))
-        likes = {"seg_nrrd": volume, "dicom_seg": _SCAN, "rtstruct": _SCAN}
         if known.recognises(path):
             known.class_names(path)
             known.notes(path)
-            list(known.read(path, likes.get(known.module, _LIKE), "a.png"))
+            list(known.read(path, like, "a.png"))
 
     return read
+
+
+@cache
+def _series() -> Image:
+    """A small DICOM series."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_image(write_series(Path(folder) / "series", numbers((4, 10, 12), np.uint16)))
+
+
+def _drawn_on_a_series(module: str, writer: str) -> bytes:
+    """A label of two classes on the series, as a module of ours writes it."""
+    write = getattr(import_module(f"cdal.imaging.annotations.{module}"), writer)
+    like = _series()
+    label = np.zeros(like.shape, np.uint8)
+    label[2:9, 3:8, 1:3], label[2:4, 3:5, 2] = 1, 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.dcm"
+        write(path, label, like, ("background", "cell", "other"), "x")
+        return path.read_bytes()
 
 
 def _without_user_errors(read: Callable[[Path], None]) -> Callable[[Path], None]:

@@ -263,10 +263,15 @@ def test_a_program_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not opened
 
 
-def test_the_same_model_gives_the_same_program(tmp_path: Path):
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(to: str, tmp_path: Path):
+    """Not even of different places in a program."""
     model = make_model(tmp_path, 2, 2, denoiser_channels=12, sampling_timesteps=1)
-    first, second = (export(model, "torch", tmp_path / name).read_bytes() for name in "ab")
+    first = export(model, to, tmp_path / "a").read_bytes()
+    second = export(model, to, tmp_path / "b").read_bytes()
     assert first == second
+    assert str(Path(cdal.__file__).parent).encode() not in first
+    assert str(tmp_path).encode() not in first
 
 
 def test_a_full_disk_leaves_no_program(tmp_path: Path):

@@ -30,12 +30,12 @@ def needed(shape: tuple[int, ...], settings: Recipe, votes: int = 2, **options: 
 
 
 def test_what_is_needed_by_hand():
-    """Sixteen voxels in one piece: image twice, votes, mean and spread, mask."""
+    """64 voxels in one piece: image twice, votes three times, mean and spread, mask twice."""
     settings = recipe(size=(4, 4, 4))
-    assert needed((4, 4, 4), settings) == 64 * (2 * 4 + 2 * 3 * 4 + 4 * 4 + 1)
+    assert needed((4, 4, 4), settings) == 64 * (2 * 4 + 3 * 2 * 3 * 4 + 4 * 4 + 2)
     kept = needed((4, 4, 4), settings, keep=("probability", "uncertainty"))
-    assert kept == needed((4, 4, 4), settings) + 64 * 4 * 4
-    assert needed((4, 4, 4), settings, votes=7) - needed((4, 4, 4), settings) == 64 * 5 * 3 * 4
+    assert kept == needed((4, 4, 4), settings) + 2 * 64 * 4 * 4
+    assert needed((4, 4, 4), settings, votes=7) - needed((4, 4, 4), settings) == 3 * 64 * 5 * 3 * 4
 
 
 def test_votes_take_the_memory_of_a_band_and_not_of_the_image():

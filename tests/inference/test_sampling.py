@@ -108,9 +108,11 @@ def test_only_what_differs_from_the_defaults_is_said():
         ({"votes": 0}, "votes must be 1 or more; it is 0"),
         ({"temperature": 0.0}, "temperature must be more than 0; it is 0"),
         ({"temperature": math.nan}, "temperature must be more than 0; it is nan"),
+        ({"temperature": 1e-300}, "temperature must be 0.001 to 1000; it is 1e-300"),
+        ({"temperature": math.inf}, "temperature must be 0.001 to 1000; it is inf"),
     ],
 )
-def test_numbers_that_are_too_low_are_refused(values: dict[str, float], message: str):
+def test_numbers_that_are_too_low_or_too_high_are_refused(values: dict[str, float], message: str):
     with pytest.raises(UserError, match=message):
         Sampling(**values)
 

@@ -19,7 +19,6 @@ from rich.table import Column, Table
 from cdal.cli.output import marked, plain
 from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.runtime.events import Event
-from cdal.runtime.text import printable
 from cdal.training.progress import Step
 
 if TYPE_CHECKING:
@@ -48,10 +47,9 @@ class ProgressBars:
 
     def __call__(self, event: Event) -> None:
         """Show the progress of a task, or its line of text for the user."""
-        if event.message:
-            _error.print(
-                event.message, style="yellow", highlight=False, markup=False, soft_wrap=True
-            )
+        if event.message and not isinstance(event, Step):
+            message = plain(event.message)
+            _error.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
             return
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
@@ -169,7 +167,7 @@ def show_check(checked: Check, everything: bool = False) -> None:
         console.print(table)
     facts = checked.facts
     console.print(
-        f"layout: {printable(checked.folder.layout)}",
+        f"layout: {plain(checked.folder.layout)}",
         highlight=False,
         markup=False,
         soft_wrap=True,

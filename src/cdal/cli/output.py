@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.markup import escape
+
+from cdal.runtime.text import printable
 
 
 def plain(text: object) -> str:
@@ -18,12 +19,7 @@ def plain(text: object) -> str:
     New lines and tabs stay. Names of classes, cases and files come from files, and could otherwise
     move the cursor, or change what was printed before.
     """
-    return "".join(
-        letter
-        if letter.isprintable() or letter in "\n\t" or unicodedata.category(letter) == "Zs"
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in str(text)
-    )
+    return printable(str(text))
 
 
 def marked(text: object) -> str:

@@ -58,7 +58,7 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         findings += case_findings
         facts += [fact] if fact else []
         report(Event("checking", case.name, number, len(folder.cases)))
-    faulty = {finding.case for finding in findings if finding.kind == "values"}
+    faulty = {f.case for f in findings if (f.level, f.kind) == ("error", "values")}
     folder, value_findings = _with_classes(folder, facts, faulty)
     findings += value_findings
     if facts and not any(any(fact.drawn) for fact in facts):

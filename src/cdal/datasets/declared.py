@@ -6,19 +6,19 @@
     {"labels": {"background": 0, "nucleus": "foreground"}}        whatever is not 0
 
 `labelmap.txt`, as CVAT writes it beside masks, has a line `name:red,green,blue:parts:actions` for
-each class.
+each class; `class_dict.csv` has the columns `name`, `r`, `g` and `b`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cdal.datasets.layout import Coding
-from cdal.datasets.tables import read_json
+from cdal.datasets.tables import read_json, read_rows
 from cdal.runtime.errors import UserError
 from cdal.runtime.text import composed, is_plain
 
@@ -30,6 +30,9 @@ _LARGEST = 2**24 - 1
 
 _NOT_CLASSES = frozenset(("ignore", "ignored", "ignore label", "void", "unlabeled", "unlabelled"))
 """Names of labels for voxels that nobody annotated."""
+
+_TABLES = ("labelmap.txt", "class_dict.csv")
+"""Names of tables of colours: those of CVAT and Pascal VOC, and that of CamVid."""
 
 _HEX = re.compile(r"^#[0-9a-fA-F]{6}$")
 
@@ -49,22 +52,33 @@ class Declared:
     coding: Coding = "values"
 
 
-def declared_classes(place: Path) -> Declared:
+def declared_classes(place: Path, label_folders: Iterable[Path] = ()) -> Declared:
     """Return the classes that a folder declares.
 
+    Args:
+        place: folder that may hold `dataset.json` or a table of colours.
+        label_folders: folders of labels, which may hold a table of colours too.
+
     Raises:
-        UserError: the declaration cannot be used, or there are two.
+        UserError: the declaration cannot be used, or there are several.
     """
-    path, table = place / "dataset.json", place / "labelmap.txt"
+    path = place / "dataset.json"
     declared = read_json(path)
-    if not table.is_file():
-        return _of_json(declared, path)
-    if "labels" in declared:
+    folders = dict.fromkeys((place, *label_folders))
+    tables = [folder / name for folder in folders for name in _TABLES]
+    found = [path] if "labels" in declared else []
+    found += [table for table in tables if table.is_file()]
+    if len(found) > 1:
         raise UserError(
-            f"{path} and {table} both declare the classes. Remove `labels` from {path.name}, or "
-            f"remove {table.name}."
+            f"{found[0]} and {found[1]} both declare the classes. Remove `labels` from "
+            "dataset.json, or all tables of colours but one."
         )
-    return _of_colours(_read_labelmap(table), table)
+    if found and found[0] != path:
+        colours = _read_colours(found[0])
+        # Tables that other programs write often leave out black, where nothing is drawn.
+        black = {} if 0 in colours.values() or "background" in colours else {"background": 0}
+        return _of_colours(black | colours, found[0])
+    return _of_json(declared, path)
 
 
 def _of_json(declared: Mapping[str, Any], path: Path) -> Declared:
@@ -176,29 +190,40 @@ def _colour(value: Any) -> int | None:
     return None
 
 
-def _read_labelmap(path: Path) -> dict[str, int]:
+def _read_colours(path: Path) -> dict[str, int]:
+    """Return the colour of each class in a table of colours."""
+    colours: dict[str, int] = {}
+    rows = _rows_of_csv(path) if path.suffix == ".csv" else _rows_of_cvat(path)
+    for number, name, parts in rows:
+        colour = _colour([int(part) if part.strip().isdecimal() else -1 for part in parts])
+        if colour is None or not name:
+            raise UserError(
+                f"{path}, line {number}: expected a name and three numbers from 0 to 255, as "
+                "name:red,green,blue:parts:actions (labelmap.txt) or in the columns name, r, g, b "
+                f"(class_dict.csv); it has {name!r} and {', '.join(parts)!r}."
+            )
+        if name in colours:
+            raise UserError(
+                f"{path}, line {number}: expected each class once; {name!r} occurs twice."
+            )
+        colours[name] = colour
+    return colours
+
+
+def _rows_of_cvat(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text: {error}.") from error
-    colours: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        parts = rest.partition(":")[0].split(",")
-        colour = _colour([int(part) for part in parts if part.strip().isdecimal()])
-        if colour is None or len(parts) != 3:
-            raise UserError(
-                f"{path}, line {number}: expected name:red,green,blue:parts:actions, with colours "
-                f"from 0 to 255; it is {line!r:.80}."
-            )
-        if composed(name.strip()) in colours:
-            raise UserError(
-                f"{path}, line {number}: expected each class once; {name.strip()!r} occurs twice."
-            )
-        colours[composed(name.strip())] = colour
-    return colours
+        if line.strip() and not line.startswith("#"):
+            name, _, rest = line.partition(":")
+            yield number, composed(name.strip()), rest.partition(":")[0].split(",")
+
+
+def _rows_of_csv(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    for number, row in read_rows(path):
+        yield number, row.get("name", ""), [row.get(channel, "") for channel in "rgb"]
 
 
 def _other_form(labels: Any, path: Path) -> UserError:

@@ -2,7 +2,8 @@
 
     dataset.json              names of the classes and their values in the labels, see
                               `cdal.datasets.declared`
-    labelmap.txt              ... or their colours
+    labelmap.txt              ... or their colours, also in the folder of the labels; or
+                              class_dict.csv
     cases.csv                 properties of cases: case, patient, stratum, split (train, validation
                               or test)
     splits.json               partitions by name:
@@ -65,7 +66,8 @@ def list_folder(root: Path) -> DataFolder:
     )
     place = folder.place
     described = read_json(place / "dataset.json")
-    declared = declared_classes(place)
+    labels = {path.parent for c in folder.cases for a in c.labels for path in a.paths}
+    declared = declared_classes(place, sorted(labels))
     channels = declared_channels(described, place / "dataset.json")
     return replace(
         folder,

@@ -137,6 +137,9 @@ def _write(
     program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]
 ) -> None:
     outputs = ["votes", "probability", "uncertainty"]
+    for module in program.graph_module.modules():
+        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+            node.meta.pop("stack_trace", None)  # paths and lines of this machine
     if to == "torch":
         # Into memory: PyTorch's own file writer ends the process if the disk is full, and takes the
         # name of the file into the archive.
@@ -157,9 +160,11 @@ def _write(
         program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
     )
     assert exported is not None  # as no file was named
+    model = exported.model_proto
+    _forget_origin(model)
     if to == "onnx":
         with replacing(target) as temporary:
-            onnx.save(exported.model_proto, temporary)
+            onnx.save(model, temporary)
         return
     try:
         import openvino
@@ -168,12 +173,20 @@ def _write(
             'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
     with tempfile.TemporaryDirectory() as folder:
-        onnx.save(exported.model_proto, Path(folder) / "graph.onnx")
+        onnx.save(model, Path(folder) / "graph.onnx")
         converted = openvino.convert_model(Path(folder) / "graph.onnx")
         openvino.save_model(converted, Path(folder) / "graph.xml", compress_to_fp16=False)
         for suffix in (".bin", ".xml"):
             with replacing(target.with_suffix(suffix)) as temporary:
                 temporary.write_bytes((Path(folder) / f"graph{suffix}").read_bytes())
+
+
+def _forget_origin(model: Any) -> None:
+    """Delete from an ONNX model what the exporter notes on where its operations come from."""
+    graph = model.graph
+    groups = (graph.node, graph.value_info, graph.input, graph.output, graph.initializer)
+    for part in (model, graph, *(part for group in groups for part in group)):
+        del part.metadata_props[:]
 
 
 @contextlib.contextmanager

@@ -13,6 +13,10 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.memory import need_memory
 
 _FLOAT = 4
+_COPIES, _COPIES_OF_WINDOWS = 3, 1
+"""How often votes are held at once: by PyTorch and as an array, and in order if there are mirror
+images; those of windows are small beside the band that they are blended into."""
+
 _MOST_TIMES = 1000
 _SMALL = 2**20
 """A grid of more voxels than this may have at most `_MOST_TIMES` those of the image."""
@@ -82,6 +86,7 @@ def bytes_needed(
     grid, own, rest = math.prod(frame.shape), math.prod(frame.own), math.prod(frame.shape[1:])
     # The image on the network's grid, and its normalised form. A larger one is read by rows.
     image = 2 * _FLOAT * len(frame.image.rows(0, 1)) * grid if grid <= LARGE else 0
+    copies = _COPIES
     if len(frame.shape) > data.spatial_dims:
         rows = min(SLICES_AT_ONCE, frame.shape[0])
         padded = rows * math.prod(map(max, frame.shape[1:], data.size))
@@ -90,10 +95,11 @@ def bytes_needed(
     ):
         padded = math.prod(map(max, frame.shape, data.size))
     else:
+        copies = _COPIES_OF_WINDOWS
         padded = data.size[0] * math.prod(map(max, frame.shape[1:], data.size[1:]))
     # The votes of a band, and their mean and spread on the way to the image's grid.
     kept_votes = votes * classes if "votes" in keep else 0
-    band = _FLOAT * votes * classes * padded
+    band = copies * _FLOAT * votes * classes * padded
     ready = _FLOAT * (classes + 1 + kept_votes) * min(padded, max(rest, grid))
     numbers = {
         "probability": classes,
@@ -101,7 +107,8 @@ def bytes_needed(
         "uncertainty": 1,
         "votes": kept_votes,
     }
-    result = own * (1 + _FLOAT * sum(count for name, count in numbers.items() if name in keep))
+    # Its rows, and all of them put together.
+    result = 2 * own * (1 + _FLOAT * sum(n for name, n in numbers.items() if name in keep))
     if own > LARGE and not whole:  # kept on disk, and written one kind after the other
         result = 0
     return image + band + ready + result

@@ -39,7 +39,7 @@ class Sampling:
         seed: random seed. Together with the name of an image it decides all random draws.
 
     Raises:
-        UserError: a number is too low.
+        UserError: a number is too low or too high.
     """
 
     votes: int | None = _option(
@@ -64,10 +64,12 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.votes is not None and self.votes < 1:
             raise UserError(f"votes must be 1 or more; it is {self.votes}.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise UserError(f"temperature must be more than 0; it is {self.temperature}.")
         if self.temperature is not None and not possible_temperature(self.temperature):
             raise UserError(
-                f"temperature must be more than 0, {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; "
-                f"it is {self.temperature}."
+                f"temperature must be {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; it is "
+                f"{self.temperature}."
             )
 
     def of(self, recipe: Recipe, model: Path) -> Recipe:

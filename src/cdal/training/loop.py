@@ -130,9 +130,8 @@ class Run:
 
     def steps(self) -> Iterator[Step]:
         """Train until the budget is used, and yield the state after each step."""
-        state, began, first = self.state, time.monotonic(), self.state.step
-        busy = process_time()
-        earlier, loss = state.seconds, math.nan
+        state, began, busy = self.state, time.monotonic(), process_time()
+        first, earlier, loss = state.step, state.seconds, math.nan
         while (fraction := self._fraction()) < 1:
             self._set_learning_rates(fraction)
             terms = self._step()

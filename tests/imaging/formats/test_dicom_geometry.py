@@ -11,7 +11,9 @@ import numpy as np
 import pydicom
 import pytest
 
+from cdal.imaging.annotations import ANNOTATIONS
 from cdal.imaging.annotations.dicom_seg import write_segmentation
+from cdal.imaging.annotations.rtstruct import write_structures
 from cdal.imaging.formats import read_image
 from cdal.runtime.errors import UserError
 from helpers.dicom import (
@@ -58,6 +60,15 @@ def uneven(i: int, file: Any) -> None:
     file.ImagePositionPatient = at(-10, -20, -30 + 2 * i + 0.1 * i * i)
 
 
+def one_far(i: int, file: Any) -> None:
+    file.ImagePositionPatient = at(-10, -20, -30 + 2 * i + 99 * (i == 8))
+
+
+def three_in_each_place(i: int, file: Any) -> None:
+    file.ImagePositionPatient = at(-10, -20, -30 + 2 * (i // 3))
+    file.TemporalPositionIdentifier = i % 3
+
+
 def one_turned(i: int, file: Any) -> None:
     if i == 3:
         file.ImageOrientationPatient = [0, 1, 0, 0, 0, 1]
@@ -77,6 +88,8 @@ def with_field(keyword: str, value: object, number: int = 5) -> Callable[[int, A
         (tilted, r"sheared.*tilt of 5\.7 degrees.*1\.6 mm"),
         (one_aside, r"004\.dcm lies .* sideways"),
         (uneven, r"uneven distances.*between 007\.dcm and 008\.dcm"),
+        (one_far, r"gap between 007\.dcm and 008\.dcm \(101 mm\)"),
+        (three_in_each_place, r"share a place \(and 5 more pairs\).*TemporalPositionIdentifier"),
         (one_turned, r"mixed orientations: 003\.dcm.*localizer"),
         (lambda i, _: i not in (3, 4), r"gap between 002\.dcm and 005\.dcm \(6 mm\).*2 mm apart"),
         (without("ImagePositionPatient", 2), r"002\.dcm has no ImagePositionPatient"),
@@ -238,10 +251,25 @@ def test_frames_at_uneven_distances_are_named(tmp_path: Path):
         ("SliceThickness", ["2", "3"]),
         ("NumberOfFrames", "1"),
         ("PatientName", ["A", "B"]),
+        ("PatientID", ["A", "B"]),
+        ("StudyDate", ["20200101", "20200102"]),
+        ("StudyID", ["A", "B"]),
+        ("AccessionNumber", ["A", "B"]),
+        ("ReferringPhysicianName", ["A", "B"]),
+        ("Manufacturer", ["A", "B"]),
+        ("InstanceNumber", ["1", "2"]),
     ],
 )
 def test_fields_with_several_values_do_no_harm(keyword: str, value: object, tmp_path: Path):
     folder = axial_series(
         tmp_path / "s", VOLUME, change=lambda i, file: setattr(file, keyword, value)
     )
-    assert_same_volume(read_folder(folder), by_gdcm(folder))
+    image = read_folder(folder)
+    assert_same_volume(image, by_gdcm(folder))
+    label = np.ones(image.shape, np.uint8)
+    write_segmentation(tmp_path / "m.dcm", label, image, ("background", "a"), "test")
+    write_structures(tmp_path / "r.dcm", label, image, ("background", "a"), "test")
+    for name in ("m.dcm", "r.dcm"):
+        (known,) = [form for form in ANNOTATIONS if form.recognises(tmp_path / name)]
+        (segment,) = known.read(tmp_path / name, image)
+        assert segment.inside.sum() == label.sum()

@@ -154,6 +154,14 @@ def test_a_mask_in_the_alpha_channel(mode: str, drawn: int, hidden: int, tmp_pat
     np.testing.assert_array_equal(read_label(path).array[0] > 0, disc())
 
 
+def test_a_transparent_picture_of_one_colour_is_empty(tmp_path: Path):
+    """As the others of its folder are, in which something is drawn in white."""
+    Pillow.new("RGBA", (6, 5), (255, 255, 255, 0)).save(tmp_path / "a.png")
+    assert not read_label(tmp_path / "a.png").array.any()
+    Pillow.new("RGBA", (6, 5), (255, 255, 255, 255)).save(tmp_path / "b.png")
+    assert (read_label(tmp_path / "b.png").array == 255).all()
+
+
 def test_colours_drawn_on_transparent_white(tmp_path: Path):
     rgba = np.full((64, 64, 4), 255, np.uint8)
     rgba[..., 3] = 0

@@ -185,6 +185,9 @@ def test_palettes_of_labels_are_those_of_pictures(tmp_path: Path):
     label = read_label(tmp_path / "a.tif")
     np.testing.assert_array_equal(label.array[0], mask)
     assert label.palette == {0: 0, 1: 0xFF0000}
+    ramp[0, 1] = 200  # of 8 bits
+    tifffile.imwrite(tmp_path / "a.tif", mask, photometric="palette", colormap=ramp)
+    assert read_image(tmp_path / "a.tif").array[0].max() == 200
 
 
 def test_a_mask_in_the_alpha_channel(tmp_path: Path):

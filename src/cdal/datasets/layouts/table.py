@@ -20,7 +20,8 @@ from cdal.imaging.formats import format_of
 from cdal.runtime.errors import UserError, some
 from cdal.runtime.text import composed, is_plain
 
-_NEEDED = ("image", "label")
+FILES = ("image", "label")
+"""Columns of paths, which are needed."""
 
 
 def readings(root: Path) -> list[str]:
@@ -39,7 +40,7 @@ def list_cases(root: Path) -> Listing:
         raise UserError(f"{root}: expected a row for each case; it holds none.")
     columns = sorted({column for _, row in rows for column in row})
     for number, row in rows:
-        if missing := [column for column in _NEEDED if column not in row]:
+        if missing := [column for column in FILES if column not in row]:
             raise UserError(
                 f"{root}, line {number}: expected the columns image and label, with a path in each "
                 f"row; there is no {' and no '.join(missing)}. Its columns are "
@@ -48,7 +49,7 @@ def list_cases(root: Path) -> Listing:
     missing_files, problems = [], []
     cases, about = {}, []
     for number, row in rows:
-        image, label = (_found(root.parent, row[column]) for column in _NEEDED)
+        image, label = (_found(root.parent, row[column]) for column in FILES)
         name = row.get("case") or composed(image_stem(image) or image.name)
         if not is_plain(name):
             raise UserError(

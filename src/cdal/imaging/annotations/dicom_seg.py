@@ -277,6 +277,7 @@ def write_segmentation(
                 software_versions=__version__,
                 device_serial_number="0",
                 series_description=f"cDAL {algorithm}"[:64],
+                content_label="SEGMENTATION",  # the default needs a modality of one word
             )
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(

@@ -255,7 +255,7 @@ def _complete(datasets: Sequence[Any], slices: Sequence[Slice], stack: Stack) ->
     for dataset in datasets:
         _fill(dataset)
         dataset.FrameOfReferenceUID = uid
-        if not text_of(dataset, "SliceThickness"):
+        if not _is_positive(text_of(dataset, "SliceThickness")):
             dataset.SliceThickness = float(np.linalg.norm(stack.affine[:3, 0]))
     for k, index in enumerate(stack.order):
         if "SharedFunctionalGroupsSequence" not in (dataset := slices[index].dataset):
@@ -263,13 +263,23 @@ def _complete(datasets: Sequence[Any], slices: Sequence[Slice], stack: Stack) ->
             dataset.ImagePositionPatient = [round(float(x), 6) for x in place]
 
 
+def _is_positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < np.inf
+    except ValueError:
+        return False
+
+
 def _fill(dataset: Any) -> None:
     """Add attributes that may be empty but must exist; anonymised files often lack them.
 
-    Those whose value is none of their kind become empty: highdicom refuses them.
+    Those whose value is none of their kind become empty, and of several values the first is kept:
+    highdicom refuses them.
     """
     for name in _MAY_BE_EMPTY:
-        text = text_of(dataset, name)
+        text, *more = text_of(dataset, name).split("\\")
+        if more:
+            setattr(dataset, name, text)
         try:
             valid = _KINDS[name](text) is not None if text and name in _KINDS else bool(text)
         except ValueError:

@@ -23,6 +23,9 @@ _TURNED = 1e-3
 _FARTHEST = 1e6
 """Largest position and distance in mm that can be meant."""
 
+_SAME = 0.01
+"""Distance in pixels below which slices lie in one place, whatever the other distances are."""
+
 _GAP = 1.5
 """Slices further apart than so many usual distances have a gap between them."""
 
@@ -232,7 +235,7 @@ def _need_alike(slices: Sequence[Slice]) -> None:
 def _need_places_apart(slices: Sequence[Slice], heights: np.ndarray) -> None:
     """Require that no two slices lie in one place."""
     steps = np.diff(heights)
-    apart = steps[steps > _ROUNDING * steps.max()]
+    apart = steps[steps > _SAME * slices[0].pixel.min()]
     close = steps <= _ROUNDING * (np.median(apart) if len(apart) else np.inf)
     if not close.any():
         return
@@ -266,7 +269,7 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])
     wide = np.flatnonzero(steps > _GAP * usual)
     if len(wide) and (np.abs(np.delete(steps, wide) - usual) <= 2 * _ROUNDING * usual).all():
-        gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide]
+        gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide.tolist()]
         raise UserError(
             f"there is a gap {some(gaps)}; the other slices are {usual:.4g} mm apart. Add the "
             "missing slices"

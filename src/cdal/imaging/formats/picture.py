@@ -166,10 +166,10 @@ def visible(array: np.ndarray) -> np.ndarray:
         `[H, W, 1]` or `[H, W, 3]`.
     """
     colours, alpha = array[..., :-1], array[..., -1:]
+    one_colour = (colours == colours[:1, :1]).all()
     if (alpha == alpha[:1, :1]).all():
-        return colours
-    drawn = colours[alpha[..., 0] > 0]
-    if not drawn.any() or (colours == colours[:1, :1]).all():
+        return alpha if one_colour and not alpha.any() else colours
+    if one_colour or not colours[alpha[..., 0] > 0].any():
         return alpha
     return np.where(alpha > 0, colours, 0).astype(array.dtype)
 

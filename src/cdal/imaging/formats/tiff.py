@@ -12,6 +12,7 @@ import tifffile
 
 from cdal.imaging.formats.picture import turned, visible
 from cdal.imaging.formats.tiff_page import (
+    colours_of,
     has_alpha,
     has_few_bits,
     inverted,
@@ -55,8 +56,7 @@ def read(path: Path, as_label: bool) -> Image:
         alpha, header, turn = has_alpha(keyframe), resolution_tags(keyframe), orientation(keyframe)
         colours = None
         if keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            # 16 bits per colour
-            colours = (np.moveaxis(np.asarray(keyframe.colormap), 0, -1) >> 8).astype(np.uint8)
+            colours = colours_of(keyframe)
         white_is_zero = keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     stored = array.dtype
     palette: dict[int, int] = {}

@@ -47,6 +47,13 @@ def need_content(path: Path, series: Any) -> None:
         )
 
 
+def colours_of(page: Any) -> np.ndarray:
+    """Return the palette of a page, red, green and blue of each number, `[N, 3]` uint8."""
+    colours = np.moveaxis(np.asarray(page.colormap), 0, -1)
+    # Colours have 16 bits; some programs write 8.
+    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+
+
 def has_few_bits(page: Any) -> bool:
     """Whether numbers have less than 8 bits, as those of scanned documents."""
     return isinstance(page.bitspersample, int) and page.bitspersample < 8
