@@ -207,6 +207,17 @@ def test_an_annotation_of_one_class_by_its_file_name(tmp_path: Path):
     assert not check_folder(tmp_path).errors
 
 
+def test_a_file_name_that_contradicts_the_names_in_the_file_is_an_error(tmp_path: Path):
+    labels = pictures(tmp_path, 1) / "labels"
+    save_geojson(labels / "c0_final.geojson", feature(square(3, 4), "tumor"))
+    assert "by its file name it holds final" in kinds(tmp_path, "error")["unreadable"]
+    (labels / "c0_final.geojson").rename(labels / "c0_Tumor.geojson")
+    assert classes_of(tmp_path).sum() == 100
+    (labels / "c0_Tumor.geojson").unlink()
+    ImagejRoi.frompoints(square(7, 8), name="tumor").tofile(labels / "c0_RoiSet.zip")
+    assert open_folder(tmp_path).classes == ("background", "tumor")
+
+
 def test_several_annotators(tmp_path: Path):
     labels = pictures(tmp_path, 1) / "labels"
     for i in range(3):
