@@ -15,7 +15,7 @@ from roifile import ImagejRoi
 
 from cdal.datasets.check import check_folder
 from cdal.datasets.contact_sheet import write_contact_sheet
-from cdal.datasets.folder import open_folder
+from cdal.datasets.folder import named_as, open_folder
 from cdal.datasets.reading import read_case
 from cdal.runtime.errors import UserError
 from helpers.drawings import SHAPE, feature, pictures, save_coco, save_geojson, square
@@ -172,10 +172,28 @@ def test_a_folder_whose_annotations_name_no_class_has_a_foreground(tmp_path: Pat
     assert "taken as 0 = background, 1 = foreground." in kinds(tmp_path, "note")["values"]
     assert [classes_of(tmp_path, i).sum() for i in range(2)] == [100, 100]
     assert not check_folder(tmp_path).errors
+    named, note = named_as(open_folder(tmp_path), ("background", "cell"))
+    assert "1 = cell" in note
+    assert read_case(named.cases[0], named)[1][0].array.sum() == 100
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "nucleus": 255}}')
     assert open_folder(tmp_path).classes == ("background", "nucleus")
     assert [classes_of(tmp_path, i).sum() for i in range(2)] == [100, 100]
     assert not check_folder(tmp_path).errors
+
+
+def test_names_are_put_in_the_order_of_a_model(tmp_path: Path):
+    """Also where the test cases lack one of its classes."""
+    labels = pictures(tmp_path, 1) / "labels"
+    save_geojson(labels / "c0.geojson", feature(square(3, 4), "b"), feature(square(30, 4), "a"))
+    folder, note = named_as(open_folder(tmp_path), ("background", "c", "b", "a"))
+    assert "names some of the model's classes: a, b" in note
+    assert read_case(folder.cases[0], folder)[1][0].array[0, 5, [5, 32]].tolist() == [2, 3]
+    other = named_as(open_folder(tmp_path), ("background", "a", "c"))
+    assert other == (open_folder(tmp_path), "")
+    picture(labels / "c0.png", np.eye(*SHAPE, dtype=np.uint8))
+    (labels / "c0.geojson").unlink()
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "b": 1}}')
+    assert named_as(open_folder(tmp_path), ("background", "a", "b"))[1] == ""
 
 
 def test_an_annotation_of_one_class_by_its_file_name(tmp_path: Path):
@@ -187,6 +205,17 @@ def test_an_annotation_of_one_class_by_its_file_name(tmp_path: Path):
     label = classes_of(tmp_path)
     assert (label[30, 30], label[8, 4]) == (2, 1)
     assert not check_folder(tmp_path).errors
+
+
+def test_a_file_name_that_contradicts_the_names_in_the_file_is_an_error(tmp_path: Path):
+    labels = pictures(tmp_path, 1) / "labels"
+    save_geojson(labels / "c0_final.geojson", feature(square(3, 4), "tumor"))
+    assert "by its file name it holds final" in kinds(tmp_path, "error")["unreadable"]
+    (labels / "c0_final.geojson").rename(labels / "c0_Tumor.geojson")
+    assert classes_of(tmp_path).sum() == 100
+    (labels / "c0_Tumor.geojson").unlink()
+    ImagejRoi.frompoints(square(7, 8), name="tumor").tofile(labels / "c0_RoiSet.zip")
+    assert open_folder(tmp_path).classes == ("background", "tumor")
 
 
 def test_several_annotators(tmp_path: Path):

@@ -56,8 +56,8 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
                 for doubt in label.doubts
             ]
             declared = () if annotation.files[0][0] else folder.declared_values
-            if message := shade_fault(path, label.array[0], declared):
-                findings.append(Finding("error", "values", case.name, message))
+            if shades := shade_fault(path, label.array[0], declared):
+                findings.append(Finding("error", "values", case.name, shades))
     flat = image.array.reshape(len(image.array), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     findings += constant_findings(case, low, high)

@@ -256,7 +256,7 @@ def _write_tables(folder: DataFolder, made: Path, values: tuple[int, ...]) -> No
     rows = [{**row, "case": name} for name, row in folder.about.items()]
     columns = dict.fromkeys(["case", *(key for row in rows for key in row)])
     columns = {name: None for name in columns if name not in ("image", "label")}
-    if len(columns) > 1:
+    if rows:
         with (made / CASES).open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(columns), extrasaction="ignore", lineterminator="\n")
             writer.writeheader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,13 @@ from cdal.datasets.values import read_values
 from cdal.imaging.annotations import AnnotationFormat, Segment, draw, need_format
 from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image
+from cdal.runtime.errors import UserError
 
 _BACKGROUND = {"background", "_background_", "__background__"}
 """Names that programs give to the background."""
+
+_UNNAMED = re.compile(r"^(segment[ _]?\d*)?$", re.IGNORECASE)
+"""No name, or one that 3D Slicer gives to a segment that nobody named."""
 
 
 @dataclass
@@ -71,7 +76,7 @@ def read_drawing(
     segments = annotation_format.read(path, image, image_name)
     if name:
         values = {"": 0, name: 1}
-        known = _as_class(segments, name, drawing)
+        known = _as_class(segments, name, drawing, path)
     else:
         known = _known(segments, tuple(values), drawing)
     drawn, drawing.covered = draw(known, image.shape, tuple(values))
@@ -96,8 +101,22 @@ def is_background(name: str) -> bool:
     return name.strip().lower() in _BACKGROUND
 
 
-def _as_class(segments: Iterable[Segment], name: str, drawing: Drawing) -> Iterator[Segment]:
+def _as_class(
+    segments: Iterable[Segment], name: str, drawing: Drawing, path: Path
+) -> Iterator[Segment]:
+    """Yield the segments of a file of one class, as of this class.
+
+    Raises:
+        UserError: a segment has another name.
+    """
     for segment in segments:
+        own = spelt(segment.name)
+        if own.casefold() != name.casefold() and not _UNNAMED.match(own):
+            raise UserError(
+                f"{path}: by its file name it holds {name}, and an object in it is called {own!r}. "
+                f"Give the file the name of its image, without {name}, if it holds several "
+                "classes; or rename the object."
+            )
         if segment.inside.any():
             yield replace(segment, name=name)
         else:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cdal.datasets.declared import declared_classes
-from cdal.datasets.labels import name_classes, with_values
+from cdal.datasets.labels import by_name, name_classes, renamed, with_values
 from cdal.datasets.layout import CASES, DataFolder, Listing
 from cdal.datasets.layouts import find_layout
 from cdal.datasets.tables import declared_channels, read_about, read_json, read_partitions
@@ -102,12 +102,23 @@ def _about(listing: Listing, path: Path) -> Mapping[str, Mapping[str, str]]:
 
 
 def named_as(folder: DataFolder, classes: tuple[str, ...]) -> tuple[DataFolder, str]:
-    """Give a folder that names no classes the names of a model, if there are as many.
+    """Give a folder the classes of a model, if nothing contradicts that.
+
+    A folder that names no classes gets the model's names, if there are as many. One whose labels
+    hold names and no values gets the model's order, and the classes that its labels do not have.
 
     Returns:
         The folder, and a note that says which value has which name; the folder unchanged and an
-        empty note if it names its classes or has another number of them.
+        empty note if it has other classes.
     """
+    if (
+        folder.classes != classes
+        and folder.classes != name_classes(folder.values)
+        and set(folder.classes) <= set(classes)
+        and by_name(folder)
+    ):
+        note = f"{folder.root} names some of the model's classes: {', '.join(folder.classes[1:])}"
+        return replace(folder, classes=classes, values=tuple(range(len(classes)))), note
     if (
         folder.classes == classes
         or len(folder.classes) != len(classes)
@@ -118,4 +129,4 @@ def named_as(folder: DataFolder, classes: tuple[str, ...]) -> tuple[DataFolder, 
         f"{value} = {name}" for value, name in zip(folder.values, classes, strict=True)
     )
     note = f"{folder.root} names no classes; they are called as the model's: {named}"
-    return replace(folder, classes=classes), note
+    return renamed(folder, classes), note

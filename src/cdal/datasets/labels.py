@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -116,11 +116,33 @@ def _key(name: str) -> str:
 
 def _all_as(folder: DataFolder, name: str, drawn: Collection[Path]) -> DataFolder:
     """Return the folder with everything in some files belonging to a class."""
+    return _with_files(folder, lambda own, path: name if path in drawn else own)
+
+
+def renamed(folder: DataFolder, classes: tuple[str, ...]) -> DataFolder:
+    """Return the folder with other names of its classes, also those of files of one class."""
+    names = dict(zip(folder.classes, classes, strict=True))
+    folder = _with_files(folder, lambda own, path: names.get(own, own))
+    return replace(folder, classes=classes)
+
+
+def by_name(folder: DataFolder) -> bool:
+    """Whether each label says the class of what it holds by name, not by a value."""
+    return all(
+        name or annotation_format(path) is not None
+        for case in folder.cases
+        for annotation in case.labels
+        for name, path in annotation.files
+    )
+
+
+def _with_files(folder: DataFolder, name: Callable[[str, Path], str]) -> DataFolder:
+    """Return the folder with the names of the classes of its label files given by a function."""
     cases = [
         replace(
             case,
             labels=tuple(
-                Annotation(tuple((name if p in drawn else own, p) for own, p in annotation.files))
+                Annotation(tuple((name(own, path), path) for own, path in annotation.files))
                 for annotation in case.labels
             ),
         )

@@ -135,9 +135,12 @@ def test_archives_of_something_else_and_damaged_ones(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "x")
     assert annotation_format(tmp_path / "other.zip") is None
+    new = (tmp_path / "other.zip").read_bytes()
+    assert b"PK\x01\x02\x14\x03\x14" in new
     for name, content in {
         "empty.zip": b"PK\x05\x06" + b"\0" * 18,
         "cut.zip": b"PK\x03\x04 no more",
+        "version.zip": new.replace(b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\xca"),
         "short.roi": b"Iout",
         "type.roi": b"Iout\0\xe3\x63" + b"\0" * 80,
         "many.roi": b"Iout\0\xe3\0\0" + b"\0" * 8 + b"\xff\xff" + b"\0" * 60,

@@ -12,7 +12,10 @@ from cdal.runtime.errors import some
 from cdal.runtime.text import composed, is_plain
 
 MASK_WORDS = frozenset(
-    ("mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual", "annotation")
+    (
+        *("mask", "masks", "label", "labels", "seg", "segmentation", "gt", "manual"),
+        *("annotation", "annotations", "roi", "rois", "roiset"),  # the last as ImageJ says it
+    )
 )
 """Words after the name of an image by which a file says that it is a label."""
 

@@ -191,10 +191,10 @@ def decoded(given: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
     Raises:
         UserError: its size is not that of the picture, or its runs do not fill it.
     """
-    need_same_size(tuple(given["size"]), shape, "a run-length encoding")  # type: ignore[arg-type]
+    height, width = given["size"]
+    need_same_size((height, width), shape, "a run-length encoding")
     counts = given["counts"]
-    runs = np.array(_runs(counts) if isinstance(counts, str) else counts, dtype=object)
-    return filled(runs.tolist(), shape[::-1]).T
+    return filled(_runs(counts) if isinstance(counts, str) else list(counts), shape[::-1]).T
 
 
 def filled(runs: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
@@ -237,7 +237,7 @@ def _runs(text: str) -> list[int]:
 def encoded(mask: np.ndarray) -> str:
     """Encode a mask `[H, W]` as COCO's text, the inverse of `decoded`."""
     column_major = np.asarray(mask, bool).T.ravel()
-    edges = np.flatnonzero(np.diff(column_major, prepend=False)) if column_major.size else []
+    edges = np.flatnonzero(np.diff(column_major, prepend=False))
     runs = np.diff([0, *edges, column_major.size]).tolist()
     text = []
     for i, run in enumerate(runs):
