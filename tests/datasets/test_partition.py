@@ -127,6 +127,14 @@ def test_given_tests_are_kept(tmp_path: Path):
     (tmp_path / "cases.csv").write_text("case,split\nc1,tst\n")
     with pytest.raises(UserError, match="'tst'"):
         split_cases(check_folder(tmp_path).folder, DataSettings(partition="given", folds=4))
+    (tmp_path / "cases.csv").write_text(
+        "case,split\n" + "".join(f"c{i},train\n" for i in range(10))
+    )
+    with pytest.raises(UserError, match="no case is for the test"):
+        split_cases(check_folder(tmp_path).folder, DataSettings(partition="given", folds=4))
+    (tmp_path / "cases.csv").unlink()
+    with pytest.raises(UserError, match="none was found"):
+        split_cases(check_folder(tmp_path).folder, DataSettings(partition="given", folds=4))
 
 
 def test_parts_that_share_cases_or_patients_are_refused(tmp_path: Path):

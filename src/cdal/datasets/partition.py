@@ -246,7 +246,7 @@ def given_parts(folder: DataFolder) -> dict[str, list[str]]:
 
 
 def _given(folder: DataFolder, settings: DataSettings) -> Split:
-    if not has_split(folder):
+    if not any(folder.about.get(case.name, {}).get("split") for case in folder.cases):
         raise UserError(
             f"{folder.root}: the partition `given` needs a table cases.csv with the columns case "
             "and split; none was found."

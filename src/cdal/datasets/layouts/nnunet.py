@@ -36,30 +36,34 @@ from cdal.imaging.channels import CHANNEL
 from cdal.runtime.errors import UserError, some
 from cdal.runtime.text import composed
 
+StemOf = Callable[[Path], str | None]
+"""Returns the name of a file without its end; `None` for files that are not meant."""
+
 _TEST = ("imagests", "labelsts")
 
 
 def nnunet_readings(root: Path) -> list[str]:
     """Return `imagesTr/ and labelsTr/` if they are nnU-Net's."""
-    return [_words(root)] if _folders(root) and _is_nnunet(root) else []
+    return [_words(pair) for pair in _folders(root) if _is_nnunet(root, *pair)]
 
 
 def decathlon_readings(root: Path) -> list[str]:
     """Return `imagesTr/ and labelsTr/` if they are the Decathlon's."""
-    return [_words(root)] if _folders(root) and not _is_nnunet(root) else []
+    return [_words(pair) for pair in _folders(root) if not _is_nnunet(root, *pair)]
 
 
 def list_cases(root: Path) -> Listing:
     """List the cases that train; those of `imagesTs` are passed over."""
     problems: list[str] = []
-    images_folder, labels_folder = _folders(root)
+    ((images_folder, labels_folder),) = _folders(root)
+    by_file = _is_nnunet(root, images_folder, labels_folder)
     declared = read_json(root / "dataset.json")
     stem, label = _stems(declared.get("file_ending"), root)
     label_files = by_stem(labels_folder, problems, label)
     files = by_stem(images_folder, problems, stem, series=True)
     images = (
         by_channel(files, problems)
-        if _is_nnunet(root)
+        if by_file
         else grouped_channels(files, set(label_files), problems)
     )
     labels, unmatched = annotations_of(label_files, set(images), problems)
@@ -69,7 +73,7 @@ def list_cases(root: Path) -> Listing:
     channels = declared_channels(declared, root / "dataset.json")
     # A single file may hold all channels, as pictures in colours do.
     wrong = [case for case in listing.cases if len(case.images) not in (1, channels)]
-    if channels is not None and wrong and _is_nnunet(root):
+    if channels is not None and wrong and by_file:
         message = (
             f"{root / 'dataset.json'}: expected {channels} channel(s), as it declares; "
             f"{wrong[0].name} has {len(wrong[0].images)} files. Correct the declaration, or the "
@@ -79,22 +83,25 @@ def list_cases(root: Path) -> Listing:
     return replace(listing, passed_over=tuple(_passed_over(root, stem)))
 
 
-def _folders(root: Path) -> tuple[Path, Path] | tuple[()]:
+def _folders(root: Path) -> list[tuple[Path, Path]]:
+    """Return the folders of images and of labels; capital letters do not matter."""
     found = subfolders(root)
-    images, labels = found.get("imagestr", ()), found.get("labelstr", ())
-    return (images[0], labels[0]) if images and labels else ()
+    return [
+        (images, labels)
+        for images in found.get("imagestr", ())
+        for labels in found.get("labelstr", ())
+    ]
 
 
-def _words(root: Path) -> str:
-    return " and ".join(f"{folder.name}/" for folder in _folders(root))
+def _words(pair: tuple[Path, Path]) -> str:
+    return " and ".join(f"{folder.name}/" for folder in pair)
 
 
-def _is_nnunet(root: Path) -> bool:
+def _is_nnunet(root: Path, images_folder: Path, labels_folder: Path) -> bool:
     """Whether each channel has a file of its own, by the declaration or by the files' names."""
     declared = read_json(root / "dataset.json")
     if "channel_names" in declared or "file_ending" in declared:
         return True
-    images_folder, labels_folder = _folders(root)
     stems = [composed(image_stem(path) or "") for path in readable_files(images_folder)]
     matches = [CHANNEL.match(stem) for stem in stems]
     labelled = {composed(label_stem(path) or "") for path in readable_files(labels_folder)}
@@ -104,7 +111,7 @@ def _is_nnunet(root: Path) -> bool:
     )
 
 
-def _stems(ending: Any, root: Path) -> tuple[Callable[[Path], str | None], ...]:
+def _stems(ending: Any, root: Path) -> tuple[StemOf, StemOf]:
     """Return functions that give the names of images and labels without the declared ending."""
     if ending is None:
         return image_stem, label_stem
@@ -120,7 +127,7 @@ def _stems(ending: Any, root: Path) -> tuple[Callable[[Path], str | None], ...]:
     return stem, stem
 
 
-def _passed_over(root: Path, stem: Callable[[Path], str | None]) -> list[str]:
+def _passed_over(root: Path, stem: StemOf) -> list[str]:
     found = subfolders(root)
     test = [folder for name in _TEST for folder in found.get(name, ()) if entries(folder)]
     if len(test) == 2:
@@ -128,10 +135,10 @@ def _passed_over(root: Path, stem: Callable[[Path], str | None]) -> list[str]:
             f"{test[0]} and {test[1]} are not used. To score a model on them, make a folder with "
             "these as images/ and labels/."
         ]
-    images_folder, labels_folder = _folders(root)
     other = [
         path.name
-        for folder in (images_folder, labels_folder)
+        for pair in _folders(root)
+        for folder in pair
         for path in readable_files(folder)
         if stem(path) is None
     ]
