@@ -85,13 +85,13 @@ def find_inputs(
     if channels > 1 and channel_files is not False:
         inputs = _with_channels(inputs, channels, channel_files is True)
     by_result: dict[str, Path] = {}
-    for one in inputs:
-        if (key := one.name + one.suffix) in by_result:
+    for entry in inputs:
+        if (key := entry.name + entry.suffix) in by_result:
             raise UserError(
-                f"{by_result[key]} and {one.path} would share the result {one.name}_mask. Predict "
-                "them into two folders."
+                f"{by_result[key]} and {entry.path} would share the result {entry.name}_mask. "
+                "Predict them into two folders."
             )
-        by_result[key] = one.path
+        by_result[key] = entry.path
     return inputs, failed
 
 
@@ -104,11 +104,11 @@ def _with_channels(inputs: list[Input], channels: int, channel_files: bool) -> l
         channel_files: whether the model is known to be trained on such files.
     """
     grouped: dict[tuple[Path, str, str], dict[int, Input]] = {}
-    for one in inputs:
-        if one.suffix != _DICOM and (match := CHANNEL.match(one.name)):
-            grouped.setdefault((one.path.parent, match["name"], one.suffix), {})[
+    for entry in inputs:
+        if entry.suffix != _DICOM and (match := CHANNEL.match(entry.name)):
+            grouped.setdefault((entry.path.parent, match["name"], entry.suffix), {})[
                 int(match["channel"])
-            ] = one
+            ] = entry
     alone: dict[tuple[Path, str], bool] = {}  # by folder and suffix, whose files are alike
     together, used = [], set()
     for (folder, name, suffix), files in grouped.items():
@@ -120,7 +120,7 @@ def _with_channels(inputs: list[Input], channels: int, channel_files: bool) -> l
             paths = tuple(files[channel].path for channel in range(channels))
             together.append(Input(paths[0], name, suffix, files=paths))
             used |= set(paths)
-    return [one for one in inputs if one.path not in used] + together
+    return [entry for entry in inputs if entry.path not in used] + together
 
 
 def _fits_alone(path: Path, channels: int, channel_files: bool) -> bool:
@@ -158,7 +158,7 @@ def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> lis
     from cdal.imaging.formats.dicom_series import choose_series, find_series
 
     listed = find_series(folder) if len(images) < len(found) or not images else []
-    listed = [one for one in listed if not all(path.name in passed for path in one.files)]
+    listed = [entry for entry in listed if not all(path.name in passed for path in entry.files)]
     if not listed and not images:
         raise UserError(
             f"{folder} holds no image. Expected files ending in {', '.join(SUFFIXES)}, or a DICOM "
@@ -166,11 +166,11 @@ def _in_folder(folder: Path, passed: Collection[str], series: str | None) -> lis
         )
     radiographs = [
         _of_file(path)
-        for one in listed
-        if one.planar and series in (None, one.uid)
-        for path in one.files
+        for entry in listed
+        if entry.planar and series in (None, entry.uid)
+        for path in entry.files
     ]
-    volumes = [one for one in listed if not one.planar]
+    volumes = [entry for entry in listed if not entry.planar]
     if volumes:
         radiographs.append(
             Input(

@@ -129,15 +129,16 @@ def _annotated(
     """
     refers = references_of(header)
     instances = {file: text_of(image, "SOPInstanceUID") for file, image in studies.images.items()}
-    found = [one for one in series if one.uid in refers.series] or [
-        one for one in series if refers.instances & {instances[file] for file in one.files}
+    found = [scan for scan in series if scan.uid in refers.series] or [
+        scan for scan in series if refers.instances & {instances[file] for file in scan.files}
     ]
     if not found and not refers.series and not refers.instances:
         found = [
-            one
-            for one in series
-            if not one.localizer
-            and text_of(studies.images[one.files[0]], "FrameOfReferenceUID") in refers.frames - {""}
+            scan
+            for scan in series
+            if not scan.localizer
+            and text_of(studies.images[scan.files[0]], "FrameOfReferenceUID")
+            in refers.frames - {""}
         ]
     if not found:
         which = some(sorted(refers.series)) or "none that it names"
@@ -146,15 +147,15 @@ def _annotated(
             "series, or remove the annotation."
         )
     if len(found) > 1:
-        listed = some([one.uid for one in found])
+        listed = some([scan.uid for scan in found])
         raise UserError(
             f"{path}: expected an annotation of one series; it fits {len(found)} ({listed}). Keep "
             "the series that it was drawn on, or give images/ and labels/ of equal names."
         )
-    (one,) = found
-    if not one.planar:
-        return tuple(sorted(one.files))
-    pictures = [file for file in one.files if instances[file] in refers.instances] or one.files
+    (scan,) = found
+    if not scan.planar:
+        return tuple(sorted(scan.files))
+    pictures = [file for file in scan.files if instances[file] in refers.instances] or scan.files
     if len(pictures) > 1:
         raise UserError(
             f"{path}: expected an annotation of one radiograph; it fits {len(pictures)} "
@@ -255,14 +256,14 @@ def _passed_over(
     """What is no case, in words."""
     used = {file for files in drawn for file in files}
     without = [
-        f"{one.number or '-'}: {one.description or 'no description'} ({len(one.files)} files)"
-        for one in series
-        if not one.localizer and not used & set(one.files)
+        f"{scan.number or '-'}: {scan.description or 'no description'} ({len(scan.files)} files)"
+        for scan in series
+        if not scan.localizer and not used & set(scan.files)
     ]
     words = []
     if without:
         words.append(f"{studies.root}: series without an annotation: {some(without)}.")
-    if local := sum(one.localizer and not used & set(one.files) for one in series):
+    if local := sum(scan.localizer and not used & set(scan.files) for scan in series):
         words.append(f"{studies.root}: {local} series are localizers.")
     if studies.others:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(studies.others.items()))

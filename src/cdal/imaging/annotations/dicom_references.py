@@ -42,8 +42,8 @@ def references_of(dataset: Any) -> References:
     ]
     images = [
         *items_of(dataset, "SourceImageSequence"),
-        *(image for one in series for image in items_of(one, "ReferencedInstanceSequence")),
-        *(image for one in series for image in items_of(one, "ContourImageSequence")),
+        *(image for item in series for image in items_of(item, "ReferencedInstanceSequence")),
+        *(image for item in series for image in items_of(item, "ContourImageSequence")),
         *_derived_from(dataset),
     ]
     return References(
@@ -64,7 +64,7 @@ def need_reference(path: Path, dataset: Any, like: Image) -> None:
     if not isinstance(like.header, Source):
         return
     source, refers = like.header.datasets[0], references_of(dataset)
-    images = {text_of(one, "SOPInstanceUID") for one in like.header.datasets}
+    images = {text_of(item, "SOPInstanceUID") for item in like.header.datasets}
     if text_of(source, "SeriesInstanceUID") in refers.series or images & refers.instances:
         return
     if text_of(source, "FrameOfReferenceUID") in refers.frames - {""}:

@@ -173,14 +173,14 @@ def _places(path: Path, dataset: Any, like: Image) -> list[np.ndarray]:
     to_voxels = np.linalg.inv(like.affine) @ LPS
     corners = np.array([(r, c, 1) for r in (0, shape[0] - 1) for c in (0, shape[1] - 1)])
     places = []
-    for one in slices_of(path.name, dataset):
-        exact = (to_voxels @ one.affine)[:3, 1:]
+    for frame in slices_of(path.name, dataset):
+        exact = (to_voxels @ frame.affine)[:3, 1:]
         place = np.round(exact)
         off = np.abs(corners @ (exact - place).T).max()
         if off > _OFF_GRID or not (np.abs(place[:, :2]).sum(axis=0) == 1).all():
             raise UserError(
-                f"{path}: expected frames that lie on the voxels of its image; {one.name} does not "
-                f"({off:.2g} voxels off). Was it drawn on another series, or resampled?"
+                f"{path}: expected frames that lie on the voxels of its image; {frame.name} does "
+                f"not ({off:.2g} voxels off). Was it drawn on another series, or resampled?"
             )
         places.append(place.astype(int))
     return places

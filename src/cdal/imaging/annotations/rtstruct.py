@@ -71,7 +71,7 @@ def read(path: Path, like: Image, image: str = "") -> list[Segment]:
         raise UserError(f"{path}: contours need a volume with a place in space as their image.")
     segments = []
     for name, contours in _structures(path, dataset):
-        rings = [_in_voxels(f"{path}: {name}", one, like) for one in contours]
+        rings = [_in_voxels(f"{path}: {name}", contour, like) for contour in contours]
         rings = [ring for ring in rings if len(ring) > 2]
         if rings:
             axis = int(np.argmin([sum(np.ptp(ring[:, k]) for ring in rings) for k in range(3)]))
@@ -136,7 +136,9 @@ def _structures(path: Path, dataset: Any) -> list[tuple[str, list[Any]]]:
     for item in items_of(dataset, "StructureSetROISequence"):
         number = text_of(item, "ROINumber")
         contours = drawn.pop(number, [])
-        closed = [one for one in contours if text_of(one, "ContourGeometricType") in _CLOSED]
+        closed = [
+            contour for contour in contours if text_of(contour, "ContourGeometricType") in _CLOSED
+        ]
         if closed or not contours:
             structures.append((text_of(item, "ROIName") or f"structure {number}", closed))
     if any(drawn.values()):
@@ -216,7 +218,7 @@ def _by_slice(
         known = nearest.get(index)
         if known is None or distance < known[0]:
             nearest[index] = (distance, [ring])
-        elif distance == known[0] and not any(np.array_equal(ring, one) for one in known[1]):
+        elif distance == known[0] and not any(np.array_equal(ring, drawn) for drawn in known[1]):
             known[1].append(ring)
     return {index: found for index, (_, found) in nearest.items()}
 
@@ -298,10 +300,10 @@ def _add_structure(dataset: Any, number: int, name: str, inside: np.ndarray, lik
 def _contours(inside: np.ndarray, like: Image) -> Iterator[Dataset]:
     """The contours of a mask, slice by slice."""
     images = {
-        tuple(np.round(one.position, 2)): _image(source, frame if len(frames) > 1 else None)
+        tuple(np.round(plane.position, 2)): _image(source, frame if len(frames) > 1 else None)
         for source in like.header.datasets
         for frames in [slices_of("", source)]
-        for frame, one in enumerate(frames, start=1)
+        for frame, plane in enumerate(frames, start=1)
     }
     to_patient = LPS @ like.affine
     for index in np.flatnonzero(inside.any(axis=(1, 2))):

@@ -101,7 +101,7 @@ def read_series(files: Sequence[Path]) -> Image:
 
 def _volume(datasets: Sequence[Any]) -> Image:
     """Return slices as a volume."""
-    slices = [one for data in datasets for one in slices_of(Path(data.filename).name, data)]
+    slices = [plane for data in datasets for plane in slices_of(Path(data.filename).name, data)]
     stack = arrange(slices)
     _need_gray(slices)
     _complete(datasets, slices, stack)
@@ -145,10 +145,10 @@ def _is_copy(dataset: Any, other: Any) -> bool:
 
 
 def _need_gray(slices: Sequence[Slice]) -> None:
-    for one in slices:
-        kind = text_of(one.dataset, "PhotometricInterpretation")
-        if count_of(one.dataset, "SamplesPerPixel") > 1 or kind == "PALETTE COLOR":
-            raise UserError(f"expected one number a voxel; {one.name} has colours ({kind})")
+    for plane in slices:
+        kind = text_of(plane.dataset, "PhotometricInterpretation")
+        if count_of(plane.dataset, "SamplesPerPixel") > 1 or kind == "PALETTE COLOR":
+            raise UserError(f"expected one number a voxel; {plane.name} has colours ({kind})")
 
 
 def _voxels(
@@ -162,9 +162,9 @@ def _voxels(
         frames = _decoded(dataset)
         stored = frames.dtype
         for frame in frames:
-            one = slices[index]
-            frame = _bright(frame, dataset, one)
-            array[place[index]] = _rescaled(frame, one.values, one.name)
+            plane = slices[index]
+            frame = _bright(frame, dataset, plane)
+            array[place[index]] = _rescaled(frame, plane.values, plane.name)
             index += 1
     return array, stored.newbyteorder("=")
 
@@ -194,7 +194,7 @@ def _decoded(dataset: Any) -> np.ndarray:
     return pixels if count > 1 else pixels[None]
 
 
-def _bright(stored: np.ndarray, dataset: Any, one: Slice) -> np.ndarray:
+def _bright(stored: np.ndarray, dataset: Any, plane: Slice) -> np.ndarray:
     """The stored numbers of a slice, inverted if low numbers are bright.
 
     Raises:
@@ -202,10 +202,10 @@ def _bright(stored: np.ndarray, dataset: Any, one: Slice) -> np.ndarray:
     """
     if text_of(dataset, "PhotometricInterpretation") != "MONOCHROME1":
         return stored
-    unit = text_of(one.values, "RescaleType") or text_of(dataset, "Units")
+    unit = text_of(plane.values, "RescaleType") or text_of(dataset, "Units")
     if text_of(dataset, "Modality") in ("CT", "PT") or unit not in ("", "US"):
         raise UserError(
-            f"{one.name}: its numbers are a quantity, such as Hounsfield units, and are to be "
+            f"{plane.name}: its numbers are a quantity, such as Hounsfield units, and are to be "
             "shown inverted (MONOCHROME1), which programs read in two ways. Convert the series to "
             "MONOCHROME2"
         )

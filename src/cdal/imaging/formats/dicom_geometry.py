@@ -29,7 +29,7 @@ _SAME = 0.01
 _GAP = 1.5
 """Slices further apart than so many usual distances have a gap between them."""
 
-_TOLD_APART_BY = (
+_DISTINGUISHING = (
     "EchoTime",
     "EchoNumbers",
     "TemporalPositionIdentifier",
@@ -143,7 +143,7 @@ def arrange(slices: Sequence[Slice]) -> Stack:
     _need_alike(slices)
     first = slices[0]
     normal = np.cross(first.down, first.right)
-    positions = np.array([one.position for one in slices])
+    positions = np.array([plane.position for plane in slices])
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
     spacing, start = first.thickness or 1.0, first.position
@@ -212,12 +212,12 @@ def _slice(name: str, dataset: Any, groups: Sequence[Any]) -> Slice:
 
 def _need_alike(slices: Sequence[Slice]) -> None:
     """Require that all slices are parallel and have the same rows, columns and pixels."""
-    if odd := _odd(slices, lambda one: np.array(one.shape), 0):
+    if odd := _odd(slices, lambda plane: np.array(plane.shape), 0):
         raise UserError(
             f"the slices have different sizes: {_listed(odd)} of {odd[0].shape} rows and columns, "
             f"others of {_usual(slices, odd).shape}. Move the odd ones elsewhere"
         )
-    if odd := _odd(slices, lambda one: np.r_[one.right, one.down], _TURNED):
+    if odd := _odd(slices, lambda plane: np.r_[plane.right, plane.down], _TURNED):
         usual = _usual(slices, odd)
         cosine = np.cross(usual.right, usual.down) @ np.cross(odd[0].right, odd[0].down)
         angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
@@ -225,7 +225,7 @@ def _need_alike(slices: Sequence[Slice]) -> None:
             f"the slices have mixed orientations: {_listed(odd)} lie otherwise than the others "
             f"(turned by {angle:.1f} degrees). Move them elsewhere, if they are a localizer"
         )
-    if odd := _odd(slices, lambda one: one.pixel / slices[0].pixel, _TURNED):
+    if odd := _odd(slices, lambda plane: plane.pixel / slices[0].pixel, _TURNED):
         raise UserError(
             f"the slices have different pixels: {_listed(odd)} of {odd[0].pixel.tolist()} mm, "
             f"others of {_usual(slices, odd).pixel.tolist()} mm. Move the odd ones elsewhere"
@@ -240,12 +240,12 @@ def _need_places_apart(slices: Sequence[Slice], heights: np.ndarray) -> None:
     if not close.any():
         return
     at = int(np.flatnonzero(close)[0])
-    one, other = sorted(slices[at : at + 2], key=lambda one: one.name)
+    first, second = sorted(slices[at : at + 2], key=lambda plane: plane.name)
     differ = [
-        f"{keyword} {text_of(one.dataset, keyword)!r:.40} and "
-        f"{text_of(other.dataset, keyword)!r:.40}"
-        for keyword in _TOLD_APART_BY
-        if text_of(one.dataset, keyword) != text_of(other.dataset, keyword)
+        f"{keyword} {text_of(first.dataset, keyword)!r:.40} and "
+        f"{text_of(second.dataset, keyword)!r:.40}"
+        for keyword in _DISTINGUISHING
+        if text_of(first.dataset, keyword) != text_of(second.dataset, keyword)
     ]
     several = (
         f" They differ in {'; '.join(differ)}: are they several volumes in one series?"
@@ -254,7 +254,8 @@ def _need_places_apart(slices: Sequence[Slice], heights: np.ndarray) -> None:
     )
     more = f" (and {int(close.sum()) - 1} more pairs)" if close.sum() > 1 else ""
     raise UserError(
-        f"{one.name} and {other.name} share a place{more}.{several} Keep one slice for each place"
+        f"{first.name} and {second.name} share a place{more}.{several} Keep one slice for each "
+        "place"
     )
 
 
@@ -317,7 +318,7 @@ def _odd(
     slices: Sequence[Slice], value: Callable[[Slice], np.ndarray], tolerance: float
 ) -> list[Slice]:
     """The slices whose value differs from that of most."""
-    values = np.array([value(one) for one in slices])
+    values = np.array([value(plane) for plane in slices])
     groups: list[np.ndarray] = []
     left = np.ones(len(values), bool)
     while left.any():
@@ -325,12 +326,12 @@ def _odd(
         groups.append(near)
         left &= ~near
     usual = max(groups, key=lambda group: int(group.sum()))
-    return [one for one, near in zip(slices, usual, strict=True) if not near]
+    return [plane for plane, near in zip(slices, usual, strict=True) if not near]
 
 
 def _usual(slices: Sequence[Slice], odd: Sequence[Slice]) -> Slice:
-    names = {one.name for one in odd}
-    return next(one for one in slices if one.name not in names)
+    names = {plane.name for plane in odd}
+    return next(plane for plane in slices if plane.name not in names)
 
 
 def _between(slices: Sequence[Slice], at: int) -> str:
@@ -339,4 +340,4 @@ def _between(slices: Sequence[Slice], at: int) -> str:
 
 
 def _listed(slices: Sequence[Slice]) -> str:
-    return some([one.name for one in slices])
+    return some([plane.name for plane in slices])
