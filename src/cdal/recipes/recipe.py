@@ -84,7 +84,7 @@ def check(recipe: Recipe) -> None:
     """
     for part in _PARTS:
         owner = getattr(recipe, part)
-        optional = _optional(type(owner))
+        optional = _optional(owner.__class__)
         for option in dataclasses.fields(owner):
             value, name = getattr(owner, option.name), f"{part}.{option.name}"
             if isinstance(value, float):

@@ -81,5 +81,5 @@ def _is_drawing(path: Path, stems: Collection[str]) -> bool:
 
 def _is_mask(stem: str, stems: Collection[str]) -> bool:
     cuts = {name for i, c in enumerate(stem) if c in "_-." and (name := stem[:i]) in stems}
-    name, rest = owner(stem, cuts)
-    return bool(name) and (rest.lower() in MASK_WORDS or bool(RATER.match(rest)))
+    image, rest = owner(stem, cuts)
+    return bool(image) and (rest.lower() in MASK_WORDS or bool(RATER.match(rest)))
