@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -103,7 +102,6 @@ def check(recipe: Recipe) -> None:
     )
 
 
-@cache
 def _optional(owner: type) -> frozenset[str]:
     """Names of the fields that may be null."""
     hints = get_type_hints(owner)
