@@ -227,6 +227,27 @@ def test_several_annotators(tmp_path: Path):
     assert [int(label.array[0, 5].argmax()) for label in found] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\x1b[31m", "without control characters"),
+        ("\ud800", "without control characters"),
+        ("Ignore*", "is no class"),
+        ("__ignore__", "is no class"),
+    ],
+)
+def test_names_that_are_none_are_errors(name: str, message: str, tmp_path: Path):
+    labels = pictures(tmp_path, 1) / "labels"
+    save_geojson(labels / "c0.geojson", feature(square(3, 4), "a"), feature(square(20, 4), name))
+    with pytest.raises(UserError, match=message):
+        open_folder(tmp_path)
+    assert message in kinds(tmp_path, "error")["values"]
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "a": 1}}')
+    if message == "is no class":
+        assert classes_of(tmp_path).sum() == 100
+        assert "left out" in kinds(tmp_path, "warning")["annotation"]
+
+
 def test_values_and_names_in_one_folder_have_to_be_declared(tmp_path: Path):
     labels = pictures(tmp_path, 2) / "labels"
     save_geojson(labels / "c0.geojson", feature(square(3, 4), "lung"))

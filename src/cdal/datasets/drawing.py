@@ -16,6 +16,7 @@ from cdal.imaging.annotations import AnnotationFormat, Segment, draw, need_forma
 from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
+from cdal.runtime.text import printable
 
 _BACKGROUND = {"background", "_background_", "__background__"}
 """Names that programs give to the background."""
@@ -137,4 +138,5 @@ def _known(
         elif name in own or is_background(name):
             yield replace(segment, name=own.get(name, classes[0]))
         else:
+            name = printable(name)
             drawing.unknown[name] = drawing.unknown.get(name, 0) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -18,12 +19,16 @@ from cdal.imaging.formats import read_label, suffix_of
 from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError, some
+from cdal.runtime.text import is_plain
 
 MOST_CLASSES = 64
 """Largest number of classes.
 
 Labels with more values hold object numbers or probabilities, or were interpolated.
 """
+
+_LEFT_OUT = re.compile(r"^_*(ignored?|void|unlabell?ed)[*_]*$", re.IGNORECASE)
+"""Names of objects that mark what is to be left out; QuPath's is `Ignore*`."""
 
 
 def with_values(folder: DataFolder) -> DataFolder:
@@ -73,8 +78,8 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
     for path, known in drawn.items():
         with suppress(UserError):
             named |= {name: path for name in class_names(known, path) if name not in named}
-    problems = list(_clashes(named, folder))
-    names = sorted({spelt(name) for name in named})
+    problems = [*_clashes(named, folder), *_no_classes(named, folder)]
+    names = sorted({spelt(name) for name in named if is_plain(spelt(name))})
     if not folder.classes:
         if images:
             problems.append(
@@ -107,6 +112,22 @@ def _clashes(named: Mapping[str, Path], folder: DataFolder) -> Iterator[str]:
             yield (
                 f"{where} names a class {own!r}, {path} names one {name!r}. Is it the same class? "
                 "Give it one name."
+            )
+
+
+def _no_classes(named: Mapping[str, Path], folder: DataFolder) -> Iterator[str]:
+    """Find names that cannot be printed, and names of what is to be left out."""
+    for name, path in named.items():
+        if not is_plain(spelt(name)):
+            yield (
+                f"{path}: expected names of classes without control characters; one is {name!a}. "
+                "Rename it."
+            )
+        elif not folder.classes and _LEFT_OUT.match(name.strip()):
+            yield (
+                f"{path}: {name!r} is no class: it marks what is to be left out, which cDAL cannot "
+                "do. Remove these objects; or declare the other classes in dataset.json: then "
+                "these become background."
             )
 
 
