@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.layout import DataFolder
@@ -82,7 +83,7 @@ def _given(folder: DataFolder) -> Iterator[tuple[str, Callable[[], Parts]]]:
             present = {part: [name for name in fold[part] if name in set(names)] for part in fold}
             assigned = {name for part in present.values() for name in part}
             parts = {"train": [name for name in names if name not in assigned], **present}
-            yield f"fold {i} of {partition} in splits.json", lambda parts=parts: parts
+            yield f"fold {i} of {partition} in splits.json", partial(dict, parts)
 
 
 def lacking(folder: DataFolder, facts: Sequence[CaseFacts], parts: Parts) -> Iterator[Finding]:

@@ -80,6 +80,6 @@ def _is_drawing(path: Path, stems: Collection[str]) -> bool:
 
 
 def _is_mask(stem: str, stems: Collection[str]) -> bool:
-    cuts = {name for i, c in enumerate(stem) if c in "_-." and (name := stem[:i]) in stems}
-    name, rest = owner(stem, cuts)
+    begins = {stem[:i] for i, character in enumerate(stem) if character in "_-."}
+    name, rest = owner(stem, begins.intersection(stems))
     return bool(name) and (rest.lower() in MASK_WORDS or bool(RATER.match(rest)))
