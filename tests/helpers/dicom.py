@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from cdal.imaging.formats.dicom import read_series
-from cdal.imaging.formats.dicom_files import quiet
+from cdal.imaging.formats.dicom_files import lenient
 from cdal.imaging.formats.dicom_series import find_series
 from cdal.imaging.image import Image
 
@@ -68,7 +68,7 @@ def axial_series(
         file.BitsAllocated, file.BitsStored, file.HighBit = 16, 16, 15
         file.PixelRepresentation = int(plane.dtype.kind == "i")
         file.PixelData = np.ascontiguousarray(plane).tobytes()
-        with quiet():
+        with lenient():
             if change(i, file) is not False:
                 file.save_as(folder / f"{i:03d}.dcm", enforce_file_format=True)
     return folder

@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from skimage.measure import find_contours
 
-from cdal.imaging.formats.dicom_files import quiet
+from cdal.imaging.formats.dicom_files import lenient
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -77,7 +77,7 @@ def write_mr(
         file.PixelData = np.ascontiguousarray(volume[:, :, k].T, "<u2").tobytes()
         for keyword, value in fields.items():
             setattr(file, keyword, value)
-        with quiet():
+        with lenient():
             change(k, file)
             file.save_as(folder / name(k), enforce_file_format=True)
         files.append(file)

@@ -19,7 +19,7 @@ from cdal.datasets.values import coded
 from cdal.imaging.formats import read_any
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.intensities import is_gray
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 _NEARLY_ALL = 0.95
 """A mask that covers a larger share of the image than this may be inverted."""
@@ -165,7 +165,7 @@ def _drawing_findings(case: CaseFiles, drawings: Sequence[Sequence[Drawing]]) ->
                     "them one.",
                 )
             if drawing.unknown:
-                listed = some([f"{name} ({n})" for name, n in sorted(drawing.unknown.items())])
+                listed = first_few([f"{name} ({n})" for name, n in sorted(drawing.unknown.items())])
                 yield Finding(
                     "warning",
                     "annotation",

@@ -11,7 +11,7 @@ from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.layouts.files import entries
 from cdal.imaging.annotations import label_suffix_of
-from cdal.runtime.errors import some
+from cdal.runtime.errors import first_few
 
 _ODD_SPACING = 3.0
 """Largest acceptable ratio between a volume's spacing and the median spacing."""
@@ -83,7 +83,7 @@ def other_channels(folder: DataFolder, facts: Sequence[CaseFacts]) -> Iterator[F
     ]
     if other:
         message = (
-            f"{some([fact.name for fact in other])}: expected {declared[other[0].name]} "
+            f"{first_few([fact.name for fact in other])}: expected {declared[other[0].name]} "
             f"channel(s), as dataset.json declares; there are {other[0].channels}. Correct the "
             "declaration, or add what is missing."
         )
@@ -137,6 +137,6 @@ def ignored(folder: DataFolder) -> Iterator[Finding]:
                 "warning",
                 "ignored",
                 "",
-                f"{parent}: files of unknown format: {some(unreadable)}. Convert them, if they "
+                f"{parent}: files of unknown format: {first_few(unreadable)}. Convert them, if they "
                 "matter.",
             )

@@ -11,7 +11,7 @@ from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import Split, given_parts, has_split, need_apart
 from cdal.datasets.tables import column_like_split
 from cdal.recipes.recipe import DataSettings
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 
 def table_findings(folder: DataFolder) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ def table_findings(folder: DataFolder) -> Iterator[Finding]:
         if unknown := sorted(mentioned - names):
             level: Level = "warning" if mentioned & names else "error"
             message = (
-                f"{folder.place / table}: {some(unknown)}: no case has this name. Names are those "
+                f"{folder.place / table}: {first_few(unknown)}: no case has this name. Names are those "
                 "of the images, without suffix."
             )
             yield Finding(level, "table", "", message)
@@ -39,7 +39,9 @@ def table_findings(folder: DataFolder) -> Iterator[Finding]:
         and (unlisted := sorted(names - set(folder.about)))
         and names & set(folder.about)
     ):
-        yield Finding("warning", "table", "", f"{folder.table} has no row for {some(unlisted)}.")
+        yield Finding(
+            "warning", "table", "", f"{folder.table} has no row for {first_few(unlisted)}."
+        )
     if column := column_like_split(list(folder.about.values())):
         message = (
             f"{folder.table}: the column {column!r} reads like a split, but only a column `split` "
@@ -118,7 +120,7 @@ def lacking(folder: DataFolder, facts: Sequence[CaseFacts], parts: Parts) -> Ite
         elif classes:
             effect = "it cannot be learned" if part == "train" else "it cannot be validated"
             message = (
-                f"the part {part} holds no voxel of {some(classes)}, which other cases have: "
+                f"the part {part} holds no voxel of {first_few(classes)}, which other cases have: "
                 f"{effect}. Put a case with it into {part}, or choose another fold."
             )
             yield Finding("warning", "partition", "", message)
@@ -141,7 +143,7 @@ def split_findings(
         kept = set(given_parts(folder)["test"])
         if used := sorted(kept & {*names["train"], *names["validation"]}):
             message = (
-                f"{some(used)} would be used in the training, although the folder's own split "
+                f"{first_few(used)} would be used in the training, although the folder's own split "
                 f"keeps them for the test: the partition {settings.partition} knows no split. Give "
                 "--data.partition given to keep it."
             )

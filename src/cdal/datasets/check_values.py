@@ -13,7 +13,7 @@ from cdal.datasets.findings import CaseFacts, Finding
 from cdal.datasets.labels import MOST_CLASSES, propose, too_many
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.values import shown
-from cdal.runtime.errors import some
+from cdal.runtime.errors import first_few
 
 _MANY = 8
 """If labels have more values than this, they may be object numbers instead of classes."""
@@ -132,7 +132,7 @@ def constant_findings(case: CaseFiles, low: np.ndarray, high: np.ndarray) -> Ite
             for channel in constant.tolist()
         ]
         message = (
-            f"{case.image}: the channel {some(names)} has no contrast; every voxel is "
+            f"{case.image}: the channel {first_few(names)} has no contrast; every voxel is "
             f"{low[constant[0]]:g}. Is that meant?"
         )
         yield Finding("warning", "constant", case.name, message)

@@ -18,7 +18,7 @@ from cdal.imaging.annotations import AnnotationFormat, annotation_format
 from cdal.imaging.formats import read_label, suffix_of
 from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import is_plain
 
 MOST_CLASSES = 64
@@ -90,7 +90,7 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
         elif len(names) >= MOST_CLASSES:
             problems.append(
                 f"{folder.root}: expected names of classes; the annotations have {len(names)} "
-                f"({some(names)}). Are they the names of single objects? Give the objects of a "
+                f"({first_few(names)}). Are they the names of single objects? Give the objects of a "
                 "class the same name, or declare the classes in dataset.json."
             )
         names = names[: MOST_CLASSES - 1] or ["foreground"]

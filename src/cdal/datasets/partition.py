@@ -14,7 +14,7 @@ import numpy as np
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.tables import PARTS
 from cdal.recipes.recipe import DataSettings
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 SCHEMES = ("interleaved", "stratified", "given")
 """Partitions that need no file; other names refer to `splits.json`."""
@@ -227,9 +227,9 @@ def given_parts(folder: DataFolder) -> dict[str, list[str]]:
     without = [name for name, word in column.items() if not word]
     if unknown or without or "test" not in column.values():
         found = (
-            f"it holds {some([repr(word) for word in unknown])}"
+            f"it holds {first_few([repr(word) for word in unknown])}"
             if unknown
-            else f"{some(without)} has none"
+            else f"{first_few(without)} has none"
             if without
             else "no case is for the test"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdal.datasets.layout import Annotation
 from cdal.imaging.annotations import annotation_format
-from cdal.runtime.errors import some
+from cdal.runtime.errors import first_few
 
 
 def is_shared(path: Path) -> bool:
@@ -53,7 +53,7 @@ def add_shared(
                 labels[name] = (Annotation((("", path),)),)
         if absent:
             problems.append(
-                f"{path} lists images that are not there: {some(absent)}. Add them, or remove them "
+                f"{path} lists images that are not there: {first_few(absent)}. Add them, or remove them "
                 "from the file."
             )
     problems += [

@@ -12,7 +12,7 @@ import numpy as np
 from cdal.evaluation.metrics import SCORES, bootstrap_interval, nan_mean, nan_to_none, sample_sd
 from cdal.evaluation.result import Failure, Result, find_results
 from cdal.evaluation.significance import holm, paired_t, permutation, wilcoxon
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 _SAME = ("data", "partition", "folds", "split", "scoring", "unit", "empty_masks")
 """Protocol entries that two evaluations must share, besides the cases of a fold and their truth."""
@@ -332,8 +332,8 @@ def _differences(first: Result, second: Result) -> list[str]:
         sorted(set(first.scores) - set(second.scores)),
         sorted(set(second.scores) - set(first.scores)),
     )
-    differences += [f"{second.path} lacks the cases {some(missing)}"] if missing else []
-    differences += [f"{second.path} has also the cases {some(extra)}"] if extra else []
+    differences += [f"{second.path} lacks the cases {first_few(missing)}"] if missing else []
+    differences += [f"{second.path} has also the cases {first_few(extra)}"] if extra else []
     checksums = [result.protocol.get("truth") for result in (first, second)]
     if not differences and checksums[0] != checksums[1]:
         unknown = "one was made by an older version, which kept no checksum of the labels"

@@ -19,6 +19,6 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
-def some(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first five names, and the number of the remaining ones."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

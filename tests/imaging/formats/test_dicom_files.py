@@ -15,7 +15,7 @@ import pytest
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import format_of, read_image, stem_of
-from cdal.imaging.formats.dicom_files import quiet
+from cdal.imaging.formats.dicom_files import lenient
 from cdal.imaging.formats.dicom_series import find_series
 from cdal.runtime.errors import UserError
 from helpers.dicom import assert_same_volume, axial_series, by_gdcm, deflated, read_folder
@@ -105,7 +105,7 @@ def test_odd_fields_of_a_patient_are_kept_and_not_told(
 
     def odd(i: int, file: Any) -> None:
         named(i, file)
-        with quiet():
+        with lenient():
             file.PatientBirthDate, file.PatientName = "1903.13.45", "Zzyzx"
 
     image = read_folder(axial_series(tmp_path / "s", VOLUME, change=odd))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdal.imaging.annotations import annotation_format, label_suffix_of
 from cdal.imaging.formats import SUFFIXES, holds_series, stem_of, suffix_of
-from cdal.runtime.errors import some
+from cdal.runtime.errors import first_few
 from cdal.runtime.text import composed, is_plain
 
 MASK_WORDS = frozenset(
@@ -142,7 +142,7 @@ def note_partners(problems: list[str], names: list[str], what: str, folder: Path
     """
     if names:
         problems.append(
-            f"{what}: {some(names)}. Put the missing files of the same name into {folder}, or "
+            f"{what}: {first_few(names)}. Put the missing files of the same name into {folder}, or "
             "remove these."
         )
 

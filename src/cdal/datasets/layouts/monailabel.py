@@ -17,7 +17,7 @@ from cdal.datasets.layout import Listing
 from cdal.datasets.layouts.files import by_stem, entries, image_stem, label_stem
 from cdal.datasets.layouts.pairs import annotations_of, joined, paired
 from cdal.imaging.formats import holds_series
-from cdal.runtime.errors import some
+from cdal.runtime.errors import first_few
 
 _STORES = ("final", "original")
 
@@ -38,14 +38,14 @@ def list_cases(root: Path) -> Listing:
     labels, unmatched = annotations_of(by_stem(folder, problems, label_stem), set(images), problems)
     passed_over = []
     if without := sorted(set(images) - set(labels)):
-        passed_over.append(f"{root}: images without a label in {folder}: {some(without)}.")
+        passed_over.append(f"{root}: images without a label in {folder}: {first_few(without)}.")
     if folder.name == "original":
         passed_over.append(
             f"{folder}: the labels are those that a model proposed; nobody submitted one into "
             f"{folder.with_name('final')}. Correct them first, if they are not yours."
         )
     elif others := [path.name for path in _files(folder.with_name("original"))]:
-        passed_over.append(f"{folder.with_name('original')}: proposed labels: {some(others)}.")
+        passed_over.append(f"{folder.with_name('original')}: proposed labels: {first_few(others)}.")
     labelled = {name: images[name] for name in images if name in labels}
     listing = paired(labelled, joined(labels, problems), unmatched, root, folder, problems)
     return replace(listing, passed_over=tuple(passed_over))

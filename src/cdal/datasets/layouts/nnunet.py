@@ -33,7 +33,7 @@ from cdal.datasets.layouts.pairs import (
 )
 from cdal.datasets.tables import declared_channels, read_json
 from cdal.imaging.channels import CHANNEL
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import composed
 
 StemOf = Callable[[Path], str | None]
@@ -143,7 +143,7 @@ def _passed_over(root: Path, stem: StemOf) -> list[str]:
         if stem(path) is None
     ]
     return (
-        [f"{root}: files that do not end in dataset.json's file_ending: {some(other)}."]
+        [f"{root}: files that do not end in dataset.json's file_ending: {first_few(other)}."]
         if other
         else []
     )

@@ -23,7 +23,7 @@ from cdal.imaging.annotations import AnnotationFormat, annotation_format
 from cdal.imaging.annotations.dicom_references import references_of
 from cdal.imaging.formats.dicom_files import read_file, sop_class_of, text_of
 from cdal.imaging.formats.dicom_series import Series, dicom_files, is_image, series_of
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 _IDENTIFYING = ("PatientName", "PatientID", "PatientBirthDate")
 _SHORTEST_IDENTITY = 3
@@ -141,13 +141,13 @@ def _annotated(
             in refers.frames - {""}
         ]
     if not found:
-        which = some(sorted(refers.series)) or "none that it names"
+        which = first_few(sorted(refers.series)) or "none that it names"
         raise UserError(
             f"{path}: the series that it refers to ({which}) is not in {studies.root}. Add the "
             "series, or remove the annotation."
         )
     if len(found) > 1:
-        listed = some([scan.uid for scan in found])
+        listed = first_few([scan.uid for scan in found])
         raise UserError(
             f"{path}: expected an annotation of one series; it fits {len(found)} ({listed}). Keep "
             "the series that it was drawn on, or give images/ and labels/ of equal names."
@@ -159,7 +159,7 @@ def _annotated(
     if len(pictures) > 1:
         raise UserError(
             f"{path}: expected an annotation of one radiograph; it fits {len(pictures)} "
-            f"({some([file.name for file in pictures])})."
+            f"({first_few([file.name for file in pictures])})."
         )
     return (pictures[0],)
 
@@ -185,7 +185,7 @@ def _labels(paths: Sequence[Path]) -> tuple[Annotation, ...]:
     for path, names in named.items():
         if len(names) > 1:
             raise UserError(
-                f"{path} holds several classes ({some(list(names))}), and the series has other "
+                f"{path} holds several classes ({first_few(list(names))}), and the series has other "
                 f"annotations, such as {next(p for p in paths if p != path)}. Join them in one "
                 "file, or split them into a file for each class."
             )
@@ -262,7 +262,7 @@ def _passed_over(
     ]
     words = []
     if without:
-        words.append(f"{studies.root}: series without an annotation: {some(without)}.")
+        words.append(f"{studies.root}: series without an annotation: {first_few(without)}.")
     if local := sum(scan.localizer and not used & set(scan.files) for scan in series):
         words.append(f"{studies.root}: {local} series are localizers.")
     if studies.others:

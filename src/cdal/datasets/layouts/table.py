@@ -17,7 +17,7 @@ from cdal.datasets.layouts.files import image_stem
 from cdal.datasets.shared import is_shared
 from cdal.datasets.tables import read_rows, unique
 from cdal.imaging.formats import format_of
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import composed, is_plain
 
 FILES = ("image", "label")
@@ -66,7 +66,7 @@ def list_cases(root: Path) -> Listing:
     if missing_files:
         problems.insert(
             0,
-            f"{root}: these files are not there: {some(missing_files)}. Paths are relative to "
+            f"{root}: these files are not there: {first_few(missing_files)}. Paths are relative to "
             f"{root.parent.resolve()}; correct them.",
         )
         cases = {
@@ -94,7 +94,7 @@ def _used_twice(root: Path, cases: dict[str, CaseFiles]) -> list[str]:
     for name, case in cases.items():
         by_label.setdefault(case.labels[0].paths[0].resolve(), []).append(name)
     return [
-        f"{root}: {path} is the label of several cases: {some(names)}. Give each its own."
+        f"{root}: {path} is the label of several cases: {first_few(names)}. Give each its own."
         for path, names in by_label.items()
         if len(names) > 1 and not is_shared(path)
     ]

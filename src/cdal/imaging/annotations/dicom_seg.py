@@ -17,8 +17,8 @@ from cdal.imaging.formats.dicom import Source
 from cdal.imaging.formats.dicom_files import (
     count_of,
     items_of,
+    lenient,
     numbers_of,
-    quiet,
     read_file,
     reason_of,
     sop_class_of,
@@ -73,7 +73,7 @@ def read(path: Path, like: Image, image: str = "") -> list[Segment]:
     need_reference(path, dataset, like)
     names = _names(path, dataset)
     parts: dict[int, list[tuple[tuple[int, ...], np.ndarray]]] = {number: [] for number in names}
-    with quiet():
+    with lenient():
         for number, place, plane in _planes(path, dataset, like):
             if number not in parts:
                 raise UserError(f"{path}: a frame belongs to segment {number}, which it lacks.")
@@ -262,7 +262,7 @@ def write_segmentation(
     label = label.astype(np.uint8)
     pixels = label[None] if source.volume is None else source.volume.with_array(label)
     try:
-        with quiet():  # highdicom warns about empty masks; it writes them with all frames
+        with lenient():  # highdicom warns about empty masks; it writes them with all frames
             segmentation = hd.seg.Segmentation(
                 source_images=source.datasets,
                 pixel_array=pixels,
@@ -284,5 +284,5 @@ def write_segmentation(
             f"{path}: no DICOM segmentation can be made from this series: "
             f"{reason_of(error, source.datasets)}. Convert it to NIfTI, and segment that."
         ) from error
-    with replacing(path) as temporary, quiet():
+    with replacing(path) as temporary, lenient():
         segmentation.save_as(temporary)

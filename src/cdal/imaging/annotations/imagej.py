@@ -44,7 +44,7 @@ def recognises(path: Path) -> bool:
         return start == b"Iout"
     try:
         names = _members(path)
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+    except (OSError, LookupError, ValueError, RuntimeError, zipfile.BadZipFile):
         return True  # reading it says what is wrong
     return not names or any(name.lower().endswith(".roi") for name in names)
 

@@ -22,7 +22,7 @@ from cdal.imaging.annotations.dicom_references import need_reference
 from cdal.imaging.annotations.dicom_seg import joined
 from cdal.imaging.annotations.polygons import fill, nothing
 from cdal.imaging.formats.dicom import Source
-from cdal.imaging.formats.dicom_files import items_of, quiet, read_file, sop_class_of, text_of
+from cdal.imaging.formats.dicom_files import items_of, lenient, read_file, sop_class_of, text_of
 from cdal.imaging.formats.dicom_geometry import slices_of
 from cdal.imaging.image import LPS, Image
 from cdal.runtime.errors import UserError
@@ -101,7 +101,7 @@ def write_structures(
     """
     need_series(path, like)
     source = like.header.datasets[0]
-    with quiet():
+    with lenient():
         dataset = _header(source, algorithm)
         dataset.ReferencedFrameOfReferenceSequence = [_space(like.header.datasets)]
         dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
@@ -154,7 +154,7 @@ def _structures(path: Path, dataset: Any) -> list[tuple[str, list[Any]]]:
 def _in_voxels(name: str, contour: Any, like: Image) -> np.ndarray:
     """Corners of a contour as voxel indices, `[n, 3]`."""
     try:
-        with quiet():
+        with lenient():
             numbers = np.array([float(x) for x in contour.get("ContourData") or ()])
     except (ValueError, TypeError):
         numbers = np.array([np.nan])

@@ -15,9 +15,9 @@ from cdal.imaging.formats.dicom_codecs import frame_shape, plugin_for
 from cdal.imaging.formats.dicom_files import (
     count_of,
     items_of,
+    lenient,
     need_pixels,
     numbers_of,
-    quiet,
     read_file,
     reason_of,
     text_of,
@@ -88,7 +88,7 @@ def read_series(files: Sequence[Path]) -> Image:
     datasets = _datasets(name, files)
     planar = len(datasets) == 1 and not has_place(datasets[0])
     try:
-        with quiet():
+        with lenient():
             return _picture(datasets[0]) if planar else _volume(datasets)
     except MemoryError:
         raise

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cdal.imaging.formats import is_dicom
 from cdal.imaging.formats.dicom_codecs import register
+from cdal.imaging.formats.quiet import quiet
 from cdal.imaging.image import need_size
 from cdal.runtime.errors import UserError
 
@@ -43,37 +41,24 @@ _IDENTIFYING = (
     "ReferringPhysicianName",
 )
 
-_STATE = threading.local()
 
 register()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def lenient() -> Iterator[None]:
     """Keep pydicom and highdicom from printing, warning, or refusing odd fields of a source.
 
     Most files deviate from the standard in ways that do not matter here, and what the libraries say
     of it may hold the name of a patient.
     """
-    if getattr(_STATE, "quiet", False):
-        yield
-        return
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
     validation = pydicom.config.settings.writing_validation_mode
-    _STATE.quiet = True
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
         pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     finally:
-        _STATE.quiet = False
         pydicom.config.settings.writing_validation_mode = validation
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def read_file(path: Path, pixels: bool = True) -> Any:
@@ -87,7 +72,7 @@ def read_file(path: Path, pixels: bool = True) -> Any:
         UserError: the file is damaged, or it is deflated and inflates to more than it promises.
     """
     try:
-        with quiet():
+        with lenient():
             source: Any = _inflated(path, pixels) if _is_deflated(path) else path
             dataset = pydicom.dcmread(source, stop_before_pixels=not pixels)
             dataset.filename = str(path)
@@ -106,7 +91,7 @@ def sop_class_of(path: Path) -> str:
     if not is_dicom(path):
         return ""
     try:
-        with quiet():
+        with lenient():
             return text_of(pydicom.filereader.read_file_meta_info(path), "MediaStorageSOPClassUID")
     except Exception:  # damaged files raise many exception types
         return ""
@@ -115,7 +100,7 @@ def sop_class_of(path: Path) -> str:
 def items_of(dataset: Any, keyword: str) -> list[Any]:
     """The items of a sequence; none if it is missing or something else."""
     try:
-        with quiet():
+        with lenient():
             items = dataset.get(keyword)
     except Exception:  # pydicom decodes a field on first access
         return []
@@ -125,7 +110,7 @@ def items_of(dataset: Any, keyword: str) -> list[Any]:
 def text_of(dataset: Any, keyword: str) -> str:
     """A field as text; "" if it is missing, the values joined if there are several."""
     try:
-        with quiet():
+        with lenient():
             value = dataset.get(keyword)
     except Exception:  # pydicom decodes a field on first access
         return ""

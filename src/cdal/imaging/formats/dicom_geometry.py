@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cdal.imaging.formats.dicom_files import count_of, items_of, numbers_of, text_of
-from cdal.runtime.errors import UserError, some
+from cdal.runtime.errors import UserError, first_few
 
 _ROUNDING = 0.1
 """Largest deviation from even distances, in slices; anonymisers round positions."""
@@ -272,7 +272,7 @@ def _even_spacing(slices: Sequence[Slice], heights: np.ndarray) -> float:
     if len(wide) and (np.abs(np.delete(steps, wide) - usual) <= 2 * _ROUNDING * usual).all():
         gaps = [f"{_between(slices, i)} ({steps[i]:.4g} mm)" for i in wide.tolist()]
         raise UserError(
-            f"there is a gap {some(gaps)}; the other slices are {usual:.4g} mm apart. Add the "
+            f"there is a gap {first_few(gaps)}; the other slices are {usual:.4g} mm apart. Add the "
             "missing slices"
         )
     odd = int(np.abs(steps - usual).argmax())
@@ -340,4 +340,4 @@ def _between(slices: Sequence[Slice], at: int) -> str:
 
 
 def _listed(slices: Sequence[Slice]) -> str:
-    return some([plane.name for plane in slices])
+    return first_few([plane.name for plane in slices])
