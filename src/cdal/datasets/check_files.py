@@ -137,6 +137,6 @@ def ignored(folder: DataFolder) -> Iterator[Finding]:
                 "warning",
                 "ignored",
                 "",
-                f"{parent}: files of unknown format: {first_few(unreadable)}. Convert them, if they "
-                "matter.",
+                f"{parent}: files of unknown format: {first_few(unreadable)}. Convert them, if "
+                "they matter.",
             )
