@@ -30,8 +30,8 @@ def table_findings(folder: DataFolder) -> Iterator[Finding]:
         if unknown := sorted(mentioned - names):
             level: Level = "warning" if mentioned & names else "error"
             message = (
-                f"{folder.place / table}: {first_few(unknown)}: no case has this name. Names are those "
-                "of the images, without suffix."
+                f"{folder.place / table}: {first_few(unknown)}: no case has this name. Names are "
+                "those of the images, without suffix."
             )
             yield Finding(level, "table", "", message)
     if (

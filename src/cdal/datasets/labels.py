@@ -90,8 +90,8 @@ def with_names(folder: DataFolder) -> tuple[DataFolder, list[str]]:
         elif len(names) >= MOST_CLASSES:
             problems.append(
                 f"{folder.root}: expected names of classes; the annotations have {len(names)} "
-                f"({first_few(names)}). Are they the names of single objects? Give the objects of a "
-                "class the same name, or declare the classes in dataset.json."
+                f"({first_few(names)}). Are they the names of single objects? Give the objects of "
+                "a class the same name, or declare the classes in dataset.json."
             )
         names = names[: MOST_CLASSES - 1] or ["foreground"]
         classes = ("background", *names)

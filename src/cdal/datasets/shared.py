@@ -53,8 +53,8 @@ def add_shared(
                 labels[name] = (Annotation((("", path),)),)
         if absent:
             problems.append(
-                f"{path} lists images that are not there: {first_few(absent)}. Add them, or remove them "
-                "from the file."
+                f"{path} lists images that are not there: {first_few(absent)}. Add them, or remove "
+                "them from the file."
             )
     problems += [
         f"{name} has a label of its own and one in a file of several images. Keep one."

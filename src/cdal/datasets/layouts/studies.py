@@ -185,8 +185,8 @@ def _labels(paths: Sequence[Path]) -> tuple[Annotation, ...]:
     for path, names in named.items():
         if len(names) > 1:
             raise UserError(
-                f"{path} holds several classes ({first_few(list(names))}), and the series has other "
-                f"annotations, such as {next(p for p in paths if p != path)}. Join them in one "
+                f"{path} holds several classes ({first_few(list(names))}), and the series has "
+                f"other annotations, such as {next(p for p in paths if p != path)}. Join them in one "
                 "file, or split them into a file for each class."
             )
     return (Annotation(tuple(sorted(first.items()))),)
