@@ -23,6 +23,7 @@ from cdal.imaging.grid import (
 )
 from cdal.imaging.image import Image
 from cdal.recipes.recipe import DataSettings
+from cdal.runtime import memory
 from cdal.runtime.errors import UserError
 from helpers.files import affines, ball
 
@@ -174,7 +175,7 @@ def test_a_spacing_in_another_unit_is_named(spacing: tuple[float, ...]):
 
 
 def test_a_grid_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("cdal.imaging.image.free_memory", lambda: 0.001)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1_000_000)
     image = Image(np.zeros((1, 20, 20, 20), np.float32), np.eye(4))
     Frame(image, DataSettings(spacing=(1.0, 1.0, 1.0)))
     with pytest.raises(UserError, match=r"memory.*millimetres"):

@@ -32,6 +32,7 @@ from cdal.imaging.grid import Frame
 from cdal.imaging.image import Image
 from cdal.imaging.open import open_image
 from cdal.recipes.recipe import DataSettings
+from cdal.runtime import memory
 from cdal.runtime.errors import UserError
 from helpers.files import affines, ball, numbers, save_nifti
 
@@ -152,7 +153,7 @@ def test_too_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_does_not_fit_into_memory_is_refused_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("cdal.imaging.image.free_memory", lambda: 2.0**-20)  # a kilobyte
+    monkeypatch.setattr(memory, "free_memory", lambda: 1024)
     for name in ("a.npy", "a.png", "a.tif", "a.nii.gz", "a.mha", "a.nrrd"):
         path, array = tmp_path / name, numbers((64, 64, 3))
         if name == "a.npy":
@@ -165,7 +166,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_reading(
             save_nifti(path, array)
         else:
             sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
-        with pytest.raises(UserError, match=r"GiB of memory, and 0\.0 GiB are free"):
+        with pytest.raises(UserError, match=r"of memory are needed; 0\.0 GiB are free"):
             read_image(path)
 
 

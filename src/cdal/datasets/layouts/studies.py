@@ -186,8 +186,8 @@ def _labels(paths: Sequence[Path]) -> tuple[Annotation, ...]:
         if len(names) > 1:
             raise UserError(
                 f"{path} holds several classes ({first_few(list(names))}), and the series has "
-                f"other annotations, such as {next(p for p in paths if p != path)}. Join them in one "
-                "file, or split them into a file for each class."
+                f"other annotations, such as {next(p for p in paths if p != path)}. Join them in "
+                "one file, or split them into a file for each class."
             )
     return (Annotation(tuple(sorted(first.items()))),)
 
