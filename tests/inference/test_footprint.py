@@ -10,7 +10,7 @@ import pytest
 
 from cdal.imaging.grid import Frame
 from cdal.imaging.image import Image
-from cdal.inference.footprint import bytes_needed, need_plausible
+from cdal.inference.footprint import bytes_needed
 from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
@@ -49,24 +49,6 @@ def test_votes_take_the_memory_of_a_band_and_not_of_the_image():
 
 def test_a_patch_larger_than_the_image_counts():
     assert needed((4, 4), recipe(spatial_dims=2, size=(4096, 4096))) > 4096**2 * 2 * 3 * 4
-
-
-@pytest.mark.parametrize(
-    ("spacing", "plausible"),
-    [((10_000.0, 1.0, 2.0), False), ((1.0, 1.0, 5000.0), False), ((8.0, 4.0, 4.0), True)],
-)
-def test_a_spacing_that_is_not_in_millimetres_is_refused(
-    spacing: tuple[float, float, float], plausible: bool
-):
-    """On its way to 1 mm a volume of 8 x 10 x 12 voxels grows by the product of its spacing."""
-    settings = recipe(size=(16, 16, 16), spacing=(1.0, 1.0, 1.0))
-    image = Image(np.zeros((1, 8, 10, 12), np.float32), np.diag([*spacing, 1.0]))
-    frame = Frame(image, settings.data)
-    if plausible:
-        need_plausible(frame, settings, "scan")
-    else:
-        with pytest.raises(UserError, match=r"scan: .*in millimetres"):
-            need_plausible(frame, settings, "scan")
 
 
 def test_an_image_that_does_not_fit_is_refused_and_the_next_is_segmented(

@@ -9,33 +9,12 @@ from cdal.imaging.grid import Frame
 from cdal.imaging.rows import LARGE
 from cdal.inference.voting import SLICES_AT_ONCE
 from cdal.recipes.recipe import Recipe
-from cdal.runtime.errors import UserError
 from cdal.runtime.memory import need_memory
 
 _FLOAT = 4
 _COPIES, _COPIES_OF_WINDOWS = 3, 1
 """How often votes are held at once: by PyTorch and as an array, and in order if there are mirror
 images; those of windows are small beside the band that they are blended into."""
-
-_MOST_TIMES = 1000
-_SMALL = 2**20
-"""A grid of more voxels than this may have at most `_MOST_TIMES` those of the image."""
-
-
-def need_plausible(frame: Frame, recipe: Recipe, name: str) -> None:
-    """Refuse an image that would become far larger on the network's grid than it is.
-
-    Raises:
-        UserError: it would; the message names its spacing.
-    """
-    wanted, own = math.prod(frame.shape), math.prod(frame.own)
-    if frame.planar or wanted <= max(_SMALL, _MOST_TIMES * own):
-        return
-    raise UserError(
-        f"{name}: at the model's {recipe.data.spacing} mm a voxel it would have {wanted:.2g} "
-        f"voxels, more than {_MOST_TIMES} times its own {own:.2g}. {_spacing(frame)} Correct its "
-        "header, or resample it."
-    )
 
 
 def need_room(

@@ -21,7 +21,7 @@ from cdal.imaging.open import open_image
 from cdal.imaging.rows import LARGE, Rows
 from cdal.inference.decision import decide, spread, temper
 from cdal.inference.engine import Engine
-from cdal.inference.footprint import need_plausible, need_room
+from cdal.inference.footprint import need_room
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Band, Segmented, need_whole
 from cdal.inference.voting import vote_bands, votes_drawn
@@ -186,9 +186,7 @@ class Predictor:
             if isinstance(image, Image)
             else _Matched(image, channels, name)
         )
-        frame = Frame(matched, data, name)
-        need_plausible(frame, self.recipe, name)
-        return frame
+        return Frame(matched, data, name)
 
     def bands(
         self,
