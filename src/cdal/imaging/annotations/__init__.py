@@ -111,7 +111,14 @@ class AnnotationFormat:
             UserError: the file is damaged, does not belong to the image, or holds none of it.
         """
         with _located(path, self.name):
-            yield from self.functions.read(path, like, image)
+            segments = iter(self.functions.read(path, like, image))
+        while True:
+            # Libraries are kept silent while a segment is read, not while the caller uses it.
+            with _located(path, self.name):
+                segment = next(segments, None)
+            if segment is None:
+                return
+            yield segment
 
     def notes(self, path: Path) -> tuple[str, ...]:
         """Return what a user should know of how a file is read; errors as for `read`."""
