@@ -102,7 +102,13 @@ def test_an_onnx_graph_computes_what_pytorch_does(
     agrees(small if dims == 2 else volume, kind, dims, dims)
 
 
-@pytest.mark.parametrize(("to", "kind"), [("openvino", OpenVinoEngine), ("torch", ProgramEngine)])
+@pytest.mark.parametrize(
+    ("to", "kind"),
+    [
+        pytest.param("openvino", OpenVinoEngine, marks=pytest.mark.slow),
+        ("torch", ProgramEngine),
+    ],
+)
 def test_a_graph_of_another_kind_computes_what_pytorch_does(
     to: str, kind: type[GraphEngine], tmp_path: Path
 ):
@@ -263,7 +269,7 @@ def test_a_program_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not opened
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "torch"])
 def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(to: str, tmp_path: Path):
     """Not even of different places in a program."""
     model = make_model(tmp_path, 2, 2, denoiser_channels=12, sampling_timesteps=1)
@@ -281,7 +287,7 @@ def test_a_full_disk_leaves_no_program(tmp_path: Path):
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_graph_without_diffusion_computes_the_coarse_segmentation(dims: int, tmp_path: Path):
     model = make_model(tmp_path, dims, 3)
     graph = load(export(model, "onnx", tmp_path / "out", timesteps=0), Sampling(votes=1))
