@@ -269,9 +269,9 @@ def off_grid(label: Image, image: Image) -> str | None:
     """Return how a label of the image's shape lies off the image's grid, or `None` if on it."""
     if label.affine is None or image.affine is None or same_grid(label, image):
         return None
-    axes = ["".join(aff2axcodes(one.affine)) for one in (label, image)]
+    axes = ["".join(aff2axcodes(volume.affine)) for volume in (label, image)]
     turned = "" if axes[0] == axes[1] else f" Its axes are {axes[0]}, those of the other {axes[1]}."
-    spacings = [" x ".join(f"{step:.4g}" for step in one.spacing) for one in (label, image)]
+    spacings = [" x ".join(f"{step:.4g}" for step in volume.spacing) for volume in (label, image)]
     sizes = (
         ""
         if spacings[0] == spacings[1]

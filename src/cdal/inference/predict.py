@@ -108,9 +108,9 @@ def predict(
     earlier = 0
     stops: list[Exception] = []
     try:
-        for number, one in enumerate(chosen):
+        for number, source in enumerate(chosen):
 
-            def part(share: float, number: int = number, name: str = one.path.name) -> None:
+            def part(share: float, number: int = number, name: str = source.path.name) -> None:
                 try:
                     report(Event("segmenting", name, number + share, len(chosen)))
                 except Exception as error:
@@ -118,12 +118,12 @@ def predict(
                     raise
 
             try:
-                earlier += _predict_one(predictor, one, record, save, decided, part)
+                earlier += _predict_one(predictor, source, record, save, decided, part)
             except Exception as error:  # no input may stop the others, only the caller may
                 if error in stops:
                     raise
-                failed[str(one.path)] = explained(str(one.path), error)
-            record.merge([str(one.path)], now=False)
+                failed[str(source.path)] = explained(str(source.path), error)
+            record.merge([str(source.path)], now=False)
             part(1.0)
     finally:
         record.merge()
@@ -145,19 +145,19 @@ def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Pr
 
 def _predict_one(
     predictor: Predictor,
-    one: Input,
+    source: Input,
     record: Record,
     save: Collection[str],
     decided: str,
     part: Callable[[float], object],
 ) -> bool:
     """Segment one input, unless the same call has done so before; returns whether it has."""
-    case, key = f"{one.name}{one.suffix}", _key(one, decided)
+    case, key = f"{source.name}{source.suffix}", _key(source, decided)
     if (row := record.finished(case, key)) is not None:
         record.pass_over(row)
         return True
     with record.scratch() as scratch:
-        row, made = _segment(predictor, one, record, save, scratch, part)
+        row, made = _segment(predictor, source, record, save, scratch, part)
         record.add(case, key, {"model": predictor.name, **row}, made)
     return False
 
@@ -189,9 +189,9 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
     )
 
 
-def _key(one: Input, decided: str) -> str:
+def _key(source: Input, decided: str) -> str:
     """Checksum of what decides the results of an input; empty if that is not known."""
-    files = one.files or (one.path,)
+    files = source.files or (source.path,)
     if not decided or any(path.suffix.lower() in _ELSEWHERE for path in files):
         return ""
     if not all(path.is_file() for path in files):  # a pipe may never end
@@ -200,7 +200,7 @@ def _key(one: Input, decided: str) -> str:
         bytes_read = digest_of(*files)
     except OSError:  # reading the image says what is wrong
         return ""
-    content = json.dumps([decided, one.name, one.suffix, str(one.path), bytes_read])
+    content = json.dumps([decided, source.name, source.suffix, str(source.path), bytes_read])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -220,7 +220,7 @@ def explained(name: str, error: Exception) -> str:
 
 def _segment(
     predictor: Predictor,
-    one: Input,
+    source: Input,
     record: Record,
     save: Collection[str],
     scratch: Path,
@@ -228,11 +228,11 @@ def _segment(
 ) -> tuple[dict[str, Any], list[Path]]:
     """Segment one input; returns its row of the record, and its results in the scratch folder."""
     began = time.perf_counter()
-    name, case = str(one.path), f"{one.name}{one.suffix}"
-    with one.open(scratch, predictor.header.image_channels) as image:
+    name, case = str(source.path), f"{source.name}{source.suffix}"
+    with source.open(scratch, predictor.header.image_channels) as image:
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
-        places = paths_of(one, image.like, save, lambda file: record.free(case, file))
+        places = paths_of(source, image.like, save, lambda file: record.free(case, file))
         (scratch / "made").mkdir()
         paths = {kind: scratch / "made" / path.name for kind, path in places.items()}
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
@@ -240,7 +240,7 @@ def _segment(
         classes, components = predictor.header.classes, predictor.recipe.data.components
         need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name)
         segmented = Segmented(frame, len(classes), components, keep, scratch if large else None)
-        for band in predictor.bands(frame, one.name, name, keep_votes="votes" in save):
+        for band in predictor.bands(frame, source.name, name, keep_votes="votes" in save):
             segmented.take(band)
             if segmented.mask.count < frame.own[0]:
                 part(segmented.mask.count / frame.own[0])
