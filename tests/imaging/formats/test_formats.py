@@ -174,6 +174,8 @@ def test_libraries_print_nothing(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ):
     """What a reader does not say itself, it does not let others say."""
+    for name in ("tifffile", "nibabel.global"):  # the command line has its own levels
+        caplog.set_level(logging.WARNING, logger=name)
     with readable(tmp_path, "X"):
         warnings.warn("careful", UserWarning, stacklevel=1)
         logging.getLogger("tifffile").warning("careful")
