@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdal.datasets.layout import Listing
-from cdal.datasets.layouts import bids, flat, monailabel, nnunet, pairs, parts, studies, table
+from cdal.datasets.layouts import bids, dicom, flat, monailabel, nnunet, pairs, parts, table
 from cdal.datasets.layouts.files import entries
 from cdal.runtime.errors import UserError
 
@@ -61,8 +61,8 @@ LAYOUTS = (
     Layout(
         "DICOM studies",
         "DICOM series with DICOM-SEG or RTSTRUCT files",
-        studies.readings,
-        studies.list_cases,
+        dicom.readings,
+        dicom.list_cases,
     ),
 )
 """Every layout that is recognised."""

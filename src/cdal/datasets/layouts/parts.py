@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cdal.datasets.layout import CaseFiles, Listing
-from cdal.datasets.layouts import flat, pairs, studies
+from cdal.datasets.layouts import dicom, flat, pairs
 from cdal.datasets.layouts.files import subfolders
 from cdal.datasets.tables import PARTS
 
@@ -85,7 +85,7 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
 def _inside(folder: Path) -> list[tuple[ModuleType, str]]:
     """Return the layouts that a part may have, with the reading in words."""
     named = [(module, words) for module in (pairs, flat) for words in module.readings(folder)]
-    return named or [(studies, words) for words in studies.readings(folder)]
+    return named or [(dicom, words) for words in dicom.readings(folder)]
 
 
 def _passed_over(root: Path, parts: list[tuple[str, Path]]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cdal.imaging.formats import DICOM, readable, suffix_of
+from cdal.imaging.formats import DICOM, is_dicom, readable, suffix_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
@@ -86,7 +86,7 @@ class AnnotationFormat:
     def recognises(self, path: Path) -> bool:
         """Whether a file is of this format."""
         named = path.name.lower().endswith(self.suffixes)
-        bare = self.bare and suffix_of(path) is None
+        bare = self.bare and suffix_of(path) is None and is_dicom(path)
         return (named or bare) and bool(self.functions.recognises(path))
 
     def class_names(self, path: Path) -> tuple[str, ...]:
