@@ -298,7 +298,7 @@ def readable(path: Path, name: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except UserError:
+    except (UserError, ImportError):  # a missing library says nothing about the file
         raise
     except MemoryError as error:
         raise UserError(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
 
 from cdal.imaging.image import LPS, Image, invertible, need_regular, need_size, result_suffix
 from cdal.runtime.errors import UserError
@@ -211,6 +210,9 @@ def not_a_volume(path: Path, shape: Sequence[int]) -> str:
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """Write `[*S]` or `[N, *S]` with SimpleITK; N becomes the length of a vector at each voxel."""
+    # Imported here because only writing needs it.
+    import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+
     dims = len(like.shape)
     vector = array.ndim > dims
     if dims == 3:
