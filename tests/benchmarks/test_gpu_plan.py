@@ -129,6 +129,7 @@ def run(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
     plan = checkout / "benchmarks" / "gpu"
     printed = run(

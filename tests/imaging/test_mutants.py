@@ -25,7 +25,7 @@ def faults(count: int, seed: int, *readers: str) -> dict[str, list[str]]:
 
 
 def test_a_few_mutants_of_each_format():
-    found = faults(30, 1)
+    found = faults(12, 1)
     assert not {name: messages for name, messages in found.items() if messages}
     assert {known.name for known in FORMATS} <= set(found)
 
