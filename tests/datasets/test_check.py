@@ -241,3 +241,19 @@ def test_the_command_prints_a_table_or_json_and_draws_a_sheet(
         {"background": 0, "foreground": 1},
     )
     assert {"level", "kind", "case", "message"} == set(shown["findings"][0])
+
+
+def test_annotations_without_an_object_are_an_error_and_few_cases_a_note(tmp_path: Path):
+    for i in range(2):
+        picture(tmp_path / f"images/c{i}.png", np.arange(144, dtype=np.uint8).reshape(12, 12) + i)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        collection = '{"type": "FeatureCollection", "features": []}'
+        (tmp_path / f"labels/c{i}.geojson").write_text(collection)
+    assert "nothing to learn" in kinds(tmp_path, "error")["empty"]
+    assert "at least 3 cases" in kinds(tmp_path, "note")["missing"]
+
+
+def test_a_table_of_paths_in_the_folder_is_named(tmp_path: Path):
+    (tmp_path / "cases.csv").write_text("image,label\nscans/a.png,drawn/a.png\n")
+    with pytest.raises(UserError, match=r"give that instead: .*cases\.csv"):
+        check_folder(tmp_path)

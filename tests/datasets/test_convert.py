@@ -224,7 +224,7 @@ def test_what_a_form_cannot_hold_is_refused_and_nothing_is_written(tmp_path: Pat
     for form in PLANAR:
         with pytest.raises(UserError, match=f"is a volume, and {form} is for pictures"):
             convert_folder(tmp_path / "v", tmp_path / "out", form)
-    with pytest.raises(UserError, match="this image is not DICOM"):
+    with pytest.raises(UserError, match="refers to DICOM images"):
         convert_folder(tmp_path / "p", tmp_path / "out", "dicom-seg")
     with pytest.raises(UserError, match="expected one of the forms masks, geojson"):
         convert_folder(tmp_path / "p", tmp_path / "out", "png")

@@ -12,7 +12,7 @@ from cdal.datasets.check_case import look_at_case
 from cdal.datasets.check_files import alike, duplicates, ignored, other_channels
 from cdal.datasets.check_tables import given_findings, table_findings
 from cdal.datasets.check_values import masks_by_class, no_classes, undeclared
-from cdal.datasets.findings import CaseFacts, Check, Finding
+from cdal.datasets.findings import FEWEST, CaseFacts, Check, Finding
 from cdal.datasets.folder import list_folder
 from cdal.datasets.labels import MOST_CLASSES, propose, with_classes_of, with_names
 from cdal.datasets.layout import DataFolder
@@ -70,6 +70,12 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
                 "every mask is empty: there is nothing to learn. Are these the right masks?",
             )
         )
+    if len(facts) < FEWEST:
+        message = (
+            f"a training needs at least {FEWEST} cases (training, validation and test); there are "
+            f"{len(facts)}."
+        )
+        findings.append(Finding("note", "missing", "", message))
     findings += table_findings(folder)
     findings += [*other_channels(folder, facts), *alike(facts), *duplicates(facts)]
     findings += clashing_palettes(facts)

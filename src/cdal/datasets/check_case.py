@@ -87,7 +87,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
         float(low.min()),
         float(high.max()),
         dict(sum(map(Counter, counts), Counter())),
-        tuple(tuple(sorted(value for value in count if value)) for count in counts),
+        tuple(tuple(sorted(v for v in count if v and count[v])) for count in counts),
         _object_size(inside),
         image_digest(image),
         {

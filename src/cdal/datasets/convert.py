@@ -296,6 +296,11 @@ def _write_seg_nrrd(label: Label) -> None:
 def _write_dicom_seg(label: Label) -> None:
     from cdal.imaging.annotations.dicom_seg import write_segmentation
 
+    if label.image.suffix != ".dcm":
+        raise UserError(
+            f"{label.image_name}: a DICOM segmentation refers to DICOM images; this image is not "
+            "DICOM. Choose another form."
+        )
     for name in label.classes[1:]:
         if len(name) > _LONGEST_IN_DICOM or "\\" in name:
             raise UserError(

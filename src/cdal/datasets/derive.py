@@ -9,7 +9,7 @@ from statistics import median
 
 import numpy as np
 
-from cdal.datasets.findings import CaseFacts, Check
+from cdal.datasets.findings import FEWEST, CaseFacts, Check
 from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
 from cdal.runtime.errors import UserError
@@ -64,10 +64,10 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     """
     checked.need_no_errors()
     facts = checked.facts
-    if len(facts) < 3:
+    if len(facts) < FEWEST:
         raise UserError(
-            f"{checked.folder.root}: expected at least 3 cases (training, validation and test); it "
-            f"holds {len(facts)}."
+            f"{checked.folder.root}: expected at least {FEWEST} cases (training, validation "
+            f"and test); it holds {len(facts)}."
         )
     small = _objects_are_small(facts)
     data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)

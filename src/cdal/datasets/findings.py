@@ -10,6 +10,9 @@ from cdal.datasets.layout import DataFolder
 from cdal.runtime.errors import UserError
 from cdal.runtime.text import printable
 
+FEWEST = 3
+"""Number of cases that a training needs: one for each part."""
+
 Level = Literal["error", "warning", "note"]
 
 

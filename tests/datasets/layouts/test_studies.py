@@ -197,12 +197,14 @@ def test_what_cannot_be_paired_is_told_with_the_reason(tmp_path: Path):
     listed = list_cases(tmp_path)
     assert not listed.cases
     assert "lost.dcm: the series that it refers to" in problems(tmp_path)
-    assert "series without an annotation: 5: T2 (10 files)" in "".join(listed.passed_over)
+    assert "series without an annotation: a, 5: T2 (10 files)" in "".join(listed.passed_over)
     write_seg(tmp_path / "one.dcm", sources, label, NAMES)
     write_seg(tmp_path / "two.dcm", sources, label, NAMES)
     assert "one.dcm" in problems(tmp_path)
     assert "two annotators, or two versions" in problems(tmp_path)
     (tmp_path / "two.dcm").unlink()
+    (tmp_path / "seg").touch()
+    assert "files that hold nothing: seg" in "".join(list_cases(tmp_path).passed_over)
     (tmp_path / "a" / "IM0003").write_bytes(bytes(99))
     assert "IM0003 cannot be read as DICOM" in problems(tmp_path)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdal.datasets.layout import Listing
+from cdal.datasets.layout import CASES, Listing
 from cdal.datasets.layouts import bids, dicom, flat, monailabel, nnunet, pairs, parts, table
 from cdal.datasets.layouts.files import entries
 from cdal.runtime.errors import UserError
@@ -105,6 +105,17 @@ def find_layout(root: Path) -> tuple[Layout, str]:
         )
     if not found:
         expected = "; ".join(layout.expected for layout in LAYOUTS[1:])
+        if _lists_paths(root / CASES):
+            raise UserError(f"{root} holds a table of paths; give that instead: {root / CASES}.")
         contents = ", ".join(path.name for path in entries(root)[:8]) or "nothing"
         raise UserError(f"{root}: expected {expected}; it holds {contents}.")
     return found[0]
+
+
+def _lists_paths(path: Path) -> bool:
+    """Whether a table of cases has the columns image and label."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        columns = file.readline(10_000).lower()
+    return all(name in columns for name in table.FILES)

@@ -220,7 +220,7 @@ def joined(labels: Labels, problems: list[str]) -> dict[str, tuple[Annotation, .
     for name, files in labels.items():
         kinds = [kind for kind, _, _ in files]
         if len(set(kinds)) > 1 or kinds.count("plain") > 1:
-            listed = ", ".join(path.name for _, _, path in files[:4])
+            listed = ", ".join("/".join(path.parts[-2:]) for _, _, path in files[:4])
             problems.append(
                 f"{name} has labels of several kinds: {listed}. Keep one label image, or one for "
                 "each annotator, or one mask for each class."

@@ -21,6 +21,7 @@ from typing import Any
 from cdal.datasets.layout import Annotation, CaseFiles, Listing
 from cdal.imaging.annotations import AnnotationFormat, annotation_format
 from cdal.imaging.annotations.dicom_references import references_of
+from cdal.imaging.formats import DICOM, suffix_of
 from cdal.imaging.formats.dicom_files import read_file, sop_class_of, text_of
 from cdal.imaging.formats.dicom_series import Series, dicom_files, is_image, series_of
 from cdal.runtime.errors import UserError, first_few
@@ -256,7 +257,8 @@ def _passed_over(
     """What is no case, in words."""
     used = {file for files in drawn for file in files}
     without = [
-        f"{scan.number or '-'}: {scan.description or 'no description'} ({len(scan.files)} files)"
+        f"{scan.files[0].parent.relative_to(studies.root)}, {scan.number or '-'}: "
+        f"{scan.description or 'no description'} ({len(scan.files)} files)"
         for scan in series
         if not scan.localizer and not used & set(scan.files)
     ]
@@ -268,4 +270,14 @@ def _passed_over(
     if studies.others:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(studies.others.items()))
         words.append(f"{studies.root}: other DICOM objects: {listed}.")
+    empty = [
+        str(path.relative_to(studies.root))
+        for path in sorted(studies.root.rglob("*"))
+        if suffix_of(path) in (None, *DICOM.suffixes)
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not path.stat().st_size
+    ]
+    if empty:
+        words.append(f"{studies.root}: files that hold nothing: {first_few(empty)}. Replace them.")
     return words
