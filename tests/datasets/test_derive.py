@@ -200,3 +200,15 @@ def test_pictures_of_odd_shapes_train(shape: tuple[int, int], tmp_path: Path):
 def test_without_data_no_recipe_can_be_derived(capsys: pytest.CaptureFixture[str]):
     assert main(["train", "folder", "--dry-run"]) == 2
     assert "give --data" in capsys.readouterr().err
+
+
+def test_a_reason_is_shown_only_for_a_value_that_was_not_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    disc_folder(tmp_path, count=4)
+    command = ["train", "folder", "--data", str(tmp_path), "--dry-run"]
+    assert main([*command, "--steps", "7", "--data.channels", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "# training.steps" not in shown
+    assert "# data.channels" in shown  # it is what was derived
+    assert "# data.size" in shown

@@ -55,8 +55,9 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.runtime.devices import find_device
     from cdal.training.run_folder import check_same_recipe
 
-    recipe, reasons, check = recipe_of(options, fields)
-    recipe = _changed(recipe, options, fields)
+    named, reasons, check = recipe_of(options, fields)
+    recipe = _changed(named, options, fields)
+    reasons = _still_true(reasons, named, recipe)
     if options.dry_run:
         notes = [f"# {field}: {plain(reason)}\n" for field, reason in reasons.items()]
         print("".join(notes) + to_yaml(recipe), end="")
@@ -76,6 +77,23 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         model = train(recipe, check, options.out, options.device, report)
     tell(model)
     return DONE
+
+
+def _still_true(reasons: Mapping[str, str], named: Recipe, recipe: Recipe) -> dict[str, str]:
+    """The reasons for values that the command line did not change."""
+    from cdal.recipes.recipe import to_dict
+
+    before, after = to_dict(named), to_dict(recipe)
+
+    def value(recipe: dict[str, Any], field: str) -> Any:
+        part, _, name = field.partition(".")
+        return recipe[part].get(name) if name else None
+
+    return {
+        field: reason
+        for field, reason in reasons.items()
+        if value(before, field) == value(after, field)
+    }
 
 
 def _changed(recipe: Recipe, options: Namespace, fields: Mapping[str, str]) -> Recipe:
