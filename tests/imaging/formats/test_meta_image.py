@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from cdal.imaging.formats import read_image
-from cdal.imaging.image import LPS
 from cdal.runtime.errors import UserError
 from helpers.files import numbers
+from helpers.voxels import assert_as_simpleitk, folder_of_traps
 
 VOLUME = numbers((5, 4, 3), np.int16)  # [z, y, x]
 
@@ -69,15 +68,7 @@ def test_headers_mean_what_they_mean_to_simpleitk(fields: dict, tmp_path: Path):
     theirs = sitk.ReadImage(str(path))
     if theirs.GetDimension() == 4:
         theirs = theirs[..., 0]
-    ours = read_image(path)
-    array = sitk.GetArrayFromImage(theirs)
-    expected = np.moveaxis(array, -1, 0) if array.ndim > 3 else array[None]
-    np.testing.assert_array_equal(ours.array, expected.transpose(0, 3, 2, 1))
-    assert ours.stored == array.dtype
-    affine = LPS @ ours.affine
-    np.testing.assert_allclose(affine[:3, 3], theirs.GetOrigin())
-    direction = np.array(theirs.GetDirection()).reshape(3, 3)
-    np.testing.assert_allclose(affine[:3, :3], direction * theirs.GetSpacing(), atol=1e-12)
+    assert_as_simpleitk(read_image(path), theirs)
 
 
 HOSTILE = {
@@ -115,11 +106,7 @@ HOSTILE = {
 @pytest.mark.parametrize("fault", HOSTILE)
 def test_hostile_headers_are_refused_before_anything_is_opened(fault: str, tmp_path: Path):
     fields, message = HOSTILE[fault]
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (tmp_path / "a.raw").write_bytes(VOLUME.tobytes())
-    (folder / "link").symlink_to(tmp_path / "a.raw")
-    os.mkfifo(folder / "pipe")
+    folder = folder_of_traps(tmp_path, VOLUME.tobytes())
     path = meta_image(folder / "a.mha", **fields)
     if message is None:
         assert read_image(path).shape == (3, 4, 5)

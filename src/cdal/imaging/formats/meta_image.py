@@ -128,11 +128,6 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
 def _data(path: Path, fields: dict[str, str], end: int, size: int) -> tuple[Path, int]:
     """Return the file with the numbers, and the place of the first."""
     name = fields["ElementDataFile"]
-    if name.startswith("LIST") or "%" in name:
-        raise UserError(
-            f"{path}: expected the numbers in one file; they are in several ({name[:80]}). Save "
-            "them as one."
-        )
     local = name.upper() == "LOCAL"
     data = path if local else beside(path, name)
     skipped = int(fields.get("HeaderSize", "0"))

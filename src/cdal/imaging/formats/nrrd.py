@@ -129,11 +129,6 @@ def read_header(path: Path) -> tuple[dict[str, Any], Path, int]:
     data = fields.get("datafile")
     if data is None:
         return fields, path, place
-    if data.startswith("LIST") or "%" in data:
-        raise UserError(
-            f"{path}: expected the numbers in one file; they are in several ({data[:80]}). Save "
-            "them as one."
-        )
     return fields, beside(path, data), 0
 
 

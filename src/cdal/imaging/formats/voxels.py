@@ -116,8 +116,13 @@ def beside(path: Path, name: str) -> Path:
     """Return the data file that a header names, which must lie beside the header.
 
     Raises:
-        UserError: the name leads elsewhere, or is no file.
+        UserError: the name stands for several files, leads elsewhere, or is no file.
     """
+    if name.startswith("LIST") or "%" in name:
+        raise UserError(
+            f"{path}: expected the numbers in one file; they are in several ({name[:80]}). Save "
+            "them as one."
+        )
     data = path.parent / name
     if Path(name).name != name or "\\" in name or name in ("", ".", ".."):
         raise UserError(
