@@ -12,16 +12,13 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 
-from cdal.imaging.formats.voxels import not_a_volume
+from cdal.imaging.formats.voxels import MOST_TIMES_SMALLER, not_a_volume
 from cdal.imaging.image import Image, invertible, need_size
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 
 _MOST_EXTENSIONS = 2**26
 """Most bytes between header and voxels; nibabel reads them into memory."""
-
-_MOST_TIMES_SMALLER = 1100
-"""A little more than gzip can compress by."""
 
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
 """Millimetres in the units metre and micrometre of a header; every other code counts as 1."""
@@ -107,7 +104,7 @@ def _need_data(path: Path) -> Any:
         )
     size = max(start, length) + stored.itemsize * float(np.prod(np.array(shape, float)))
     held = path.stat().st_size
-    most = held if path.name.lower().endswith(".nii") else held * _MOST_TIMES_SMALLER
+    most = held if path.name.lower().endswith(".nii") else held * MOST_TIMES_SMALLER
     if size > most:
         raise UserError(
             f"{path}: its header promises {size:.0f} bytes; the file has {held}. Is it complete?"

@@ -25,7 +25,7 @@ _BLOCK = 2**20
 _BYTES_OF_TEXT = 40
 """Longest number of a text, with the space behind it."""
 
-_MOST_TIMES_SMALLER = 1100
+MOST_TIMES_SMALLER = 1100
 """A little more than gzip can compress by."""
 
 
@@ -64,7 +64,7 @@ class Stored:
         count = math.prod(self.shape)
         size = count * self.kind.itemsize
         held = self.data.stat().st_size - self.start
-        if size > held * {"raw": 1, "gzip": _MOST_TIMES_SMALLER}.get(self.encoding, math.inf):
+        if size > held * {"raw": 1, "gzip": MOST_TIMES_SMALLER}.get(self.encoding, math.inf):
             self._too_short(held, size)
         with self.data.open("rb") as file:
             file.seek(self.start)
