@@ -10,21 +10,20 @@ import imagecodecs
 import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
-    ExplicitVRLittleEndian,
     JPEGLosslessSV1,
-    generate_uid,
 )
 
 from cdal.imaging.formats.dicom import read_series
 from cdal.imaging.formats.dicom_files import lenient
 from cdal.imaging.formats.dicom_series import find_series
 from cdal.imaging.image import Image
+from helpers.slices import new_slices
 
 
 def axial_series(
@@ -42,32 +41,11 @@ def axial_series(
         change: bends a slice, `(number, dataset)`; leaves it out by returning False.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    for i, plane in enumerate(volume):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = CTImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = (
-            study,
-            series,
-            frame,
-        )
-        file.Modality, file.PatientID, file.PatientName, file.StudyID = "CT", "1", "A^B", "1"
-        file.PatientBirthDate = file.PatientSex = file.AccessionNumber = ""
-        file.ReferringPhysicianName, file.Manufacturer = "", "x"
-        file.StudyDate, file.StudyTime = "20260101", "120000"
-        file.SeriesDescription, file.SeriesNumber, file.InstanceNumber = "axial", 2, i + 1
-        file.Rows, file.Columns = plane.shape
+    for i, file in enumerate(new_slices(CTImageStorage, "CT", volume)):
+        file.SeriesDescription, file.SeriesNumber = "axial", 2
         file.PixelSpacing, file.SliceThickness = list(spacing[1:]), spacing[0]
         file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         file.ImagePositionPatient = [-10, -20, -30 + spacing[0] * i]
-        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-        file.BitsAllocated, file.BitsStored, file.HighBit = 16, 16, 15
-        file.PixelRepresentation = int(plane.dtype.kind == "i")
-        file.PixelData = np.ascontiguousarray(plane).tobytes()
         with lenient():
             if change(i, file) is not False:
                 file.save_as(folder / f"{i:03d}.dcm", enforce_file_format=True)

@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 from hypothesis import strategies as st
 from PIL import Image as Pillow
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage
 
 from cdal.datasets.check import check_folder
 from cdal.datasets.folder import open_folder
 from cdal.datasets.reading import read_case
+from helpers.slices import new_slices
 
 
 @contextmanager
@@ -57,45 +57,23 @@ def write_series(
     values are 2 x - 1000.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    series, study, frame = generate_uid(), generate_uid(), generate_uid()
     c, s = np.cos(0.2), np.sin(0.2)
     along_row, along_column = np.array([c, s, 0]), np.array([-s, c * np.cos(0.1), np.sin(0.1)])
     along_column -= along_row * (along_row @ along_column)
     along_column /= np.linalg.norm(along_column)
     normal = np.cross(along_row, along_column)
-    for i, k in enumerate(
-        np.random.default_rng(1).permutation(len(volume)) if order is None else order
+    places = list(np.random.default_rng(1).permutation(len(volume)) if order is None else order)
+    planes = [volume[k].astype("<u2") for k in places]
+    for i, (k, file) in enumerate(
+        zip(places, new_slices(CTImageStorage, "CT", planes), strict=True)
     ):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
-            CTImageStorage,
-            generate_uid(),
-        )
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        file.SOPClassUID, file.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        file.SeriesInstanceUID, file.StudyInstanceUID, file.FrameOfReferenceUID = (
-            series,
-            study,
-            frame,
-        )
-        file.Modality, file.PatientID, file.PatientName, file.StudyID = "CT", "1", "A^B", "1"
-        file.PatientBirthDate = file.PatientSex = file.AccessionNumber = (
-            file.ReferringPhysicianName
-        ) = ""
-        file.StudyDate, file.StudyTime, file.Manufacturer = "20260101", "120000", "x"
-        file.SeriesDescription, file.SeriesNumber, file.InstanceNumber = description, number, i + 1
-        file.Rows, file.Columns = volume.shape[1:]
+        file.SeriesDescription, file.SeriesNumber = description, number
         file.PixelSpacing, file.SliceThickness = [spacing[1], spacing[0]], spacing[2]
         file.ImageOrientationPatient = [float(x) for x in (*along_row, *along_column)]
         file.ImagePositionPatient = [
             float(x) for x in np.array([-40.0, -30, 10]) + normal * spacing[2] * k
         ]
-        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-        file.BitsAllocated = file.BitsStored = 16
-        file.HighBit, file.PixelRepresentation = 15, 0
         file.RescaleSlope, file.RescaleIntercept = "2", "-1000"
-        file.PixelData = np.ascontiguousarray(volume[k], "<u2").tobytes()
         file.save_as(folder / f"IM{first + i:04d}", enforce_file_format=True)
     return folder
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
-    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     MRImageStorage,
     RTStructureSetStorage,
@@ -21,6 +20,7 @@ from pydicom.uid import (
 from skimage.measure import find_contours
 
 from cdal.imaging.formats.dicom_files import lenient
+from helpers.slices import new_file, new_slices
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -42,28 +42,10 @@ def write_mr(
     folder.mkdir(parents=True, exist_ok=True)
     to_patient = _LPS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    planes = [volume[:, :, k].T.astype("<u2") for k in range(volume.shape[2])]
     files = []
-    for k in range(volume.shape[2]):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = (
-            MRImageStorage,
-            (ExplicitVRLittleEndian),
-        )
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        file.SOPClassUID, file.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-        file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = (
-            study,
-            series,
-            frame,
-        )
-        file.Modality, file.PatientID, file.PatientName = "MR", patient, "A^B"
-        file.PatientBirthDate = file.PatientSex = file.AccessionNumber = ""
-        file.ReferringPhysicianName, file.Manufacturer, file.StudyID = "", "x", "1"
-        file.StudyDate, file.StudyTime = "20260101", "120000"
-        file.SeriesDescription, file.SeriesNumber, file.InstanceNumber = "T1", 3, k + 1
-        file.Rows, file.Columns = volume.shape[1], volume.shape[0]
+    for k, file in enumerate(new_slices(MRImageStorage, "MR", planes, patient)):
+        file.SeriesDescription, file.SeriesNumber = "T1", 3
         file.PixelSpacing = [float(spacing[1]), float(spacing[0])]
         file.SliceThickness = float(spacing[2])
         file.ImageOrientationPatient = [
@@ -71,10 +53,6 @@ def write_mr(
             for x in (*(to_patient[:3, 0] / spacing[0]), *(to_patient[:3, 1] / spacing[1]))
         ]
         file.ImagePositionPatient = [round(float(x), 8) for x in (to_patient @ (0, 0, k, 1))[:3]]
-        file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-        file.BitsAllocated = file.BitsStored = 16
-        file.HighBit, file.PixelRepresentation = 15, 0
-        file.PixelData = np.ascontiguousarray(volume[:, :, k].T, "<u2").tobytes()
         for keyword, value in fields.items():
             setattr(file, keyword, value)
         with lenient():
@@ -163,14 +141,7 @@ def write_structures_by_hand(
 ) -> Path:
     """An RTSTRUCT of structures with contours; `None` for one without a sequence of contours."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = (
-        RTStructureSetStorage,
-        (ImplicitVRLittleEndian),
-    )
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
+    file = new_file(RTStructureSetStorage, ImplicitVRLittleEndian)
     file.Modality, file.SeriesInstanceUID = "RTSTRUCT", generate_uid()
     file.StudyInstanceUID = source.StudyInstanceUID
     file.PatientID, file.PatientName = source.PatientID, source.PatientName
