@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from cdal.imaging.annotations import AnnotationFormat, Segment, draw, need_forma
 from cdal.imaging.grid import turned_to
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-from cdal.runtime.text import printable
+from cdal.runtime.text import composed, printable
 
 _BACKGROUND = {"background", "_background_", "__background__"}
 """Names that programs give to the background."""
@@ -88,13 +87,13 @@ def read_drawing(
 
 def class_names(annotation_format: AnnotationFormat, path: Path) -> list[str]:
     """Return the names of the classes in a file, without the background; errors as for `read`."""
-    names = [unicodedata.normalize("NFC", name) for name in annotation_format.class_names(path)]
+    names = [composed(name) for name in annotation_format.class_names(path)]
     return [name for name in names if name.strip() and not is_background(name)]
 
 
 def spelt(name: str) -> str:
     """Return a name with single spaces only, its accents stored in one way."""
-    return unicodedata.normalize("NFC", " ".join(name.split()))
+    return composed(" ".join(name.split()))
 
 
 def is_background(name: str) -> bool:

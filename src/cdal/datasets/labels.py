@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from cdal.imaging.formats import read_label, suffix_of
 from cdal.imaging.grid import off_grid
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError, first_few
-from cdal.runtime.text import is_plain
+from cdal.runtime.text import composed, is_plain
 
 MOST_CLASSES = 64
 """Largest number of classes.
@@ -132,7 +131,7 @@ def _no_classes(named: Mapping[str, Path], folder: DataFolder) -> Iterator[str]:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", "".join(name.split())).casefold()
+    return composed("".join(name.split())).casefold()
 
 
 def _all_as(folder: DataFolder, name: str, drawn: Collection[Path]) -> DataFolder:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cdal.datasets.layout import Annotation
 from cdal.imaging.annotations import annotation_format
 from cdal.runtime.errors import first_few
+from cdal.runtime.text import composed
 
 
 def is_shared(path: Path) -> bool:
@@ -35,14 +35,14 @@ def add_shared(
     Raises:
         UserError: a file is damaged.
     """
-    cases = {unicodedata.normalize("NFC", files[0].name): name for name, files in images.items()}
+    cases = {composed(files[0].name): name for name, files in images.items()}
     labels: dict[str, tuple[Annotation, ...]] = {}
     for path in paths:
         known = annotation_format(path)
         assert known is not None  # only shared files are given
         absent = []
         for listed in known.image_names(path):
-            name = cases.get(unicodedata.normalize("NFC", listed))
+            name = cases.get(composed(listed))
             if name is None:
                 absent.append(listed)
             elif name in labels:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from cdal.imaging.annotations.polygons import (
     need_same_size,
     nothing,
 )
+from cdal.imaging.annotations.shared import base_name, filled, find_image, places_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
@@ -62,40 +62,6 @@ def read(path: Path, like: Image, image: str) -> Iterator[Segment]:
                 f"an annotation of {image} has the category {category}, which is not listed."
             )
         yield _segment(names.get(category, ""), annotation.get("segmentation"), shape)
-
-
-def places_of(names: Iterable[str]) -> dict[str, list[int]]:
-    """Return where each file name occurs, however its accents are stored."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(unicodedata.normalize("NFC", name), []).append(place)
-    return places
-
-
-def find_image(name: str, places: Mapping[str, Sequence[int]]) -> int:
-    """Return which of the pictures of a shared file has a file name.
-
-    Args:
-        name: file name of the picture.
-        places: result of `places_of` for the pictures of the file.
-
-    Raises:
-        UserError: there is none, or there are several.
-    """
-    found = places.get(unicodedata.normalize("NFC", name), ())
-    if len(found) != 1:
-        listed = ", ".join(list(places)[:3]) + (", ..." if len(places) > 3 else "")
-        count = "several pictures" if found else "no picture"
-        raise UserError(
-            f"it lists {count} called {name}; it lists {listed or 'none'}. Give each picture the "
-            "file name under which it is listed, once."
-        )
-    return found[0]
-
-
-def base_name(name: str) -> str:
-    """Return a file name without its folders, of whichever system."""
-    return PurePosixPath(name.replace("\\", "/")).name
 
 
 def write(path: Path, pictures: Iterable[tuple[str, np.ndarray]], classes: Sequence[str]) -> None:
@@ -195,20 +161,6 @@ def decoded(given: dict[str, Any], shape: tuple[int, int]) -> np.ndarray:
     need_same_size((height, width), shape, "a run-length encoding")
     counts = given["counts"]
     return filled(_runs(counts) if isinstance(counts, str) else list(counts), shape[::-1]).T
-
-
-def filled(runs: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
-    """Return runs of outside and inside in turn as `[rows, columns]` bool, row by row.
-
-    Raises:
-        UserError: a run is no length, or they do not fill the shape.
-    """
-    total = shape[0] * shape[1]
-    if not all(isinstance(run, int) and 0 <= run <= total for run in runs) or sum(runs) != total:
-        raise UserError(
-            f"expected a run-length encoding of {total} pixels; its runs are not. Export it again."
-        )
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape)
 
 
 def _runs(text: str) -> list[int]:

@@ -9,7 +9,6 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from cdal.imaging.annotations import Segment
-from cdal.imaging.annotations.coco import base_name, filled, find_image, places_of
 from cdal.imaging.annotations.content import matches, read_xml, remembered
 from cdal.imaging.annotations.polygons import (
     bitmap,
@@ -21,6 +20,7 @@ from cdal.imaging.annotations.polygons import (
     nothing,
     rectangle,
 )
+from cdal.imaging.annotations.shared import base_name, filled, find_image, places_of
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 
