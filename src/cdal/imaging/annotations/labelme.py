@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,12 +95,7 @@ def _segment(shape: dict[str, Any], size: tuple[int, int]) -> Segment:
 def _decoded(text: str, shape: tuple[int, int]) -> np.ndarray:
     """Decode the PNG of a mask, whose size is that of its box, both corners included."""
     content = io.BytesIO(base64.b64decode(text, validate=True))
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Pillow.DecompressionBombWarning
-        )  # the size is checked below
-        file = Pillow.open(content, formats=["PNG"])
-    with file:
+    with Pillow.open(content, formats=["PNG"]) as file:
         if (file.height, file.width) != shape:
             raise UserError(
                 f"expected a mask of the size of its box, {shape[0]} x {shape[1]}; it is "
