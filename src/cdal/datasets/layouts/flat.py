@@ -25,7 +25,7 @@ from cdal.datasets.layouts.files import (
     owner,
     readable_files,
 )
-from cdal.datasets.layouts.pairs import annotations_of, joined, paired
+from cdal.datasets.layouts.pairs import annotations_of, joined, paired, shared_and_own
 from cdal.datasets.shared import add_shared, is_shared
 from cdal.imaging.annotations import annotation_format
 from cdal.runtime.text import composed
@@ -49,19 +49,13 @@ def list_cases(root: Path) -> Listing:
     files = by_stem(root, problems, _image_stem, series=True)
     masks = {stem: path for stem, path in files.items() if _is_mask(stem, files)}
     images = {stem: (path,) for stem, path in files.items() if stem not in masks}
-    drawings = by_stem(root, problems, annotation_stem)
-    shared = {
-        stem: path
-        for stem, path in drawings.items()
-        if owner(stem, images)[0] is None and is_shared(path)
-    }
+    shared, own = shared_and_own(by_stem(root, problems, annotation_stem), images)
     labels, unmatched = annotations_of(masks, set(images), problems)
-    own = {stem: path for stem, path in drawings.items() if stem not in shared}
     drawn, without_image = annotations_of(own, set(images), problems)
     for name, found in drawn.items():
         labels.setdefault(name, []).extend(found)
     annotations = joined(labels, problems)
-    add_shared(annotations, shared.values(), images, problems)
+    add_shared(annotations, shared, images, problems)
     return paired(images, annotations, [*unmatched, *without_image], root, root, problems)
 
 

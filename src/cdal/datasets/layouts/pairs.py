@@ -14,7 +14,7 @@ Names of the two folders may be in capital letters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from cdal.datasets.layout import Annotation, CaseFiles, Listing
@@ -86,19 +86,32 @@ def list_pairs(
     images = grouped_channels(
         by_stem(images_folder, problems, series=True), set(label_files), problems
     )
-    shared = {
-        stem: path
-        for stem, path in label_files.items()
-        if owner(stem, images)[0] is None and is_shared(path)
-    }
-    own = {stem: path for stem, path in label_files.items() if stem not in shared}
+    shared, own = shared_and_own(label_files, images)
     labels, unmatched = annotations_of(own, set(images), problems)
     if labels_folder:
         labels_by_folder(labels_folder, set(images), labels, unmatched, problems)
     annotations = joined(labels, problems)
-    add_shared(annotations, [*beside, *shared.values()], images, problems)
+    add_shared(annotations, [*beside, *shared], images, problems)
     where = labels_folder or images_folder.parent
     return paired(images, annotations, unmatched, images_folder, where, problems)
+
+
+def shared_and_own(
+    files: Mapping[str, Path], images: Collection[str]
+) -> tuple[list[Path], dict[str, Path]]:
+    """Divide label files into those of several images, and those of one.
+
+    Args:
+        files: label files by their names.
+        images: names of the images; a file with one of them is of that image only.
+    """
+    shared = {
+        stem: path
+        for stem, path in files.items()
+        if owner(stem, images)[0] is None and is_shared(path)
+    }
+    own = {stem: path for stem, path in files.items() if stem not in shared}
+    return list(shared.values()), own
 
 
 def paired(
