@@ -163,7 +163,7 @@ def test_names_like_formulas_come_back_from_a_table(tmp_path: Path):
     scores = dict.fromkeys(SCORES, 0.5)
     rows = [{"scoring": "own-grid", "case": "=1+1", "class": "@a", **scores, "seconds": 1.0}]
     protocol = {"scoring": "own-grid", "fold": 0, "segmenter": "x"}
-    write_result(Evaluation(rows, [], certainties, ("@a",), protocol, {}, {}), tmp_path)
+    write_result(Evaluation(rows, [], [], certainties, ("@a",), protocol, {}, {}), tmp_path)
     with (tmp_path / "cases.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["case"], row["class"]) == ("'=1+1", "'@a")

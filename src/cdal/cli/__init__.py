@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli import (
     bench,
+    calibrate,
     check,
     compare,
     crossval,
@@ -44,6 +45,7 @@ VERBS = {
     "train": train,
     "predict": predict,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "compare": compare,
     "crossval": crossval,
     "experiment": experiment,

@@ -141,7 +141,37 @@ def show_summary(summary: Mapping[str, Any]) -> None:
         )
         if text:
             console.print(plain(f"{part}: {text}"), highlight=False, markup=False)
+    for line in _quality_lines(summary.get("quality")):
+        console.print(plain(line), highlight=False, markup=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
+
+
+def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
+    """What to say about the estimates of quality: how right they were."""
+    if quality is None:
+        return []
+    lines = []
+    for name, of_class in quality["classes"].items():
+        text = (
+            f"quality of {name}: expected Dice is {of_class['error']:.3f} off, rank correlation "
+            f"{_number(of_class['rank_correlation'])}"
+        )
+        if of_class["coverage"] is not None:
+            text += (
+                f"; {of_class['coverage']:.0%} of Dice in their 90 % intervals "
+                f"({of_class['width']:.3f} wide)"
+            )
+        if of_class["volume_coverage"] is not None:
+            text += (
+                f", {of_class['volume_coverage']:.0%} of volumes "
+                f"({of_class['volume_width']:.0%} wide)"
+            )
+        lines.append(text)
+    return [*lines, f"unlike the training images: {quality['outside']:.0%} of the cases"]
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
 
 
 def show_check(checked: Check, everything: bool = False) -> None:

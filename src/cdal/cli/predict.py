@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.output import tell
 from cdal.cli.words import BAD_INPUT, DONE, IN_PART, MODEL, add_device, add_sampling, sampling_of
 from cdal.inference.outputs import OUTPUTS
+
+_SHOWN = 5
+"""Cases of a kind that are named on the terminal; `predictions.json` has all."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -61,6 +67,42 @@ def run(options: Namespace) -> int:
         f"{len(written.done)} segmented into {options.out}{earlier}, {len(written.failed)} "
         f"failed{passed_over}"
     )
+    for line in _judged(written.done, predictor.judge.missing):
+        tell(line)
     if written.failed:
         return IN_PART if written.done else BAD_INPUT
     return DONE
+
+
+def _judged(rows: Sequence[Mapping[str, Any]], missing: str) -> list[str]:
+    """What to look at first: cases for review, cases unlike the training images, the worst ones."""
+    judged = [row for row in rows if row.get("quality")]
+    lines = []
+    if judged and missing:
+        lines.append(f"expected Dice is the votes' own and has no interval: {missing}")
+    outside = [row for row in judged if row.get("outside")]
+    lines += _listed(
+        [f"{row['input']}: {'; '.join(row['warnings'])}" for row in outside],
+        f"{len(outside)} unlike the training images:",
+    )
+    lowest = sorted(judged, key=_lowest)
+    review = [row for row in lowest if row.get("verdict") == "review"]
+    if any("verdict" in row for row in judged):
+        lines += _listed(
+            [f"{row['input']}: expected Dice {_lowest(row):.3f}" for row in review],
+            f"{len(review)} of {len(judged)} for review:",
+        )
+    elif len(judged) > 1:
+        worst = [f"{row['input']}: {_lowest(row):.3f}" for row in lowest[:_SHOWN]]
+        lines += _listed(worst, "lowest expected Dice:")
+    return lines
+
+
+def _lowest(row: Mapping[str, Any]) -> float:
+    """Lowest expected Dice of the classes of a case."""
+    return min(float(of_class["expected_dice"]) for of_class in row["quality"].values())
+
+
+def _listed(lines: Sequence[str], heading: str) -> list[str]:
+    more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [heading, *(f"  {line}" for line in lines[:_SHOWN]), *more] if lines else []

@@ -67,12 +67,13 @@ def add_sampling(parser: ArgumentParser) -> None:
     types = get_type_hints(Sampling)
     for option in dataclasses.fields(Sampling):
         arguments: dict[str, Any] = {"help": option.metadata["help"]}
+        flag = f"--{option.name.replace('_', '-')}"
         if types[option.name] == bool | None:
-            parser.add_argument(f"--{option.name}", action=BooleanOptionalAction, **arguments)
+            parser.add_argument(flag, action=BooleanOptionalAction, **arguments)
+        elif types[option.name] is bool:
+            parser.add_argument(flag, action="store_true", **arguments)
         else:
-            parser.add_argument(
-                f"--{option.name}", type=types[option.name], default=option.default, **arguments
-            )
+            parser.add_argument(flag, type=types[option.name], default=option.default, **arguments)
 
 
 def sampling_of(options: Namespace) -> Sampling:

@@ -27,6 +27,7 @@ from cdal.evaluation.agreement import (
     majority,
 )
 from cdal.evaluation.calibration import certainty
+from cdal.evaluation.judged import judged_rows
 from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
 from cdal.imaging.grid import resized
@@ -76,15 +77,15 @@ def evaluate(
         UserError: the model or the data cannot be used, or cases to test were seen in training.
     """
     predictor = predictor_of(model, sampling)
-    folder = _opened(Path(data), predictor.header.classes, report)
+    folder = opened(Path(data), predictor.header.classes, report)
     protocols = [
         find_protocol(name) for name in dict.fromkeys(scorings or predictor.recipe.data.protocols)
     ]
     fold = predictor.header.recipe.data.fold if fold is None else fold
-    cases = _cases(folder, predictor, fold, split)
+    cases = cases_of(folder, predictor, fold, split)
     twin = _twin(predictor) if any(len(case.labels) > 1 for case in cases) else None
     evaluation = Evaluation(
-        [], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split), {}, {}
+        [], [], [], {}, folder.classes[1:], _protocol(predictor, folder, fold, split), {}, {}
     )
     truths = hashlib.sha256()
     for number, case in enumerate(cases, start=1):
@@ -103,6 +104,7 @@ def evaluate(
             raters = np.stack([label.array[0] for label in labels])
             truths.update(repr((case.name, raters.shape)).encode() + raters.tobytes())
             _add(evaluation, prediction, raters, protocols, image, case.name, seconds)
+            evaluation.judged.extend(_judged(predictor, prediction, raters, image, case.name))
             if len(labels) > 1:
                 evaluation.annotators.append(
                     {"case": case.name, **_agreement(prediction, twin, image, raters, case.name)}
@@ -121,8 +123,12 @@ def evaluate(
     return evaluation
 
 
-def _opened(data: Path, classes: tuple[str, ...], report: Report) -> DataFolder:
-    """Open a data folder of the model's classes; if it names none, it gets the model's names."""
+def opened(data: Path, classes: tuple[str, ...], report: Report) -> DataFolder:
+    """Open a data folder of the model's classes; if it names none, it gets the model's names.
+
+    Raises:
+        UserError: the folder declares other classes.
+    """
     folder, note = named_as(open_folder(data), classes)
     if note:
         report(Event("scoring", message=note))
@@ -132,6 +138,17 @@ def _opened(data: Path, classes: tuple[str, ...], report: Report) -> DataFolder:
             f"declares {', '.join(folder.classes)}."
         )
     return folder
+
+
+def _judged(
+    predictor: Predictor, prediction: Prediction, raters: np.ndarray, image: Image, case: str
+) -> list[dict[str, Any]]:
+    """What was estimated of a case, and what is true; nothing of cases of the calibration."""
+    if case in predictor.header.data.get("calibration", ()):
+        return []
+    truth = majority(raters, len(prediction.probability))
+    voxel = float(np.prod(image.spacing))
+    return judged_rows(predictor.judge, prediction.signs, prediction.mask, truth, voxel, case)
 
 
 def _add(
@@ -194,10 +211,14 @@ def _scores(
     }
 
 
-def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> Sequence[CaseFiles]:
-    """The cases to score.
+def cases_of(
+    folder: DataFolder, predictor: Predictor, fold: int, split: Part
+) -> Sequence[CaseFiles]:
+    """The cases of a part of a data folder.
 
-    For the parts `test` and `all`, cases that the model saw in training or validation are refused.
+    Raises:
+        UserError: cases are missing; or, for the parts `test` and `all`, the model saw some of them
+            in training or validation.
     """
     data, parts = predictor.header.recipe.data, predictor.header.data
     if split == "all":

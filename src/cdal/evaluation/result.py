@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdal.evaluation.calibration import Certainty, summary_of
+from cdal.evaluation.judged import summary_of_judged
 from cdal.evaluation.metrics import SCORES, bootstrap_interval, nan_mean, nan_to_none
 from cdal.evaluation.pictures import certainty_figure
 from cdal.runtime.errors import UserError
@@ -200,7 +201,7 @@ CASES, CERTAINTIES, PICTURE, SUMMARY = (
     "uncertainty.png",
     "summary.json",
 )
-"""Files of an evaluation; data with several annotators add `annotators.csv`."""
+"""Files of an evaluation; there may be `annotators.csv` and `quality.csv`, too."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,8 @@ class Evaluation:
         annotators: one row for each case with several annotators: `case`, the measures of
             `cdal.evaluation.agreement.agreement`, `rank_correlation` and, if the model has a twin
             without diffusion, `ged_deterministic`.
+        judged: one row for each case and class with what was estimated of its quality, see
+            `cdal.evaluation.judged.judged_rows`; none of cases that the estimates were fitted on.
         certainties: certainty of each case, see `cdal.evaluation.calibration`.
         classes: names of the classes without the background.
         protocol: settings that the scores were made with.
@@ -225,6 +228,7 @@ class Evaluation:
 
     rows: list[dict[str, Any]]
     annotators: list[dict[str, Any]]
+    judged: list[dict[str, Any]]
     certainties: dict[str, Certainty]
     classes: tuple[str, ...]
     protocol: dict[str, Any]
@@ -286,6 +290,8 @@ class Evaluation:
             summary["annotators"] = {
                 name: nan_mean(np.array([row[name] for row in self.annotators])) for name in names
             }
+        if self.judged:
+            summary["quality"] = summary_of_judged(self.judged)
         plain: dict[str, Any] = nan_to_none(summary)
         return plain
 
@@ -306,6 +312,7 @@ def write_result(evaluation: Evaluation, out: Path) -> None:
     for name, rows in (
         (CASES, evaluation.rows),
         ("annotators.csv", evaluation.annotators),
+        ("quality.csv", evaluation.judged),
         (CERTAINTIES, certainties),
     ):
         if rows:

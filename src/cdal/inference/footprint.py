@@ -86,6 +86,8 @@ def bytes_needed(
         "uncertainty": 1,
         "votes": kept_votes,
     }
+    if data.components:
+        keep = {*keep, "probability", "uncertainty"}
     # Its rows, and all of them put together.
     result = 2 * own * (1 + _FLOAT * sum(n for name, n in numbers.items() if name in keep))
     if own > LARGE and not whole:  # kept on disk, and written one kind after the other

@@ -182,6 +182,7 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
             "votes": predictor.votes,
             "temperature": predictor.temperature,
             "seed": predictor.sampling.seed,
+            "judged": [predictor.sampling.review_below, predictor.sampling.strict],
             "engine": [engine.get("device"), engine.get("precision")],
             "save": sorted(save),
         },
@@ -240,7 +241,10 @@ def _segment(
         classes, components = predictor.header.classes, predictor.recipe.data.components
         need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name)
         segmented = Segmented(frame, len(classes), components, keep, scratch if large else None)
-        for band in predictor.bands(frame, source.name, name, keep_votes="votes" in save):
+        signs = segmented.signs
+        for band in predictor.bands(
+            frame, source.name, name, keep_votes="votes" in save, signs=signs
+        ):
             segmented.take(band)
             if segmented.mask.count < frame.own[0]:
                 part(segmented.mask.count / frame.own[0])
@@ -252,16 +256,15 @@ def _segment(
         ) in OUTPUTS.items():  # in this order, because the polygons are those of the instances
             if kind in save:
                 output.write(paths[kind], result)
-    inside = int(segmented.voxels[1:].sum())
+    inside = int(signs.voxels[1:].sum())
+    voxel = float(np.prod(image.like.spacing))
     row = {
         "input": name,
         **{kind: path.name for kind, path in paths.items()},
-        "volume": {
-            k: float(np.prod(image.like.spacing)) * int(n)
-            for k, n in zip(classes[1:], segmented.voxels[1:], strict=True)
-        },
+        "volume": {k: voxel * int(n) for k, n in zip(classes[1:], signs.voxels[1:], strict=True)},
         "unit": "pixels" if image.like.affine is None else "mm3",
         "mean_uncertainty": segmented.uncertain / max(1, inside),
+        **predictor.judge.verdict(signs, voxel),
         "vote_count": predictor.votes,
         **predictor.about(),
         "seed": predictor.sampling.seed,

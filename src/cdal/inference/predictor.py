@@ -22,8 +22,11 @@ from cdal.imaging.rows import LARGE, Rows
 from cdal.inference.decision import decide, spread, temper
 from cdal.inference.engine import Engine
 from cdal.inference.footprint import need_room
+from cdal.inference.judge import Judge
+from cdal.inference.quality import sampled
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Band, Segmented, need_whole
+from cdal.inference.signs import Signs
 from cdal.inference.voting import vote_bands, votes_drawn
 from cdal.inference.windows import Read
 from cdal.recipes.recipe import Recipe
@@ -51,6 +54,7 @@ class Prediction:
         image: the segmented image.
         on_grid: mean of the votes of a picture on the network's grid, `[K, *grid]`.
         components: number of components kept of each class; 0 means all.
+        signs: signs of the quality, see `Predictor.judge`.
     """
 
     mask: np.ndarray
@@ -61,6 +65,7 @@ class Prediction:
     image: Image | None = field(default=None, repr=False)
     on_grid: np.ndarray | None = field(default=None, repr=False)
     components: int = 0
+    signs: Signs = field(default_factory=lambda: Signs(0), repr=False)
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
         """The mask of a picture at another size, `[*size]`; at its own size if `None`."""
@@ -79,6 +84,7 @@ class Predictor:
         recipe: recipe of the model, with these options.
         votes: number of votes V for each image.
         temperature: temperature for calibrating probabilities.
+        judge: judge of the quality of a segmentation.
         path: path of the model file; `None` for a model that came from elsewhere.
         name: name that the user gave for the model.
     """
@@ -99,6 +105,7 @@ class Predictor:
         self.temperature = next(
             t for t in (sampling.temperature, header.temperature, 1.0) if t is not None
         )
+        self.judge = Judge(header, recipe.data, sampled(self.about(), self.votes), sampling, path)
 
     def predict(
         self,
@@ -141,7 +148,8 @@ class Predictor:
             need_room(frame, self.recipe, classes, count, keep, name, whole=True)
             segmented = Segmented(frame, classes, self.recipe.data.components, keep)
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
-            for band in self.bands(frame, case, name, None, keep_votes, on_grid, count):
+            signs = segmented.signs
+            for band in self.bands(frame, case, name, None, keep_votes, on_grid, count, signs):
                 segmented.take(band)
             segmented.finish()
             return Prediction(
@@ -153,6 +161,7 @@ class Predictor:
                 image=image if isinstance(image, Image) else None,
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
                 components=self.recipe.data.components,
+                signs=signs,
             )
 
     def frame(self, image: Rows, name: str) -> Frame:
@@ -197,6 +206,7 @@ class Predictor:
         keep_votes: bool = False,
         on_grid: list[np.ndarray] | None = None,
         votes: int | None = None,
+        signs: Signs | None = None,
     ) -> Iterator[Band]:
         """Segment an image some rows at a time. Memory does not grow with the number of rows.
 
@@ -209,11 +219,17 @@ class Predictor:
             keep_votes: whether the bands hold each vote.
             on_grid: list that receives the mean of the votes on the network's grid.
             votes: number of votes V; that of the predictor if `None`.
+            signs: receives the signs of quality that the votes and the image give.
 
         Yields:
             The next rows, from the first to the last.
+
+        Raises:
+            UserError: as `Judge.see`; or the model does not give what its header says.
         """
         read, classes = self._reader(frame, name), len(self.header.classes)
+        if signs is not None:
+            self.judge.see(signs, read, frame, name)
         count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
 
@@ -228,6 +244,8 @@ class Predictor:
                     )
                 if on_grid is not None:
                     on_grid.append(mean)
+                if signs is not None:
+                    signs.see_votes(drawn)
                 yield np.concatenate([mean, spread(drawn)[None], *(drawn if keep_votes else [])])
 
         # Resampling is linear, so the mean may be taken first. The class is decided last.

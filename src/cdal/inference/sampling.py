@@ -1,4 +1,4 @@
-"""Options of sampling, which `load`, `predict`, `evaluate` and the command line share."""
+"""Options of sampling and of judging its result, which all verbs with a model share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def _option(help: str, default: Any = None) -> Any:  # noqa: A002 (the command l
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a trained segmenter is sampled. `None` stands for the value of the model's recipe.
+    """How a trained segmenter is sampled, and how its result is judged.
+
+    `None` stands for the value of the model's recipe.
 
     To add an option, add a field here and use it. Its help text is that of the command line.
 
@@ -37,6 +39,9 @@ class Sampling:
         temperature: temperature for calibrating probabilities; 1 leaves them unchanged. `None`
             stands for the temperature in the model file.
         seed: random seed. Together with the name of an image it decides all random draws.
+        review_below: expected Dice of a class, 0 to 1, below which a case is for review; `None`
+            for no verdict.
+        strict: whether an image unlike the training images is refused.
 
     Raises:
         UserError: a number is too low or too high.
@@ -60,10 +65,16 @@ class Sampling:
         "Temperature for calibrating probabilities (default: the model's)."
     )
     seed: int = _option("Random seed.", 0)
+    review_below: float | None = _option(
+        "Expected Dice below which a case is for review, 0 to 1 (default: no verdict)."
+    )
+    strict: bool = _option("Refuse images that are unlike the training images.", False)
 
     def __post_init__(self) -> None:
         if self.votes is not None and self.votes < 1:
             raise UserError(f"votes must be 1 or more; it is {self.votes}.")
+        if self.review_below is not None and not 0 <= self.review_below <= 1:
+            raise UserError(f"review_below must be 0 to 1; it is {self.review_below}.")
         if self.temperature is not None and not self.temperature > 0:
             raise UserError(f"temperature must be more than 0; it is {self.temperature}.")
         if self.temperature is not None and not possible_temperature(self.temperature):
@@ -98,8 +109,9 @@ class Sampling:
             value = getattr(self, option.name)
             if value == option.default:
                 continue
+            name = option.name.replace("_", "-")
             if isinstance(value, bool):
-                words.append(f"--{option.name}" if value else f"--no-{option.name}")
+                words.append(f"--{name}" if value else f"--no-{name}")
             else:
-                words += [f"--{option.name}", f"{value}"]
+                words += [f"--{name}", f"{value}"]
         return words

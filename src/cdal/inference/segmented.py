@@ -12,6 +12,7 @@ import numpy as np
 from cdal.imaging.grid import Frame
 from cdal.imaging.rows import Kept
 from cdal.inference.decision import decide, keep_components
+from cdal.inference.signs import Signs
 from cdal.runtime.errors import UserError
 
 MOST_WHOLE = 2**27
@@ -54,7 +55,7 @@ class Segmented:
             if there is only one.
         uncertainty: spread of the votes, `[n, *rest]` float32.
         votes: probabilities of each vote, `[V, K, n, *rest]` float32.
-        voxels: number of voxels of each class, `[K]`.
+        signs: signs of the quality of the segmentation.
         uncertain: sum of the uncertainty inside the mask.
     """
 
@@ -70,12 +71,10 @@ class Segmented:
             return Kept(kind, None if scratch is None else scratch / name)
 
         self.frame, self.components = frame, components
-        self.mask, self.voxels, self.uncertain = (
-            kept("mask", np.uint8),
-            np.zeros(classes, np.int64),
-            0.0,
+        self.mask, self.signs, self.uncertain = kept("mask", np.uint8), Signs(classes), 0.0
+        self.probability = (
+            kept("probability", np.float32) if "probability" in keep or components else None
         )
-        self.probability = kept("probability", np.float32) if "probability" in keep else None
         self.foreground = kept("foreground", np.float32) if "foreground" in keep else None
         self.uncertainty = (
             kept("uncertainty", np.float32) if "uncertainty" in keep or components else None
@@ -98,7 +97,8 @@ class Segmented:
             self.uncertainty.append(band.uncertainty)
         if self.votes is not None and band.votes is not None:
             self.votes.append(band.votes, lead=2)
-        self._count(mask, band.uncertainty)
+        self.signs.see_mask(mask, band.probability)
+        self.uncertain += _sum_inside(band.uncertainty, mask)
 
     def finish(self) -> None:
         """After the last rows: keep the largest components, if that was requested."""
@@ -107,18 +107,19 @@ class Segmented:
         mask = keep_components(np.array(self.mask.array()), self.components)
         self.mask = Kept(np.uint8)
         self.mask.append(mask)
-        self.voxels[:], self.uncertain = 0, 0.0
-        assert self.uncertainty is not None  # kept because of the components
-        self._count(mask, self.uncertainty.array())
+        # Both are kept because of the components.
+        assert self.uncertainty is not None and self.probability is not None
+        self.signs.see_other_mask(mask, self.probability.array())
+        self.uncertain = _sum_inside(self.uncertainty.array(), mask)
 
     def straight(self, name: str) -> np.ndarray:
         """One of the attributes with the axes of the image: `[*S]`, `[K, *S]` or `[V, K, *S]`."""
         kept: Kept = getattr(self, name)
         return self.frame.straight(kept.array())
 
-    def _count(self, mask: np.ndarray, uncertainty: np.ndarray) -> None:
-        self.voxels += np.bincount(mask.ravel(), minlength=len(self.voxels))
-        self.uncertain += float(uncertainty[mask > 0].sum(dtype=np.float64))
+
+def _sum_inside(values: np.ndarray, mask: np.ndarray) -> float:
+    return float(values[mask > 0].sum(dtype=np.float64))
 
 
 def need_whole(name: str, shape: tuple[int, ...], what: str, remedy: str, count: int = 1) -> None:

@@ -42,6 +42,10 @@ class ModelHeader:
         licence: licence of the training data, as its folder declares it.
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
+        quality: what estimates the quality of a case (`cdal.inference.quality.Quality`); empty if
+            it was not fitted.
+        training_images: what the training images were (`cdal.inference.likeness.TrainingImages`);
+            empty if that is not known.
         version: version of cDAL that wrote the file.
         channel_files: whether each channel of a training image was a file of its own; `None` if
             that is not known, as in files of earlier versions.
@@ -55,6 +59,8 @@ class ModelHeader:
     data: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
     temperature: float | None = None
+    quality: dict[str, Any] = field(default_factory=dict)
+    training_images: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
     channel_files: bool | None = None
 
@@ -143,7 +149,14 @@ def _problem(values: Mapping[str, Any]) -> str:
         )
     if values.get("channel_files") not in (None, True, False):
         return f"channel_files must be true, false or null; it is {values['channel_files']!r:.40}"
-    kinds: dict[str, type] = {"scores": dict, "data": dict, "licence": str, "version": str}
+    kinds: dict[str, type] = {
+        "scores": dict,
+        "data": dict,
+        "licence": str,
+        "version": str,
+        "quality": dict,
+        "training_images": dict,
+    }
     wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), kind)]
     return f"{wrong[0]} is {values[wrong[0]]!r:.40}" if wrong else ""
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -24,17 +23,19 @@ from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.cost import keep_cost, peak_memory
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Report, silent
 from cdal.runtime.version import revision
 from cdal.segmenters.build import build_segmenter
-from cdal.segmenters.model_file import load_model, save_model
-from cdal.segmenters.model_header import ModelHeader
+from cdal.segmenters.model_file import save_model
+from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
+from cdal.training.calibrate import calibrate, some_of
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.training.log import Log, learning_curve
 from cdal.training.progress import Step
 from cdal.training.run_folder import MODEL
 from cdal.training.steps import Move, RecordedSteps, Steps
-from cdal.training.validation import some_of, validation_dice, validation_temperature
+from cdal.training.validation import validation_dice
 
 _MAKERS = 4
 """Number of threads that prepare batches for a GPU.
@@ -44,12 +45,6 @@ A GPU needs less time for a step than a thread needs for its batch.
 
 _SHARE = 0.5
 """Share of the time below which a training on the CPU had too little of one processor."""
-
-_CALIBRATING = 32
-"""Number of validation cases, evenly spaced, for fitting the temperature.
-
-A single number does not need more.
-"""
 
 
 class Run:
@@ -63,6 +58,7 @@ class Run:
         digests: checksums of the images of each case.
         out: run folder.
         fabric: device and precision.
+        report: receives the progress of the calibration after the last step.
     """
 
     def __init__(
@@ -74,8 +70,11 @@ class Run:
         digests: dict[str, str],
         out: Path,
         fabric: Fabric,
+        report: Report = silent,
     ) -> None:
+        self.report = report
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
+        self.folder, self.split = folder, split
         first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
         train_cases, self.test = cases[:first_validation], cases[first_test:]
         self.validation = some_of(
@@ -344,15 +343,12 @@ class Run:
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
 
     def _calibrate(self) -> None:
-        """Fit the temperature of the weights in the model file, unless it already has one."""
-        model, header = load_model(self.out / MODEL, device=str(self.fabric.device))
-        if header.temperature is not None:
-            return
-        temperature = validation_temperature(
-            TorchEngine(model, self.recipe), some_of(self.validation, _CALIBRATING), self.recipe
-        )
-        weights = model.players()[model.predictor].state_dict()
-        save_model(self.out / MODEL, weights, replace(header, temperature=temperature))
+        """Calibrate the weights in the model file, unless that was done before."""
+        model = self.out / MODEL
+        if not read_header(model).quality:
+            trained_on = (*self.split.train, *self.split.validation)
+            cases, device = self.split.validation, self.fabric.device.type
+            calibrate(model, model, self.folder, cases, trained_on, None, device, self.report)
 
     def _averaged(self) -> Segmenter:
         """A segmenter with the averaged weights, in evaluation mode."""

@@ -74,9 +74,15 @@ def train(
         repeatable(fabric.device, gradients=True),
         _stop_requests() as stop_requested,
     ):
+
+        def calibrating(event: Event) -> None:
+            report(event)
+            if stop_requested():
+                raise KeyboardInterrupt
+
         claim(out, recipe)
         keep_split(out, split)
-        run = Run(recipe, folder, split, cases, digests, out, fabric)
+        run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating)
         try:
             for step in run.steps():
                 report(step)

@@ -1,0 +1,232 @@
+"""Whether an image is of the kind that a model was trained on.
+
+A network answers to every image, also to those it was not made for. The model file therefore keeps
+what the training images were (`TrainingImages`): their sizes, and the distribution of some numbers
+of their intensities (`features`). An image outside of that is named, with what is different.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import io_orientation
+
+from cdal.imaging.image import invertible
+from cdal.recipes.recipe import DataSettings
+
+_SIZE = 1.5
+"""Factor by which a length may leave the range of the training images."""
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_LAGS = (1, 2, 4)
+_BLOCKS = {2: 4, 3: 3}
+"""Blocks along each axis whose mean intensities describe the layout of an image, by axes."""
+
+_CHANNELS = 4
+"""Most channels that are described one by one."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What the training images were.
+
+    Attributes:
+        count: number of images.
+        lengths: smallest and largest length of a volume along each axis (right, anterior,
+            superior) in mm; empty without geometry.
+        spacing: smallest and largest voxel size along each axis in mm; empty without geometry.
+        mean: mean of the features.
+        precision: inverse of their covariance.
+        limit: distance that 99 % of the training images keep from the others; 0 if there were too
+            few images to tell.
+    """
+
+    count: int
+    lengths: tuple[tuple[float, float], ...] = ()
+    spacing: tuple[tuple[float, float], ...] = ()
+    mean: tuple[float, ...] = ()
+    precision: tuple[tuple[float, ...], ...] = ()
+    limit: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The header's form: plain values."""
+        return asdict(self)
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> TrainingImages:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError, TypeError, KeyError: the values are not what `to_dict` gives.
+        """
+        mean = _numbers(values["mean"])
+        precision = tuple(_numbers(row) for row in values["precision"])
+        if any(len(row) != len(mean) for row in precision) or len(precision) != len(mean):
+            raise ValueError("expected a square matrix")
+        return TrainingImages(
+            int(values["count"]),
+            tuple(_pair(pair) for pair in values["lengths"]),
+            tuple(_pair(pair) for pair in values["spacing"]),
+            mean,
+            precision,
+            _numbers([values["limit"]])[0],
+        )
+
+    def distance(self, described: np.ndarray) -> float:
+        """Mahalanobis distance of features from those of the training images."""
+        apart = described - np.array(self.mean)
+        return math.sqrt(max(0.0, float(apart @ np.array(self.precision) @ apart)))
+
+
+def features(image: np.ndarray, data: DataSettings) -> np.ndarray:
+    """Numbers that describe an image: its intensities, its texture, its layout.
+
+    These are the quantiles of each channel, the logarithm of the mean square of differences of
+    neighbours at three distances, the correlations of the channels, and the mean intensities of a
+    few blocks. Images that a network sees in windows, such as tissue, have no layout.
+
+    Args:
+        image: normalised image on the network's grid, `[C, *S]`. Some rows suffice.
+        data: settings of the recipe.
+    """
+    channels = image[:_CHANNELS].astype(np.float64)
+    flat = channels.reshape(len(channels), -1)
+    parts = [np.quantile(flat, _QUANTILES, axis=1).T.ravel(), _texture(channels)]
+    if len(channels) > 1:
+        centred = flat - flat.mean(axis=1, keepdims=True)
+        centred /= np.maximum(1e-6, centred.std(axis=1, keepdims=True))
+        upper = np.triu_indices(len(flat), 1)
+        parts.append((centred @ centred.T / flat.shape[1])[upper])
+    if _has_layout(data, image.ndim - 1):
+        parts.append(_blocks(channels.mean(axis=0)))
+    return np.concatenate(parts)
+
+
+def sizes(
+    shape: Sequence[int], affine: np.ndarray | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Lengths and voxel sizes along right, anterior, superior in mm; empty without geometry."""
+    if affine is None or len(shape) != 3 or not invertible(affine):
+        return (), ()
+    world = io_orientation(affine)[:, 0]
+    order = [int(np.flatnonzero(world == axis)[0]) for axis in range(3)]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return (
+        tuple(float(spacing[axis] * shape[axis]) for axis in order),
+        tuple(float(spacing[axis]) for axis in order),
+    )
+
+
+def doubts(
+    seen: TrainingImages,
+    image: np.ndarray,
+    lengths: Sequence[float],
+    spacing: Sequence[float],
+    data: DataSettings,
+) -> list[str]:
+    """What about an image is unlike the training images; empty if nothing is.
+
+    Args:
+        seen: what the training images were.
+        image: see `features`.
+        lengths: lengths of the image, see `sizes`.
+        spacing: voxel sizes of the image, see `sizes`.
+        data: settings of the recipe.
+    """
+    found = _unlike("field of view", lengths, seen.lengths)
+    found += _unlike("voxel size", spacing, seen.spacing)
+    if seen.limit:
+        described = features(image, data)
+        if len(described) != len(seen.mean):
+            return [*found, "it has another number of axes or channels than the training images"]
+        distance = seen.distance(described)
+        if distance > seen.limit:
+            found.append(_explained(seen, image, distance, data))
+    return found
+
+
+def _unlike(
+    what: str, lengths: Sequence[float], ranges: Sequence[tuple[float, float]]
+) -> list[str]:
+    """A sentence if lengths leave their ranges."""
+    if len(lengths) != len(ranges):
+        return []
+    outside = any(
+        length > _SIZE * high or length < low / _SIZE
+        for length, (low, high) in zip(lengths, ranges, strict=True)
+    )
+    if not outside:
+        return []
+    own = " x ".join(f"{length:.3g}" for length in lengths)
+    theirs = " x ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges)
+    return [f"its {what} is {own} mm, that of the training images {theirs}"]
+
+
+def _explained(seen: TrainingImages, image: np.ndarray, distance: float, data: DataSettings) -> str:
+    """A sentence about an image with unusual features, with what would make it usual."""
+    planar = image.ndim == 3
+    changes = {
+        "has inverted contrast (light for dark)": -image,
+        "is upside down": np.flip(image, 1 if planar else 3),
+        "is mirrored": np.flip(image, 2 if planar else 1),
+        "has its channels in reverse order": image[::-1],
+    }
+    likely = {what: seen.distance(features(image, data)) for what, image in changes.items()}
+    what = min(likely, key=lambda name: likely[name])
+    hint = f"; perhaps it {what}" if likely[what] <= seen.limit else ""
+    return (
+        f"its intensities are unlike those of the training images (distance {distance:.3g}, theirs "
+        f"are up to {seen.limit:.3g}){hint}"
+    )
+
+
+def _texture(channels: np.ndarray) -> np.ndarray:
+    """Logarithm of the mean squared difference of neighbours, for each of `_LAGS`."""
+    energies = []
+    for lag in _LAGS:
+        squares = []
+        for axis in range(1, channels.ndim):
+            along = np.moveaxis(channels, axis, 0)
+            if len(along) > lag:
+                squares.append(float(np.square(along[lag:] - along[:-lag]).mean()))
+        energies.append(math.log10(max(1e-8, sum(squares) / max(1, len(squares)))))
+    return np.array(energies)
+
+
+def _has_layout(data: DataSettings, axes: int) -> bool:
+    """Whether images show the same thing at the same place: all but pictures seen in windows."""
+    return axes == 3 or data.resize is not None
+
+
+def _blocks(image: np.ndarray) -> np.ndarray:
+    """Mean intensity of each block, in the order of the axes."""
+    count = _BLOCKS[image.ndim]
+    means = image
+    for axis in range(image.ndim):
+        places = np.arange(count + 1) * image.shape[axis] / count
+        lows = np.minimum(places[:-1].astype(int), image.shape[axis] - 1)
+        highs = np.maximum(places[1:].astype(int), lows + 1)
+        means = np.stack(
+            [
+                means.take(range(low, high), axis).mean(axis)
+                for low, high in zip(lows, highs, strict=True)
+            ],
+            axis,
+        )
+    return means.ravel()
+
+
+def _pair(values: Sequence[Any]) -> tuple[float, float]:
+    low, high = _numbers(values)
+    return low, high
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("expected finite numbers")
+    return numbers

@@ -1,0 +1,69 @@
+"""Signs of quality: what the votes on one image say about the quality of its mask."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Signs:
+    """Sums over the voxels of one image, from which its quality is estimated.
+
+    They are collected band by band, so memory does not grow with the image.
+
+    Args:
+        classes: number of classes K.
+
+    Attributes:
+        inside: for each class, the sum of its probability over its part of the mask, `[K]`.
+        mass: sum of the probability of each class over all voxels, `[K]`.
+        variance: sum of p (1 - p) over all voxels, `[K]`: the variance of the volume if voxels
+            were independent.
+        peak: largest probability of each class, `[K]`.
+        voxels: number of voxels of each class in the mask, `[K]`.
+        found: whether each vote has a voxel of each class, `[V, K]`; empty before the first votes.
+        doubts: what about the image is unlike the training images, see
+            `cdal.inference.likeness.doubts`.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.inside, self.mass, self.variance, self.peak = np.zeros((4, classes))
+        self.voxels = np.zeros(classes, np.int64)
+        self.found = np.zeros((0, classes), bool)
+        self.doubts: list[str] = []
+
+    def see_votes(self, votes: np.ndarray) -> None:
+        """Collect the votes of the next rows, `[V, K, h, *rest]`."""
+        count, classes = votes.shape[:2]
+        if not len(self.found):
+            self.found = np.zeros((count, classes), bool)
+        for vote, found in zip(votes.argmax(axis=1), self.found, strict=True):
+            found |= np.bincount(vote.ravel(), minlength=classes) > 0
+
+    def see_mask(self, mask: np.ndarray, probability: np.ndarray) -> None:
+        """Collect the mask `[h, *rest]` and the probability `[K, h, *rest]` of the next rows."""
+        for k, p in enumerate(probability):
+            inside = p[mask == k]
+            self.voxels[k] += inside.size
+            self.inside[k] += inside.sum(dtype=np.float64)
+            self.mass[k] += p.sum(dtype=np.float64)
+            self.variance[k] += (p * (1 - p)).sum(dtype=np.float64)
+            self.peak[k] = max(self.peak[k], float(p.max(initial=0)))
+
+    def see_other_mask(self, mask: np.ndarray, probability: np.ndarray) -> None:
+        """Replace the mask that was collected, `[*S]`, after all rows; arguments as `see_mask`."""
+        for k, p in enumerate(probability):
+            self.voxels[k] = (mask == k).sum()
+            self.inside[k] = p[mask == k].sum(dtype=np.float64)
+
+    def expected_dice(self, k: int) -> float:
+        """The expected Dice of a class, if the probabilities are right.
+
+        2 sum_{mask} p / (|mask| + sum p), the ratio of the expected numerator and denominator of
+        Dice. If the mask is empty, Dice is 1 for an empty truth and 0 for any other: it is the
+        share of empty votes, or 1 - max p with a single vote.
+        """
+        if self.voxels[k]:
+            return float(2 * self.inside[k] / (self.voxels[k] + self.mass[k]))
+        if len(self.found) > 1:
+            return float(1 - self.found[:, k].mean())
+        return float(1 - self.peak[k])

@@ -1,0 +1,119 @@
+"""Whether images suit a model: synthetic images, with changes made by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cdal.evaluation.fit_likeness import Described, fit_likeness
+from cdal.inference.likeness import TrainingImages, doubts, features, sizes
+from cdal.recipes.recipe import DataSettings
+
+WHOLE = DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32))
+WINDOWS = replace(WHOLE, resize=None)
+
+
+def picture(seed: int) -> np.ndarray:
+    """A bright blob at the upper left of a dark ground, normalised, `[1, 32, 32]`."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :32]
+    far = np.hypot(y - 9 - rng.normal(), x - 12 - rng.normal()) / (6 + rng.normal() / 2)
+    values = np.exp(-far) + ndimage.gaussian_filter(rng.normal(0, 0.3, (32, 32)), 1)
+    return ((values - values.mean()) / values.std())[None].astype(np.float32)
+
+
+def described(data: DataSettings, count: int = 60) -> TrainingImages:
+    return fit_likeness([Described(features(picture(i), data), (), ()) for i in range(count)])
+
+
+def found(image: np.ndarray, data: DataSettings = WHOLE) -> list[str]:
+    return doubts(described(data), image, (), (), data)
+
+
+def test_images_of_the_same_kind_pass():
+    alarms = [bool(found(picture(seed))) for seed in range(1000, 1040)]
+    assert np.mean(alarms) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: -image, "inverted contrast"),
+        (lambda image: image[:, ::-1], "upside down"),
+        (lambda image: image[:, :, ::-1], "mirrored"),
+        (lambda image: image.repeat(2, 1).repeat(2, 2)[:, :32, :32], "unlike"),
+        (lambda image: image + np.random.default_rng(0).normal(0, 1, image.shape), "unlike"),
+    ],
+)
+def test_changed_images_are_told_with_what_would_undo_the_change(change, words: str):
+    for seed in range(1000, 1010):
+        (message,) = found(change(picture(seed)))
+        assert words in message
+
+
+def test_pictures_seen_in_windows_have_no_layout():
+    """Tissue may lie anywhere: its place is no feature, its contrast is."""
+    usual = len(features(picture(0), WHOLE))
+    assert len(features(picture(0), WINDOWS)) == usual - 16
+    assert not found(picture(1000)[:, ::-1], WINDOWS)
+    assert found(-picture(1000), WINDOWS)
+
+
+def test_reversed_channels_are_told():
+    def coloured(seed: int) -> np.ndarray:
+        image = picture(seed)
+        return np.concatenate([image, 0.5 * image + 1, -image])
+
+    seen = fit_likeness([Described(features(coloured(i), WHOLE), (), ()) for i in range(60)])
+    (message,) = doubts(seen, coloured(1000)[::-1], (), (), WHOLE)
+    assert "channels in reverse order" in message
+
+
+def test_texture_is_the_mean_square_of_differences():
+    ramp = np.tile(np.arange(8.0), (8, 1))[None]
+    at = len((0.05, 0.25, 0.5, 0.75, 0.95))
+    # Along the columns the differences are the lag, along the rows 0.
+    np.testing.assert_allclose(features(ramp, WHOLE)[at : at + 3], np.log10([1 / 2, 4 / 2, 16 / 2]))
+
+
+def test_blocks_are_means_in_the_order_of_the_axes():
+    image = np.arange(64.0).reshape(1, 8, 8)
+    expected = image[0].reshape(4, 2, 4, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(features(image, WHOLE)[-16:], expected.ravel())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3)])
+def test_images_smaller_than_the_blocks_have_features(shape: tuple[int, ...]):
+    data = DataSettings(spatial_dims=3, size=(8, 8, 8))
+    assert np.isfinite(features(np.ones((1, *shape)), data)).all()
+
+
+def test_sizes_follow_the_axes_of_the_body():
+    """Voxels of 1 x 2 x 3 mm along superior, right (to the left) and anterior."""
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[0, 1], affine[1, 2], affine[3, 3] = 1, -2, 3, 1
+    lengths, spacing = sizes((10, 20, 30), affine)
+    assert lengths == (40, 90, 10) and spacing == (2, 3, 1)
+    assert sizes((10, 20), None) == ((), ()) and sizes((1, 2, 3), np.zeros((4, 4))) == ((), ())
+
+
+def test_a_field_of_view_five_times_the_training_images_is_told():
+    seen = TrainingImages(30, ((30, 40), (45, 60), (30, 40)), ((1, 1),) * 3)
+    data, image = DataSettings(spatial_dims=3, size=(8, 8, 8)), np.zeros((1, 8, 8, 8))
+    assert not doubts(seen, image, (36, 50, 35), (1, 1, 1), data)
+    (message,) = doubts(seen, image, (180, 220, 180), (1, 1, 1), data)
+    assert "field of view is 180 x 220 x 180 mm" in message and "45 to 60" in message
+    (message,) = doubts(seen, image, (36, 50, 35), (1, 1, 5), data)
+    assert "voxel size" in message
+    assert not doubts(seen, image, (), (), data)
+
+
+def test_a_header_holds_it_and_gives_it_back():
+    seen = described(WHOLE)
+    assert TrainingImages.of(json.loads(json.dumps(seen.to_dict()))) == seen
+    with pytest.raises(ValueError, match="square"):
+        TrainingImages.of({**seen.to_dict(), "mean": [0.0]})

@@ -1,0 +1,91 @@
+"""Calibrating a trained model: what is fitted, and on which cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from cdal.cli import main
+from cdal.datasets.folder import open_folder
+from cdal.datasets.phantoms import write_phantoms
+from cdal.datasets.reading import read_case
+from cdal.evaluation.agreement import majority
+from cdal.evaluation.evaluate import evaluate
+from cdal.evaluation.fit_quality import fit_quality
+from cdal.evaluation.metrics import count
+from cdal.inference.load import load
+from cdal.inference.quality import Quality
+from cdal.inference.sampling import Sampling
+from cdal.runtime.errors import UserError
+from cdal.segmenters.model_header import read_header
+from cdal.training.calibrate import known_of, recalibrate, some_of
+
+
+def test_a_training_ends_with_the_quality_of_its_validation_cases(trained: Path, phantoms: Path):
+    """Found again from predictions."""
+    header = read_header(trained / "model.safetensors")
+    quality = Quality.of(header.quality)
+    assert quality.cases == len(header.data["validation"])
+    assert header.data["calibration"] == header.data["validation"]
+    assert header.training_images["count"] == quality.cases + len(header.data["train"])
+    predictor, folder = load(trained), open_folder(phantoms)
+    known = []
+    for case in folder.cases:
+        if case.name in header.data["validation"]:
+            image, labels = read_case(case, folder)
+            truth = majority(np.stack([label.array[0] for label in labels]), 2)
+            prediction = predictor.predict(image, case.name)
+            dice = count(prediction.mask == 1, truth == 1).dice
+            expected = prediction.signs.expected_dice(1)
+            made = known_of(prediction.mask == 1, truth == 1, expected, image)
+            assert made.dice == dice
+            known.append({"lesion": made})
+    again = fit_quality(known, ("lesion",), quality.sampling)
+    assert again == quality
+
+
+def test_weights_stay_and_a_given_temperature_too(trained: Path, phantoms: Path, tmp_path: Path):
+    out = tmp_path / "m.safetensors"
+    recalibrate(trained, phantoms, out, Sampling(temperature=2.0, votes=3))
+    header, before = read_header(out), load_file(trained / "model.safetensors")
+    assert header.temperature == 2.0 and header.quality["sampling"]["votes"] == 3
+    assert all(weight.equal(before[name]) for name, weight in load_file(out).items())
+    assert load(out, Sampling(votes=3)).judge.missing == ""
+
+
+def test_other_cases_widen_what_the_training_images_were(trained: Path, tmp_path: Path):
+    other = write_phantoms(tmp_path / "other", 40, seed=9, size=32, raters=1)
+    out = tmp_path / "m.safetensors"
+    assert (
+        main(["calibrate", str(trained), "--data", str(other), "--split", "all", "--out", str(out)])
+        == 0
+    )
+    header = read_header(out)
+    assert header.quality["cases"] == 40
+    assert Quality.of(header.quality).classes["lesion"].dice.margin() is not None
+    assert (
+        header.training_images["count"]
+        == read_header(trained / "model.safetensors").training_images["count"]
+    )
+
+
+def test_cases_of_the_training_are_refused(trained: Path, phantoms: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="were seen in training"):
+        recalibrate(trained, phantoms, tmp_path / "m.safetensors", split="all")
+    with pytest.raises(UserError, match=r"ends in \.safetensors"):
+        recalibrate(trained, phantoms, tmp_path / "m.onnx")
+
+
+def test_an_evaluation_leaves_out_the_cases_of_the_calibration(trained: Path, phantoms: Path):
+    assert not evaluate(trained, phantoms, split="validation").judged
+    judged = evaluate(trained, phantoms).judged
+    test = read_header(trained / "model.safetensors").data["test"]
+    assert [row["case"] for row in judged] == test
+
+
+def test_some_are_evenly_spaced():
+    assert some_of(range(10), 4) == [0, 2, 5, 7]
+    assert some_of([1, 2], 3) == [1, 2] and some_of([1, 2], None) == [1, 2]
