@@ -33,8 +33,11 @@ VALUES = {
     "timesteps": 0,
     "mirror": False,
     "components": 2,
+    "decision": "expected-dice",
     "temperature": 1.5,
     "seed": 7,
+    "review_below": 0.8,
+    "strict": True,
 }
 """A value of each field that is not its default."""
 
@@ -78,7 +81,7 @@ def test_every_field_is_an_option_of_the_command_line(
         main([verb, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for field in fields(Sampling):
-        assert f"--{field.name}" in shown
+        assert f"--{field.name.replace('_', '-')}" in shown
         assert field.metadata["help"] in shown
 
 
@@ -94,10 +97,15 @@ def test_only_what_differs_from_the_defaults_is_said():
             "--no-mirror",
             "--components",
             "2",
+            "--decision",
+            "expected-dice",
             "--temperature",
             "1.5",
             "--seed",
             "7",
+            "--review-below",
+            "0.8",
+            "--strict",
         )
     ]
 

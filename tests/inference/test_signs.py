@@ -67,7 +67,7 @@ def test_another_mask_replaces_the_first():
     signs = Signs(3)
     signs.see_mask(p.argmax(axis=0), p)
     kept = np.where(np.arange(7) < 3, p.argmax(axis=0), 0)
-    signs.see_other_mask(kept, p)
+    signs.see_other_mask([(kept[:5], p[:, :5]), (kept[5:], p[:, 5:])])
     again = Signs(3)
     again.see_mask(kept, p)
     for k in range(3):

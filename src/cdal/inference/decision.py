@@ -35,13 +35,19 @@ def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
     return powers / powers.sum(axis=0)
 
 
-def decide(probability: np.ndarray, components: int = 0) -> np.ndarray:
+def decide(
+    probability: np.ndarray, components: int = 0, weights: np.ndarray | None = None
+) -> np.ndarray:
     """The class of each voxel, `[K, *S] -> [*S]` uint8: the most probable one.
 
     Args:
         probability: mean of the votes.
         components: number of components to keep, see `keep_components`; 0 keeps all.
+        weights: weight of each class, `[K]`, see `cdal.inference.ballot.Ballot`; all the same if
+            `None`.
     """
+    if weights is not None:
+        probability = probability * weights.reshape(-1, *[1] * (probability.ndim - 1))
     return keep_components(probability.argmax(axis=0).astype(np.uint8), components)
 
 

@@ -25,6 +25,7 @@ def need_room(
     keep: Collection[str],
     name: str,
     whole: bool = False,
+    chosen_later: bool = False,
 ) -> None:
     """Refuse an image that would take more memory than is free.
 
@@ -36,13 +37,14 @@ def need_room(
         keep: parts of the segmentation that are kept, see `Segmented`.
         name: name of the image.
         whole: whether all of the result stays in memory, however large it is.
+        chosen_later: whether the mask is chosen after all votes, see `Sampling.decision`.
 
     Raises:
         UserError: it would; the message says what can be changed.
     """
     resampled = "" if frame.unchanged or frame.planar else f" {_spacing(frame)}"
     need_memory(
-        bytes_needed(frame, recipe, classes, votes, keep, whole),
+        bytes_needed(frame, recipe, classes, votes, keep, whole, chosen_later),
         f"{name}: {votes} votes of {classes} classes on {frame.shape} voxels",
         f"Ask for fewer --votes or fewer kinds of results, crop the image, or close other "
         f"programs.{resampled}",
@@ -56,6 +58,7 @@ def bytes_needed(
     votes: int,
     keep: Collection[str],
     whole: bool = False,
+    chosen_later: bool = False,
 ) -> int:
     """Bytes that a segmentation takes at least; arguments as for `need_room`.
 
@@ -86,7 +89,7 @@ def bytes_needed(
         "uncertainty": 1,
         "votes": kept_votes,
     }
-    if data.components:
+    if data.components or chosen_later:
         keep = {*keep, "probability", "uncertainty"}
     # Its rows, and all of them put together.
     result = 2 * own * (1 + _FLOAT * sum(n for name, n in numbers.items() if name in keep))

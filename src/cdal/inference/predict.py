@@ -182,6 +182,7 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
             "votes": predictor.votes,
             "temperature": predictor.temperature,
             "seed": predictor.sampling.seed,
+            "decision": predictor.sampling.decision,
             "judged": [predictor.sampling.review_below, predictor.sampling.strict],
             "engine": [engine.get("device"), engine.get("precision")],
             "save": sorted(save),
@@ -239,8 +240,12 @@ def _segment(
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
         large = math.prod(frame.own) > LARGE
         classes, components = predictor.header.classes, predictor.recipe.data.components
-        need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name)
-        segmented = Segmented(frame, len(classes), components, keep, scratch if large else None)
+        by_votes = predictor.votes if predictor.sampling.decision == "expected-dice" else None
+        later = by_votes is not None
+        need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name, False, later)
+        segmented = Segmented(
+            frame, len(classes), components, keep, scratch if large else None, by_votes
+        )
         signs = segmented.signs
         for band in predictor.bands(
             frame, source.name, name, keep_votes="votes" in save, signs=signs
@@ -248,7 +253,7 @@ def _segment(
             segmented.take(band)
             if segmented.mask.count < frame.own[0]:
                 part(segmented.mask.count / frame.own[0])
-        segmented.finish()
+        segmented.finish(predictor.temperature)
         result = Result(segmented, image.like, classes, predictor.recipe.name, [])
         for (
             kind,

@@ -55,6 +55,7 @@ class Prediction:
         on_grid: mean of the votes of a picture on the network's grid, `[K, *grid]`.
         components: number of components kept of each class; 0 means all.
         signs: signs of the quality, see `Predictor.judge`.
+        weights: weights of the classes `[K]` for `on_grid`; `None` for equal ones.
     """
 
     mask: np.ndarray
@@ -66,12 +67,13 @@ class Prediction:
     on_grid: np.ndarray | None = field(default=None, repr=False)
     components: int = 0
     signs: Signs = field(default_factory=lambda: Signs(0), repr=False)
+    weights: np.ndarray | None = None
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
         """The mask of a picture at another size, `[*size]`; at its own size if `None`."""
         if size is None or self.on_grid is None:
             return self.mask
-        return decide(resized(self.on_grid, size), self.components)
+        return decide(resized(self.on_grid, size), self.components, self.weights)
 
 
 class Predictor:
@@ -145,13 +147,15 @@ class Predictor:
             frame = self.frame(image, name)
             keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
             classes = len(self.header.classes)
-            need_room(frame, self.recipe, classes, count, keep, name, whole=True)
-            segmented = Segmented(frame, classes, self.recipe.data.components, keep)
+            by_votes = count if self.sampling.decision == "expected-dice" else None
+            later = by_votes is not None
+            need_room(frame, self.recipe, classes, count, keep, name, True, later)
+            segmented = Segmented(frame, classes, self.recipe.data.components, keep, votes=by_votes)
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
             signs = segmented.signs
             for band in self.bands(frame, case, name, None, keep_votes, on_grid, count, signs):
                 segmented.take(band)
-            segmented.finish()
+            segmented.finish(self.temperature)
             return Prediction(
                 mask=segmented.straight("mask"),
                 probability=segmented.straight("probability"),
@@ -162,6 +166,7 @@ class Predictor:
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
                 components=self.recipe.data.components,
                 signs=signs,
+                weights=None if signs.ballot is None else signs.ballot.weights(1.0),
             )
 
     def frame(self, image: Rows, name: str) -> Frame:
@@ -260,8 +265,8 @@ class Predictor:
     def about(self) -> dict[str, Any]:
         """How the model segments, for records.
 
-        The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components`
-        and `temperature`.
+        The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components`,
+        `decision` and `temperature`.
         """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
@@ -270,6 +275,7 @@ class Predictor:
             "timesteps": settings.diffusion_steps,
             "flips": list(data.flips) if data.mirror_votes else [],
             "components": data.components or "all",
+            "decision": self.sampling.decision,
             "temperature": self.temperature,
         }
 

@@ -104,7 +104,7 @@ def sampled(about: Mapping[str, Any], votes: int) -> dict[str, Any]:
         about: result of `Predictor.about`.
         votes: number of votes.
     """
-    kept = ("timesteps", "flips", "components", "temperature")
+    kept = ("timesteps", "flips", "components", "decision", "temperature")
     return {"votes": votes, **{name: about[name] for name in kept}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,13 @@ import numpy as np
 
 from cdal.imaging.grid import Frame
 from cdal.imaging.rows import Kept
+from cdal.inference.ballot import Ballot
 from cdal.inference.decision import decide, keep_components
 from cdal.inference.signs import Signs
 from cdal.runtime.errors import UserError
+
+_ROWS = 64
+"""Rows of a block when the mask is chosen anew."""
 
 MOST_WHOLE = 2**27
 """Most voxels of an image for results that need all of it in memory.
@@ -47,6 +51,8 @@ class Segmented:
         keep: some of `probability`, `foreground`, `uncertainty` and `votes`. The mask is always
             kept.
         scratch: folder for rows on disk; rows are kept in memory if `None`.
+        votes: number of votes V, if the mask with the highest expected Dice over them is wanted;
+            `None` for the most probable class.
 
     Attributes:
         mask: class of each voxel, `[n, *rest]` uint8.
@@ -57,6 +63,7 @@ class Segmented:
         votes: probabilities of each vote, `[V, K, n, *rest]` float32.
         signs: signs of the quality of the segmentation.
         uncertain: sum of the uncertainty inside the mask.
+        weights: weights of the classes that the mask was chosen with; `None` for equal ones.
     """
 
     def __init__(
@@ -66,18 +73,22 @@ class Segmented:
         components: int,
         keep: Collection[str],
         scratch: Path | None = None,
+        votes: int | None = None,
     ) -> None:
         def kept(name: str, kind: type) -> Kept:
             return Kept(kind, None if scratch is None else scratch / name)
 
         self.frame, self.components = frame, components
         self.mask, self.signs, self.uncertain = kept("mask", np.uint8), Signs(classes), 0.0
+        self.weights: np.ndarray | None = None
+        self.signs.ballot = None if votes is None else Ballot(classes, votes)
+        later = bool(components) or votes is not None
         self.probability = (
-            kept("probability", np.float32) if "probability" in keep or components else None
+            kept("probability", np.float32) if "probability" in keep or later else None
         )
         self.foreground = kept("foreground", np.float32) if "foreground" in keep else None
         self.uncertainty = (
-            kept("uncertainty", np.float32) if "uncertainty" in keep or components else None
+            kept("uncertainty", np.float32) if "uncertainty" in keep or later else None
         )
         self.votes = kept("votes", np.float32) if "votes" in keep else None
 
@@ -100,17 +111,45 @@ class Segmented:
         self.signs.see_mask(mask, band.probability)
         self.uncertain += _sum_inside(band.uncertainty, mask)
 
-    def finish(self) -> None:
-        """After the last rows: keep the largest components, if that was requested."""
-        if not self.components:
-            return
-        mask = keep_components(np.array(self.mask.array()), self.components)
-        self.mask = Kept(np.uint8)
-        self.mask.append(mask)
-        # Both are kept because of the components.
+    def finish(self, temperature: float = 1.0) -> None:
+        """After the last rows: choose the mask anew, if that was requested.
+
+        Args:
+            temperature: temperature of the probabilities.
+        """
+        ballot = self.signs.ballot
+        if ballot is not None:
+            assert self.probability is not None  # kept because of the ballot
+            self.weights = ballot.weights(temperature)
+            mask = Kept(
+                np.uint8, None if self.mask.path is None else self.mask.path.with_name("chosen")
+            )
+            for start, stop in self._blocks():
+                mask.append(decide(self.probability.rows(start, stop), 0, self.weights))
+            self.mask = mask
+        if self.components:
+            kept = keep_components(np.array(self.mask.array()), self.components)
+            self.mask = Kept(np.uint8)
+            self.mask.append(kept)
+        if ballot is not None or self.components:
+            self._count_again()
+
+    def _count_again(self) -> None:
+        """Replace what was counted of an earlier mask."""
+        # Both are kept if the mask may change.
         assert self.uncertainty is not None and self.probability is not None
-        self.signs.see_other_mask(mask, self.probability.array())
-        self.uncertain = _sum_inside(self.uncertainty.array(), mask)
+        mask, probability, uncertainty = self.mask, self.probability, self.uncertainty
+        self.signs.see_other_mask(
+            (mask.rows(*block), probability.rows(*block)) for block in self._blocks()
+        )
+        self.uncertain = sum(
+            _sum_inside(uncertainty.rows(*block), mask.rows(*block)) for block in self._blocks()
+        )
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of rows that cover all of them."""
+        for start in range(0, self.mask.count, _ROWS):
+            yield start, min(self.mask.count, start + _ROWS)
 
     def straight(self, name: str) -> np.ndarray:
         """One of the attributes with the axes of the image: `[*S]`, `[K, *S]` or `[V, K, *S]`."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+from cdal.inference.ballot import Ballot
 
 
 class Signs:
@@ -21,6 +25,7 @@ class Signs:
         peak: largest probability of each class, `[K]`.
         voxels: number of voxels of each class in the mask, `[K]`.
         found: whether each vote has a voxel of each class, `[V, K]`; empty before the first votes.
+        ballot: counts for the mask with the highest expected Dice; `None` unless it is wanted.
         doubts: what about the image is unlike the training images, see
             `cdal.inference.likeness.doubts`.
     """
@@ -29,6 +34,7 @@ class Signs:
         self.inside, self.mass, self.variance, self.peak = np.zeros((4, classes))
         self.voxels = np.zeros(classes, np.int64)
         self.found = np.zeros((0, classes), bool)
+        self.ballot: Ballot | None = None
         self.doubts: list[str] = []
 
     def see_votes(self, votes: np.ndarray) -> None:
@@ -38,22 +44,28 @@ class Signs:
             self.found = np.zeros((count, classes), bool)
         for vote, found in zip(votes.argmax(axis=1), self.found, strict=True):
             found |= np.bincount(vote.ravel(), minlength=classes) > 0
+        if self.ballot is not None:
+            self.ballot.see(votes)
 
     def see_mask(self, mask: np.ndarray, probability: np.ndarray) -> None:
         """Collect the mask `[h, *rest]` and the probability `[K, h, *rest]` of the next rows."""
+        self._see_inside(mask, probability)
         for k, p in enumerate(probability):
-            inside = p[mask == k]
-            self.voxels[k] += inside.size
-            self.inside[k] += inside.sum(dtype=np.float64)
             self.mass[k] += p.sum(dtype=np.float64)
             self.variance[k] += (p * (1 - p)).sum(dtype=np.float64)
             self.peak[k] = max(self.peak[k], float(p.max(initial=0)))
 
-    def see_other_mask(self, mask: np.ndarray, probability: np.ndarray) -> None:
-        """Replace the mask that was collected, `[*S]`, after all rows; arguments as `see_mask`."""
+    def see_other_mask(self, bands: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Replace the mask that was collected, after all rows, by bands as for `see_mask`."""
+        self.voxels[:], self.inside[:] = 0, 0
+        for mask, probability in bands:
+            self._see_inside(mask, probability)
+
+    def _see_inside(self, mask: np.ndarray, probability: np.ndarray) -> None:
         for k, p in enumerate(probability):
-            self.voxels[k] = (mask == k).sum()
-            self.inside[k] = p[mask == k].sum(dtype=np.float64)
+            inside = p[mask == k]
+            self.voxels[k] += inside.size
+            self.inside[k] += inside.sum(dtype=np.float64)
 
     def expected_dice(self, k: int) -> float:
         """The expected Dice of a class, if the probabilities are right.
