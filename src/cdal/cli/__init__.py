@@ -28,6 +28,7 @@ from cdal.cli import (
     export,
     info,
     predict,
+    review,
     train,
 )
 from cdal.cli.output import steady_output, tell
@@ -43,6 +44,7 @@ VERBS = {
     "check": check,
     "train": train,
     "predict": predict,
+    "review": review,
     "evaluate": evaluate,
     "compare": compare,
     "crossval": crossval,
@@ -103,7 +105,9 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         )
         return BAD_INPUT
     except KeyboardInterrupt:
-        hint = " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict") else ""
+        hint = (
+            " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict", "review") else ""
+        )
         tell(f"cdal {verb}: stopped.{hint}", error=True)
         return INTERRUPTED
     except Exception as error:
