@@ -35,7 +35,8 @@ def _averaged(picture: Rows, size: tuple[int, int]) -> np.ndarray:
         sums = np.add.reduceat(picture.rows(start, stop), starts, axis=2, dtype=np.float64)
         if total is None:
             total = np.zeros((len(sums), rows, columns))
-        np.add.at(total, (slice(None), row_of[start:stop]), sums)
+        groups, firsts = np.unique(row_of[start:stop], return_index=True)
+        total[:, groups] += np.add.reduceat(sums, firsts, axis=1)
     assert total is not None  # a picture has rows
     count = np.bincount(row_of)[:, None] * np.diff(np.append(starts, width))
     return (total / count).astype(np.float32)
