@@ -78,7 +78,10 @@ def test_channels_on_a_fourth_axis_are_known_by_the_model(tmp_path: Path):
     source = save_nifti(tmp_path / "v.nii.gz", np.zeros((8, 8, 4, 2), np.float32))
     model = tmp_path / "model.safetensors"
     save_model(model, {}, ModelHeader(small_recipe(), ("background", "a"), image_channels=2))
-    for name, caption in (("gone", "a volume of 3 axes"), (str(model), "axial slice 3 of 4")):
+    for name, caption in (
+        ("gone", "a volume of 3 axes"),
+        (str(model), "axial slice 3 of 4, the middle one; no mask was saved"),
+    ):
         write_record(tmp_path, [row(source, model=name)])
         assert caption in make_thumbnail(case_of(tmp_path), tmp_path, tmp_path).caption
 

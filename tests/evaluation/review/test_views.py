@@ -109,7 +109,7 @@ def test_sides_have_their_lengths_in_millimetres(tmp_path: Path):
     save_nifti(tmp_path / "v.nii.gz", np.zeros((20, 40, 6), np.float32), np.diag([2, 0.5, 9, 1.0]))
     shown, caption = draw_view(files(tmp_path / "v.nii.gz"))
     assert shown.size == (SIDE, SIDE // 2)  # 40 mm from right to left, 20 mm from front to back
-    assert caption == "axial slice 4 of 6, the middle one; nothing was segmented"
+    assert caption == "axial slice 4 of 6, the middle one; no mask was saved"
 
 
 def test_the_slice_is_that_with_the_most_foreground_or_else_doubt(tmp_path: Path):
@@ -124,7 +124,9 @@ def test_the_slice_is_that_with_the_most_foreground_or_else_doubt(tmp_path: Path
     doubts = save_nifti(tmp_path / "spread.nii.gz", spread)
     assert "slice 6 of 8, the one with the largest" in draw_view(files(source, full, doubts))[1]
     assert "slice 3 of 8, the most uncertain" in draw_view(files(source, empty, doubts))[1]
-    assert "slice 5 of 8, the middle" in draw_view(files(source, empty))[1]
+    assert (
+        "slice 5 of 8, the middle one; nothing was segmented" in draw_view(files(source, empty))[1]
+    )
 
 
 def test_pages_of_a_tiff_are_slices_without_a_place(tmp_path: Path):

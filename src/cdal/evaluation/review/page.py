@@ -174,6 +174,7 @@ def _row(
 ) -> dict[str, Any]:
     """What the template shows of a case."""
     folder = str(Path(case.source).parent)
+    outlines = " with the outlines of its classes" if "mask" in case.files else ""
     beside = ", beside it its uncertainty" if thumbnail.map else ""
     return {
         "name": printable(case.name) or "without a name",
@@ -191,7 +192,7 @@ def _row(
         "picture": _url(pictures / thumbnail.name, home) if thumbnail.name else "",
         "width": thumbnail.size[0],
         "height": thumbnail.size[1],
-        "alt": f"{printable(case.name)} with the outlines of its classes{beside}",
+        "alt": f"{printable(case.name)}{outlines}{beside}",
         "caption": printable(thumbnail.caption),
         "span": max(1, len(case.classes)),
         "classes": [_class(found, case.unit) for found in case.classes or (Found("none", 0),)],

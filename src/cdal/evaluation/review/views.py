@@ -154,7 +154,7 @@ def _of_image(image: Image, files: Files) -> _Plane:
     array, spacing, caption = _shown(image.array, planar), image.spacing[:2], "whole picture"
     if not planar:
         axis, order, flips = _slicing(image)
-        index, why = _choose(label, spread, axis)
+        index, why = _choose(label, spread, axis, files.mask is not None)
 
         def turned(values: np.ndarray) -> np.ndarray:
             return np.flip(np.take(values, index, axis).transpose(order), flips)
@@ -200,14 +200,17 @@ def _world(image: Image) -> list[int]:
     return [int(axis) for axis in io_orientation(image.affine)[:, 0]]
 
 
-def _choose(label: np.ndarray, spread: np.ndarray | None, axis: int) -> tuple[int, str]:
+def _choose(
+    label: np.ndarray, spread: np.ndarray | None, axis: int, saved: bool
+) -> tuple[int, str]:
     """The index of the slice to show, and why it was chosen."""
     others = tuple(other for other in range(3) if other != axis)
     if (areas := (label > 0).sum(axis=others)).any():
         return int(areas.argmax()), "the one with the largest segmented area"
+    nothing = "nothing was segmented" if saved else "no mask was saved"
     if spread is not None and (doubts := spread.sum(axis=others)).any():
-        return int(doubts.argmax()), "the most uncertain one; nothing was segmented"
-    return label.shape[axis] // 2, "the middle one; nothing was segmented"
+        return int(doubts.argmax()), f"the most uncertain one; {nothing}"
+    return label.shape[axis] // 2, f"the middle one; {nothing}"
 
 
 def _label(path: Path, image: Image, classes: Sequence[str]) -> np.ndarray:
