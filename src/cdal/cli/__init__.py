@@ -29,6 +29,7 @@ from cdal.cli import (
     export,
     info,
     predict,
+    review,
     train,
 )
 from cdal.cli.output import steady_output, tell
@@ -44,6 +45,7 @@ VERBS = {
     "check": check,
     "train": train,
     "predict": predict,
+    "review": review,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "compare": compare,
@@ -105,7 +107,9 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         )
         return BAD_INPUT
     except KeyboardInterrupt:
-        hint = " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict") else ""
+        hint = (
+            " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict", "review") else ""
+        )
         tell(f"cdal {verb}: stopped.{hint}", error=True)
         return INTERRUPTED
     except Exception as error:

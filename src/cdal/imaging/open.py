@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cdal.imaging.formats import format_of, read_image
+from cdal.imaging.formats import format_of, read_image, read_label, suffix_of
 from cdal.imaging.rows import Rows
 
 
@@ -31,3 +31,25 @@ def open_image(path: Path, scratch: Path | None = None, fourth_axis: int = 0) ->
         return
     with image_format.open_rows(path, scratch) as rows:
         yield read_image(path, fourth_axis) if rows is None else rows
+
+
+@contextmanager
+def open_mask(path: Path, scratch: Path | None = None) -> Iterator[Rows]:
+    """Open a mask that cDAL wrote as an image; its values are the classes.
+
+    Large TIFF masks stay on disk, like the pictures that they belong to.
+
+    Args:
+        path: path of the file.
+        scratch: see `open_image`.
+
+    Raises:
+        UserError: as for `read_label`.
+    """
+    if suffix_of(path) not in (".tif", ".tiff") or not path.is_file():
+        yield read_label(path)
+        return
+    from cdal.imaging.formats.tiff_rows import open_rows
+
+    with open_rows(path, scratch, indices=True) as rows:
+        yield read_label(path) if rows is None else rows

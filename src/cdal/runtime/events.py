@@ -11,8 +11,8 @@ class Event:
     """The progress of a task.
 
     Attributes:
-        task: name of the task: `checking`, `reading`, `training`, `segmenting`, `scoring`,
-            `calibrating`, `preparing`, `converting`, `measuring` or `running`.
+        task: name of the task: `checking`, `reading`, `training`, `calibrating`, `segmenting`,
+            `scoring`, `preparing`, `converting`, `drawing`, `measuring` or `running`.
         name: name of the current case, file or part.
         done: number of finished items. Its fraction is the finished share of the current item.
         total: number of all items; `None` if it is not known.

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cdal.imaging.formats import readable
+from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, need_regular, need_size
+from cdal.imaging.rows import LARGE
 from cdal.runtime.errors import UserError
 
 
@@ -53,9 +55,28 @@ class _Slide:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """Return rows of the slide, see `Rows.rows`. Regions that were not scanned are white."""
+        return self._region(start, 0, (self.shape[1], stop - start))
+
+    def reduced(self, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the slide made small, `[3, *size]`, by one of its smaller copies.
+
+        Args:
+            size: rows and columns of the result.
+
+        Returns:
+            `None` if the slide has no copy that is small enough to be read as a whole.
+        """
         with readable(self.path, "whole slide"):
-            region = np.asarray(
-                self.slide.read_region((0, start), 0, (self.shape[1], stop - start)), np.float32
-            )
+            times = min(self.shape[0] / size[0], self.shape[1] / size[1])
+            level = self.slide.get_best_level_for_downsample(times)
+            width, height = self.slide.level_dimensions[level]
+        if width * height > LARGE:
+            return None
+        return resized(self._region(0, level, (width, height)), size)
+
+    def _region(self, top: int, level: int, size: tuple[int, int]) -> np.ndarray:
+        """Return columns and rows of a level from the row `top` of the full slide."""
+        with readable(self.path, "whole slide"):
+            region = np.asarray(self.slide.read_region((0, top), level, size), np.float32)
         alpha = region[..., 3:] / 255
         return np.moveaxis(region[..., :3] * alpha + 255 * (1 - alpha), -1, 0)

@@ -35,19 +35,22 @@ MOST_PIXELS = 1e12
 
 
 @contextmanager
-def open_rows(path: Path, scratch: Path | None) -> Iterator[Rows | None]:
-    """Open a large picture, see `cdal.imaging.formats.Format`."""
+def open_rows(path: Path, scratch: Path | None, indices: bool = False) -> Iterator[Rows | None]:
+    """Open a large picture, see `cdal.imaging.formats.Format`.
+
+    With `indices`, a picture with a palette is read too; its numbers are those of the palette.
+    """
     need_regular(path)
     with ExitStack() as stack:
         with readable(path, "TIFF"):
             file = stack.enter_context(tifffile.TiffFile(path))
             folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            page = _large_page(path, file)
+            page = _large_page(path, file, indices)
             rows = None if page is None else _Tiff(path, page, folder)
         yield rows
 
 
-def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
+def _large_page(path: Path, file: tifffile.TiffFile, indices: bool) -> Any:
     """Return the page of a large picture.
 
     Returns:
@@ -62,6 +65,7 @@ def _large_page(path: Path, file: tifffile.TiffFile) -> Any:
         tifffile.PHOTOMETRIC.RGB,
     )
     plain = plain or page.photometric == tifffile.PHOTOMETRIC.YCBCR
+    plain = plain or (indices and page.photometric == tifffile.PHOTOMETRIC.PALETTE)
     pixels = series.shape[0] * series.shape[1]
     if not picture or not plain or pixels < LARGE or orientation(page) >= 5:
         return None

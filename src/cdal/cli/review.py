@@ -1,0 +1,43 @@
+"""`cdal review`: Write a page for looking through results, the least certain first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from cdal.cli.output import tell
+from cdal.cli.words import DONE, IN_PART
+
+_MOST = 5
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add the verb's options to its parser."""
+    parser.add_argument("results", type=str, help="Folder that cdal predict --out wrote.")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="HTML page (default: review.html in the folder of results).",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Run the verb and return the exit code."""
+    from cdal.cli.console import progress_bar
+    from cdal.evaluation.review import write_review
+
+    with progress_bar() as report:
+        review = write_review(
+            Path(options.results), None if options.out is None else Path(options.out), report
+        )
+    problems = list(review.problems.values())
+    for message in problems[:_MOST]:
+        tell(f"cdal review: {message}", error=True)
+    if len(problems) > _MOST:
+        tell(f"cdal review: {len(problems) - _MOST} more without a picture", error=True)
+    tell(
+        f"{review.page}: {review.cases} cases, {review.kept} pictures kept, {len(problems)} "
+        "without a picture"
+    )
+    return IN_PART if problems else DONE
