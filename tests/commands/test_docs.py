@@ -208,7 +208,8 @@ def test_links_and_headings_are_recognised(tmp_path: Path):
 def options() -> set[str]:
     """Every option that a verb of the command line adds, by reading its source."""
     found: set[str] = {
-        f"--{name}" for name in fields(CODE / "inference" / "sampling.py", "Sampling")
+        f"--{name.replace('_', '-')}"
+        for name in fields(CODE / "inference" / "sampling.py", "Sampling")
     }
     for module in (CODE / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):

@@ -37,13 +37,13 @@ def test_a_row_holds_estimate_and_truth():
     p = np.stack([[0.2, 0.3, 0.9, 0.8], [0.8, 0.7, 0.1, 0.2]])
     mask, truth = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])
     signs.see_mask(mask, p)
-    verdict = {
+    judgement = {
         "quality": {
             "x": {"expected_dice": 0.8, "dice_interval": None, "volume_interval": [2.0, 9.0]}
         }
     }
-    judge = SimpleNamespace(verdict=lambda signs, voxel: verdict)
-    (made,) = judged_rows(judge, signs, mask, truth, 2.0, "a")
+    prediction = SimpleNamespace(judgement=judgement, signs=signs, mask=mask)
+    (made,) = judged_rows(prediction, truth, 2.0, "a")
     assert made["dice"] == pytest.approx(2 / 3) and made["expected_dice"] == 0.8
     assert (made["volume"], made["true_volume"]) == (4.0, 2.0)
     spread = 1.6448536 * math.sqrt(0.16 + 0.21 + 0.09 + 0.16) * 2

@@ -147,8 +147,7 @@ def _judged(
     if case in predictor.header.data.get("calibration", ()):
         return []
     truth = majority(raters, len(prediction.probability))
-    voxel = float(np.prod(image.spacing))
-    return judged_rows(predictor.judge, prediction.signs, prediction.mask, truth, voxel, case)
+    return judged_rows(prediction, truth, float(np.prod(image.spacing)), case)
 
 
 def _add(

@@ -10,32 +10,29 @@ import numpy as np
 from scipy import stats
 
 from cdal.evaluation.metrics import count, nan_mean, rank_correlation
-from cdal.inference.judge import Judge
-from cdal.inference.signs import Signs
+from cdal.inference.predictor import Prediction
 
 WORST = 0.1
 """Share of the cases that a review looks at."""
 
 
 def judged_rows(
-    judge: Judge, signs: Signs, mask: np.ndarray, truth: np.ndarray, voxel: float, case: str
+    prediction: Prediction, truth: np.ndarray, voxel: float, case: str
 ) -> list[dict[str, Any]]:
     """One row for each class: what was estimated of a case, and what is true.
 
     The naive interval of the volume takes voxels as independent: V +- z sqrt(sum p (1 - p)).
 
     Args:
-        judge: judge of the model.
-        signs: signs of the segmentation.
-        mask: classes of the segmentation, `[*S]`.
+        prediction: the segmentation, with what was estimated of it.
         truth: true classes, `[*S]`.
         voxel: volume of one voxel.
         case: name of the case.
     """
-    verdict = judge.verdict(signs, voxel)
+    signs, mask = prediction.signs, prediction.mask
     z = float(stats.norm.ppf(0.95))
     rows = []
-    for k, (name, estimated) in enumerate(verdict["quality"].items(), start=1):
+    for k, (name, estimated) in enumerate(prediction.judgement["quality"].items(), start=1):
         dice, volume = estimated["dice_interval"], estimated["volume_interval"]
         naive = z * math.sqrt(signs.variance[k]) * voxel
         own, true = float(signs.voxels[k]) * voxel, float((truth == k).sum()) * voxel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,7 +54,8 @@ class Prediction:
         image: the segmented image.
         on_grid: mean of the votes of a picture on the network's grid, `[K, *grid]`.
         components: number of components kept of each class; 0 means all.
-        signs: signs of the quality, see `Predictor.judge`.
+        signs: signs of the quality.
+        judgement: estimated quality, warnings and verdict, see `Judge.verdict`.
         weights: weights of the classes `[K]` for `on_grid`; `None` for equal ones.
     """
 
@@ -68,6 +69,7 @@ class Prediction:
     components: int = 0
     signs: Signs = field(default_factory=lambda: Signs(0), repr=False)
     weights: np.ndarray | None = None
+    judgement: Mapping[str, Any] = field(default_factory=dict)
 
     def mask_at(self, size: tuple[int, int] | None) -> np.ndarray:
         """The mask of a picture at another size, `[*size]`; at its own size if `None`."""
@@ -166,6 +168,7 @@ class Predictor:
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
                 components=self.recipe.data.components,
                 signs=signs,
+                judgement=self.judge.verdict(signs, float(np.prod(image.like.spacing))),
                 weights=None if signs.ballot is None else signs.ballot.weights(1.0),
             )
 
