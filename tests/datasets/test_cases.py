@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdal.datasets.cases import BatchSource, fingerprint, load_case, load_cases
+from cdal.datasets.cases import BatchSource, Case, fingerprint, load_case, load_cases
 from cdal.datasets.convert import convert_folder
 from cdal.datasets.folder import open_folder
 from cdal.datasets.reading import read_case
@@ -84,3 +84,38 @@ def test_intensities_of_any_scale_become_alike(hippocampus: Path):
         np.testing.assert_array_equal(
             np.bincount(case.labels.numpy().ravel()), np.bincount(label.ravel())
         )
+
+
+def test_several_annotators_come_with_one_image():
+    case, single = make_case("a", raters=3), make_case("bb")
+    source = BatchSource([case, single], replace(STILL, size=(12, 10, 8)), 2, seed=0, annotators=2)
+    seen = set()
+    for step in range(60):
+        batch = source(step)
+        assert batch.others.shape == (1, *batch.label.shape)
+        assert torch.equal(batch.labels(), torch.cat([batch.label, batch.others[0]]))
+        place = batch.cases.index("a")
+        numbers = [
+            next(r for r in range(3) if torch.equal(label, case.labels[r].long()))
+            for label in (batch.label[place], batch.others[0, place])
+        ]
+        assert numbers[0] != numbers[1]
+        seen.add(tuple(numbers))
+        alone = batch.cases.index("bb")
+        assert torch.equal(batch.label[alone], batch.others[0, alone])
+    assert len(seen) == 6
+    assert BatchSource([case], STILL, 1, seed=0)(0).others is None
+
+
+def test_where_a_patch_lies_does_not_tell_what_the_annotator_drew():
+    """One annotator drew a corner, the other nothing; all patches are centred on what any drew.
+    The image holds its own coordinate, so the mean of a patch is its place.
+    """
+    place = torch.arange(40.0)[None, :, None, None].expand(1, 40, 40, 40)
+    labels = torch.zeros(2, 40, 40, 40, dtype=torch.uint8)
+    labels[0, 30:33, 30:33, 30:33] = 1
+    settings = replace(STILL, size=(8, 8, 8), foreground=1.0)
+    source = BatchSource([Case("a", place, labels)], settings, 1, seed=0)
+    batches = [source(step) for step in range(20)]
+    assert {bool(batch.label.any()) for batch in batches} == {True, False}
+    assert all(abs(float(batch.image.mean()) - 31) <= 3.5 for batch in batches)

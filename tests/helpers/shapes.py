@@ -137,6 +137,9 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "energy_score": shapes(
             Float[Tensor, ""], votes=Float[Tensor, "V B L *S"], truth=Float[Tensor, "B L *S"]
         ),
+        "iou_energy_score": shapes(
+            Float[Tensor, ""], votes=Float[Tensor, "V B L *S"], truth=Float[Tensor, "B L *S"]
+        ),
     },
     "cdal.segmenters.diffusion.schedule": {
         "at": shapes(

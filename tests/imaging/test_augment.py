@@ -18,8 +18,8 @@ from helpers.cases import STILL, make_case
 def augment_one(
     image: torch.Tensor, label: torch.Tensor, settings_: DataSettings, rng: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = augment([image], [label], settings_, [rng])
-    return images[0], labels[0]
+    images, labels = augment([image], [label[None]], [label], settings_, [rng])
+    return images[0], labels[0, 0]
 
 
 def test_patches_of_a_batch_are_those_of_its_images_alone():
@@ -32,9 +32,13 @@ def test_patches_of_a_batch_are_those_of_its_images_alone():
     ]
     rngs = [[torch.Generator().manual_seed(seed) for seed in range(3)] for _ in range(2)]
     images, labels = augment(
-        [case.image for case in cases], [case.labels[0] for case in cases], settings_, rngs[0]
+        [case.image for case in cases],
+        [case.labels for case in cases],
+        [case.labels[0] for case in cases],
+        settings_,
+        rngs[0],
     )
-    for case, rng, image, label in zip(cases, rngs[1], images, labels, strict=True):
+    for case, rng, image, label in zip(cases, rngs[1], images, labels[0], strict=True):
         alone, alone_label = augment_one(case.image, case.labels[0], settings_, rng)
         torch.testing.assert_close(image, alone, rtol=1e-3, atol=1e-3)
         assert (label == alone_label).float().mean() > 0.999  # a tie may fall either way

@@ -264,3 +264,11 @@ def test_mirror_images_bring_a_vote_each_where_there_is_no_chance():
     assert with_mirrors(with_segmenter(recipe, "unet"), path).segmenter.votes == 4
     with pytest.raises(UserError, match=r"m\.safetensors: its recipe has no axis"):
         with_mirrors(override(recipe, {"data.flips": ()}), path)
+
+
+def test_only_cdal_learns_several_annotators_at_once():
+    recipe = override(find_recipe("phantoms"), {"training.annotators": 3})
+    assert with_segmenter(recipe, "cdal-deterministic").training.annotators == 3
+    assert with_segmenter(recipe, "unet").training.annotators == 1
+    with pytest.raises(UserError, match=r"training\.annotators must be 1 with this segmenter"):
+        override(with_segmenter(recipe, "unet"), {"training.annotators": 2})

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
+from cdal.evaluation.agreement import distances
+from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
 from cdal.segmenters.segmenter import one_hot
 
 
@@ -74,3 +75,40 @@ def test_energy_score_of_equal_votes_has_a_finite_gradient():
 def test_energy_score_needs_two_votes():
     with pytest.raises(ValueError, match="at least 2"):
         energy_score(torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+
+
+def test_iou_energy_score_of_hard_masks_is_that_of_the_generalised_energy_distance(
+    rng: torch.Generator,
+):
+    """Large masks, so that the added voxels hardly count; `distances` is NumPy on class masks."""
+    votes = (torch.rand(4, 1, 1, 400, 400, generator=rng) < torch.rand(4, 1, 1, 1, 1)).float()
+    truth = (torch.rand(1, 1, 400, 400, generator=rng) < 0.4).float()
+    v, y = votes[:, 0, 0].numpy().astype(int), truth[:, 0].numpy().astype(int)
+    apart = distances(v, v, 2).sum() / 12  # of ordered pairs of different votes
+    expected = distances(v, y, 2).mean() - apart / 2
+    assert float(iou_energy_score(votes, truth)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_iou_energy_score_prefers_empty_and_whole_votes_to_faint_ones(rng: torch.Generator):
+    """Half of the annotators drew an object, the others nothing."""
+    box = torch.zeros(1, 1, 16, 16)
+    box[..., 4:12, 4:12] = 1
+    scores = {"modes": 0.0, "faint": 0.0, "whole": 0.0}
+    for _ in range(300):
+        truth = box * torch.randint(2, (1, 1, 1, 1), generator=rng)
+        drawn = box[None] * torch.randint(2, (2, 1, 1, 1, 1), generator=rng)
+        for name, votes in (
+            ("modes", drawn),
+            ("faint", 0.5 * box[None].expand(2, -1, -1, -1, -1)),
+            ("whole", box[None].expand(2, -1, -1, -1, -1)),
+        ):
+            scores[name] += float(iou_energy_score(votes, truth)) / 300
+    assert scores["modes"] < min(scores["faint"], scores["whole"]) - 0.1
+
+
+def test_iou_energy_score_moves_empty_votes(rng: torch.Generator):
+    votes = torch.full((2, 1, 1, 8, 8), 1e-3, requires_grad=True)
+    iou_energy_score(votes, torch.ones(1, 1, 8, 8)).backward()
+    assert float(votes.grad.max()) < 0
+    with pytest.raises(ValueError, match="at least 2"):
+        iou_energy_score(votes[:1], torch.ones(1, 1, 8, 8))

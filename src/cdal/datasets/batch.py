@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -12,10 +14,23 @@ class Batch(NamedTuple):
 
     Attributes:
         image: normalised images, `[B, C, *S]`.
-        label: classes from 0 (background) to K - 1, `[B, *S]`.
+        label: classes from 0 (background) to K - 1 by one annotator, `[B, *S]`.
         cases: names of the B cases, for messages.
+        others: classes by R - 1 further annotators, `[R - 1, B, *S]`; `None` for R = 1.
     """
 
     image: Tensor
     label: Tensor
     cases: tuple[str, ...]
+    others: Tensor | None = None
+
+    def labels(self) -> Tensor:
+        """Classes by all R annotators, annotator after annotator, `[R * B, *S]`."""
+        if self.others is None:
+            return self.label
+        return torch.cat([self.label, self.others.flatten(0, 1)])
+
+    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed, such as moved to a device."""
+        others = None if self.others is None else change(self.others)
+        return Batch(change(self.image), change(self.label), self.cases, others)

@@ -114,29 +114,31 @@ class BatchSource:
         batch: cases per batch.
         seed: random seed for all draws.
         rank: rank of this process if several processes train together.
+        annotators: annotators of each image, see `TrainingSettings.annotators`.
     """
 
     def __init__(
-        self, cases: Sequence[Case], settings: DataSettings, batch: int, seed: int, rank: int = 0
+        self,
+        cases: Sequence[Case],
+        settings: DataSettings,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        annotators: int = 1,
     ) -> None:
-        self.cases, self.settings, self.batch, self.seed, self.rank = (
-            cases,
-            settings,
-            batch,
-            seed,
-            rank,
-        )
+        self.cases, self.settings, self.batch = cases, settings, batch
+        self.seed, self.rank, self.annotators = seed, rank, annotators
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step, on the CPU."""
         drawn = [self._case(step * self.batch + i) for i in range(self.batch)]
         rngs = [generator(self.seed, "patch", step, i, self.rank) for i in range(len(drawn))]
-        images, labels = zip(
+        images, labels, drawn_by_any = zip(
             *(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True
         )
-        return Batch(
-            *augment(images, labels, self.settings, rngs), tuple(case.name for case in drawn)
-        )
+        image, moved = augment(images, labels, drawn_by_any, self.settings, rngs)
+        names = tuple(case.name for case in drawn)
+        return Batch(image, moved[0], names, moved[1:] if len(moved) > 1 else None)
 
     def _case(self, position: int) -> Case:
         epoch, index = divmod(position, len(self.cases))
@@ -145,12 +147,23 @@ class BatchSource:
         )
         return self.cases[int(order[index])]
 
-    def _seen(self, case: Case, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the image of a case and the label of a random annotator.
+    def _seen(self, case: Case, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the image of a case, the labels of random annotators, and what any of them drew.
 
-        A volume is reduced to one random slice if the network is 2D.
+        An annotator comes twice only if there are fewer than are wanted. Patches are centred on
+        what any annotator drew: where it is must not tell what the drawn annotator says. A volume
+        is reduced to one random slice if the network is 2D.
+
+        Returns:
+            Image `[C, *S]`, labels `[R, *S]` and a label `[*S]`.
         """
-        image, label = case.image, case.labels[_index(len(case.labels), rng)]
+        chosen_ones = [_index(len(case.labels), rng)]
+        if self.annotators > 1:
+            rest = torch.randperm(len(case.labels), generator=rng).tolist()
+            rest.remove(chosen_ones[0])
+            order = [chosen_ones[0], *rest]
+            chosen_ones = [order[i % len(order)] for i in range(self.annotators)]
+        image, labels, by_any = case.image, case.labels[chosen_ones], case.labels.amax(dim=0)
         if image.dim() - 1 > self.settings.spatial_dims:
             chosen = torch.tensor([_index(image.shape[1 + self.settings.slice_axis], rng)])
             image = torch.from_numpy(
@@ -161,8 +174,9 @@ class BatchSource:
                     chosen.numpy(),
                 )[0]
             )
-            label = label.select(self.settings.slice_axis, int(chosen))
-        return image, label
+            labels = labels.select(1 + self.settings.slice_axis, int(chosen))
+            by_any = by_any.select(self.settings.slice_axis, int(chosen))
+        return image, labels, by_any
 
 
 def _index(count: int, rng: torch.Generator) -> int:

@@ -28,6 +28,7 @@ Source: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 23, 2001.
 def augment(
     images: Sequence[Tensor],
     labels: Sequence[Tensor],
+    centres: Sequence[Tensor],
     settings: DataSettings,
     rngs: Sequence[torch.Generator],
 ) -> tuple[Tensor, Tensor]:
@@ -39,31 +40,33 @@ def augment(
 
     Args:
         images: normalised images, `[C, *S]` each.
-        labels: classes, `[*S]` each.
+        labels: classes by R annotators, `[R, *S]` each.
+        centres: classes on whose voxels some patches are centred, `[*S]` each.
         settings: patch size and strength of each augmentation.
         rngs: one random generator per image.
 
     Returns:
-        Images `[B, C, *size]` (float32) and labels `[B, *size]` (int64).
+        Images `[B, C, *size]` (float32) and labels `[R, B, *size]` (int64).
     """
-    moves = [_draw_move(label, settings, rng) for label, rng in zip(labels, rngs, strict=True)]
+    moves = [_draw_move(label, settings, rng) for label, rng in zip(centres, rngs, strict=True)]
     grid = _grid(moves, settings.size)
     shape = _largest(moves)
     seen = [image[move.with_channels] for image, move in zip(images, moves, strict=True)]
     blocks = torch.stack([_padded(block, shape, "replicate") for block in seen])
     moved = F.grid_sample(blocks, grid, mode="bilinear", padding_mode="border", align_corners=False)
     classes = [
-        _padded(label[move.block][None], shape, "constant")
+        _padded(label[move.with_channels], shape, "constant")
         for label, move in zip(labels, moves, strict=True)
     ]
-    chosen = _move_classes(torch.stack(classes), grid)
+    by_annotator = torch.stack(classes, dim=1)[:, :, None]
+    chosen = torch.stack([_move_classes(of_one, grid) for of_one in by_annotator])
     changed = [
         _recolour(
             _restain(_collimate(image, label, settings, rng), settings.stain, rng),
             settings.intensity,
             rng,
         )
-        for image, label, rng in zip(moved, chosen, rngs, strict=True)
+        for image, label, rng in zip(moved, chosen[0], rngs, strict=True)
     ]
     return torch.stack(changed), chosen
 

@@ -51,6 +51,8 @@ class CDALSettings(SegmenterSettings):
         squared_error: weight of the squared error (Eq. 4).
         energy: weight of the energy score of the training votes. It rewards votes that are
             distributed as the truth is.
+        iou_energy: weight of the energy score of the training votes with 1 - IoU as the distance:
+            the generalised energy distance as a loss. It lets votes be whole or empty.
         dice: weight of the soft Dice loss of the mean of the training votes.
         cross_entropy: weight of the cross-entropy of the mean of the training votes.
         coarse: weight of Dice and cross-entropy of the fast generator's coarse segmentation (deep
@@ -83,6 +85,7 @@ class CDALSettings(SegmenterSettings):
     attention_downsample: int = 8
     squared_error: float = 1.0
     energy: float = 1.0
+    iou_energy: float = 0.0
     dice: float = 1.0
     cross_entropy: float = 1.0
     coarse: float = 1.0
@@ -108,6 +111,11 @@ class CDALSettings(SegmenterSettings):
         return self.diffusion and self.sampling_timesteps > 0
 
     @property
+    def several_annotators(self) -> bool:
+        """Always: annotators are further samples with the features of their image."""
+        return True
+
+    @property
     def diffusion_steps(self) -> int | None:
         """T of sampling; `None` without diffusion."""
         return self.sampling_timesteps if self.diffusion else None
@@ -131,6 +139,7 @@ class CDALSettings(SegmenterSettings):
             "latent",
             "squared_error",
             "energy",
+            "iou_energy",
             "dice",
             "cross_entropy",
             "coarse",
@@ -145,7 +154,7 @@ class CDALSettings(SegmenterSettings):
             f"a divisor of segmenter.timesteps ({T}), or 0 with the fast generator",
         )
         need(self, "segmenter.recycling", lambda share: 0 <= share <= 1, "between 0 and 1")
-        minimum = 2 if self.energy else 1
+        minimum = 2 if self.energy or self.iou_energy else 1
         reason = " (the energy score compares votes)" if self.energy else ""
         need(
             self,
@@ -161,7 +170,7 @@ class CDALSettings(SegmenterSettings):
         )
         if not self.diffusion:
             need(self, "segmenter.timesteps", lambda steps: steps == 1, "1 without diffusion")
-            for name in ("energy", "adversarial", "recycling"):
+            for name in ("energy", "iou_energy", "adversarial", "recycling"):
                 need(self, f"segmenter.{name}", lambda weight: weight == 0, "0 without diffusion")
             need(self, "segmenter.attention", lambda kind: kind == "none", "none without diffusion")
 
@@ -257,6 +266,7 @@ def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
         votes=1,
         attention="none",
         energy=0.0,
+        iou_energy=0.0,
         adversarial=0.0,
         training_votes=1,
         recycling=0.0,

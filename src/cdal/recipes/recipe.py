@@ -93,6 +93,8 @@ def check(recipe: Recipe) -> None:
     check_data(recipe.data)
     check_training(recipe.training)
     recipe.segmenter.check(recipe.data)
+    if not recipe.segmenter.several_annotators:
+        need(recipe.training, "training.annotators", lambda n: n == 1, "1 with this segmenter")
     divisor = max(4, recipe.segmenter.multiple(recipe.data))
     need(
         recipe.data,

@@ -144,6 +144,11 @@ class SegmenterSettings:
         return False
 
     @property
+    def several_annotators(self) -> bool:
+        """Whether a training step can learn several annotators of one image."""
+        return False
+
+    @property
     def diffusion_steps(self) -> int | None:
         """T of sampling; `None` if the segmenter has no diffusion."""
         return None
@@ -191,6 +196,9 @@ class TrainingSettings:
         minutes: wall-clock budget; the learning rate's schedule follows it. If `steps` is set too,
             training ends with whichever is reached first.
         batch: patches per step.
+        annotators: annotators of one image whose labels are learned in one step, if it has several;
+            drawn anew at every step. `cdal` computes the image's features once for all of them;
+            other segmenters need 1.
         learning_rate: peak learning rate of the network that predicts (AdamW).
         discriminator_learning_rate: peak learning rate of the discriminator (Adam).
         betas: momenta of AdamW. The discriminator uses the paper's, 0.5 and 0.9.
@@ -216,6 +224,7 @@ class TrainingSettings:
     steps: int | None = 5000
     minutes: float | None = None
     batch: int = 2
+    annotators: int = 1
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -325,6 +334,7 @@ def check_training(training: TrainingSettings) -> None:
     for name in (
         "steps",
         "batch",
+        "annotators",
         "validate_every",
         "validation_votes",
         "validation_cases",

@@ -40,11 +40,13 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
     if recipe.data.mirror_votes and not settings.stochastic:
         settings = replace(settings, votes=len(recipe.data.mirrors))
     votes = min(recipe.training.validation_votes, settings.votes)
+    annotators = recipe.training.annotators if settings.several_annotators else 1
+    changed = {"validation_votes": votes, "annotators": annotators, **settings.training}
     return replace(
         recipe,
         data=_fitting(recipe.data, settings),
         segmenter=settings,
-        training=replace(recipe.training, **{"validation_votes": votes, **settings.training}),
+        training=replace(recipe.training, **changed),
     )
 
 

@@ -81,8 +81,9 @@ class Run:
             cases[first_validation:first_test], self.settings.validation_cases
         )
         self.classes, self.licence = folder.classes, folder.licence
+        training, rank = self.settings, fabric.global_rank
         self.source = BatchSource(
-            train_cases, recipe.data, self.settings.batch, self.settings.seed, fabric.global_rank
+            train_cases, recipe.data, training.batch, training.seed, rank, training.annotators
         )
         self.data: dict[str, Any] = {
             "name": folder.root.resolve().name,
@@ -249,7 +250,7 @@ class Run:
         step, fabric = self.state.step, self.fabric
         began = time.perf_counter()
         batch = self._next_batch(step)
-        batch = Batch(batch.image.to(fabric.device), batch.label.to(fabric.device), batch.cases)
+        batch = batch.with_tensors(lambda tensor: tensor.to(fabric.device))
         batch_ready = time.perf_counter()
         self.spent["batch"] += batch_ready - began
         moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)

@@ -167,7 +167,7 @@ class RecordedSteps(Steps):
 
     def _record(self, key: Hashable, batch: Batch, step: int) -> str:
         """Record a step without taking it; returns why that failed, or an empty text."""
-        recorded_batch = Batch(batch.image.clone(), batch.label.clone(), batch.cases)
+        recorded_batch = batch.with_tensors(torch.clone)
         rng = generator(0, device=self.fabric.device)
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(rng)
@@ -194,6 +194,8 @@ class _Recording(NamedTuple):
     def replay(self, batch: Batch, keys: tuple[int | str, ...]) -> list[Move]:
         self.batch.image.copy_(batch.image)
         self.batch.label.copy_(batch.label)
+        if self.batch.others is not None and batch.others is not None:
+            self.batch.others.copy_(batch.others)
         self.rng.manual_seed(generator(*keys).initial_seed())
         self.graph.replay()
         return self.moves

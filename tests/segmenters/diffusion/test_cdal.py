@@ -274,3 +274,26 @@ def test_the_image_is_encoded_once(rng: torch.Generator):
     segmenter.generator.unet.head.register_forward_hook(lambda *_: calls.append(1))
     segmenter.sample(make_batch().image, 15, rng)
     assert len(calls) == 1
+
+
+def test_annotators_are_further_samples_with_the_features_of_their_image():
+    """The terms of two annotators are the mean of the terms of each, where no draw is involved: the
+    coarse segmentation's.
+    """
+    segmenter, batch = make_cdal(dice=0.0, iou_energy=1.0), make_batch()
+    shake(segmenter)
+    others = (1 - batch.label)[None]
+
+    def coarse(of_batch: Batch) -> float:
+        (turn,) = segmenter.turns(of_batch, torch.Generator().manual_seed(5), 1)
+        assert torch.isfinite(turn.loss) and "iou_energy" in turn.terms
+        return float(turn.terms["coarse"])
+
+    both = coarse(batch._replace(others=others))
+    assert both != pytest.approx(coarse(batch))
+    repeated = coarse(batch._replace(others=batch.label[None]))
+    assert repeated == pytest.approx(coarse(batch), rel=1e-4)
+    (judged, turn) = segmenter.turns(
+        batch._replace(others=others), torch.Generator().manual_seed(5), 0
+    )
+    assert (judged.player, turn.player) == ("discriminator", "generator")

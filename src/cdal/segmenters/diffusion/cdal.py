@@ -17,7 +17,7 @@ from cdal.recipes.cdal import CDALSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.attention import attention_map
 from cdal.segmenters.diffusion.blocks import leaky_relu
-from cdal.segmenters.diffusion.discriminator import Discriminator
+from cdal.segmenters.diffusion.discriminator import Discriminator, r1_penalty
 from cdal.segmenters.diffusion.fast import FastGenerator, to_x0
 from cdal.segmenters.diffusion.generator import Features, Generator
 from cdal.segmenters.diffusion.labels import label_channels, label_count, to_probabilities
@@ -29,7 +29,7 @@ from cdal.segmenters.diffusion.schedule import (
     posterior_weights,
     sample_posterior,
 )
-from cdal.segmenters.losses import dice_and_cross_entropy, energy_score
+from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
 from cdal.segmenters.random_inputs import RandomInputs
 from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
 
@@ -96,11 +96,12 @@ class CDAL(Segmenter):
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """Algorithm 1: D on a real and a fake pair, then G on the attended label.
 
-        All labels are folded, see `Generator`.
+        All labels are folded, see `Generator`. Several annotators of an image are further samples
+        with the same features.
         """
         T, generator = self.settings.timesteps, self.generator
         schedule = make_schedule(T, batch.image.device)
-        truth = one_hot(batch.label, self.classes)
+        truth = one_hot(batch.labels(), self.classes)
         x0 = generator.fold(label_channels(truth))
         t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
         features = generator.encode(batch.image)
@@ -139,7 +140,7 @@ class CDAL(Segmenter):
                 terms["r1"] = (
                     self.settings.r1
                     * self.settings.r1_every
-                    * _r1(discriminator, x_previous, x_t, t / T)
+                    * r1_penalty(discriminator, x_previous, x_t, t / T)
                 )
             yield turn("discriminator", terms)
             # A_D uses the features of the fake pair, because D sees this pair last in Alg. 1.
@@ -250,8 +251,14 @@ class CDAL(Segmenter):
             terms["squared_error"] = settings.squared_error * F.mse_loss(mean, x0)  # Eq. 4
         if settings.energy:
             terms["energy"] = settings.energy * energy_score(by_vote, x0)
+        if settings.iou_energy:
+            votes = self._by_label(by_vote.flatten(0, 1)).unflatten(0, by_vote.shape[:2])
+            terms["iou_energy"] = settings.iou_energy * iou_energy_score(
+                (votes + 1) / 2, (self._by_label(x0) + 1) / 2
+            )
         if settings.coarse and features.coarse is not None:
             coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
+            coarse = _per_vote(coarse, len(truth) // len(coarse))
             terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
         if settings.adversarial and discriminator is not None:
             # D judges each vote separately, so one vote per image is enough.
@@ -332,15 +339,6 @@ class _Traced(Graph):
         """See `Graph.forward`."""
         drawn = Draws(*draws) if draws else self.segmenter.draw(image, 1, torch.Generator())
         return self.segmenter.segment(image, drawn, self.root)[:, 0]
-
-
-def _r1(discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Tensor) -> Tensor:
-    """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
-    x_previous = x_previous.detach().requires_grad_(True)
-    with torch.autocast(x_previous.device.type, enabled=False):
-        logits, _ = discriminator(x_previous, x_t, level)
-        (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
-    return gradient.square().flatten(1).sum(dim=1).mean() / 2
 
 
 def seen_noise(noise: Tensor, root: Tensor | None) -> Tensor:

@@ -90,3 +90,14 @@ class Discriminator(nn.Module):
             features = h if depth == self.feature_level else features
         pooled = self.activation(self.norm(h)).flatten(2).mean(dim=2)
         return self.head(pooled).squeeze(1).float(), features
+
+
+def r1_penalty(
+    discriminator: Discriminator, x_previous: Tensor, x_t: Tensor, level: Tensor
+) -> Tensor:
+    """Half the squared gradient of D on real pairs (Mescheder et al., ICML 2018), in float32."""
+    x_previous = x_previous.detach().requires_grad_(True)
+    with torch.autocast(x_previous.device.type, enabled=False):
+        logits, _ = discriminator(x_previous, x_t, level)
+        (gradient,) = torch.autograd.grad(logits.sum(), x_previous, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean() / 2
