@@ -9,9 +9,8 @@ A vote decodes a z drawn from the prior. z has six numbers; for lung nodules bet
 
 Ours:
 - The U-Net is the image network of cDAL, with the recipe's optimiser. The prior and the posterior
-  net have as many levels and features as its encoder.
-- They have group normalisation. Instance normalisation would hide from their last mean how large a
-  structure is.
+  net have as many levels and features as its encoder, and no normalisation: that of the instance
+  would hide from their mean over space how large a structure is, and z would not be used.
 - The loss is divided by the number of voxels, as gradients are clipped.
 """
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from cdal.datasets.batch import Batch
 from cdal.recipes.probabilistic import ProbUNetSettings
 from cdal.recipes.settings import DataSettings
-from cdal.segmenters.diffusion.blocks import convolution, group_norm, leaky_relu
+from cdal.segmenters.diffusion.blocks import convolution, leaky_relu
 from cdal.segmenters.diffusion.fast import ImageUNet
 from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
@@ -166,15 +165,14 @@ class LatentNet(nn.Module):
         self.layers = nn.ModuleList()
         for level, (before, after) in enumerate(zip(inputs, channels, strict=True)):
             stride = 1 if level == 0 else 2
-            for one, step in ((before, stride), (after, 1)):
-                self.layers.append(convolution(spatial_dims, one, after, 3, step, bias=False))
-                self.layers.append(group_norm(after))
+            self.layers.append(convolution(spatial_dims, before, after, 3, stride))
+            self.layers.append(convolution(spatial_dims, after, after, 3))
         self.head = nn.Linear(channels[-1], 2 * latent)
 
     def forward(self, x: Tensor) -> Normal:
         """Compute the distribution of z, in float32."""
-        for convolved, norm in zip(self.layers[::2], self.layers[1::2], strict=True):
-            x = leaky_relu(norm(convolved(x)))
+        for layer in self.layers:
+            x = leaky_relu(layer(x))
         return Normal(*self.head(x.flatten(2).mean(dim=2)).float().chunk(2, dim=1))
 
 
