@@ -18,6 +18,7 @@ from cdal.evaluation.agreement import (
     disagreement_correlation,
     distances,
     diversity_agreement,
+    empty_shares,
     generalised_energy_distance,
     majority,
     matched_iou,
@@ -96,9 +97,32 @@ def test_the_match_is_the_best_of_all(votes: np.ndarray, raters: np.ndarray):
     found = agreement(votes, raters, 3)
     assert found["matched_iou"] == pytest.approx(best)
     assert 0 <= found["diversity_agreement"] <= 1
-    assert agreement(votes, votes, 3) == pytest.approx(
-        {"ged": 0, "matched_iou": 1, "diversity_agreement": 1}
+    found = agreement(votes, votes, 3)
+    assert found["empty_votes"] == pytest.approx(found["empty_annotators"], nan_ok=True)
+    assert [found[name] for name in ("ged", "matched_iou", "diversity_agreement")] == pytest.approx(
+        [0, 1, 1]
     )
+
+
+def test_empty_votes_count_where_some_annotators_but_not_all_saw_nothing():
+    empty, one, two = np.zeros(4, int), np.array([0, 1, 1, 0]), np.array([0, 2, 0, 1])
+    raters = np.stack([empty, one, one, one])
+    # One class: 3 of 5 votes are empty, and 1 of 4 annotators.
+    votes = np.stack([empty, one, empty, one, empty])
+    assert empty_shares(votes, raters, 2) == {"empty_votes": 0.6, "empty_annotators": 0.25}
+    # All annotators saw something, or none did: votes do not count, empty or not.
+    for agreed in (one, empty):
+        shares = empty_shares(votes, np.stack([agreed] * 4), 2)
+        assert all(math.isnan(share) for share in shares.values())
+    # Class 1 is seen by all; class 2 by one of two annotators, and by one of three votes.
+    shares = empty_shares(np.stack([one, two, empty]), np.stack([one, two]), 3)
+    assert shares == pytest.approx({"empty_votes": 2 / 3, "empty_annotators": 1 / 2})
+    # Both classes are disputed: the mean of (2/3, 1/2) for class 1 and of (2/3, 1/2) for class 2.
+    shares = empty_shares(np.stack([one, 2 * one, empty]), np.stack([one, 2 * one]), 3)
+    assert shares == pytest.approx({"empty_votes": 2 / 3, "empty_annotators": 1 / 2})
+    both = np.stack([one, one, 2 * one, empty])
+    shares = empty_shares(both, np.stack([one, 2 * one, 2 * one]), 3)
+    assert shares == pytest.approx({"empty_votes": (2 / 4 + 3 / 4) / 2, "empty_annotators": 1 / 2})
 
 
 def test_the_majority_is_the_class_most_chose():

@@ -69,6 +69,8 @@ def test_json_is_one_object_and_nothing_else(
         "ged_deterministic",
         "matched_iou",
         "diversity_agreement",
+        "empty_votes",
+        "empty_annotators",
         "rank_correlation",
     }
     assert set(summary["annotators"]) == measures

@@ -11,6 +11,7 @@ import pytest
 from matplotlib import image as pictures
 
 from cdal.cli import main
+from cdal.evaluation.annotators import annotators_table
 from cdal.evaluation.comparison import compare
 from cdal.evaluation.tables import table, uncertainty_table, write_comparison
 from helpers.results import CASES, evaluation_on_disk
@@ -38,11 +39,15 @@ def test_uncertainty_stands_beside_the_scores(
     }
     assert set(two) == {"ece", "ged"}
     heads, *rows = uncertainty_table(comparison)
-    assert heads == ["system", "ECE", "AUROC of errors, spread", "GED"]
-    assert rows == [
-        ["one", "0.15 ± 0.07", "0.8 ± 0.1", "0.5 ± 0"],
-        ["two", "0.3 ± 0", "", "0.5 ± 0"],
-    ]
+    assert heads == ["system", "ECE", "AUROC of errors, spread"]
+    assert rows == [["one", "0.15 ± 0.07", "0.8 ± 0.1"], ["two", "0.3 ± 0", ""]]
+    heads, *rows = annotators_table(comparison)
+    assert heads == [
+        "system",
+        "GED",
+        "Dice, mean (%)",
+    ]  # by case no GED is known, so it has no test
+    assert [row[:2] for row in rows] == [["one", "0.5 ± 0"], ["two", "0.5 ± 0"]]
     write_comparison(comparison, tmp_path / "out")
     for name in ("comparison.md", "comparison.html"):
         assert "AUROC of errors" in (tmp_path / "out" / name).read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,19 @@ def evaluation_on_disk(
     fold: int | None = 0,
     cases: tuple[str, ...] = CASES,
     more: dict[str, Any] | None = None,
+    annotators: Mapping[str, np.ndarray] | None = None,
     **protocol: Any,
 ) -> Path:
-    """An evaluation on disk; `dice` is `[cases, classes]`."""
+    """An evaluation on disk; `dice` is `[cases, classes]`, each of `annotators` is `[cases]`."""
     folder.mkdir(parents=True)
+    if annotators is not None:
+        measured = [
+            {"case": case, **{name: values[i] for name, values in annotators.items()}}
+            for i, case in enumerate(cases)
+        ]
+        write_rows(folder / "annotators.csv", measured)
+        means = {name: float(np.nanmean(values)) for name, values in annotators.items()}
+        more = {**(more or {}), "annotators": means}
     rows = [
         {
             "scoring": "own-grid",
@@ -38,10 +48,7 @@ def evaluation_on_disk(
         for i, case in enumerate(cases)
         for k, kind in enumerate(CLASSES)
     ]
-    with (folder / "cases.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(folder / "cases.csv", rows)
     described = {
         "scoring": "own-grid",
         "segmenter": name,
@@ -61,3 +68,10 @@ def evaluation_on_disk(
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -69,6 +69,7 @@ _FEATURES = shapes(
 _DENOISED = shapes(
     Float[Tensor, "N L *F"], seen=Float[Tensor, "N D *F"], embedding=Float[Tensor, "N E"]
 )
+_NORMAL = Fields(mean=Float[Tensor, "B N"], log_deviation=Float[Tensor, "B N"])
 _SAME = Float[Tensor, "B C *S"]
 
 SHAPES: dict[str, dict[str, Shapes]] = {
@@ -234,6 +235,29 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "RRDB.forward": shapes(_SAME, x=_SAME),
         "DenseBlock.forward": shapes(_SAME, x=_SAME),
     },
+    "cdal.segmenters.baselines.prob_unet": {
+        "ProbUNet.sample": _VOTES,
+        "LatentUNet.combine": shapes(
+            Float[Tensor, "B K *S"], features=Float[Tensor, "B W *S"], z=Float[Tensor, "B N"]
+        ),
+        "LatentNet.forward": shapes(_NORMAL, x=Float[Tensor, "B C *S"]),
+        "kl_divergence": shapes(Float[Tensor, " B"], first=_NORMAL, second=_NORMAL),
+    },
+    "cdal.segmenters.baselines.ssn": {
+        "SSN.sample": _VOTES,
+        "SSN.distribution": shapes(
+            Fields(
+                mean=Float[Tensor, "B K *S"],
+                factor=Float[Tensor, "B R K *S"],
+                variance=Float[Tensor, "B K *S"],
+            ),
+            image=Float[Tensor, "B C *S"],
+        ),
+        "log_likelihood": shapes(
+            Float[Tensor, " B"], logits=Float[Tensor, "M B K *S"], truth=Float[Tensor, "B K *S"]
+        ),
+    },
+    "cdal.segmenters.baselines.mc_dropout": {"MCDropout.sample": _VOTES},
     "cdal.segmenters.baselines.capsules": {
         "dynamic_routing": shapes(Float[Tensor, "B M D *S"], votes=Float[Tensor, "B N M D *S"]),
         "ConvolutionalCapsules.forward": shapes(

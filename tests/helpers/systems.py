@@ -19,6 +19,7 @@ _CDAL = {
     "latent": 4,
     "discriminator_channels": (8, 12),
 }
+_IMAGE_UNET = {"channels": (8, 12, 16)}
 _FIVE_LEVELS, _THREE_LEVELS, _TWO_ITERATIONS = (
     {"channels": (4, 6, 8, 8, 8)},
     {"channels": (4, 6, 8)},
@@ -32,7 +33,9 @@ SMALL: dict[str, dict[str, object]] = {
         "latent": 4,
         "discriminator_channels": (8, 12),
     },
-    "cdal-unet": {"channels": (8, 12, 16)},
+    **dict.fromkeys(("cdal-unet", "mc-dropout"), _IMAGE_UNET),
+    "prob-unet": {**_IMAGE_UNET, "latent": 2},
+    "ssn": {**_IMAGE_UNET, "rank": 3, "samples": 4},
     **dict.fromkeys(("unet", "unet-3d", "unetpp"), _FIVE_LEVELS),
     **dict.fromkeys(("msu-net", "res-unet"), _THREE_LEVELS),
     "medt": {"width": 8, "heads": 2},

@@ -30,6 +30,7 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.diffusion.cdal import CDAL
 from cdal.segmenters.model_file import load_model, save_model
 from cdal.segmenters.model_header import ModelHeader
+from helpers import systems
 from helpers.files import full_disk
 from helpers.recipes import small_recipe
 
@@ -177,6 +178,18 @@ def test_what_cannot_be_exported_is_refused(small: Path, tmp_path: Path):
     (tmp_path / "broken.json").write_text(json.dumps({"random": {}, "parameters": 1, "header": {}}))
     with pytest.raises(UserError, match="cannot be read"):
         cdal.load(tmp_path / "broken.onnx")
+
+
+@pytest.mark.parametrize("system", ["segdiff-small", "prob-unet", "ssn", "mc-dropout"])
+def test_systems_that_draw_inside_their_network_are_refused(system: str, tmp_path: Path):
+    recipe = systems.small("phantoms", system)
+    segmenter = build_segmenter(recipe, 1, 2)
+    weights = segmenter.players()[segmenter.predictor].state_dict()
+    header = ModelHeader(recipe, ("background", "lesion"), 1)
+    save_model(tmp_path / "m.safetensors", weights, header)
+    message = f"{system} draws random numbers inside its network and cannot be a graph"
+    with pytest.raises(UserError, match=message):
+        export(tmp_path / "m.safetensors", "onnx", tmp_path)
 
 
 def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):

@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cdal.datasets.check import check_folder
+from cdal.datasets.derive import folder_recipe
 from cdal.datasets.folder import open_folder
 from cdal.datasets.partition import split_cases
 from cdal.datasets.public import prepare
@@ -76,6 +78,16 @@ def test_the_shipped_models_segment_their_test_pictures(
         seen = replace(image, array=image.array[:, :side, :side])
         dice.append(count(predictor.predict(seen, case).mask == 1, truth).dice)
     assert np.mean(dice) >= least
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_nodules_is_what_their_folder_gives():
+    """But for the number of steps and of votes."""
+    derived = folder_recipe(check_folder(real("lidc_nodules"))).recipe
+    shipped = find_recipe("lidc")
+    assert shipped.data == derived.data
+    assert replace(shipped.segmenter, votes=15) == derived.segmenter
+    assert replace(shipped.training, steps=1000) == derived.training
 
 
 @pytest.mark.slow

@@ -74,6 +74,27 @@ def test_votes_of_every_system_are_probabilities_at_the_size_of_training_and_at_
         torch.testing.assert_close(votes.sum(dim=2), torch.ones(votes[:, :, 0].shape))
 
 
+STOCHASTIC = [name for name in SMALL if SYSTEMS[name].settings().stochastic]
+
+
+@pytest.mark.parametrize("system", STOCHASTIC)
+def test_votes_differ_and_are_repeated_by_the_same_chance_whatever_their_number(system: str):
+    recipe = small("phantoms", system)
+    torch.manual_seed(0)
+    segmenter = build_segmenter(recipe, 1, 2).eval()
+    shake(segmenter)
+    image = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    three, again, two, other = (
+        segmenter.sample(image, votes, torch.Generator().manual_seed(seed))
+        for votes, seed in ((3, 5), (3, 5), (2, 5), (3, 6))
+    )
+    assert torch.equal(three, again)
+    assert (three[0] - three[1]).abs().max() > 1e-4
+    assert (three - other).abs().max() > 1e-4
+    if system != "segdiff-small":  # draws all votes of a step at once
+        torch.testing.assert_close(three[:2], two)
+
+
 @pytest.mark.parametrize(("data", "system"), APPLICABLE)
 def test_every_player_of_every_system_learns_in_a_step(
     data: str, system: str, rng: torch.Generator

@@ -77,6 +77,7 @@ def show_jobs(jobs: Sequence[Job], as_json: bool) -> int:
 def show_comparison(comparison: Comparison, as_json: bool) -> int:
     """Show scores, uncertainty and costs as tables or as JSON, and return the exit code."""
     from cdal.cli.console import show_tables
+    from cdal.evaluation.annotators import annotators_table
     from cdal.evaluation.tables import COSTS, remarks, table, uncertainty_table
 
     if as_json:
@@ -84,5 +85,6 @@ def show_comparison(comparison: Comparison, as_json: bool) -> int:
     else:
         rows, uncertainty = table(comparison), uncertainty_table(comparison)
         scores, costs = [row[:-COSTS] for row in rows], [row[:1] + row[-COSTS:] for row in rows]
-        show_tables([part for part in (scores, uncertainty, costs) if part], remarks(comparison))
+        parts = (scores, annotators_table(comparison), uncertainty, costs)
+        show_tables([part for part in parts if part], remarks(comparison))
     return DONE if len(comparison.finished) == len(comparison.competitors) else IN_PART

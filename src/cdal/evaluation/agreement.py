@@ -11,8 +11,19 @@ import math
 import numpy as np
 from scipy import ndimage, optimize
 
-from cdal.evaluation.metrics import rank_correlation
+from cdal.evaluation.metrics import nan_mean, rank_correlation
 from cdal.inference.decision import spread
+
+AGREEMENT = {
+    "ged": "GED",
+    "ged_deterministic": "GED without diffusion",
+    "matched_iou": "HM-IoU",
+    "diversity_agreement": "diversity agreement",
+    "empty_votes": "empty votes",
+    "empty_annotators": "empty annotators",
+    "rank_correlation": "rank correlation with disagreement",
+}
+"""Measures of agreement with several annotators with their headings, in the order of columns."""
 
 
 def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, float]:
@@ -20,7 +31,7 @@ def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, 
 
     Returns:
         `ged` (see `generalised_energy_distance`), `matched_iou` and `diversity_agreement` (see the
-        functions of these names).
+        functions of these names), `empty_votes` and `empty_annotators` (see `empty_shares`).
     """
     between = distances(votes, raters, classes)
     within_votes, within_raters = (
@@ -31,6 +42,7 @@ def agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, 
         "ged": 2 * float(between.mean()) - float(within_votes.mean()) - float(within_raters.mean()),
         "matched_iou": _matched(1 - between),
         "diversity_agreement": _diversity_agreement(within_votes, within_raters),
+        **empty_shares(votes, raters, classes),
     }
 
 
@@ -69,6 +81,25 @@ def diversity_agreement(votes: np.ndarray, raters: np.ndarray, classes: int) -> 
     distances within a set of one mask count as 0.
     """
     return agreement(votes, raters, classes)["diversity_agreement"]
+
+
+def empty_shares(votes: np.ndarray, raters: np.ndarray, classes: int) -> dict[str, float]:
+    """Shares of empty masks where annotators do not agree whether there is anything.
+
+    Only the foreground classes count that some annotators, but not all, left empty.
+
+    Returns:
+        `empty_votes` and `empty_annotators`: shares of the votes and of the annotators that are
+        empty, averaged over these classes; NaN if there are none.
+    """
+
+    def share(masks: np.ndarray) -> np.ndarray:
+        drawn = [(masks == k).reshape(len(masks), -1).any(axis=1) for k in range(1, classes)]
+        return 1 - np.mean(drawn, axis=1)
+
+    by_class = {"empty_votes": share(votes), "empty_annotators": share(raters)}
+    disputed = (by_class["empty_annotators"] > 0) & (by_class["empty_annotators"] < 1)
+    return {name: nan_mean(shares[disputed]) for name, shares in by_class.items()}
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -6,12 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cdal.evaluation.agreement import AGREEMENT
 from cdal.evaluation.calibration import Certainty, summary_of
 from cdal.evaluation.judged import summary_of_judged
 from cdal.evaluation.metrics import SCORES, bootstrap_interval, nan_mean, nan_to_none
@@ -38,6 +39,8 @@ class Result:
         scores: scores of every case, `{case: {score: [classes]}}`.
         uncertainty: means over the cases by measure, see `cdal.evaluation.calibration.summary_of`
             and `cdal.evaluation.agreement`.
+        annotators: measures of agreement of every case with several annotators, `{case: {measure:
+            value}}`.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Result:
     classes: tuple[str, ...]
     scores: Mapping[str, Mapping[str, np.ndarray]]
     uncertainty: Mapping[str, float]
+    annotators: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def fold(self) -> int | None:
@@ -65,9 +69,13 @@ class Result:
         """A score of every case, for one class or as the mean over the classes.
 
         Args:
-            score: name of the score.
+            score: name of the score, or of a measure of agreement (`AGREEMENT`), which has no
+                classes and is NaN for cases with one annotator.
             kind: name of the class; `None` for the mean over the classes.
         """
+        if score in AGREEMENT:
+            measured = [self.annotators.get(case, {}) for case in self.scores]
+            return np.array([measures.get(score, np.nan) for measures in measured])
         positions = (
             [self.classes.index(kind)] if kind is not None else list(range(len(self.classes)))
         )
@@ -142,12 +150,24 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
             classes,
             scores,
             uncertainty,
+            _read_annotators(folder / ANNOTATORS),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder} is no evaluation: {error!r}. Expected {SUMMARY} and {CASES} from cdal "
             "evaluate --out."
         ) from error
+
+
+def _read_annotators(path: Path) -> dict[str, dict[str, float]]:
+    """Measures of agreement of each case; empty if no case has several annotators."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            cell_text(row["case"]): {name: float(row[name]) for name in AGREEMENT if name in row}
+            for row in csv.DictReader(file)
+        }
 
 
 def find_results(results: Sequence[Path | str], scoring: str | None) -> Iterator[Result | Failure]:
@@ -195,8 +215,9 @@ def read_failure(path: Path, name: str | None = None) -> Failure:
         ) from error
 
 
-CASES, CERTAINTIES, PICTURE, SUMMARY = (
+CASES, ANNOTATORS, CERTAINTIES, PICTURE, SUMMARY = (
     "cases.csv",
+    "annotators.csv",
     "uncertainty.csv",
     "uncertainty.png",
     "summary.json",
@@ -311,7 +332,7 @@ def write_result(evaluation: Evaluation, out: Path) -> None:
     ]
     for name, rows in (
         (CASES, evaluation.rows),
-        ("annotators.csv", evaluation.annotators),
+        (ANNOTATORS, evaluation.annotators),
         ("quality.csv", evaluation.judged),
         (CERTAINTIES, certainties),
     ):

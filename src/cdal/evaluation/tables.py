@@ -9,7 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cdal.evaluation.comparison import Comparison, Competitor
+from cdal.evaluation.annotators import annotators_remark, annotators_table
+from cdal.evaluation.cells import Rows, escaped, interval, measured, p_value
+from cdal.evaluation.comparison import Comparison
+from cdal.evaluation.competitor import Competitor
 from cdal.evaluation.figures import boxes, differences, slopes
 from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.evaluation.page import Section, write_report
@@ -30,10 +33,6 @@ MEASURES = {
     "auroc_spread": "AUROC of errors, spread",
     "dice_by_doubt": "Dice by entropy",
     "dice_by_doubt_spread": "Dice by spread",
-    "ged": "GED",
-    "matched_iou": "matched IoU",
-    "diversity_agreement": "diversity agreement",
-    "rank_correlation": "rank correlation with disagreement",
 }
 """Measures of uncertainty with their column headings, in the order of the columns."""
 
@@ -44,13 +43,6 @@ _ABOUT = (
     "'Dice by': Spearman's correlation over cases of the Dice with the summed uncertainty per "
     "voxel of the mask; -1 is perfect."
 )
-_ANNOTATORS = (
-    "GED (lower is better), matched IoU, diversity agreement and rank correlation (higher) "
-    "compare the votes with all annotators."
-)
-
-Rows = list[list[str]]
-"""Cells of a table by row; the first row holds the column headings."""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -63,11 +55,19 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         Paths of the written files.
     """
     rows, notes = table(comparison), remarks(comparison)
-    uncertainty_rows, uncertainty_note = (
-        uncertainty_table(comparison),
-        uncertainty_remark(comparison),
-    )
-    parts = [(rows, notes), *([(uncertainty_rows, [uncertainty_note])] if uncertainty_rows else [])]
+    further = [
+        (heading, note, part)
+        for heading, note, part in (
+            (
+                "Several annotators",
+                annotators_remark(comparison),
+                annotators_table(comparison),
+            ),
+            ("Uncertainty", uncertainty_remark(comparison), uncertainty_table(comparison)),
+        )
+        if part
+    ]
+    parts = [(rows, notes), *[(part, [note]) for _, note, part in further]]
     texts = {
         "comparison.md": "\n".join(
             markdown(part) + "\n" + "".join(f"- {line}\n" for line in lines)
@@ -93,7 +93,7 @@ def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
         written.append(out / name)
     sections = [
         Section("Scores and costs", " ".join(notes), rows),
-        *([Section("Uncertainty", uncertainty_note, uncertainty_rows)] if uncertainty_rows else []),
+        *[Section(*one) for one in further],
         Section("Pictures", "", (), [embed(figure) for figure in pictures.values()]),
     ]
     return [
@@ -136,10 +136,7 @@ def uncertainty_table(comparison: Comparison) -> Rows:
         rows.append(
             [
                 name,
-                *[
-                    _measured(*measures[measure]) if measure in measures else ""
-                    for measure in shown
-                ],
+                *[measured(*measures[measure]) if measure in measures else "" for measure in shown],
             ]
         )
     return rows if shown else []
@@ -152,12 +149,7 @@ def uncertainty_remark(comparison: Comparison) -> str:
         if len(comparison.finished[0].results) > 1
         else ""
     )
-    annotators = (
-        f" {_ANNOTATORS}"
-        if any("ged" in competitor.uncertainty() for competitor in comparison.finished)
-        else ""
-    )
-    return f"{spread}{_ABOUT}{annotators}"
+    return f"{spread}{_ABOUT}"
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -237,7 +229,7 @@ def markdown(rows: Rows) -> str:
 
 def latex(rows: Rows, notes: Sequence[str]) -> str:
     """Format rows as a LaTeX table with booktabs; the notes become comments."""
-    lines = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
+    lines = [" & ".join(escaped(cell) for cell in row) + r" \\" for row in rows]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     columns = "l" + "r" * (len(rows[0]) - 1)
     return (
@@ -326,7 +318,7 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
             else f" ±± {scale * described.sd_over_seeds:.2f}"
         )
         mean = "none" if math.isnan(described.mean) else f"{scale * described.mean:.2f}"
-        cells.append(mean + spread + _interval(described.interval, scale, ".2f"))
+        cells.append(mean + spread + interval(described.interval, scale, ".2f"))
     against = comparison.against.get(competitor.name)
     folds = _several_folds(comparison)
     if against is None:
@@ -335,11 +327,11 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
         difference = (
             "none" if math.isnan(against.difference) else f"{scale * against.difference:+.2f}"
         )
-        cells.append(difference + _interval(against.interval, scale, "+.2f"))
+        cells.append(difference + interval(against.interval, scale, "+.2f"))
         cells += [
-            _p(against.wilcoxon),
-            _p(against.permutation),
-            *([_p(against.t_over_folds)] if folds else []),
+            p_value(against.wilcoxon),
+            p_value(against.permutation),
+            *([p_value(against.t_over_folds)] if folds else []),
         ]
     formats: dict[str, Callable[[float], str]] = {
         "parameters": lambda count: f"{count / 1e6:.2f}",
@@ -352,29 +344,3 @@ def _row(comparison: Comparison, competitor: Competitor) -> list[str]:
     return cells + [
         "" if value is None else formats[name](value) for name, value in competitor.cost().items()
     ]
-
-
-def _measured(mean: float, sd: float) -> str:
-    return f"{mean:.3g}" if math.isnan(sd) else f"{mean:.3g} ± {sd:.1g}"
-
-
-def _interval(ends: tuple[float, float], scale: float, form: str) -> str:
-    return "" if math.isnan(ends[0]) else f" ({scale * ends[0]:{form}} to {scale * ends[1]:{form}})"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return ""
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
-
-
-def _escaped(cell: str) -> str:
-    """Escape a cell for LaTeX."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "±": r"$\pm$",
-        "<": "$<$",
-    }
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from cdal.experiments.annotators import annotators, ingredients_of_votes
 from cdal.experiments.experiment import Experiment
 from cdal.experiments.ingredients import ingredients
 from cdal.experiments.systems import systems
@@ -11,6 +12,9 @@ from cdal.runtime.errors import UserError
 
 _FIVE_VOTES = {"segmenter.votes": 5}
 """The paper's number of votes. 15, the default here, is one of the experiments' samplings."""
+
+_SIXTEEN_VOTES = {"segmenter.votes": 16}
+"""The number with which the literature compares votes with several annotators."""
 
 _EVERY_STEP = {"segmenter.discriminator_every": 1}
 """As in the paper, so that attention and the adversarial term are tested at full strength."""
@@ -27,7 +31,7 @@ Two CPU cores can then train many variants with several seeds.
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
-        ingredients("phantoms", 250, {"segmenter.votes": 16, **_EVERY_STEP, **_RAW}),
+        ingredients("phantoms", 250, {**_SIXTEEN_VOTES, **_EVERY_STEP, **_RAW}),
         ingredients("hippocampus", 300, {**_FIVE_VOTES, **_EVERY_STEP, **_RAW}),
         ingredients(
             "monuseg",
@@ -41,6 +45,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             {**_FIVE_VOTES, **_EVERY_STEP, **_RAW, "data.resize": (128, 128), **_SMALLER},
             large=True,
         ),
+        ingredients_of_votes("lidc", 1000, {**_SIXTEEN_VOTES, **_EVERY_STEP, **_RAW}),
+        annotators("lidc", "20min", {**_SIXTEEN_VOTES, **_RAW}),
         systems("hippocampus", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("monuseg", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("cxr", "2h", {**_FIVE_VOTES, **_RAW}),

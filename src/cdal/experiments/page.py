@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cdal.evaluation.comparison import Comparison, Competitor
+from cdal.evaluation.annotators import annotators_remark, annotators_table
+from cdal.evaluation.comparison import Comparison
+from cdal.evaluation.competitor import Competitor
 from cdal.evaluation.figures import differences
 from cdal.evaluation.tables import (
     COSTS,
@@ -59,6 +61,7 @@ def write_page(
         markdown([row[:-COSTS] for row in rows]).rstrip(),
         *([f"![The differences, with their intervals]({name}.png)"] if comparison.against else []),
         "\n".join(f"- {note}" for note in remarks(comparison)),
+        *_annotators(comparison),
         "## Uncertainty",
         markdown(uncertainty_table(comparison)).rstrip(),
         uncertainty_remark(comparison),
@@ -80,6 +83,14 @@ def write_page(
     write_text(out / f"{name}.csv", _every_case(comparison.finished))
     if comparison.against:
         write_figure(out / f"{name}.png", differences(comparison))
+
+
+def _annotators(comparison: Comparison) -> list[str]:
+    """The part about several annotators; empty if no case has several."""
+    rows = annotators_table(comparison)
+    if not rows:
+        return []
+    return ["## Several annotators", markdown(rows).rstrip(), annotators_remark(comparison)]
 
 
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:

@@ -79,8 +79,8 @@ def export(
     graph = segmenter.graph()
     if graph is None:
         raise UserError(
-            f"{recipe.segmenter.name} draws its chance step by step and cannot be a graph; cdal "
-            "and plain networks can."
+            f"{recipe.segmenter.name} draws random numbers inside its network and cannot be a "
+            "graph; cdal and plain networks can."
         )
     exported, example, shapes = _with_examples(graph, recipe, header)
     name = path.parent.resolve().name if path.stem == "model" else path.stem

@@ -9,6 +9,7 @@ from pathlib import Path
 from cdal.recipes.recipe import Recipe, load_recipe
 from cdal.recipes.shipped.cxr import cxr, cxr_paper
 from cdal.recipes.shipped.hippocampus import hippocampus, hippocampus_paper, hippocampus_slices
+from cdal.recipes.shipped.lidc import lidc
 from cdal.recipes.shipped.monuseg import monuseg, monuseg_paper
 from cdal.recipes.shipped.phantoms import phantoms
 from cdal.recipes.variants import with_segmenter
@@ -24,6 +25,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "monuseg-paper": monuseg_paper,
     "cxr": cxr,
     "cxr-paper": cxr_paper,
+    "lidc": lidc,
     "phantoms": phantoms,
 }
 

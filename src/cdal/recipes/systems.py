@@ -22,6 +22,7 @@ from cdal.recipes.baselines import (
 )
 from cdal.recipes.cdal import CDALSettings, ImageUNetSettings, constant_z, deterministic, paper
 from cdal.recipes.dynunet import DynUNetSettings
+from cdal.recipes.probabilistic import MCDropoutSettings, ProbUNetSettings, SSNSettings
 from cdal.recipes.settings import SegmenterSettings
 from cdal.runtime.errors import UserError
 
@@ -76,6 +77,19 @@ SYSTEMS: dict[str, System] = {
     "3d-ucaps": System("3D-UCaps (Nguyen et al., MICCAI 2021), volumes", UCaps3DSettings),
     "dynunet": System(
         "MONAI's DynUNet, shaped as nnU-Net would (Isensee et al., 2021)", DynUNetSettings
+    ),
+    "prob-unet": System(
+        "Probabilistic U-Net (Kohl et al., NeurIPS 2018) on the image network of cdal",
+        ProbUNetSettings,
+    ),
+    "ssn": System(
+        "Stochastic Segmentation Network (Monteiro et al., NeurIPS 2020) on the image network of "
+        "cdal",
+        SSNSettings,
+    ),
+    "mc-dropout": System(
+        "Monte-Carlo dropout (Gal & Ghahramani, ICML 2016) in the image network of cdal",
+        MCDropoutSettings,
     ),
 }
 """All systems by name, except your own networks, which are named by their class."""

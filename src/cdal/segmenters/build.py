@@ -16,7 +16,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from cdal.recipes import baselines, cdal, dynunet
+from cdal.recipes import baselines, cdal, dynunet, probabilistic
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.settings import SegmenterSettings
 from cdal.segmenters.layers import group_instances
@@ -37,6 +37,9 @@ BUILDERS: dict[type[SegmenterSettings], str] = {
     baselines.EMSegCapsSettings: "baselines.em_segcaps",
     baselines.UCaps3DSettings: "baselines.ucaps_3d",
     dynunet.DynUNetSettings: "baselines.dynunet",
+    probabilistic.ProbUNetSettings: "baselines.prob_unet",
+    probabilistic.SSNSettings: "baselines.ssn",
+    probabilistic.MCDropoutSettings: "baselines.mc_dropout",
     baselines.OwnSettings: "baselines.own",
 }
 """Module of the builder for each class of settings.
