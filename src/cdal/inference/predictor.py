@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,8 +79,10 @@ class Predictor:
         recipe: recipe of the model, with these options.
         votes: number of votes V for each image.
         temperature: temperature for calibrating probabilities.
-        path: path of the model file; `None` for a model that came from elsewhere.
+        path: path of the model file; `None` for a model that came from elsewhere, or from several
+            files.
         name: name that the user gave for the model.
+        files: paths of all model files.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class Predictor:
         sampling: Sampling,
         path: Path | None = None,
         name: str = "",
+        files: Sequence[Path] = (),
     ) -> None:
         self.engine, self.header, self.recipe, self.sampling = engine, header, recipe, sampling
         self.path, self.name = path, name
+        self.files = tuple(files) or (() if path is None else (path,))
         asked = recipe.segmenter.votes if sampling.votes is None else sampling.votes
         self.votes = votes_drawn(engine, recipe, asked)
         self.temperature = next(
@@ -243,7 +247,7 @@ class Predictor:
         """How the model segments, for records.
 
         The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components`
-        and `temperature`.
+        and `temperature`; for an ensemble also `members`, their number.
         """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
@@ -253,6 +257,7 @@ class Predictor:
             "flips": list(data.flips) if data.mirror_votes else [],
             "components": data.components or "all",
             "temperature": self.temperature,
+            **({"members": len(self.header.members)} if self.header.members else {}),
         }
 
     def _reader(self, frame: Frame, name: str) -> Read:
