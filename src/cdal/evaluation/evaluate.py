@@ -219,7 +219,7 @@ def _cases(folder: DataFolder, predictor: Predictor, fold: int, split: Part) -> 
         cases = getattr(
             split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split
         )
-    known = [case.name for case in cases if _seen(case, models)]
+    known = _seen(cases, models)
     if known and split in ("test", "all"):
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training "
@@ -256,14 +256,15 @@ def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> S
     return cases
 
 
-def _seen(case: CaseFiles, models: Sequence[ModelHeader]) -> bool:
-    """Whether a model saw a case in training, or chose its weights on it."""
-    by_name = [
-        model
-        for model in models
-        if any(case.name in model.data.get(part, ()) for part in ("train", "validation"))
-    ]
-    return bool(by_name) and not all(_is_another(case, by_name))
+def _seen(cases: Sequence[CaseFiles], models: Sequence[ModelHeader]) -> list[str]:
+    """Names of the cases that a model saw in training, or chose its weights on."""
+    listed = [{*model.data.get("train", ()), *model.data.get("validation", ())} for model in models]
+    known = []
+    for case in cases:
+        by_name = [model for model, names in zip(models, listed, strict=True) if case.name in names]
+        if by_name and not all(_is_another(case, by_name)):
+            known.append(case.name)
+    return known
 
 
 def _is_another(case: CaseFiles, models: Sequence[ModelHeader]) -> list[bool]:
