@@ -92,7 +92,10 @@ _OF_AN_ENSEMBLE = ("members", "temperature", "version")
 def join_headers(headers: Sequence[ModelHeader], names: Sequence[str]) -> ModelHeader:
     """The header of an ensemble.
 
-    Its temperature is ...
+    Its temperature is the geometric mean of its members'; it has none if one of them has none. The
+    mean of several models is less certain than each is (Wu, Gales: "Should Ensemble Members Be
+    Calibrated?", 2021), so this is a little too high; one is far too low for models that were
+    trained for long.
 
     Args:
         headers: header of each member, a single model.
@@ -269,7 +272,7 @@ def _whole(number: object) -> bool:
 
 
 def _joined_temperature(headers: Sequence[ModelHeader]) -> float | None:
-    """The geometric mean of the members' temperatures; `None` if one of them has none."""
+    """The temperature of an ensemble, see `join_headers`."""
     fitted = [header.temperature for header in headers]
     if None in fitted:
         return None
