@@ -12,12 +12,15 @@ from PIL import Image as Pillow
 import cdal
 from cdal.cli import main
 from cdal.inference.export import export
+from cdal.inference.graph_engine import description_of
 from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
-from cdal.recipes.recipe import override
 from cdal.runtime.errors import UserError
+from cdal.runtime.version import __version__
 from cdal.segmenters.ensemble import ensemble
+from cdal.segmenters.model_header import read_header
+from cdal.segmenters.random_inputs import RandomInputs
 from helpers.ensembles import member, plain_recipe, run
 
 
@@ -112,13 +115,41 @@ def test_a_file_is_made_used_and_described_by_commands(
     assert "2 to 32 members" in capsys.readouterr().err
 
 
+def bright_graph(path: Path, like: Path) -> Path:
+    """A graph of ONNX that finds what is brighter than the mean, with the header of a model."""
+    helper = pytest.importorskip("onnx").helper
+    pytest.importorskip("onnxruntime")
+    space = ["h", "w"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Sigmoid", ["image"], ["bright"]),
+            helper.make_node("Sub", ["one", "bright"], ["dark"]),
+            helper.make_node("Concat", ["dark", "bright"], ["votes"], axis=1),
+        ],
+        "bright",
+        [helper.make_tensor_value_info("image", 1, [1, 1, *space])],
+        [helper.make_tensor_value_info("votes", 1, [1, 2, *space])],
+        [helper.make_tensor("one", 1, [1], [1.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    header = read_header(like)
+    about = description_of(header, header.recipe, 1, RandomInputs(), __version__)
+    path.with_suffix(".json").write_text(json.dumps(about))
+    return path
+
+
 def test_an_ensemble_is_no_graph_but_graphs_vote_together(picture: Path, tmp_path: Path):
-    recipe = override(plain_recipe(), {"segmenter.channels": (6, 8)})
-    files = [member(tmp_path / f"{i}.safetensors", i, recipe) for i in range(2)]
+    file = member(tmp_path / "a.safetensors", recipe=plain_recipe())
     with pytest.raises(UserError, match="an ensemble of 2 models, which cannot be one graph"):
-        export(ensemble(files, tmp_path / "m.safetensors"), "onnx", tmp_path)
-    graph = export(files[0], "onnx", tmp_path / "graphs")
-    mixed = load([graph, files[1]], None, "cpu").predict(picture)
-    exact = load(files, None, "cpu").predict(picture)
-    np.testing.assert_allclose(mixed.probability, exact.probability, atol=1e-4)
-    assert mixed.count == 2
+        export(ensemble([file, file], tmp_path / "m.safetensors"), "onnx", tmp_path)
+    graph = bright_graph(tmp_path / "bright.onnx", file)
+    alone = [load(model, None, "cpu").predict(picture).probability for model in (graph, file)]
+    mixed = load([graph, file], None, "cpu")
+    np.testing.assert_allclose(
+        mixed.predict(picture).probability, np.mean(alone, axis=0), atol=1e-6
+    )
+    assert mixed.engine.parameters == 1 + load(file).engine.parameters
+    for model in ([graph, file], [file, graph]):
+        written = predict(model, [picture], tmp_path / "out")
+        assert not written.failed

@@ -20,6 +20,11 @@ from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
 
+_TOGETHER = (
+    " The trainings of an ensemble are those of one variant with several seeds; they share its "
+    "votes, and its cost is that of all of them."
+)
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -228,4 +233,5 @@ def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:
     return (
         f"Recipe `{experiment.recipe}`; folds: {folds}; seeds: {seeds}; {budget} of training for "
         "every variant, weights chosen on validation cases, scores on test cases."
+        + (_TOGETHER if any(job.members for job in jobs) else "")
     )

@@ -92,10 +92,10 @@ _OF_AN_ENSEMBLE = ("members", "temperature", "version")
 def join_headers(headers: Sequence[ModelHeader], names: Sequence[str]) -> ModelHeader:
     """The header of an ensemble.
 
-    Its temperature is the geometric mean of its members'; it has none if one of them has none. The
-    mean of several models is less certain than each is (Wu, Gales: "Should Ensemble Members Be
-    Calibrated?", 2021), so this is a little too high; one is far too low for models that were
-    trained for long.
+    Its temperature is the geometric mean of its members'; it has none if one of them has none. That
+    is a little too high, because the mean of models that are calibrated one by one is not certain
+    enough (Wu, Gales: "Should Ensemble Members Be Calibrated?", 2021). None at all is further off
+    for models that were trained for long.
 
     Args:
         headers: header of each member, a single model.
