@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cdal.runtime.errors import UserError
     from cdal.runtime.events import Event
     from cdal.runtime.memory import keep_freed_memory
+    from cdal.segmenters.ensemble import ensemble
     from cdal.segmenters.segmenter import Segmenter
     from cdal.training.train import train
 
@@ -37,6 +38,7 @@ _HOME = {
     "Segmenter": "cdal.segmenters.segmenter",
     "UserError": "cdal.runtime.errors",
     "check": "cdal.datasets.check:check_folder",
+    "ensemble": "cdal.segmenters.ensemble",
     "evaluate": "cdal.evaluation.evaluate",
     "keep_freed_memory": "cdal.runtime.memory",
     "load": "cdal.inference.load",
@@ -54,6 +56,7 @@ __all__ = [
     "UserError",
     "__version__",
     "check",
+    "ensemble",
     "evaluate",
     "keep_freed_memory",
     "load",

@@ -78,6 +78,26 @@ def test_folds_of_one_system_are_taken_together(tmp_path: Path, dice: np.ndarray
     assert "±" in table(comparison)[1][1]
 
 
+def test_an_ensemble_is_one_result_for_several_trainings(tmp_path: Path, dice: np.ndarray):
+    singles = [
+        evaluation_on_disk(tmp_path / f"one-{seed}", "one", dice - seed / 10, training_seed=seed)
+        for seed in (0, 1)
+    ]
+    both = evaluation_on_disk(tmp_path / "both", "both", dice, members=2, training_seed=None)
+    for order in ([*singles, both], [both, *singles]):
+        comparison = compare(order, reference="one")
+        assert comparison.against["both"].difference == pytest.approx(0.05)
+    other = evaluation_on_disk(tmp_path / "other", "other", dice, members=2, truth="changed")
+    with pytest.raises(UserError, match="other labels"):
+        compare([*singles, other])
+    other = evaluation_on_disk(tmp_path / "fold", "fold", dice, fold=1, members=2)
+    with pytest.raises(UserError, match=r"folds \[0, 0\], fold on \[1\]"):
+        compare([*singles, other])
+    single = evaluation_on_disk(tmp_path / "single", "single", dice)
+    with pytest.raises(UserError, match=r"folds \[0, 0\], single on \[0\]"):
+        compare([*singles, single])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

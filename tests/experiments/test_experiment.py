@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import yaml
 
 from cdal.cli import main
 from cdal.datasets.check import check_folder
+from cdal.evaluation.evaluate import evaluate
 from cdal.experiments import EXPERIMENTS, crossval, find_experiment
-from cdal.experiments.experiment import Arm, Experiment, run_experiment
+from cdal.experiments.experiment import Arm, Ensemble, Experiment, run_experiment
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import to_dict, to_yaml
 from cdal.runtime.errors import UserError
@@ -128,6 +130,88 @@ def test_a_run_answers_is_resumed_and_says_how(
     assert again.described["cdal"][None]["dice"].mean == pytest.approx(np.mean(dice))
     with pytest.raises(UserError, match="has no 'recycling'"):
         experiment.jobs(data, tmp_path / "out", ["recycling"])
+
+
+def test_trainings_of_a_variant_vote_together(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those that are scored by themselves, and a further one that is not."""
+    monkeypatch.setattr(crossval, "run_verb", run_here)
+    (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
+    experiment = Experiment(
+        "together",
+        "Are three better than one?",
+        str(tmp_path / "small.yaml"),
+        {"one network": Arm("cdal-unet")},
+        ensembles={"three networks": Ensemble("one network", (0, 1, 2))},
+        seeds=(0, 1),
+        budget="2steps",
+    )
+    assert experiment.about()["ensembles"] == {"three networks": "one network, seeds 0, 1, 2"}
+    data, lines, out = check_folder(phantoms), [], tmp_path / "out"
+    jobs = experiment.jobs(data, out)
+    assert [job.name for job in jobs[1:]] == [
+        "one network, fold 0, seed 1",
+        "three networks, fold 0",
+    ]
+    assert {job.state for job in jobs} == {"missing"}
+    comparison = run_experiment(experiment, data, out, device="cpu", report=lines_into(lines))
+    assert not any(one.failure for one in comparison.competitors)
+    assert [len(one.results) for one in comparison.competitors] == [2, 1]
+    (result,) = comparison.finished[1].results
+    assert (result.members, result.seed, result.protocol["votes"]) == (3, None, 3)
+    costs = [one.cost() for one in comparison.finished]
+    assert costs[1]["parameters"] == 3 * costs[0]["parameters"]
+    assert costs[1]["training_steps"] == 6
+    numbers = json.loads((out / "together.json").read_text())
+    runs = sorted((out / "together").glob("*/fold-0*/cost.json"))
+    seconds = [json.loads(run.read_text())["seconds"] for run in runs if "seeds" not in str(run)]
+    assert len(seconds) == 3
+    assert numbers["training_hours"] == pytest.approx(sum(seconds) / 3600)
+    assert experiment.jobs(data, out)[-1].state == "scored"
+
+    # Its votes are those of the three runs.
+    folder = out / "together" / "three-networks" / "fold-0-seeds-0-1-2"
+    runs = [out / "together/one-network" / f"fold-0{s}" for s in ("", "-seed-1", "-seed-2")]
+    scores = [evaluate(model, phantoms).values("dice") for model in (folder, runs)]
+    np.testing.assert_array_equal(*scores)
+    np.testing.assert_array_equal(scores[0], result.values("dice"))
+
+    # Once more: nothing is missing; without its other seeds it cannot be.
+    lines.clear()
+    run_experiment(experiment, data, out, ["three networks"], "cpu", lines_into(lines))
+    assert all("done already" in line for line in lines)
+    alone = replace(experiment, seeds=(0,), ensembles={"one": Ensemble("one network")})
+    with pytest.raises(UserError, match="one is an ensemble of trainings with several seeds"):
+        alone.jobs(data, out)
+    assert len(alone.jobs(data, out, ["one network"])) == 1
+
+
+def test_an_ensemble_without_a_member_has_failed(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A member that failed is not trained once more for the ensemble."""
+    (tmp_path / "small.yaml").write_text(to_yaml(small_recipe(steps=2)))
+    experiment = Experiment(
+        "failing",
+        "?",
+        str(tmp_path / "small.yaml"),
+        {"cdal": Arm("cdal-unet")},
+        ensembles={"both": Ensemble("cdal")},
+        seeds=(0, 1),
+    )
+    asked: list[str] = []
+
+    def failing(words: Sequence[str], on_line: Callable[[str], object]) -> str:
+        asked.append(words[0])
+        return "it broke"
+
+    monkeypatch.setattr(crossval, "run_verb", failing)
+    with pytest.raises(UserError, match="every system failed"):
+        run_experiment(experiment, check_folder(phantoms), tmp_path / "out", device="cpu")
+    assert asked == ["train", "train"]
+    failure = next((tmp_path / "out" / "failing" / "both").rglob("failed.json"))
+    assert json.loads(failure.read_text())["message"] == "cdal, fold 0: it has failed"
 
 
 def test_experiments_are_listed_and_unknown_ones_refused(capsys: pytest.CaptureFixture[str]):

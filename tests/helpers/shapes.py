@@ -118,6 +118,7 @@ SHAPES: dict[str, dict[str, Shapes]] = {
         "Prediction.mask_at": shapes(UInt8[Array, "H W"]),
     },
     "cdal.inference.torch_engine": {"TorchEngine.sample": _VOTES_OF_ARRAYS},
+    "cdal.inference.ensemble_engine": {"EnsembleEngine.sample": _VOTES_OF_ARRAYS},
     "cdal.inference.graph_engine": {
         "GraphEngine.sample": _VOTES_OF_ARRAYS,
         "OnnxEngine.votes": _VOTES_OF_GRAPH,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -29,12 +28,25 @@ def run(options: Namespace) -> int:
 
 def _model(name: str) -> dict[str, Any]:
     from cdal.inference.graph_engine import GRAPHS, read_description
-    from cdal.recipes.recipe import to_dict
-    from cdal.segmenters.model_header import find_model, read_header
+    from cdal.segmenters.find_models import find_models
+    from cdal.segmenters.model_header import join_headers, named_models, read_header
 
-    path = find_model(name)
-    header = read_description(path).header if path.suffix in GRAPHS.values() else read_header(path)
-    return {"file": str(path), **dataclasses.asdict(header), "recipe": to_dict(header.recipe)}
+    files = find_models(name)
+    headers = [
+        read_description(path).header if path.suffix in GRAPHS.values() else read_header(path)
+        for path in files
+    ]
+    header = headers[0] if len(files) == 1 else join_headers(*named_models(headers, files))
+    where = {"file": str(files[0])} if len(files) == 1 else {"files": [*map(str, files)]}
+    settings = header.recipe.segmenter
+    what = {
+        "segmenter": settings.name,
+        "votes": settings.votes,
+        "classes": list(header.classes),
+        "image_channels": header.image_channels,
+        "licence": header.licence,
+    }
+    return {**where, **(what if header.members else {}), **header.to_dict()}
 
 
 def _everything() -> dict[str, Any]:

@@ -21,7 +21,8 @@ FIELDS = (
 )
 
 MODEL = (
-    "A .safetensors file, a run folder, the name of a shipped model, or an exported .onnx or .xml."
+    "A .safetensors file, a run folder, the name of a shipped model, an exported .onnx or .xml, or "
+    "the folder of a cross-validation, all of whose models vote."
 )
 RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
 DATA = (

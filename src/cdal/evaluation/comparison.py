@@ -205,12 +205,21 @@ def _need_the_same(reference: Competitor, system: Competitor) -> None:
         [result.fold for result in reference.results],
         [result.fold for result in system.results],
     )
-    if folds != own_folds:
+    # An ensemble is one result for several trainings on a fold.
+    ensembles = any(result.members for result in (*reference.results, *system.results))
+    same = set(folds) == set(own_folds) if ensembles else folds == own_folds
+    if not same:
         raise UserError(
             f"{reference.name} was evaluated on the folds {folds}, {system.name} on {own_folds}. "
             "Evaluate both on the same."
         )
-    for first, second in zip(reference.results, system.results, strict=True):
+    of_fold = {result.fold: result for result in reversed(reference.results)}
+    pairs = (
+        [(of_fold[result.fold], result) for result in system.results]
+        if ensembles
+        else list(zip(reference.results, system.results, strict=True))
+    )
+    for first, second in pairs:
         if differences := _differences(first, second):
             raise UserError(
                 f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}. "

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,22 +32,25 @@ from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
+from cdal.inference.engine import Engine
+from cdal.inference.ensemble_engine import EnsembleEngine
 from cdal.inference.load import load
 from cdal.inference.predict import explained, predictor_of
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes.protocols import Protocol, find_protocol
-from cdal.runtime.cost import kept_cost, peak_memory
+from cdal.runtime.cost import joined_cost, kept_cost, peak_memory
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.version import __version__
+from cdal.segmenters.model_header import ModelHeader
 
 Part = Literal["train", "validation", "test", "all"]
 
 
 def evaluate(
-    model: Path | str | Predictor,
+    model: Path | str | Sequence[Path | str] | Predictor,
     data: Path | str,
     sampling: Sampling | None = None,
     split: Part = "test",
@@ -61,7 +64,7 @@ def evaluate(
     are compared with all annotators.
 
     Args:
-        model: name or path of a model, or a predictor, see `cdal.load`.
+        model: name or path of a model or of several, or a predictor, see `cdal.load`.
         data: path of the data folder.
         sampling: how to sample the model; `None` to follow its recipe. It cannot be given together
             with a predictor, which has its own.
@@ -96,7 +99,9 @@ def evaluate(
                 prediction = predictor.predict(image, case.name, keep_votes=len(labels) > 1)
             seconds = time.perf_counter() - began
             # Only PyTorch counts operations.
-            if operations is not None and isinstance(predictor.engine, TorchEngine):
+            if operations is not None and all(
+                isinstance(engine, TorchEngine) for engine in _engines(predictor)
+            ):
                 evaluation.cost["gigaflops"] = operations.get_total_flops() / 1e9
         except Exception as error:  # no case may stop the others
             evaluation.failed[case.name] = explained(case.name, error)
@@ -118,7 +123,7 @@ def evaluate(
     evaluation.cost.update(
         parameters=predictor.engine.parameters,
         peak_memory=peak_memory(),
-        training=kept_cost(predictor.path.parent) if predictor.path else {},
+        training=joined_cost([kept_cost(file.parent) for file in predictor.files]),
     )
     return evaluation
 
@@ -213,58 +218,100 @@ def _scores(
 def cases_of(
     folder: DataFolder, predictor: Predictor, fold: int, split: Part
 ) -> Sequence[CaseFiles]:
-    """The cases of a part of a data folder.
+    """The cases of a part of a data folder. An ensemble saw what any of its members saw.
 
     Raises:
         UserError: cases are missing; or, for the parts `test` and `all`, the model saw some of them
             in training or validation.
     """
-    data, parts = predictor.header.recipe.data, predictor.header.data
+    data, models = predictor.header.recipe.data, predictor.header.models
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
-    elif split == "validation" and not data.validation:
+    elif split == "validation" and not all(model.recipe.data.validation for model in models):
         raise UserError(
             "the model was trained on its validation cases too (data.validation is false). Take "
             "--split test."
         )
-    elif fold == data.fold and split in parts:  # the model file lists the cases of its own fold
-        cases = [case for case in folder.cases if case.name in set(parts[split])]
-        if len(cases) < len(parts[split]) or any(_is_another(case, parts) for case in cases):
-            raise UserError(
-                f"{folder.root}: expected the {len(parts[split])} {split} cases of the model; some "
-                "are missing or are different images. Give the data folder it was trained with, "
-                "or --split all for other data."
-            )
-        return cases
+    elif fold == data.fold and all(split in model.data for model in models):
+        return _listed(folder, models, split)
     else:
         cases = getattr(
             split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split
         )
-    seen = set(parts.get("train", ())) | set(parts.get("validation", ()))
-    known = [case.name for case in cases if case.name in seen and not _is_another(case, parts)]
+    known = _seen(cases, models)
     if known and split in ("test", "all"):
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training "
-            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. The model was "
-            f"trained on fold {data.fold}: omit --fold, or use --split train."
+            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. "
+            + (
+                f"The model was trained on fold {data.fold}: omit --fold, or use --split train."
+                if len(models) == 1
+                else "Give cases that no model of the ensemble has seen."
+            )
         )
     return cases
 
 
-def _is_another(case: CaseFiles, parts: Mapping[str, Any]) -> bool:
-    """Whether a case differs from the image of the same name that the model file records.
+def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> Sequence[CaseFiles]:
+    """The cases of a part of the model's own fold, which the model file lists.
 
-    False if the model file has no checksums.
+    Raises:
+        UserError: the members of an ensemble list others, or the data folder lacks some.
     """
-    known = parts.get("images", {}).get(case.name)
+    names = set(models[0].data[split])
+    if any(set(model.data[split]) != names for model in models):
+        seen = "" if split != "test" else ", so that some have seen the test cases of others"
+        raise UserError(
+            f"the models of the ensemble have different {split} cases{seen}. cdal crossval scores "
+            "each on its own test cases; score the ensemble on other data, with --split all."
+        )
+    cases = [case for case in folder.cases if case.name in names]
+    if len(cases) < len(names) or any(any(_is_another(case, models)) for case in cases):
+        raise UserError(
+            f"{folder.root}: expected the {len(names)} {split} cases of the model; some are "
+            "missing or are different images. Give the data folder it was trained with, or "
+            "--split all for other data."
+        )
+    return cases
+
+
+def _seen(cases: Sequence[CaseFiles], models: Sequence[ModelHeader]) -> list[str]:
+    """Names of the cases that a model saw in training, or chose its weights on."""
+    listed = [{*model.data.get("train", ()), *model.data.get("validation", ())} for model in models]
+    known = []
+    for case in cases:
+        by_name = [model for model, names in zip(models, listed, strict=True) if case.name in names]
+        if by_name and not all(_is_another(case, by_name)):
+            known.append(case.name)
+    return known
+
+
+def _is_another(case: CaseFiles, models: Sequence[ModelHeader]) -> list[bool]:
+    """Whether a case differs from the image of the same name that a model file records.
+
+    False for a model file without checksums.
+    """
+    known = [model.data.get("images", {}).get(case.name) for model in models]
+    if all(digest is None for digest in known):
+        return [False] * len(models)
     try:
-        return known is not None and image_digest(read_image_of(case)) != known
+        own = image_digest(read_image_of(case))
     except UserError:
-        return False  # unreadable; the scoring reports it
+        return [False] * len(models)  # unreadable; the scoring reports it
+    return [digest not in (None, own) for digest in known]
+
+
+def _engines(predictor: Predictor) -> Sequence[Engine]:
+    """The engine of each model that predicts."""
+    engine = predictor.engine
+    return engine.members if isinstance(engine, EnsembleEngine) else (engine,)
 
 
 def _twin(predictor: Predictor) -> Predictor | None:
-    """The same weights without diffusion; `None` if the model has none or cannot leave it out."""
+    """The same weights without diffusion; `None` if the model has none or cannot leave it out.
+
+    An ensemble has no twin.
+    """
     if predictor.path is None or predictor.recipe.segmenter.without_diffusion() is None:
         return None
     if not isinstance(predictor.engine, TorchEngine):  # the steps of an exported graph are fixed
@@ -293,10 +340,11 @@ def _agreement(
 
 def _protocol(predictor: Predictor, folder: DataFolder, fold: int, split: Part) -> dict[str, Any]:
     recipe = predictor.recipe
+    seeds = {model.recipe.training.seed for model in predictor.header.models}
     return {
         **predictor.about(),
         "seed": predictor.sampling.seed,
-        "training_seed": recipe.training.seed,
+        "training_seed": seeds.pop() if len(seeds) == 1 else None,
         "data": folder.root.resolve().name,
         "partition": recipe.data.partition,
         "folds": fold_count(folder, recipe.data),

@@ -61,9 +61,14 @@ class Result:
 
     @property
     def seed(self) -> int | None:
-        """Random seed of the training; `None` if an older version did not record it."""
+        """Random seed of the training; `None` if it has several, or if it is not recorded."""
         seed: int | None = self.protocol.get("training_seed")
         return seed
+
+    @property
+    def members(self) -> int:
+        """Number of models that voted together; 0 for a single model."""
+        return int(self.protocol.get("members") or 0)
 
     def values(self, score: str, kind: str | None = None) -> np.ndarray:
         """A score of every case, for one class or as the mean over the classes.

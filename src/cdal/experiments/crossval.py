@@ -15,10 +15,12 @@ from cdal.evaluation.comparison import Comparison, compare
 from cdal.evaluation.tables import write_comparison
 from cdal.experiments.jobs import Job, plan
 from cdal.recipes.recipe import Recipe, to_yaml
+from cdal.runtime.cost import joined_cost, keep_cost, kept_cost
 from cdal.runtime.devices import find_device
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
+from cdal.training.run_folder import MODEL
 
 
 def crossval(
@@ -82,31 +84,42 @@ def run_jobs(
 def _run(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
     """Train a job if necessary and evaluate it; a failure is written into the job's folder."""
     job.failure.unlink(missing_ok=True)
+    stage, message = "training", "" if job.trained else _train(job, data, device, say)
+    if not message:
+        words = ["evaluate", str(job.folder), "--data", str(data), "--device", device]
+        words += ["--out", str(job.evaluation), *job.sampling.words()]
+        stage, message = "evaluation", run_verb(words, say)
+    if message:
+        failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
+        write_json(job.failure, failure)
+        say(f"failed in {stage}: {message}")
+
+
+def _train(job: Job, data: Path, device: str, say: Callable[[str], object]) -> str:
+    """Train a job, or put its members together; returns why that failed, or nothing."""
+    if job.members:
+        return _join(job, data, device, say)
     recipe = job.folder / "asked.yaml"
     write_text(recipe, to_yaml(job.recipe))
-    common = ["--data", str(data), "--device", device]
-    stages = {
-        "training": ["train", str(recipe), *common, "--out", str(job.folder)],
-        "evaluation": [
-            "evaluate",
-            str(job.folder),
-            *common,
-            "--out",
-            str(job.evaluation),
-            *job.sampling.words(),
-        ],
-    }
-    for stage, words in stages.items():
-        if stage == "training" and job.trained:
+    words = ["train", str(recipe), "--data", str(data), "--device", device]
+    return run_verb([*words, "--out", str(job.folder)], say)
+
+
+def _join(job: Job, data: Path, device: str, say: Callable[[str], object]) -> str:
+    """Put the models of an ensemble's members into one file; returns why that failed, or nothing.
+
+    Members that no other job has trained are trained first.
+    """
+    for member in job.members:
+        if member.trained:
             continue
-        message = run_verb(words, say)
+        failed = member.failure.is_file()
+        message = "it has failed" if failed else _train(member, data, device, say)
         if message:
-            failure = {
-                "segmenter": job.system,
-                "fold": job.fold,
-                "stage": stage,
-                "message": message,
-            }
-            write_json(job.failure, failure)
-            say(f"failed in {stage}: {message}")
-            return
+            return f"{member.name}: {message}"
+    folders = [member.folder for member in job.members]
+    message = run_verb(["ensemble", *map(str, folders), "--out", str(job.folder / MODEL)], say)
+    if not message:
+        costs = {f"{folder.parent.name}/{folder.name}": kept_cost(folder) for folder in folders}
+        keep_cost(job.folder, {**joined_cost(list(costs.values())), "members": costs})
+    return message

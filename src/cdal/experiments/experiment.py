@@ -11,7 +11,7 @@ from typing import Any
 from cdal.datasets.check import Check
 from cdal.evaluation.comparison import Comparison, compare
 from cdal.experiments.crossval import run_jobs
-from cdal.experiments.jobs import Job, plan, systems_of
+from cdal.experiments.jobs import Job, plan, plan_ensemble, systems_of
 from cdal.experiments.page import write_page
 from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
@@ -19,6 +19,11 @@ from cdal.recipes.recipe import Recipe, override, words_of
 from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
+
+_TOGETHER = (
+    " The trainings of an ensemble are those of one variant with several seeds; they share its "
+    "votes, and its cost is that of all of them."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Trainings of one variant that vote together.
+
+    Attributes:
+        arm: name of the variant.
+        seeds: random seeds of the trainings; `None` for those of the experiment. Trainings with
+            other seeds than the experiment's are members only, and are not scored by themselves.
+    """
+
+    arm: str
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A question and the trainings that answer it.
 
@@ -45,6 +64,7 @@ class Experiment:
         arms: variants by name; the others are compared with the first.
         fields: changed values of the recipe for all variants, by field name.
         samplings: further ways to sample the trained models of the first variant, by name.
+        ensembles: trainings of variants that vote together, by name; one ensemble on each fold.
         folds: numbers of the folds, in the recipe's partition.
         seeds: random seeds of the trainings.
         budget: budget of every training, `600steps`, `30min` or `2h`; `None` for the recipe's.
@@ -56,6 +76,7 @@ class Experiment:
     arms: Mapping[str, Arm]
     fields: Mapping[str, Any] = field(default_factory=dict)
     samplings: Mapping[str, Sampling] = field(default_factory=dict)
+    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     folds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0, 1, 2)
     budget: str | None = None
@@ -89,6 +110,10 @@ class Experiment:
             "samplings": {
                 name: " ".join(sampling.words()) for name, sampling in self.samplings.items()
             },
+            "ensembles": {
+                name: f"{ensemble.arm}, seeds {', '.join(map(str, ensemble.seeds or self.seeds))}"
+                for name, ensemble in self.ensembles.items()
+            },
             "folds": list(self.folds),
             "seeds": list(self.seeds),
             "budget": self.budget or "the recipe's",
@@ -100,16 +125,15 @@ class Experiment:
         Args:
             data: the checked data folder.
             out: parent folder of the runs, which are in `NAME/`.
-            arms: names of variants and samplings to run besides the first variant; empty for all.
+            arms: names of variants, samplings and ensembles to run besides the first variant; empty
+                for all.
 
         Raises:
             UserError: a variant does not exist; also the errors of `cdal.experiments.jobs.plan`.
         """
-        if unknown := [name for name in arms if name not in (*self.arms, *self.samplings)]:
-            raise UserError(
-                f"{self.name} has no {unknown[0]!r}. It has: "
-                f"{', '.join([*self.arms, *self.samplings])}."
-            )
+        names = [*self.arms, *self.samplings, *self.ensembles]
+        if unknown := [name for name in arms if name not in names]:
+            raise UserError(f"{self.name} has no {unknown[0]!r}. It has: {', '.join(names)}.")
         first, *_ = self.arms
         chosen = {
             name: recipe
@@ -124,7 +148,19 @@ class Experiment:
             for job in jobs
             if job.system == first
         ]
-        return [*jobs, *resampled]
+        ensembles = [
+            self._ensemble(name, fold, data, out / self.name)
+            for name in self.ensembles
+            if not arms or name in arms
+            for fold in self.folds
+        ]
+        return [*jobs, *resampled, *ensembles]
+
+    def _ensemble(self, name: str, fold: int, data: Check, out: Path) -> Job:
+        ensemble = self.ensembles[name]
+        recipe = {ensemble.arm: self.recipes()[ensemble.arm]}
+        members = plan(recipe, data, out, [fold], self.budget, ensemble.seeds or self.seeds)
+        return plan_ensemble(name, members, out)
 
 
 def run_experiment(
@@ -197,4 +233,5 @@ def _protocol(experiment: Experiment, jobs: Sequence[Job]) -> str:
     return (
         f"Recipe `{experiment.recipe}`; folds: {folds}; seeds: {seeds}; {budget} of training for "
         "every variant, weights chosen on validation cases, scores on test cases."
+        + (_TOGETHER if any(job.members for job in jobs) else "")
     )

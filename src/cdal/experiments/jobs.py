@@ -34,6 +34,8 @@ class Job:
         recipe: recipe with this fold, seed and budget.
         folder: run folder.
         sampling: how to sample the trained model.
+        members: jobs whose trained models vote together, instead of a training; the recipe is then
+            that of the first.
     """
 
     system: str
@@ -41,11 +43,12 @@ class Job:
     recipe: Recipe
     folder: Path
     sampling: Sampling = field(default_factory=Sampling)
+    members: tuple[Job, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the job in messages."""
-        seed = self.recipe.training.seed
+        seed = 0 if self.members else self.recipe.training.seed
         return f"{self.system}, fold {self.fold}" + (f", seed {seed}" if seed else "")
 
     @property
@@ -148,12 +151,37 @@ def plan(
                 training = replace(recipe.training, **changes, seed=seed)
                 seeded = "" if seed == recipe.training.seed else f"-seed-{seed}"
                 resolved = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
-                job = Job(
-                    name, fold, resolved, out / name.replace(" ", "-") / f"fold-{fold}{seeded}"
-                )
+                job = Job(name, fold, resolved, folder_of(name, out) / f"fold-{fold}{seeded}")
                 check_same_recipe(job.folder, job.recipe)
                 jobs.append(job)
     return jobs
+
+
+def plan_ensemble(name: str, members: Sequence[Job], out: Path) -> Job:
+    """The job of an ensemble of trainings on one fold.
+
+    Args:
+        name: name of the ensemble.
+        members: jobs of its members.
+        out: parent folder of the runs.
+
+    Raises:
+        UserError: there are fewer than two members.
+    """
+    seeds = [job.recipe.training.seed for job in members]
+    if len(seeds) < 2:
+        raise UserError(
+            f"{name} is an ensemble of trainings with several seeds; one is given. Give more "
+            "--seeds, or leave it out by naming other --arms."
+        )
+    first = members[0]
+    folder = folder_of(name, out) / f"fold-{first.fold}-seeds-{'-'.join(map(str, seeds))}"
+    return Job(name, first.fold, first.recipe, folder, members=tuple(members))
+
+
+def folder_of(system: str, out: Path) -> Path:
+    """Folder of the runs of a system."""
+    return out / system.replace(" ", "-")
 
 
 def _need_each_once(what: str, named: Sequence[str] | Sequence[int]) -> None:

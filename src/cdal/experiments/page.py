@@ -94,11 +94,12 @@ def _annotators(comparison: Comparison) -> list[str]:
 
 
 def _trainings(comparison: Comparison) -> list[Mapping[str, Any]]:
-    """Cost of every training; a training counts once, even if it was sampled in several ways."""
-    results = [result for competitor in comparison.finished for result in competitor.results]
-    return list(
-        {result.path.parent: result.cost.get("training") or {} for result in results}.values()
-    )
+    """Cost of every training; a training counts once, however it was sampled or put together."""
+    trainings: dict[str, Mapping[str, Any]] = {}
+    for result in [result for competitor in comparison.finished for result in competitor.results]:
+        folder, cost = result.path.parent, result.cost.get("training") or {}
+        trainings |= cost.get("members") or {f"{folder.parent.name}/{folder.name}": cost}
+    return list(trainings.values())
 
 
 def _every_case(competitors: Sequence[Competitor]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Engine(Protocol):
-    """What computes a segmenter: PyTorch, or the runtime of an exported graph.
+    """What computes a segmenter: PyTorch, the runtime of an exported graph, or several of them.
 
     Attributes:
         stochastic: whether two votes on one image can differ.
@@ -22,8 +22,8 @@ class Engine(Protocol):
         """Where and how it computes: `device`, `precision`, `threads`."""
         ...
 
-    def generator(self, *keys: int | str) -> Any:
-        """The random generator that belongs to these keys, such as (seed, case)."""
+    def generator(self, seed: int, /, *keys: int | str) -> Any:
+        """The random generator that belongs to a seed and further keys, such as a case."""
         ...
 
     def sample(self, image: np.ndarray, votes: int, rng: Any) -> np.ndarray:

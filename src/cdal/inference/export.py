@@ -74,7 +74,13 @@ def export(
         raise UserError(
             f"{path} is an exported graph already. Give the .safetensors file that it was made of."
         )
-    recipe = with_timesteps(read_header(path).recipe, timesteps, path)
+    header = read_header(path)
+    if header.members:
+        raise UserError(
+            f"{path} is an ensemble of {len(header.members)} models, which cannot be one graph. "
+            "Export the models that it was made of: cdal.load takes a list of graphs, too."
+        )
+    recipe = with_timesteps(header.recipe, timesteps, path)
     segmenter, header = load_model(path, recipe)
     graph = segmenter.graph()
     if graph is None:

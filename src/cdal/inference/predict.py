@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Written:
 
 
 def predict(
-    model: Path | str | Predictor,
+    model: Path | str | Sequence[Path | str] | Predictor,
     inputs: Collection[Path | str],
     out: Path | str,
     sampling: Sampling | None = None,
@@ -72,7 +72,7 @@ def predict(
     into one folder at once.
 
     Args:
-        model: a model as for `load`, or a predictor.
+        model: a model or several as for `load`, or a predictor.
         inputs: files, folders of files, or folders with a DICOM series.
         out: folder for the results.
         sampling: options of sampling; those of the model's recipe if `None`. A predictor has its
@@ -130,7 +130,9 @@ def predict(
     return Written(record.done, failed, passed_over, earlier)
 
 
-def predictor_of(model: Path | str | Predictor, sampling: Sampling | None) -> Predictor:
+def predictor_of(
+    model: Path | str | Sequence[Path | str] | Predictor, sampling: Sampling | None
+) -> Predictor:
     """Load a model, unless it is a predictor already.
 
     Raises:
@@ -167,17 +169,23 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
 
     The code of a network of your own may change between two calls.
     """
-    if predictor.path is None or isinstance(predictor.recipe.segmenter, OwnSettings):
+    own = any(isinstance(settings, OwnSettings) for settings in predictor.recipe.segmenter.parts)
+    if not predictor.files or own:
         return ""
-    path = predictor.path
     beside = [
-        path.with_suffix(suffix) for suffix in (".json", ".bin") if path.suffix in GRAPHS.values()
+        path.with_suffix(suffix)
+        for path in predictor.files
+        for suffix in (".json", ".bin")
+        if path.suffix in GRAPHS.values()
     ]
     engine = predictor.engine.about()
     return json.dumps(
         {
             "version": revision(),
-            "model": [predictor.name, digest_of(path, *(p for p in beside if p.is_file()))],
+            "model": [
+                predictor.name,
+                digest_of(*predictor.files, *(p for p in beside if p.is_file())),
+            ],
             "recipe": to_dict(predictor.recipe),
             "votes": predictor.votes,
             "temperature": predictor.temperature,

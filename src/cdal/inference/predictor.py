@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,8 +89,10 @@ class Predictor:
         votes: number of votes V for each image.
         temperature: temperature for calibrating probabilities.
         judge: judge of the quality of a segmentation.
-        path: path of the model file; `None` for a model that came from elsewhere.
+        path: path of the model file; `None` for a model that came from elsewhere, or from several
+            files.
         name: name that the user gave for the model.
+        files: paths of all model files.
     """
 
     def __init__(
@@ -101,9 +103,11 @@ class Predictor:
         sampling: Sampling,
         path: Path | None = None,
         name: str = "",
+        files: Sequence[Path] = (),
     ) -> None:
         self.engine, self.header, self.recipe, self.sampling = engine, header, recipe, sampling
         self.path, self.name = path, name
+        self.files = tuple(files) or (() if path is None else (path,))
         asked = recipe.segmenter.votes if sampling.votes is None else sampling.votes
         self.votes = votes_drawn(engine, recipe, asked)
         self.temperature = next(
@@ -269,7 +273,7 @@ class Predictor:
         """How the model segments, for records.
 
         The keys are `recipe`, `segmenter`, `timesteps`, `flips` (seen by the votes), `components`,
-        `decision` and `temperature`.
+        `decision` and `temperature`; for an ensemble also `members`, their number.
         """
         data, settings = self.recipe.data, self.recipe.segmenter
         return {
@@ -280,6 +284,7 @@ class Predictor:
             "components": data.components or "all",
             "decision": self.sampling.decision,
             "temperature": self.temperature,
+            **({"members": len(self.header.members)} if self.header.members else {}),
         }
 
     def _reader(self, frame: Frame, name: str) -> Read:

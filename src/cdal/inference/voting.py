@@ -13,6 +13,7 @@ import numpy as np
 
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.inference.engine import Engine
+from cdal.inference.ensemble_engine import EnsembleEngine
 from cdal.inference.windows import Draw, Read, blend
 from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.runtime.errors import UserError
@@ -104,9 +105,13 @@ def vote_bands(
 def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
     """A function that draws votes for a batch of images, `[B, C, *S] -> [V, B, K, *S]`.
 
-    Vote v sees mirror image number v mod n of the n that the recipe asks for. The function raises
-    UserError if a vote is not finite.
+    Vote v sees mirror image number v mod n of the n that the recipe asks for; in an ensemble, vote
+    v of each member does. The function raises UserError if a vote is not finite.
     """
+    if isinstance(engine, EnsembleEngine):
+        return lambda window: engine.together(
+            lambda member, share, own: drawer(member, recipe, share, own)(window), votes, rng
+        )
 
     def draw(window: np.ndarray) -> np.ndarray:
         by_mirror = []
@@ -142,9 +147,13 @@ def votes_drawn(engine: Engine, recipe: Recipe, votes: int) -> int:
     """Number of votes that are drawn if V are requested.
 
     A deterministic segmenter has one vote for each mirror image, because further ones would repeat
-    them.
+    them. An ensemble of such segmenters has as many for each member.
+
+    Raises:
+        UserError: an ensemble has more members than votes.
     """
-    return votes if engine.stochastic else min(votes, len(recipe.data.mirrors))
+    members = len(engine.shares(votes)) if isinstance(engine, EnsembleEngine) else 1
+    return votes if engine.stochastic else min(votes, members * len(recipe.data.mirrors))
 
 
 def _whole(space: tuple[int, ...], data: DataSettings, multiple: int) -> bool:

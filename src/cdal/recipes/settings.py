@@ -139,6 +139,11 @@ class SegmenterSettings:
         return 1
 
     @property
+    def parts(self) -> tuple[SegmenterSettings, ...]:
+        """Settings of each network: those of an ensemble's members, or these alone."""
+        return (self,)
+
+    @property
     def stochastic(self) -> bool:
         """Whether two votes for the same image can differ."""
         return False

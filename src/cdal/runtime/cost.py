@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cdal.runtime import memory
 from cdal.runtime.files import write_json
@@ -18,6 +16,8 @@ def peak_memory() -> float | None:
 
     `None` if the system does not report it.
     """
+    import torch  # here, because the record of a training is read without it
+
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**30
     return memory.peak_memory()
@@ -42,3 +42,25 @@ def kept_cost(out: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return cost if isinstance(cost, dict) else {}
+
+
+def joined_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several trainings took together: the sum of steps and seconds, the largest memory.
+
+    What they all share, such as the device, is kept. Empty if one of them is unknown.
+    """
+    if not costs or not all(costs):
+        return {}
+    first = costs[0]
+    shared = {
+        name: value
+        for name, value in first.items()
+        if all(cost.get(name) == value for cost in costs)
+    }
+    sums = {
+        name: sum(cost[name] for cost in costs)
+        for name in ("steps", "seconds")
+        if all(isinstance(cost.get(name), (int, float)) for cost in costs)
+    }
+    peaks = [cost["peak_memory"] for cost in costs if cost.get("peak_memory") is not None]
+    return {**shared, **sums, "peak_memory": max(peaks, default=None)}

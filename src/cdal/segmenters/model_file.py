@@ -1,10 +1,12 @@
 """The model file: weights, and a header with everything needed to use them.
 
-No pickle is read.
+A file may hold an ensemble. The weights of its member number m then have names that begin with
+`m.`. No pickle is read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +35,11 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
     tensors = {
         name: weight.detach().cpu().contiguous() for name, weight in _named_once(weights).items()
     }
+    save_tensors(path, tensors, header)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], header: ModelHeader) -> None:
+    """As `save_model`, for tensors in main memory under the names that the file has."""
     content = save(tensors, {KEY: header.to_json()})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -41,7 +48,7 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
 def load_model(
     path: Path, recipe: Recipe | None = None, device: str = "cpu"
 ) -> tuple[Segmenter, ModelHeader]:
-    """Load the segmenter of a model file, ready to predict, and its header.
+    """Load the segmenter of a file with a single model, ready to predict, and its header.
 
     Args:
         path: path of the file.
@@ -50,17 +57,70 @@ def load_model(
         device: device for the segmenter.
 
     Raises:
-        UserError: the file is not a cDAL model, its weights do not fit its recipe, or some of them
-            are not finite.
+        UserError: the file is not a cDAL model, it is an ensemble, its weights do not fit its
+            recipe, or some of them are not finite.
     """
     header = read_header(path)
-    recipe = recipe or header.recipe
-    _need_fitting(path, recipe, header)
+    if header.members:
+        raise UserError(
+            f"{path} is an ensemble of {len(header.members)} models; a single model is expected "
+            "here. Give one of those that it was made of."
+        )
+    (segmenter,) = load_segmenters(path, header, [recipe or header.recipe], device)
+    return segmenter, header
+
+
+def load_segmenters(
+    path: Path, header: ModelHeader, recipes: Sequence[Recipe], device: str = "cpu"
+) -> list[Segmenter]:
+    """Load the segmenters of a file: one, or those of an ensemble's members.
+
+    Args:
+        path: path of the file.
+        header: its header.
+        recipes: recipe of each segmenter, see `load_model`.
+        device: device for the segmenters.
+
+    Raises:
+        UserError: as `load_model`, but an ensemble is what it may be.
+    """
+    stored = stored_weights(path, header)
+    for recipe, model, names in zip(recipes, header.models, stored, strict=True):
+        _need_fitting(path, recipe, model, {inner: shape for inner, (_, shape) in names.items()})
+    return [
+        _load(path, recipe, model, {inner: name for inner, (name, _) in names.items()}).to(
+            torch.device(device)
+        )
+        for recipe, model, names in zip(recipes, header.models, stored, strict=True)
+    ]
+
+
+def stored_weights(path: Path, header: ModelHeader) -> list[dict[str, tuple[str, tuple[int, ...]]]]:
+    """What each model of a file has: by the weight's own name, its name in the file and its shape.
+
+    Raises:
+        UserError: the weights cannot be read, or one is of no member of the ensemble.
+    """
+    found: list[dict[str, tuple[str, tuple[int, ...]]]] = [{} for _ in header.models]
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                member, inner = name.split(".", 1) if header.members else ("0", name)
+                if member not in map(str, range(len(found))):
+                    raise ValueError(f"{name} belongs to none of its {len(found)} members")
+                found[int(member)][inner] = (name, tuple(file.get_slice(name).get_shape()))
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: its weights cannot be read: {error}") from error
+    return found
+
+
+def _load(path: Path, recipe: Recipe, header: ModelHeader, names: Mapping[str, str]) -> Segmenter:
+    """Load one segmenter; `names` has the name in the file of each of its weights."""
     segmenter = build_segmenter(recipe, header.image_channels, len(header.classes))
     predictor = segmenter.players()[segmenter.predictor]
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            weights = {inner: file.get_tensor(name) for inner, name in names.items()}
         needed = _named_once(predictor.state_dict())
         if len(weights) != len(needed):
             raise RuntimeError(f"expected {len(needed)} tensors; it holds {len(weights)}")
@@ -74,11 +134,13 @@ def load_model(
     )
     if broken:
         raise UserError(f"{path}: some of its weights are NaN or infinite. Train it again.")
-    return segmenter.to(torch.device(device)).eval(), header
+    return segmenter.eval()
 
 
-def _need_fitting(path: Path, recipe: Recipe, header: ModelHeader) -> None:
-    """Check the shapes of the weights in a file before any memory is taken for the network.
+def _need_fitting(
+    path: Path, recipe: Recipe, header: ModelHeader, stored: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Check the shapes of a model's weights before any memory is taken for the network.
 
     The network is built without numbers, on PyTorch's meta device. The code of
     a network of your own may not allow that; it is compared when its weights are loaded.
@@ -86,14 +148,6 @@ def _need_fitting(path: Path, recipe: Recipe, header: ModelHeader) -> None:
     Raises:
         UserError: the file holds other weights than the recipe's network has.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            stored = {
-                name: tuple(file.get_slice(name).get_shape())
-                for name in file.keys()  # noqa: SIM118 (not a mapping)
-            }
-    except SafetensorError as error:
-        raise UserError(f"{path}: its weights cannot be read: {error}") from error
     most = 10 * len(stored) + 1000
     count = 0
 

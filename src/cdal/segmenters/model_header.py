@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cdal.recipes.ensemble import join_recipes, need_equal
 from cdal.recipes.recipe import Recipe, from_dict, to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
@@ -20,6 +22,9 @@ KEY = "cdal"
 
 MOST_CLASSES, MOST_CHANNELS = 256, 64
 """Most classes of a model, which its masks of 8 bits can number, and most channels of an image."""
+
+MOST_MEMBERS = 32
+"""Most members of an ensemble."""
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-3, 1e3
 
@@ -49,6 +54,8 @@ class ModelHeader:
         version: version of cDAL that wrote the file.
         channel_files: whether each channel of a training image was a file of its own; `None` if
             that is not known, as in files of earlier versions.
+        members: header of each member of an ensemble; empty for a single model. What an ensemble
+            has of its own is its temperature; `join_headers` tells the rest from the members.
     """
 
     recipe: Recipe
@@ -63,10 +70,80 @@ class ModelHeader:
     training_images: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
     channel_files: bool | None = None
+    members: tuple[ModelHeader, ...] = ()
+
+    @property
+    def models(self) -> tuple[ModelHeader, ...]:
+        """The header of each single model: an ensemble's members, or this one."""
+        return self.members or (self,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The header as plain values, as stored in the model file."""
+        if self.members:
+            own = {name: getattr(self, name) for name in _OF_AN_ENSEMBLE}
+            return {**own, "members": [member.to_dict() for member in self.members]}
+        values = {**self.__dict__, "recipe": to_dict(self.recipe)}
+        del values["members"]
+        return values
 
     def to_json(self) -> str:
-        """The header as JSON, as stored in the model file."""
-        return json.dumps({**self.__dict__, "recipe": to_dict(self.recipe)}, sort_keys=True)
+        """The header as JSON."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+
+_OF_AN_ENSEMBLE = ("members", "temperature", "version")
+"""Fields that are stored of an ensemble."""
+
+
+def join_headers(headers: Sequence[ModelHeader], names: Sequence[str]) -> ModelHeader:
+    """The header of an ensemble.
+
+    Its temperature is the geometric mean of its members'; it has none if one of them has none. That
+    is a little too high, because the mean of models that are calibrated one by one is not certain
+    enough (Wu, Gales: "Should Ensemble Members Be Calibrated?", 2021). None at all is further off
+    for models that were trained for long.
+
+    Args:
+        headers: header of each member, a single model.
+        names: name of each member, for errors.
+
+    Raises:
+        UserError: there are too many members, or two of them cannot vote together. The message
+            names what differs.
+    """
+    if not 2 <= len(headers) <= MOST_MEMBERS:
+        raise UserError(
+            f"an ensemble has 2 to {MOST_MEMBERS} members; {len(headers)} models are given."
+        )
+    first = headers[0]
+    for header, name in zip(headers[1:], names[1:], strict=True):
+        for field_name in ("classes", "image_channels", "channel_files"):
+            values = [getattr(one, field_name) for one in (first, header)]
+            if None not in values:
+                need_equal(field_name, values, (names[0], name))
+    recipe = join_recipes([header.recipe for header in headers], names)
+    known = {header.channel_files for header in headers} - {None}
+    return ModelHeader(
+        recipe,
+        first.classes,
+        first.image_channels,
+        licence="; ".join(dict.fromkeys(header.licence for header in headers if header.licence)),
+        temperature=_joined_temperature(headers),
+        channel_files=known.pop() if known else None,
+        members=tuple(headers),
+    )
+
+
+def named_models(
+    headers: Sequence[ModelHeader], paths: Sequence[Path]
+) -> tuple[list[ModelHeader], list[str]]:
+    """The header of each single model in several files, and a name for each, for errors."""
+    found = [
+        (model, f"member {number} of {path}" if header.members else f"{path}")
+        for header, path in zip(headers, paths, strict=True)
+        for number, model in enumerate(header.models)
+    ]
+    return [model for model, _ in found], [name for _, name in found]
 
 
 def read_header(path: Path) -> ModelHeader:
@@ -103,18 +180,43 @@ def header_of(text: str, path: Path) -> ModelHeader:
         values = json.loads(text)
         if not isinstance(values, Mapping):
             raise TypeError(f"expected a mapping; it is {type(values).__name__}")
-        problem = _problem(values)
-        if problem:
-            raise ValueError(problem)
-        recipe = _recipe_of(values["recipe"], path)
-        rest = {**values, "recipe": recipe, "classes": tuple(values["classes"])}
-        return ModelHeader(**rest)
+        return _ensemble(values, path) if "members" in values else _single(values, path)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise UserError(
             f"{path}: its header cannot be read ({what}). Was it written by a newer version of "
             "cDAL?"
         ) from error
+
+
+def _single(values: Mapping[str, Any], path: Path) -> ModelHeader:
+    """The header of a single model; the errors are those of Python, and those of its recipe."""
+    problem = _problem(values)
+    if problem:
+        raise ValueError(problem)
+    recipe = _recipe_of(values["recipe"], path)
+    rest = {**values, "recipe": recipe, "classes": tuple(values["classes"])}
+    return ModelHeader(**rest)
+
+
+def _ensemble(values: Mapping[str, Any], path: Path) -> ModelHeader:
+    """The header of an ensemble; the errors are those of `_single` and of `join_headers`."""
+    members, version = values["members"], values.get("version", "")
+    if unknown := sorted(set(values) - set(_OF_AN_ENSEMBLE)):
+        raise ValueError(f"an ensemble has no {unknown[0]!r:.40}")
+    if not isinstance(members, list) or not 2 <= len(members) <= MOST_MEMBERS:
+        count = len(members) if isinstance(members, list) else type(members).__name__
+        raise ValueError(f"expected a list of 2 to {MOST_MEMBERS} members; it is {count}")
+    for member in members:
+        if not isinstance(member, Mapping) or "members" in member:
+            raise ValueError("each member must be the header of a single model")
+    if problem := _temperature_problem(values):
+        raise ValueError(problem)
+    if not isinstance(version, str):
+        raise ValueError(f"version is {version!r:.40}")
+    names = [f"member {number} of {path}" for number in range(len(members))]
+    joined = join_headers([_single(member, path) for member in members], names)
+    return replace(joined, temperature=values.get("temperature"), version=version)
 
 
 def _recipe_of(values: Any, path: Path) -> Recipe:
@@ -141,12 +243,8 @@ def _problem(values: Mapping[str, Any]) -> str:
         return f"image_channels must be 1 to {MOST_CHANNELS}; it is {channels!r:.40}"
     if not _whole(values.get("step", 0)):
         return f"step must be a number; it is {values['step']!r:.40}"
-    temperature = values.get("temperature")
-    if temperature is not None and not possible_temperature(temperature):
-        return (
-            f"temperature must be {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; it is "
-            f"{temperature!r:.40}"
-        )
+    if problem := _temperature_problem(values):
+        return problem
     if values.get("channel_files") not in (None, True, False):
         return f"channel_files must be true, false or null; it is {values['channel_files']!r:.40}"
     kinds: dict[str, type] = {
@@ -159,6 +257,16 @@ def _problem(values: Mapping[str, Any]) -> str:
     }
     wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, kind()), kind)]
     return f"{wrong[0]} is {values[wrong[0]]!r:.40}" if wrong else ""
+
+
+def _temperature_problem(values: Mapping[str, Any]) -> str:
+    temperature = values.get("temperature")
+    if temperature is None or possible_temperature(temperature):
+        return ""
+    return (
+        f"temperature must be {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}; it is "
+        f"{temperature!r:.40}"
+    )
 
 
 def possible_temperature(temperature: object) -> bool:
@@ -174,6 +282,14 @@ def _whole_text(text: str) -> bool:
 
 def _whole(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _joined_temperature(headers: Sequence[ModelHeader]) -> float | None:
+    """The temperature of an ensemble, see `join_headers`."""
+    fitted = [header.temperature for header in headers]
+    if None in fitted:
+        return None
+    return round(math.prod(fitted) ** (1 / len(fitted)), 3)  # type: ignore[arg-type]
 
 
 def find_model(name: str | Path) -> Path:
@@ -193,7 +309,7 @@ def find_model(name: str | Path) -> Path:
     if path.is_dir():
         raise UserError(
             f"{path} holds no model{SUFFIX}. Expected a folder that cdal train wrote, after its "
-            "first validation."
+            "first validation; where models may vote together, the folder of a cross-validation."
         )
     raise UserError(
         f"no model {name}: neither a file, nor a run folder, nor shipped. Shipped: "

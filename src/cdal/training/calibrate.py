@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from safetensors import safe_open
 
 from cdal.datasets.cases import load_case
 from cdal.datasets.layout import CaseFiles, DataFolder
@@ -28,7 +29,7 @@ from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
-from cdal.segmenters.model_file import load_model, save_model
+from cdal.segmenters.model_file import save_tensors
 from cdal.segmenters.model_header import SUFFIX, ModelHeader, read_header
 
 MOST_CASES = 64
@@ -210,7 +211,10 @@ def _write(
     seen: TrainingImages | None,
     names: list[str],
 ) -> None:
-    segmenter, header = load_model(model)
+    """Write the weights of a model file, as they are, with another header."""
+    header = read_header(model)
+    with safe_open(model, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     changed = replace(
         header,
         data={**header.data, "calibration": names},
@@ -218,7 +222,7 @@ def _write(
         quality=quality,
         training_images={} if seen is None else seen.to_dict(),
     )
-    save_model(out, segmenter.players()[segmenter.predictor].state_dict(), changed)
+    save_tensors(out, weights, changed)
 
 
 def some_of(items: Sequence[_Item], most: int | None) -> Sequence[_Item]:
