@@ -26,6 +26,9 @@ _LAGS = (1, 2, 4)
 _BLOCKS = {2: 4, 3: 3}
 """Blocks along each axis whose mean intensities describe the layout of an image, by axes."""
 
+_UNDONE = 0.75
+"""Part of the distance that may be left when a change that explains an image is undone."""
+
 _CHANNELS = 4
 """Most channels that are described one by one."""
 
@@ -177,7 +180,8 @@ def _explained(seen: TrainingImages, image: np.ndarray, distance: float, data: D
     }
     likely = {what: seen.distance(features(image, data)) for what, image in changes.items()}
     what = min(likely, key=lambda name: likely[name])
-    hint = f"; perhaps it {what}" if likely[what] <= seen.limit else ""
+    undone = likely[what] <= min(seen.limit, _UNDONE * distance)
+    hint = f"; perhaps it {what}" if undone else ""
     return (
         f"its intensities are unlike those of the training images (distance {distance:.3g}, theirs "
         f"are up to {seen.limit:.3g}){hint}"
