@@ -28,6 +28,7 @@ from cdal.cli import (
     export,
     info,
     predict,
+    rank,
     train,
 )
 from cdal.cli.output import steady_output, tell
@@ -43,6 +44,7 @@ VERBS = {
     "check": check,
     "train": train,
     "predict": predict,
+    "rank": rank,
     "evaluate": evaluate,
     "compare": compare,
     "crossval": crossval,

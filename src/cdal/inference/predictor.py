@@ -213,7 +213,7 @@ class Predictor:
         Yields:
             The next rows, from the first to the last.
         """
-        read, classes = self._reader(frame, name), len(self.header.classes)
+        read, classes = self.reader(frame, name), len(self.header.classes)
         count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
 
@@ -255,7 +255,7 @@ class Predictor:
             "temperature": self.temperature,
         }
 
-    def _reader(self, frame: Frame, name: str) -> Read:
+    def reader(self, frame: Frame, name: str) -> Read:
         """A reader of rows on the network's grid, with normalised intensities.
 
         The scale is that of the whole image. It is measured on all voxels, or on evenly spaced rows
