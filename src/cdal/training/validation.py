@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from cdal.inference.decision import decide
 from cdal.inference.engine import Engine
 from cdal.inference.voting import draw_votes
 from cdal.recipes.recipe import Recipe
+
+T = TypeVar("T")
 
 
 def validation_dice(
@@ -50,7 +53,7 @@ def validation_temperature(engine: Engine, cases: Sequence[Case], recipe: Recipe
     return round(fit_temperature((segmented(case), case.labels.numpy()) for case in cases), 3)
 
 
-def some_of(cases: Sequence[Case], count: int | None) -> Sequence[Case]:
+def some_of(cases: Sequence[T], count: int | None) -> Sequence[T]:
     """Select `count` of the cases, evenly spaced; all if there are no more, or if it is `None`."""
     if count is None or count >= len(cases):
         return cases
