@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Rounds:
         arms: ways of picking (`cdal.inference.ranking.METHODS`), besides `RANDOM`.
         fields: changed values of the recipe, by field name.
         seeds: random seeds. A seed decides the first cases, the training and the random picks.
-        budget: budget of every training, `150steps`, `30min` or `2h`.
+        budget: budget of every training, `150steps`, `30min` or `2h`; `None` for the recipe's.
         picking: how the model is sampled to rank cases.
         tile: pixels of the side of square tiles that pictures are cut into, each of which is a
             case; `None` leaves them whole.
@@ -62,7 +63,7 @@ class Rounds:
     arms: tuple[str, ...] = ("mixed",)
     fields: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    budget: str = "150steps"
+    budget: str | None = "150steps"
     picking: Sampling = field(default_factory=lambda: Sampling(votes=4))
     tile: int | None = None
     pool: int | None = None
@@ -75,6 +76,10 @@ class Rounds:
         Raises:
             UserError: a field or the budget cannot be used.
         """
+        return self._base
+
+    @cached_property
+    def _base(self) -> Recipe:
         recipe = override(self.recipe, self.fields)
         return replace(recipe, training=replace(recipe.training, **read_budget(self.budget)))
 
