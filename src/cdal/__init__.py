@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cdal.inference.load import load
     from cdal.inference.predict import predict
     from cdal.inference.predictor import Prediction, Predictor
+    from cdal.inference.ranking import rank
     from cdal.inference.sampling import Sampling
     from cdal.recipes.recipe import Recipe
     from cdal.runtime.errors import UserError
@@ -43,6 +44,7 @@ _HOME = {
     "keep_freed_memory": "cdal.runtime.memory",
     "load": "cdal.inference.load",
     "predict": "cdal.inference.predict",
+    "rank": "cdal.inference.ranking",
     "train": "cdal.training.train",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "keep_freed_memory",
     "load",
     "predict",
+    "rank",
     "train",
 ]
 

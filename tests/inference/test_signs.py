@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cdal.inference.signs import Signs
 
@@ -73,3 +74,26 @@ def test_another_mask_replaces_the_first():
     for k in range(3):
         assert signs.expected_dice(k) == pytest.approx(again.expected_dice(k))
     np.testing.assert_array_equal(signs.voxels, again.voxels)
+
+
+def test_by_hand():
+    def of(foreground: list[float]) -> Signs:
+        p = np.array([[1 - value for value in foreground], foreground])
+        signs = Signs(2)
+        signs.see_mask(p.argmax(axis=0), p)
+        return signs
+
+    # The mask has the voxels 0.9 and 0.6: 2 * 1.5 / (2 + 1.8).
+    assert of([0.9, 0.6, 0.3, 0.0]).mean_expected_dice == pytest.approx(3 / 3.8)
+    assert of([1.0, 1.0, 0.0]).expected_dice(1) == pytest.approx(1)
+    assert of([0.2, 0.1, 0.0]).expected_dice(1) == pytest.approx(0.8)
+
+
+def test_entropy_and_shares():
+    p = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.2], [0.3, 0.5, 0.1]])
+    signs = Signs(3)
+    signs.see_mask(p.argmax(axis=0), p)
+    assert signs.mean_entropy == pytest.approx(stats.entropy(p, axis=0).mean())
+    assert signs.shares == pytest.approx([1.1 / 3, 0.9 / 3])
+    expected = [2 * 0.6 / (1 + 1.1), 2 * 0.5 / (1 + 0.9)]
+    assert signs.mean_expected_dice == pytest.approx(np.mean(expected))

@@ -30,6 +30,7 @@ from cdal.cli import (
     export,
     info,
     predict,
+    rank,
     review,
     train,
 )
@@ -47,6 +48,7 @@ VERBS = {
     "train": train,
     "predict": predict,
     "review": review,
+    "rank": rank,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "compare": compare,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,6 +15,7 @@ from cdal.cli.words import (
     DATA,
     DONE,
     FIELDS,
+    IN_PART,
     add_device,
     add_dry_run,
     add_json,
@@ -21,6 +23,10 @@ from cdal.cli.words import (
     split_list,
 )
 from cdal.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from cdal.experiments.experiment import Experiment
+    from cdal.experiments.ranking import Rounds
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -44,7 +50,10 @@ def add_options(parser: ArgumentParser) -> None:
         "--arms",
         type=str,
         default="",
-        help="Variants to run besides the first, separated by commas (default: all).",
+        help=(
+            "Variants (or ways of picking) to run besides the first, separated by commas (default: "
+            "all of the experiment)."
+        ),
     )
     parser.add_argument(
         "--folds",
@@ -70,13 +79,15 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace, fields: Mapping[str, str]) -> int:
     """Run the verb and return the exit code."""
     from cdal.cli.console import show_values
-    from cdal.experiments import EXPERIMENTS, find_experiment
-    from cdal.experiments.experiment import run_experiment
+    from cdal.experiments import find_experiment, shipped
+    from cdal.experiments.ranking import Rounds
 
     if options.name is None:
-        show_values({name: experiment.question for name, experiment in EXPERIMENTS.items()})
+        show_values({name: experiment.question for name, experiment in shipped().items()})
         return DONE
     chosen = find_experiment(options.name)
+    if isinstance(chosen, Rounds) and options.folds is not None:
+        raise UserError(f"{chosen.name} has one fold: omit --folds.")
     numbers = {
         name: read_numbers(f"--{name}", options[name])
         for name in ("folds", "seeds")
@@ -97,9 +108,32 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         raise UserError(
             "--data and --out are needed: the data folder, and a folder for the runs and the page."
         )
+    return _rounds(chosen, options) if isinstance(chosen, Rounds) else _compared(chosen, options)
+
+
+def _compared(chosen: Experiment, options: Namespace) -> int:
+    from cdal.experiments.experiment import run_experiment
+
     data, out, arms = checked(options.data), Path(options.out), split_list(options.arms)
     if options.dry_run:
         return show_jobs(chosen.jobs(data, out, arms), options.json)
     return show_comparison(
         run_experiment(chosen, data, out, arms, options.device, say), options.json
     )
+
+
+def _rounds(chosen: Rounds, options: Namespace) -> int:
+    from cdal.cli.console import show_tables
+    from cdal.experiments.curves_page import answers, curve_tables
+    from cdal.experiments.rounds import run_rounds
+
+    chosen = chosen.picked_by(split_list(options.arms))
+    data, out = checked(options.data), Path(options.out)
+    if options.dry_run:
+        return show_jobs(chosen.jobs(out / chosen.name), options.json)
+    curves = run_rounds(chosen, data, out, options.device, say)
+    if options.json:
+        print(json.dumps(curves.to_dict()))
+    else:
+        show_tables(list(curve_tables(curves).values()), [*answers(curves), *curves.failed])
+    return IN_PART if curves.failed else DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,24 +112,11 @@ def groups_of(
     Raises:
         UserError: the pattern is not a regular expression, or finds nothing in a name.
     """
-    try:
-        compiled = re.compile(pattern) if pattern else None
-    except re.error as error:
-        raise UserError(
-            f"data.patient must be a regular expression, such as '^[^_]+'; {pattern!r} is not one: "
-            f"{error}."
-        ) from error
+    find = patient_finder(pattern) if pattern else None
     groups = {}
     for case in cases:
-        patient = folder.about.get(case.name, {}).get("patient", case.name)
-        if compiled is not None:
-            match = compiled.search(case.name)
-            if match is None:
-                raise UserError(
-                    f"data.patient: the pattern {pattern!r} finds nothing in the name {case.name}."
-                )
-            patient = next((part for part in match.groups() if part), match.group())
-        groups[case.name] = patient
+        stated = folder.about.get(case.name, {}).get("patient", case.name)
+        groups[case.name] = stated if find is None else find(case.name)
     for case in cases:
         twin = folder.about.get(case.name, {}).get("same_image", case.name)
         first, second = groups.get(twin, case.name), groups[case.name]
@@ -138,6 +125,36 @@ def groups_of(
                 name: first if patient == second else patient for name, patient in groups.items()
             }
     return groups
+
+
+def patient_finder(pattern: str, option: str = "data.patient") -> Callable[[str], str]:
+    """Return a function that finds the patient in a name.
+
+    The patient is the first group of the pattern that is not empty, or all that it matches. The
+    function raises UserError if the pattern finds nothing.
+
+    Args:
+        pattern: regular expression.
+        option: name of the option, for error messages.
+
+    Raises:
+        UserError: the pattern is not a regular expression.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"{option} must be a regular expression, such as '^[^_]+'; {pattern!r} is not one: "
+            f"{error}."
+        ) from error
+
+    def find(name: str) -> str:
+        match = compiled.search(name)
+        if match is None:
+            raise UserError(f"{option}: the pattern {pattern!r} finds nothing in the name {name}.")
+        return next((part for part in match.groups() if part), match.group())
+
+    return find
 
 
 def need_apart(

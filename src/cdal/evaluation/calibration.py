@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from cdal.evaluation.metrics import nan_mean, rank_correlation
-from cdal.inference.decision import LEAST
+from cdal.inference.decision import LEAST, entropy
 
 BINS = 15
 """Number of bins of the reliability diagram; all have the same width (Guo et al., ICML 2017)."""
@@ -159,11 +159,6 @@ def summary_of(cases: Sequence[Certainty], dice: np.ndarray) -> dict[str, Any]:
             },
         },
     }
-
-
-def entropy(probability: np.ndarray) -> np.ndarray:
-    """Entropy of the class probabilities in nats, `[K, *S] -> [*S]`."""
-    return -(probability * np.log(np.maximum(probability, LEAST))).sum(axis=0)
 
 
 def region(truth: np.ndarray) -> tuple[slice, ...]:

@@ -7,6 +7,7 @@ import difflib
 from cdal.experiments.annotators import annotators, ingredients_of_votes
 from cdal.experiments.experiment import Experiment
 from cdal.experiments.ingredients import ingredients
+from cdal.experiments.ranking import RANKINGS, Rounds
 from cdal.experiments.systems import systems
 from cdal.runtime.errors import UserError
 
@@ -54,14 +55,20 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def find_experiment(name: str) -> Experiment:
+def shipped() -> dict[str, Experiment | Rounds]:
+    """All shipped experiments, by name."""
+    return {**EXPERIMENTS, **RANKINGS}
+
+
+def find_experiment(name: str) -> Experiment | Rounds:
     """Look up a shipped experiment by its name.
 
     Raises:
         UserError: no experiment has this name; the message lists the existing ones.
     """
-    if name not in EXPERIMENTS:
-        close = difflib.get_close_matches(name, EXPERIMENTS, n=1)
+    found = shipped()
+    if name not in found:
+        close = difflib.get_close_matches(name, found, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise UserError(f"no experiment {name!r}.{hint} There are: {', '.join(EXPERIMENTS)}.")
-    return EXPERIMENTS[name]
+        raise UserError(f"no experiment {name!r}.{hint} There are: {', '.join(found)}.")
+    return found[name]

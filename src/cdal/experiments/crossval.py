@@ -77,11 +77,11 @@ def run_jobs(
 
             say(state)
             if not job.done:
-                _run(job, data.folder.root, device, say)
+                run_job(job, data.folder.root, device, say)
             report(Event("running", job.name, number, len(jobs)))
 
 
-def _run(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
+def run_job(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
     """Train a job if necessary and evaluate it; a failure is written into the job's folder."""
     job.failure.unlink(missing_ok=True)
     stage, message = "training", "" if job.trained else _train(job, data, device, say)

@@ -35,6 +35,11 @@ def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
     return powers / powers.sum(axis=0)
 
 
+def entropy(probability: np.ndarray) -> np.ndarray:
+    """Entropy of the class probabilities in nats, `[K, *S] -> [*S]`."""
+    return -(probability * np.log(np.maximum(probability, LEAST))).sum(axis=0)
+
+
 def decide(
     probability: np.ndarray, components: int = 0, weights: np.ndarray | None = None
 ) -> np.ndarray:

@@ -35,7 +35,7 @@ class Input:
     files: tuple[Path, ...] = ()
 
     @contextmanager
-    def open(self, scratch: Path, channels: int = 0) -> Iterator[Rows]:
+    def open(self, scratch: Path | None, channels: int = 0) -> Iterator[Rows]:
         """Open the image; arguments and errors as `open_image`, `read_channels`, `read_series`."""
         if not self.files:
             with open_image(self.path, scratch, channels) as image:
@@ -75,6 +75,26 @@ def find_inputs(
     Raises:
         UserError: two images would share a result.
     """
+    inputs, failed = list_inputs(paths, passed, series, channels, channel_files)
+    by_result: dict[str, Path] = {}
+    for entry in inputs:
+        if (key := entry.name + entry.suffix) in by_result:
+            raise UserError(
+                f"{by_result[key]} and {entry.path} would share the result {entry.name}_mask. "
+                "Predict them into two folders."
+            )
+        by_result[key] = entry.path
+    return inputs, failed
+
+
+def list_inputs(
+    paths: Iterable[Path | str],
+    passed: Collection[str] = (),
+    series: str | None = None,
+    channels: int = 1,
+    channel_files: bool | None = None,
+) -> tuple[list[Input], dict[str, str]]:
+    """As `find_inputs`, for work that writes no results: names may occur twice."""
     inputs: list[Input] = []
     failed: dict[str, str] = {}
     for path in map(Path, paths):
@@ -84,14 +104,6 @@ def find_inputs(
             failed[str(path)] = str(error)
     if channels > 1 and channel_files is not False:
         inputs = _with_channels(inputs, channels, channel_files is True)
-    by_result: dict[str, Path] = {}
-    for entry in inputs:
-        if (key := entry.name + entry.suffix) in by_result:
-            raise UserError(
-                f"{by_result[key]} and {entry.path} would share the result {entry.name}_mask. "
-                "Predict them into two folders."
-            )
-        by_result[key] = entry.path
     return inputs, failed
 
 

@@ -201,17 +201,23 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
 
 def _key(source: Input, decided: str) -> str:
     """Checksum of what decides the results of an input; empty if that is not known."""
+    if not decided or not (bytes_read := digest_of_input(source)):
+        return ""
+    content = json.dumps([decided, source.name, source.suffix, str(source.path), bytes_read])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def digest_of_input(source: Input) -> str:
+    """Checksum of the bytes of an input; empty if they are not all in its files."""
     files = source.files or (source.path,)
-    if not decided or any(path.suffix.lower() in _ELSEWHERE for path in files):
+    if any(path.suffix.lower() in _ELSEWHERE for path in files):
         return ""
     if not all(path.is_file() for path in files):  # a pipe may never end
         return ""
     try:
-        bytes_read = digest_of(*files)
+        return digest_of(*files)
     except OSError:  # reading the image says what is wrong
         return ""
-    content = json.dumps([decided, source.name, source.suffix, str(source.path), bytes_read])
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def explained(name: str, error: Exception) -> str:

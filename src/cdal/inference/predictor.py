@@ -239,7 +239,7 @@ class Predictor:
         Raises:
             UserError: as `Judge.see`; or the model does not give what its header says.
         """
-        read, classes = self._reader(frame, name), len(self.header.classes)
+        read, classes = self.reader(frame, name), len(self.header.classes)
         if signs is not None:
             self.judge.see(signs, read, frame, name)
         count = self.votes if votes is None else votes
@@ -287,7 +287,7 @@ class Predictor:
             **({"members": len(self.header.members)} if self.header.members else {}),
         }
 
-    def _reader(self, frame: Frame, name: str) -> Read:
+    def reader(self, frame: Frame, name: str) -> Read:
         """A reader of rows on the network's grid, with normalised intensities.
 
         The scale is that of the whole image. It is measured on all voxels, or on evenly spaced rows

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cdal.inference.ballot import Ballot
+from cdal.inference.decision import entropy
 
 
 class Signs:
@@ -24,6 +25,7 @@ class Signs:
             were independent.
         peak: largest probability of each class, `[K]`.
         voxels: number of voxels of each class in the mask, `[K]`.
+        entropy: sum of the entropy of all voxels, in nats.
         found: whether each vote has a voxel of each class, `[V, K]`; empty before the first votes.
         ballot: counts for the mask with the highest expected Dice; `None` unless it is wanted.
         doubts: what about the image is unlike the training images, see
@@ -32,7 +34,7 @@ class Signs:
 
     def __init__(self, classes: int) -> None:
         self.inside, self.mass, self.variance, self.peak = np.zeros((4, classes))
-        self.voxels = np.zeros(classes, np.int64)
+        self.voxels, self.entropy = np.zeros(classes, np.int64), 0.0
         self.found = np.zeros((0, classes), bool)
         self.ballot: Ballot | None = None
         self.doubts: list[str] = []
@@ -50,6 +52,7 @@ class Signs:
     def see_mask(self, mask: np.ndarray, probability: np.ndarray) -> None:
         """Collect the mask `[h, *rest]` and the probability `[K, h, *rest]` of the next rows."""
         self._see_inside(mask, probability)
+        self.entropy += float(entropy(probability).sum(dtype=np.float64))
         for k, p in enumerate(probability):
             self.mass[k] += p.sum(dtype=np.float64)
             self.variance[k] += (p * (1 - p)).sum(dtype=np.float64)
@@ -79,3 +82,18 @@ class Signs:
         if len(self.found) > 1:
             return float(1 - self.found[:, k].mean())
         return float(1 - self.peak[k])
+
+    @property
+    def mean_expected_dice(self) -> float:
+        """`expected_dice`, averaged over the classes except the background."""
+        return float(np.mean([self.expected_dice(k) for k in range(1, len(self.mass))]))
+
+    @property
+    def mean_entropy(self) -> float:
+        """Mean entropy of a voxel, in nats."""
+        return self.entropy / max(1, int(self.voxels.sum()))
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of the image that each class except the background is expected to take."""
+        return np.asarray(self.mass[1:] / max(1, int(self.voxels.sum())))

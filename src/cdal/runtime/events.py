@@ -12,7 +12,7 @@ class Event:
 
     Attributes:
         task: name of the task: `checking`, `reading`, `training`, `calibrating`, `segmenting`,
-            `scoring`, `preparing`, `converting`, `drawing`, `measuring` or `running`.
+            `scoring`, `preparing`, `converting`, `drawing`, `measuring`, `ranking` or `running`.
         name: name of the current case, file or part.
         done: number of finished items. Its fraction is the finished share of the current item.
         total: number of all items; `None` if it is not known.
