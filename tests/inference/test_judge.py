@@ -11,9 +11,15 @@ import pytest
 from safetensors.torch import load_file
 
 from cdal.cli import main
+from cdal.imaging.grid import Frame, to_grid
+from cdal.imaging.image import Image
+from cdal.inference.judge import Judge
+from cdal.inference.likeness import sizes
 from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
+from cdal.inference.signs import Signs
+from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import read_header
@@ -115,3 +121,49 @@ def test_the_terminal_names_the_cases_for_review(trained: Path, tmp_path: Path, 
     assert all(row["verdict"] == "review" for row in rows)
     main(["predict", str(trained), *images, "--out", str(tmp_path / "out2")])
     assert "lowest expected Dice:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (1, -1, -1)])
+def test_the_order_of_the_axes_in_a_file_does_not_matter(
+    dims: int, axes: tuple[int, ...], flips: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    """An image is compared as the training images were described: on the network's grid."""
+    data = DataSettings(spatial_dims=dims, size=(8,) * dims, spacing=(1.0, 1.0, 1.0))
+    values = np.random.default_rng(0).random((9, 10, 11)).astype(np.float32)
+    straight = Image(values[None], np.diag([1.0, 1.0, 1.0, 1.0]))
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, list(axes)] * np.array(flips)
+    stored = values.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
+    turned = Image(np.ascontiguousarray(stored)[None], affine)
+    seen_images = []
+    monkeypatch.setattr(
+        "cdal.inference.judge.doubts",
+        lambda seen, image, lengths, spacing, data: seen_images.append((image, lengths)) or [],
+    )
+    judge = Judge.__new__(Judge)
+    judge.seen, judge.data, judge.options = object(), data, Sampling()
+    for image in (straight, turned):
+        frame = Frame(image, data, "a")
+        judge.see(Signs(2), frame.read, frame, "a")
+    described = to_grid(straight, data).array
+    for image, lengths in seen_images:
+        np.testing.assert_array_equal(image, described)
+        assert lengths == sizes((9, 10, 11), np.eye(4))[0]
+
+
+def test_strict_needs_to_know_the_training_images(trained: Path, tmp_path: Path):
+    model = with_header(trained, tmp_path / "m.safetensors", training_images={})
+    with pytest.raises(UserError, match="--strict cannot compare"):
+        load(model, Sampling(strict=True))
+    image = np.zeros((32, 32), np.uint8)
+    image[8:20, 8:20] = 200
+    assert "outside" not in load(model).predict(image).judgement
+
+
+def test_images_outside_have_no_intervals(trained: Path, tmp_path: Path):
+    model = with_header(trained, tmp_path / "m.safetensors", training_images=seen(1e-3))
+    image = np.random.default_rng(0).integers(0, 255, (32, 32), np.uint8)
+    judgement = load(model).predict(image).judgement
+    assert judgement["outside"] and judgement["quality"]["lesion"]["dice_interval"] is None

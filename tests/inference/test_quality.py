@@ -104,3 +104,9 @@ def test_damaged_values_are_refused(path: tuple[str, ...], value: object):
 
 def test_logarithms_have_a_floor():
     assert doubt(1.0) == np.log(1e-3) and log_distance(0.0) == np.log(0.1)
+
+
+def test_without_geometry_there_is_no_distance():
+    (of_class,) = estimate(certain(0.9), CLASSES, 1.0, fitted(), in_mm=False).values()
+    assert of_class["expected_hd95"] is None and of_class["hd95_interval"] is None
+    assert of_class["dice_interval"] is not None

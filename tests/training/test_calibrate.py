@@ -20,8 +20,11 @@ from cdal.inference.load import load
 from cdal.inference.quality import Quality
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
+from cdal.segmenters.ensemble import ensemble
 from cdal.segmenters.model_header import read_header
 from cdal.training.calibrate import known_of, recalibrate, some_of
+from cdal.training.train import train
+from helpers.recipes import small_recipe
 
 
 def test_a_training_ends_with_the_quality_of_its_validation_cases(trained: Path, phantoms: Path):
@@ -29,7 +32,9 @@ def test_a_training_ends_with_the_quality_of_its_validation_cases(trained: Path,
     header = read_header(trained / "model.safetensors")
     quality = Quality.of(header.quality)
     assert quality.cases == len(header.data["validation"])
-    assert header.data["calibration"] == header.data["validation"]
+    assert header.data["calibration"] == {
+        name: header.data["images"][name] for name in header.data["validation"]
+    }
     assert header.training_images["count"] == quality.cases + len(header.data["train"])
     predictor, folder = load(trained), open_folder(phantoms)
     known = []
@@ -89,3 +94,34 @@ def test_an_evaluation_leaves_out_the_cases_of_the_calibration(trained: Path, ph
 def test_some_are_evenly_spaced():
     assert some_of(range(10), 4) == [0, 2, 5, 7]
     assert some_of([1, 2], 3) == [1, 2] and some_of([1, 2], None) == [1, 2]
+
+
+def test_cases_of_the_calibration_are_known_by_their_pixels_not_their_names(
+    trained: Path, tmp_path: Path
+):
+    """Other images of the same names are judged."""
+    first = write_phantoms(tmp_path / "first", 10, seed=9, size=32, raters=1)
+    other = write_phantoms(tmp_path / "other", 10, seed=10, size=32, raters=1)
+    out = tmp_path / "m.safetensors"
+    recalibrate(trained, first, out, split="all")
+    assert not evaluate(out, first, split="all").judged
+    assert len(evaluate(out, other, split="all").judged) == 10
+
+
+def test_an_ensemble_is_calibrated_like_a_model(trained: Path, tmp_path: Path):
+    cases = write_phantoms(tmp_path / "cases", 20, seed=9, size=32, raters=1)
+    together, out = tmp_path / "e.safetensors", tmp_path / "c.safetensors"
+    ensemble([trained, trained], together)
+    assert load(together).judge.missing
+    recalibrate(together, cases, out, Sampling(votes=4), split="all")
+    header = read_header(out)
+    assert header.quality["cases"] == 20 and len(header.members) == 2
+    assert load(out, Sampling(votes=4)).judge.missing == ""
+    before, after = load_file(together), load_file(out)
+    assert before.keys() == after.keys() and all(after[k].equal(before[k]) for k in before)
+
+
+def test_models_that_learned_several_annotators_vote_together(phantoms: Path, tmp_path: Path):
+    recipe = small_recipe(annotators=3, steps=2, calibrate=False)
+    model = train(recipe, phantoms, tmp_path / "run", "cpu")
+    assert len(load([model, model], Sampling(votes=2)).header.members) == 2

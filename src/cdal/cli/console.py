@@ -167,7 +167,9 @@ def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
                 f"({of_class['volume_width']:.0%} wide)"
             )
         lines.append(text)
-    return [*lines, f"unlike the training images: {quality['outside']:.0%} of the cases"]
+    if quality["outside"] is not None:
+        lines.append(f"unlike the training images: {quality['outside']:.0%} of the cases")
+    return lines
 
 
 def _number(value: float | None) -> str:

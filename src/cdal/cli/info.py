@@ -46,7 +46,13 @@ def _model(name: str) -> dict[str, Any]:
         "image_channels": header.image_channels,
         "licence": header.licence,
     }
-    return {**where, **(what if header.members else {}), **header.to_dict()}
+    values = header.to_dict()
+    # Matrices and lists of residuals say nothing to a reader; the file holds them.
+    values.pop("quality", None)
+    seen = values.pop("training_images", None) or {}
+    brief = {name: seen[name] for name in ("count", "lengths", "spacing") if name in seen}
+    known = {"quality_cases": header.quality.get("cases"), "training_images": brief or None}
+    return {**where, **(what if header.members else {}), **values, **known}
 
 
 def _everything() -> dict[str, Any]:

@@ -149,7 +149,8 @@ def _judged(
     predictor: Predictor, prediction: Prediction, raters: np.ndarray, image: Image, case: str
 ) -> list[dict[str, Any]]:
     """What was estimated of a case, and what is true; nothing of cases of the calibration."""
-    if case in predictor.header.data.get("calibration", ()):
+    calibration = predictor.header.data.get("calibration")
+    if isinstance(calibration, dict) and image_digest(image) in calibration.values():
         return []
     truth = majority(raters, len(prediction.probability))
     return judged_rows(prediction, truth, float(np.prod(image.spacing)), case)

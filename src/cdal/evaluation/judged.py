@@ -51,7 +51,7 @@ def judged_rows(
                 "volume_high": volume[1] if volume else math.nan,
                 "naive_low": own - naive,
                 "naive_high": own + naive,
-                "outside": bool(signs.doubts),
+                "outside": prediction.judgement.get("outside", math.nan),
             }
         )
     return rows
@@ -66,11 +66,12 @@ def summary_of_judged(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         the worst tenth by true Dice that is in the worst tenth by expected Dice; `coverage` and
         `width` of the intervals of Dice; `volume_coverage` and `volume_width` (relative to the
         volume), and the same of the naive interval as `naive_coverage` and `naive_width`. At the
-        top level: `outside`, the share of the cases that are unlike the training images.
+        top level: `outside`, the share of the cases that are unlike the training images; NaN if
+        that is not known.
     """
     names = list(dict.fromkeys(row["class"] for row in rows))
     by_class = {name: _of_class([r for r in rows if r["class"] == name]) for name in names}
-    return {"classes": by_class, "outside": float(np.mean([row["outside"] for row in rows]))}
+    return {"classes": by_class, "outside": nan_mean(np.array([float(r["outside"]) for r in rows]))}
 
 
 def _of_class(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

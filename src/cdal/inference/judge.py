@@ -20,6 +20,7 @@ from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import ModelHeader
 
+_NO_INTERVAL = dict.fromkeys(("dice_interval", "hd95_interval", "volume_interval"))
 _BANDS, _ROWS = 8, 32
 """Bands of a large image that are looked at, and the rows of each."""
 
@@ -40,7 +41,8 @@ class Judge:
         missing: why there is no fitted quality; empty if there is one.
 
     Raises:
-        UserError: the header's values are no such things.
+        UserError: the header's values are no such things; or `strict` is requested, and the header
+            does not say what the training images were.
     """
 
     def __init__(
@@ -62,6 +64,12 @@ class Judge:
                 f"{path or 'the model'}: what its header says of its quality cannot be read "
                 f"({error!r:.80}). Fit it again: cdal calibrate."
             ) from error
+        if options.strict and self.seen is None:
+            raise UserError(
+                f"{path or 'the model'}: it does not say what its training images were, so "
+                "--strict cannot compare with them. Omit it; or run cdal calibrate, with the data "
+                "folder of the training."
+            )
         self.missing = _missing(fitted, sampling)
         self.quality = None if self.missing else fitted
 
@@ -86,27 +94,33 @@ class Judge:
             rows = min(_ROWS, length)
             starts = [i * (length - rows) // (_BANDS - 1) for i in range(_BANDS)]
         sample = np.concatenate([read(start, start + rows) for start in starts], axis=1)
+        # The training images were described on the network's axes, too: see `to_grid`.
+        axis = 0 if frame.planar or self.data.spatial_dims == 3 else self.data.slice_axis
         lengths = sizes(frame.image.shape, frame.image.like.affine)
-        signs.doubts = doubts(self.seen, frame.straight(sample), *lengths, self.data)
+        signs.doubts = doubts(self.seen, np.moveaxis(sample, 1, 1 + axis), *lengths, self.data)
         if signs.doubts and self.options.strict:
             raise UserError(
                 f"{name}: it is unlike the images that the model was trained on: "
                 f"{'; '.join(signs.doubts)}. Omit --strict to segment it nevertheless."
             )
 
-    def verdict(self, signs: Signs, voxel: float) -> dict[str, Any]:
+    def verdict(self, signs: Signs, voxel: float, in_mm: bool = True) -> dict[str, Any]:
         """The judgement of one segmentation, for records.
 
         Args:
             signs: signs of the segmentation.
             voxel: volume of one voxel.
+            in_mm: whether the image has geometry.
 
         Returns:
-            `quality` by class, see `cdal.inference.quality.estimate`; `outside` and `warnings`, if
+            `quality` by class, see `cdal.inference.quality.estimate`, without intervals if the
+            image is unlike the training images; `outside` and `warnings`, if
             it is known what the training images were; `verdict`, `accept` or `review`, if a limit
             was given. A case outside is always for review.
         """
-        quality = estimate(signs, self.classes, voxel, self.quality)
+        quality = estimate(signs, self.classes, voxel, self.quality, in_mm)
+        if signs.doubts:  # the intervals hold for images like those of the training
+            quality = {name: {**of_class, **_NO_INTERVAL} for name, of_class in quality.items()}
         judged: dict[str, Any] = {"quality": quality}
         if self.seen is not None:
             judged |= {"outside": bool(signs.doubts), "warnings": list(signs.doubts)}

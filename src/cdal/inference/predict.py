@@ -283,7 +283,7 @@ def _segment(
         "volume": {k: voxel * int(n) for k, n in zip(classes[1:], signs.voxels[1:], strict=True)},
         "unit": "pixels" if image.like.affine is None else "mm3",
         "mean_uncertainty": segmented.uncertain / max(1, inside),
-        **predictor.judge.verdict(signs, voxel),
+        **predictor.judge.verdict(signs, voxel, image.like.affine is not None),
         "vote_count": predictor.votes,
         **predictor.about(),
         "seed": predictor.sampling.seed,

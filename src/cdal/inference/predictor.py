@@ -172,7 +172,9 @@ class Predictor:
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
                 components=self.recipe.data.components,
                 signs=signs,
-                judgement=self.judge.verdict(signs, float(np.prod(image.like.spacing))),
+                judgement=self.judge.verdict(
+                    signs, float(np.prod(image.like.spacing)), image.like.affine is not None
+                ),
                 weights=None if signs.ballot is None else signs.ballot.weights(1.0),
             )
 

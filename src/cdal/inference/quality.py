@@ -109,7 +109,11 @@ def sampled(about: Mapping[str, Any], votes: int) -> dict[str, Any]:
 
 
 def estimate(
-    signs: Signs, classes: Sequence[str], voxel: float, fitted: Quality | None
+    signs: Signs,
+    classes: Sequence[str],
+    voxel: float,
+    fitted: Quality | None,
+    in_mm: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Estimate the quality of one segmentation.
 
@@ -119,6 +123,8 @@ def estimate(
         voxel: volume of one voxel.
         fitted: what was fitted for the model; `None` gives expected Dice as the votes have it, and
             no intervals.
+        in_mm: whether the image has geometry. HD95 in pixels depends on the size of a picture, so
+            without geometry it is not estimated.
 
     Returns:
         By class: `expected_dice`, `dice_interval`, `expected_hd95`, `hd95_interval`,
@@ -126,7 +132,7 @@ def estimate(
     """
     of_class = {} if fitted is None else fitted.classes
     return {
-        name: _estimated(signs, k, voxel, of_class.get(name, ClassQuality()))
+        name: _estimated(signs, k, voxel, of_class.get(name, ClassQuality()), in_mm)
         for k, name in enumerate(classes)
         if k > 0
     }
@@ -142,7 +148,9 @@ def log_distance(hd95: float) -> float:
     return math.log(max(_LEAST_DISTANCE, hd95))
 
 
-def _estimated(signs: Signs, k: int, voxel: float, fitted: ClassQuality) -> dict[str, Any]:
+def _estimated(
+    signs: Signs, k: int, voxel: float, fitted: ClassQuality, in_mm: bool
+) -> dict[str, Any]:
     e = signs.expected_dice(k)
     dice, margin = fitted.dice.at(e), fitted.dice.margin()
     estimated: dict[str, Any] = {
@@ -152,13 +160,14 @@ def _estimated(signs: Signs, k: int, voxel: float, fitted: ClassQuality) -> dict
         "hd95_interval": None,
         "volume_interval": None,
     }
-    if fitted.hd95 is not None and signs.voxels[k]:
+    if fitted.hd95 is not None and signs.voxels[k] and in_mm:
         distance = fitted.hd95.at(doubt(e))
         estimated["expected_hd95"] = _distance(distance)
         estimated["hd95_interval"] = _interval(distance, fitted.hd95.margin(), _distance)
     volume, share = float(signs.voxels[k]) * voxel, quantile(fitted.volume, LEVEL)
     if volume and share is not None:
-        estimated["volume_interval"] = [max(0.0, volume * (1 - share)), volume * (1 + share)]
+        ends = max(0.0, volume * (1 - share)), volume * (1 + share)
+        estimated["volume_interval"] = [round(end, 3) for end in ends]
     return estimated
 
 

@@ -41,6 +41,11 @@ class EnsembleSettings(SegmenterSettings):
         return math.lcm(*(member.multiple(data) for member in self.members))
 
     @property
+    def several_annotators(self) -> bool:
+        """Always, as the members' trainings are over."""
+        return True
+
+    @property
     def stochastic(self) -> bool:
         """Whether the votes of a member can differ."""
         return any(member.stochastic for member in self.members)

@@ -91,7 +91,7 @@ class ModelHeader:
         return json.dumps(self.to_dict(), sort_keys=True)
 
 
-_OF_AN_ENSEMBLE = ("members", "temperature", "version")
+_OF_AN_ENSEMBLE = ("members", "temperature", "version", "quality", "training_images", "data")
 """Fields that are stored of an ensemble."""
 
 
@@ -214,9 +214,12 @@ def _ensemble(values: Mapping[str, Any], path: Path) -> ModelHeader:
         raise ValueError(problem)
     if not isinstance(version, str):
         raise ValueError(f"version is {version!r:.40}")
+    own = {name: values.get(name, {}) for name in ("quality", "training_images", "data")}
+    if wrong := [name for name, value in own.items() if not isinstance(value, dict)]:
+        raise ValueError(f"{wrong[0]} is {own[wrong[0]]!r:.40}")
     names = [f"member {number} of {path}" for number in range(len(members))]
     joined = join_headers([_single(member, path) for member in members], names)
-    return replace(joined, temperature=values.get("temperature"), version=version)
+    return replace(joined, temperature=values.get("temperature"), version=version, **own)
 
 
 def _recipe_of(values: Any, path: Path) -> Recipe:

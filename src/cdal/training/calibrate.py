@@ -19,7 +19,7 @@ from cdal.evaluation.evaluate import cases_of, opened
 from cdal.evaluation.fit_likeness import Described, fit_likeness, widened
 from cdal.evaluation.fit_quality import Known, fit_quality
 from cdal.evaluation.metrics import count, surface_distances
-from cdal.imaging.image import Image
+from cdal.imaging.image import Image, image_digest
 from cdal.inference.conformal import fewest
 from cdal.inference.likeness import TrainingImages, features, sizes
 from cdal.inference.load import load
@@ -83,6 +83,7 @@ def calibrate(
     predictor = load(model, replace(sampling, temperature=temperature, strict=False), device)
     known = []
     chosen = some_of(cases, MOST_CASES)
+    report(Event("calibrating", message=f"calibrating on {len(chosen)} cases"))
     for number, case in enumerate(chosen, start=1):
         known.append(_known(predictor, folder, case))
         report(Event("calibrating", case.name, number, len(chosen)))
@@ -95,8 +96,8 @@ def calibrate(
         seen = fit_likeness(_described(folder, some_of(trained_on, _MOST_IMAGES), data))
     elif seen is not None:
         seen = widened(seen, _described(folder, chosen, data))
-    names = [case.name for case in chosen]
-    _write(model, out, temperature, quality.to_dict(), seen, names)
+    digests = {case.name: image_digest(read_image_of(case)) for case in chosen}
+    _write(model, out, temperature, quality.to_dict(), seen, digests)
 
 
 def recalibrate(
@@ -209,7 +210,7 @@ def _write(
     temperature: float,
     quality: dict[str, Any],
     seen: TrainingImages | None,
-    names: list[str],
+    digests: dict[str, str],
 ) -> None:
     """Write the weights of a model file, as they are, with another header."""
     header = read_header(model)
@@ -217,7 +218,7 @@ def _write(
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     changed = replace(
         header,
-        data={**header.data, "calibration": names},
+        data={**header.data, "calibration": digests},
         temperature=temperature,
         quality=quality,
         training_images={} if seen is None else seen.to_dict(),
