@@ -125,3 +125,20 @@ def test_models_that_learned_several_annotators_vote_together(phantoms: Path, tm
     recipe = small_recipe(annotators=3, steps=2, calibrate=False)
     model = train(recipe, phantoms, tmp_path / "run", "cpu")
     assert len(load([model, model], Sampling(votes=2)).header.members) == 2
+
+
+def test_cases_of_the_training_are_known_under_another_name(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
+    names = read_header(trained / "model.safetensors").data["train"][:3]
+    for i, name in enumerate(names):
+        for source in phantoms.rglob(f"{name}*.png"):
+            target = tmp_path / source.relative_to(phantoms).with_name(
+                source.name.replace(name, f"renamed{i}")
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    if (phantoms / "dataset.json").is_file():
+        (tmp_path / "dataset.json").write_bytes((phantoms / "dataset.json").read_bytes())
+    with pytest.raises(UserError, match=r"3 of the 3 cases were seen in training \(renamed0"):
+        evaluate(trained, tmp_path, split="all")

@@ -239,8 +239,8 @@ def cases_of(
         cases = getattr(
             split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split
         )
-    known = _seen(cases, models)
-    if known and split in ("test", "all"):
+    known = _seen(cases, models) if split in ("test", "all") else []
+    if known:
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training "
             f"({', '.join(known[:3])}, ...), so their scores would be meaningless. "
@@ -277,14 +277,33 @@ def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> S
 
 
 def _seen(cases: Sequence[CaseFiles], models: Sequence[ModelHeader]) -> list[str]:
-    """Names of the cases that a model saw in training, or chose its weights on."""
-    listed = [{*model.data.get("train", ()), *model.data.get("validation", ())} for model in models]
+    """Names of the cases that a model saw in training, or chose its weights on.
+
+    They are known by the checksums of their images, whatever their names are now; by their names
+    for a model file without checksums.
+    """
+    names = [{*model.data.get("train", ()), *model.data.get("validation", ())} for model in models]
+    digests = [
+        {model.data.get("images", {}).get(name) for name in listed} - {None}
+        for model, listed in zip(models, names, strict=True)
+    ]
     known = []
     for case in cases:
-        by_name = [model for model, names in zip(models, listed, strict=True) if case.name in names]
-        if by_name and not all(_is_another(case, by_name)):
+        own = _digest(case) if any(digests) else None
+        if any(
+            own in by_pixels if by_pixels and own else case.name in listed
+            for listed, by_pixels in zip(names, digests, strict=True)
+        ):
             known.append(case.name)
     return known
+
+
+def _digest(case: CaseFiles) -> str | None:
+    """Checksum of the image of a case; `None` if it cannot be read, which the scoring reports."""
+    try:
+        return image_digest(read_image_of(case))
+    except UserError:
+        return None
 
 
 def _is_another(case: CaseFiles, models: Sequence[ModelHeader]) -> list[bool]:
@@ -295,10 +314,9 @@ def _is_another(case: CaseFiles, models: Sequence[ModelHeader]) -> list[bool]:
     known = [model.data.get("images", {}).get(case.name) for model in models]
     if all(digest is None for digest in known):
         return [False] * len(models)
-    try:
-        own = image_digest(read_image_of(case))
-    except UserError:
-        return [False] * len(models)  # unreadable; the scoring reports it
+    own = _digest(case)
+    if own is None:
+        return [False] * len(models)
     return [digest not in (None, own) for digest in known]
 
 
