@@ -26,8 +26,8 @@ from cdal.runtime.text import text_cell
 _COLOURS = ("#888888", "#1f77b4", "#e76f51", "#2a9d8f")
 
 _METHOD = (
-    "Every way of picking starts with the same random cases of a seed. Validation cases choose the "
-    "weights and the temperature, and do not count as annotated. The area is the mean height of "
+    "Every way of picking starts with the same random cases of a seed. Validation cases fit "
+    "the temperature, and do not count as annotated. The area is the mean height of "
     "the curve over the logarithm of the number of cases. Intervals: 95 %, paired bootstrap over "
     "seeds and over the patients of the test cases; of so few seeds they are rather too narrow."
 )

@@ -118,7 +118,7 @@ def _items(experiment: Rounds, data: Check) -> dict[str, list[_Item]]:
         cases = [
             item
             for case in getattr(split, part)
-            for item in _tiles(case, shapes[case.name], experiment.tile)
+            for item in _tiles(case, shapes[case.name], experiment)
         ]
         items[part] = list(some_of(cases, counts[part]))
     if len(items["train"]) < experiment.sizes[-1]:
@@ -129,7 +129,8 @@ def _items(experiment: Rounds, data: Check) -> dict[str, list[_Item]]:
     return items
 
 
-def _tiles(case: CaseFiles, shape: tuple[int, ...], tile: int | None) -> list[_Item]:
+def _tiles(case: CaseFiles, shape: tuple[int, ...], experiment: Rounds) -> list[_Item]:
+    tile = experiment.tile
     if tile is None:
         return [_Item(case.name, case)]
     if len(shape) != 2 or min(shape) < tile:
@@ -137,6 +138,8 @@ def _tiles(case: CaseFiles, shape: tuple[int, ...], tile: int | None) -> list[_I
             f"{case.image}: expected a picture of {tile} pixels a side or more; its shape is "
             f"{shape}."
         )
+    if experiment.middle:
+        return [_Item(case.name, case, ((shape[0] - tile) // 2, (shape[1] - tile) // 2))]
     corners = itertools.product(*(range(0, length - tile + 1, tile) for length in shape))
     return [_Item(f"{case.name}_{top}_{left}", case, (top, left)) for top, left in corners]
 
