@@ -47,7 +47,7 @@ def write_curves(
     hours = sum(cost.get("seconds", 0.0) for cost in costs) / 3600
     versions = sorted({cost["cdal"] for cost in costs if "cdal" in cost})
     protocol = (
-        f"Recipe `{experiment.recipe.name}`, {experiment.budget} of training in every round. "
+        f"Recipe `{experiment.recipe.name}`, {_budget(experiment)} of training in every round. "
         f"{len(pool.parts['train'])} cases to pick from, {len(pool.parts['validation'])} for "
         f"validation, {len(curves.cases)} of {len(set(curves.patients))} patients for the test. "
         f"{_METHOD} {machine['processor']}, threads: {machine['threads']}, {machine['device']}, "
@@ -83,7 +83,7 @@ def write_curves(
 
 
 def answers(curves: Curves) -> list[str]:
-    """What came out, a line for each measure and way of picking."""
+    """What came out, a line for each measure and way of picking; one seed decides nothing."""
     lines = []
     for measure in curves.values:
         for arm in curves.arms[1:]:
@@ -92,9 +92,12 @@ def answers(curves: Curves) -> list[str]:
             better = sum(sign * difference > 0 for difference in found.by_seed)
             low, high = sorted(sign * end for end in found.interval)
             verdict = "better" if low > 0 else "worse" if high < 0 else "neither better nor worse"
+            against = f"{arm} is {verdict} than {RANDOM}"
+            if len(curves.seeds) == 1:
+                against = f"{arm} against {RANDOM}, one seed"
             lines.append(
-                f"{MEASURES[measure]}: {arm} is {verdict} than {RANDOM}; area "
-                f"{_difference(found)}, better in {better} of {len(curves.seeds)} seeds."
+                f"{MEASURES[measure]}: {against}; area {_difference(found)}, better in {better} of "
+                f"{len(curves.seeds)} seeds."
             )
     return lines
 
@@ -136,6 +139,13 @@ def curve_figure(curves: Curves) -> Figure:
     return figure
 
 
+def _budget(experiment: Rounds) -> str:
+    training = experiment.base().training
+    return (
+        f"{training.steps} steps" if training.minutes is None else f"{training.minutes:g} minutes"
+    )
+
+
 def _command(experiment: Rounds) -> str:
     """The command that repeats the page."""
     words = [
@@ -143,8 +153,8 @@ def _command(experiment: Rounds) -> str:
         experiment.name,
         "--data DATA --out RUNS",
         f"--seeds {','.join(map(str, experiment.seeds))}",
-        f"--budget {experiment.budget}",
-        f"--arms {','.join(experiment.arms)}",
+        *([f"--budget {experiment.budget}"] if experiment.budget else []),
+        f"--arms {','.join(experiment.arms) or RANDOM}",
         *(shlex.quote(field) for field in words_of(experiment.fields)),
     ]
     return " ".join(words)
