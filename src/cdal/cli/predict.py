@@ -8,7 +8,17 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.output import tell
-from cdal.cli.words import BAD_INPUT, DONE, IN_PART, MODEL, add_device, add_sampling, sampling_of
+from cdal.cli.words import (
+    BAD_INPUT,
+    DONE,
+    IMAGES,
+    IN_PART,
+    MODEL,
+    add_device,
+    add_sampling,
+    add_series,
+    sampling_of,
+)
 from cdal.inference.outputs import OUTPUTS
 
 _SHOWN = 5
@@ -22,7 +32,7 @@ def add_options(parser: ArgumentParser) -> None:
         "inputs",
         type=str,
         nargs="+",
-        help="Files, folders of files, or folders with a DICOM series.",
+        help=IMAGES,
     )
     parser.add_argument("--out", type=str, default="cdal-results", help="Folder for the results.")
     parser.add_argument(
@@ -32,11 +42,7 @@ def add_options(parser: ArgumentParser) -> None:
         default=["mask"],
         help=f"Outputs to write for each image, one or more of: {' '.join(OUTPUTS)}.",
     )
-    parser.add_argument(
-        "--series",
-        type=str | None,
-        help="Number, description or UID of the DICOM series, if a folder has several.",
-    )
+    add_series(parser)
     add_sampling(parser)
     add_device(parser)
 

@@ -13,11 +13,13 @@ from cdal.cli.output import tell
 from cdal.cli.words import (
     BAD_INPUT,
     DONE,
+    IMAGES,
     IN_PART,
     MODEL,
     add_device,
     add_json,
     add_sampling,
+    add_series,
     sampling_of,
 )
 from cdal.inference.ranking import METHODS
@@ -35,7 +37,7 @@ def add_options(parser: ArgumentParser) -> None:
         "images",
         type=str,
         nargs="+",
-        help="Files, folders of files, or folders with a DICOM series.",
+        help=IMAGES,
     )
     parser.add_argument("--count", type=int, default=20, help="Number of images to choose.")
     parser.add_argument(
@@ -55,11 +57,7 @@ def add_options(parser: ArgumentParser) -> None:
             "`patient` of a cases.csv beside the images)."
         ),
     )
-    parser.add_argument(
-        "--series",
-        type=str | None,
-        help="Number, description or UID of the DICOM series, if a folder has several.",
-    )
+    add_series(parser)
     add_sampling(parser)
     add_device(parser)
     add_json(parser)

@@ -24,6 +24,7 @@ MODEL = (
     "A .safetensors file, a run folder, the name of a shipped model, an exported .onnx or .xml, or "
     "the folder of a cross-validation, all of whose models vote."
 )
+IMAGES = "Files, folders of files, or folders with a DICOM series."
 RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
 DATA = (
     "Data folder with imagesTr and labelsTr, images and labels, or another layout; or a table "
@@ -51,6 +52,15 @@ def add_device(parser: ArgumentParser) -> None:
     """Add `--device`."""
     parser.add_argument(
         "--device", type=str, default="auto", help="Device: auto, cpu, cuda or mps (default: auto)."
+    )
+
+
+def add_series(parser: ArgumentParser) -> None:
+    """Add `--series`."""
+    parser.add_argument(
+        "--series",
+        type=str | None,
+        help="Number, description or UID of the DICOM series, if a folder has several.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cdal.imaging.grid import Frame
+from cdal.imaging.image import Image
 from cdal.imaging.rows import LARGE
 from cdal.inference.likeness import TrainingImages, doubts, sizes
 from cdal.inference.quality import Quality, estimate
@@ -104,13 +105,12 @@ class Judge:
                 f"{'; '.join(signs.doubts)}. Omit --strict to segment it nevertheless."
             )
 
-    def verdict(self, signs: Signs, voxel: float, in_mm: bool = True) -> dict[str, Any]:
+    def verdict(self, signs: Signs, like: Image) -> dict[str, Any]:
         """The judgement of one segmentation, for records.
 
         Args:
             signs: signs of the segmentation.
-            voxel: volume of one voxel.
-            in_mm: whether the image has geometry.
+            like: image whose geometry is used.
 
         Returns:
             `quality` by class, see `cdal.inference.quality.estimate`, without intervals if the
@@ -118,6 +118,7 @@ class Judge:
             it is known what the training images were; `verdict`, `accept` or `review`, if a limit
             was given. A case outside is always for review.
         """
+        voxel, in_mm = float(np.prod(like.spacing)), like.affine is not None
         quality = estimate(signs, self.classes, voxel, self.quality, in_mm)
         if signs.doubts:  # the intervals hold for images like those of the training
             quality = {name: {**of_class, **_NO_INTERVAL} for name, of_class in quality.items()}

@@ -254,8 +254,8 @@ def _segment(
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
         large = math.prod(frame.own) > LARGE
         classes, components = predictor.header.classes, predictor.recipe.data.components
-        by_votes = predictor.votes if predictor.sampling.decision == "expected-dice" else None
-        later = by_votes is not None
+        later = predictor.decides_later
+        by_votes = predictor.votes if later else None
         need_room(frame, predictor.recipe, len(classes), predictor.votes, keep, name, False, later)
         segmented = Segmented(
             frame, len(classes), components, keep, scratch if large else None, by_votes
@@ -283,7 +283,7 @@ def _segment(
         "volume": {k: voxel * int(n) for k, n in zip(classes[1:], signs.voxels[1:], strict=True)},
         "unit": "pixels" if image.like.affine is None else "mm3",
         "mean_uncertainty": segmented.uncertain / max(1, inside),
-        **predictor.judge.verdict(signs, voxel, image.like.affine is not None),
+        **predictor.judge.verdict(signs, image.like),
         "vote_count": predictor.votes,
         **predictor.about(),
         "seed": predictor.sampling.seed,

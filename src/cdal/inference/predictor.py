@@ -153,9 +153,8 @@ class Predictor:
             frame = self.frame(image, name)
             keep = ("probability", "uncertainty", *(["votes"] if keep_votes else []))
             classes = len(self.header.classes)
-            by_votes = count if self.sampling.decision == "expected-dice" else None
-            later = by_votes is not None
-            need_room(frame, self.recipe, classes, count, keep, name, True, later)
+            by_votes = count if self.decides_later else None
+            need_room(frame, self.recipe, classes, count, keep, name, True, self.decides_later)
             segmented = Segmented(frame, classes, self.recipe.data.components, keep, votes=by_votes)
             on_grid: list[np.ndarray] | None = [] if frame.planar else None
             signs = segmented.signs
@@ -172,11 +171,14 @@ class Predictor:
                 on_grid=np.concatenate(on_grid, axis=1) if on_grid else None,
                 components=self.recipe.data.components,
                 signs=signs,
-                judgement=self.judge.verdict(
-                    signs, float(np.prod(image.like.spacing)), image.like.affine is not None
-                ),
+                judgement=self.judge.verdict(signs, image.like),
                 weights=None if signs.ballot is None else signs.ballot.weights(1.0),
             )
+
+    @property
+    def decides_later(self) -> bool:
+        """Whether a mask is chosen after all votes, see `Sampling.decision`."""
+        return self.sampling.decision == "expected-dice"
 
     def frame(self, image: Rows, name: str) -> Frame:
         """The frame of an image: its way to the network's grid and back.

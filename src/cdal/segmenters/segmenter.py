@@ -132,8 +132,8 @@ def dice_and_cross_entropy_of_logits(logits: Tensor, truth: Tensor) -> Mapping[s
     return dice_and_cross_entropy(logits.softmax(dim=1), truth)
 
 
-class Deterministic(Segmenter):
-    """One network, trained and applied without random numbers: one player, one vote."""
+class OneNetwork(Segmenter):
+    """A segmenter with one player, its network."""
 
     predictor = "network"
     network: nn.Module
@@ -141,6 +141,23 @@ class Deterministic(Segmenter):
     def players(self) -> dict[str, nn.Module]:
         """See `Segmenter.players`."""
         return {"network": self.network}
+
+
+class Drawing(OneNetwork):
+    """One network whose votes are drawn at random."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Always `True`."""
+        return True
+
+    def kind(self, step: int) -> Hashable:
+        """See `Segmenter.kind`; all steps have the same kind."""
+        return "alike"
+
+
+class Deterministic(OneNetwork):
+    """One network, trained and applied without random numbers: one player, one vote."""
 
     @property
     def stochastic(self) -> bool:

@@ -12,18 +12,18 @@ Ours: the network is the image network of cDAL, trained with Dice and cross-entr
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdal.datasets.batch import Batch
 from cdal.recipes.probabilistic import MCDropoutSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.fast import ImageUNet
 from cdal.segmenters.losses import dice_and_cross_entropy
-from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, turn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 
 def build(
@@ -38,7 +38,7 @@ def build(
     return MCDropout(network, classes, settings.dropout)
 
 
-class MCDropout(Segmenter):
+class MCDropout(Drawing):
     """The image network with dropout in training and for each vote.
 
     Args:
@@ -47,24 +47,11 @@ class MCDropout(Segmenter):
         rate: share of the features that are left out.
     """
 
-    predictor = "network"
+    network: ImageUNet
 
     def __init__(self, network: ImageUNet, classes: int, rate: float) -> None:
         super().__init__()
         self.network, self.classes, self.rate = network, classes, rate
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Always `True`."""
-        return True
-
-    def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`; all steps have the same kind."""
-        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""

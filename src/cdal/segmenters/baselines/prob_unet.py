@@ -16,7 +16,7 @@ Ours:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.blocks import convolution, leaky_relu
 from cdal.segmenters.diffusion.fast import ImageUNet
 from cdal.segmenters.losses import dice_and_cross_entropy
-from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
 
 
 def build(
@@ -62,7 +62,7 @@ class Normal(NamedTuple):
         return self.mean + self.log_deviation.exp() * noise
 
 
-class ProbUNet(Segmenter):
+class ProbUNet(Drawing):
     """A U-Net with a latent z, trained as a conditional variational autoencoder.
 
     Args:
@@ -71,24 +71,11 @@ class ProbUNet(Segmenter):
         beta: weight of the divergence.
     """
 
-    predictor = "network"
+    network: LatentUNet
 
     def __init__(self, network: LatentUNet, classes: int, beta: float) -> None:
         super().__init__()
         self.network, self.classes, self.beta = network, classes, beta
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Always `True`."""
-        return True
-
-    def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`; all steps have the same kind."""
-        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`. The loss is the paper's Eq. 4, divided by the voxels."""

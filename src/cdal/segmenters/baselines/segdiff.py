@@ -18,7 +18,7 @@ Also ours:
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from cdal.recipes.baselines import SegDiffSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.labels import label_channels, to_probabilities
 from cdal.segmenters.diffusion.schedule import Schedule, at, diffuse, sample_posterior
-from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
 
 
 def build(
@@ -42,7 +42,7 @@ def build(
     )
 
 
-class SegDiff(Segmenter):
+class SegDiff(Drawing):
     """A model that learns to predict the noise in a mask, and draws masks by removing it in steps.
 
     Args:
@@ -51,24 +51,11 @@ class SegDiff(Segmenter):
         settings: settings with the numbers of steps.
     """
 
-    predictor = "network"
+    network: Denoiser
 
     def __init__(self, network: Denoiser, classes: int, settings: SegDiffSettings) -> None:
         super().__init__()
         self.network, self.classes, self.settings = network, classes, settings
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Always `True`."""
-        return True
-
-    def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`; all steps have the same kind."""
-        return "alike"
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`. The loss is the squared error of the noise (the paper's Eq. 7)."""

@@ -14,7 +14,7 @@ Ours:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ from cdal.datasets.batch import Batch
 from cdal.recipes.probabilistic import SSNSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.fast import ImageUNet
-from cdal.segmenters.segmenter import Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
 
 _SMALLEST_VARIANCE = 1e-5
 """Smallest element of D."""
@@ -66,7 +66,7 @@ class LowRankNormal(NamedTuple):
         return self.mean + along_factor + deviation * randn(self.mean.shape, rng, self.mean)
 
 
-class SSN(Segmenter):
+class SSN(Drawing):
     """A network that gives the distribution of the logits.
 
     Args:
@@ -76,24 +76,9 @@ class SSN(Segmenter):
         samples: M, draws of the logits for one image in a training step.
     """
 
-    predictor = "network"
-
     def __init__(self, network: nn.Module, classes: int, samples: int) -> None:
         super().__init__()
         self.network, self.classes, self.samples = network, classes, samples
-
-    def players(self) -> dict[str, nn.Module]:
-        """See `Segmenter.players`."""
-        return {"network": self.network}
-
-    @property
-    def stochastic(self) -> bool:
-        """Always `True`."""
-        return True
-
-    def kind(self, step: int) -> Hashable:
-        """See `Segmenter.kind`; all steps have the same kind."""
-        return "alike"
 
     def distribution(self, image: Tensor) -> LowRankNormal:
         """The distribution of the logits of images `[B, C, *S]`, in float32."""
