@@ -55,6 +55,8 @@ def test_annotators_take_turns():
         for step in range(20)
     }
     assert seen == {0, 1, 2}
+    with pytest.raises(UserError, match="annotators is 4; expected at most 3"):
+        BatchSource([case], STILL, 1, seed=0, annotators=4)
 
 
 @pytest.mark.parametrize("form", ["geojson", "coco", "seg.nrrd"])

@@ -117,3 +117,5 @@ def test_a_header_holds_it_and_gives_it_back():
     assert TrainingImages.of(json.loads(json.dumps(seen.to_dict()))) == seen
     with pytest.raises(ValueError, match="square"):
         TrainingImages.of({**seen.to_dict(), "mean": [0.0]})
+    with pytest.raises(ValueError, match="limit"):
+        TrainingImages.of({**seen.to_dict(), "limit": -1.0})

@@ -86,6 +86,7 @@ def test_a_header_holds_it_and_gives_it_back():
     ("path", "value"),
     [
         (("classes", "a", "dice", "slope"), float("nan")),
+        (("classes", "a", "dice", "slope"), 1e300),
         (("classes", "a", "dice", "residuals"), ["x"]),
         (("classes", "a", "volume"), None),
         (("classes",), [1]),

@@ -71,6 +71,9 @@ def test_other_cases_widen_what_the_training_images_were(trained: Path, tmp_path
     header = read_header(out)
     assert header.quality["cases"] == 40
     assert Quality.of(header.quality).classes["lesion"].dice.margin() is not None
+    few = write_phantoms(tmp_path / "few", 3, seed=10, size=32, raters=1)
+    with pytest.raises(UserError, match=r"on 40 cases, .* 3 cases give none: give 9 or more"):
+        recalibrate(out, few, tmp_path / "worse.safetensors", split="all")
     assert (
         header.training_images["count"]
         == read_header(trained / "model.safetensors").training_images["count"]

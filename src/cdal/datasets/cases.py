@@ -115,6 +115,9 @@ class BatchSource:
         seed: random seed for all draws.
         rank: rank of this process if several processes train together.
         annotators: annotators of each image, see `TrainingSettings.annotators`.
+
+    Raises:
+        UserError: no case has as many annotators.
     """
 
     def __init__(
@@ -128,6 +131,12 @@ class BatchSource:
     ) -> None:
         self.cases, self.settings, self.batch = cases, settings, batch
         self.seed, self.rank, self.annotators = seed, rank, annotators
+        most = max(len(case.labels) for case in cases)
+        if annotators > most:
+            raise UserError(
+                f"training.annotators is {annotators}; expected at most {most}, as many labels as "
+                "a training case has."
+            )
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step, on the CPU."""

@@ -68,15 +68,18 @@ class TrainingImages:
         """
         mean = _numbers(values["mean"])
         precision = tuple(_numbers(row) for row in values["precision"])
+        limit = _numbers([values["limit"]])[0]
         if any(len(row) != len(mean) for row in precision) or len(precision) != len(mean):
             raise ValueError("expected a square matrix")
+        if limit < 0:
+            raise ValueError("expected a limit of 0 or more")
         return TrainingImages(
             int(values["count"]),
             tuple(_pair(pair) for pair in values["lengths"]),
             tuple(_pair(pair) for pair in values["spacing"]),
             mean,
             precision,
-            _numbers([values["limit"]])[0],
+            limit,
         )
 
     def distance(self, described: np.ndarray) -> float:

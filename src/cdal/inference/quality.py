@@ -18,6 +18,9 @@ from cdal.inference.signs import Signs
 LEVEL = 0.9
 """Coverage of the intervals."""
 
+_MOST = 1e6
+"""Largest value of a fitted line that can be meant: its x and y are at most some tens."""
+
 _LEAST_DOUBT, _LEAST_DISTANCE = 1e-3, 0.1
 """Smallest 1 - e and smallest HD95 (in mm or pixels) whose logarithms are taken."""
 
@@ -195,6 +198,8 @@ def _class_of(values: Mapping[str, Any]) -> ClassQuality:
 
 def _line_of(values: Mapping[str, Any]) -> Line:
     intercept, slope = _numbers([values["intercept"], values["slope"]])
+    if max(abs(intercept), abs(slope)) > _MOST:
+        raise ValueError(f"expected a line whose numbers are at most {_MOST:g}")
     return Line(intercept, slope, _numbers(values["residuals"]))
 
 

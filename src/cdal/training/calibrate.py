@@ -138,11 +138,24 @@ def recalibrate(
     folder = opened(Path(data), header.classes, report)
     fold = header.recipe.data.fold
     cases = cases_of(folder, predictor, fold, split)
+    _need_no_loss(header, len(cases), path)
     trained_on: Sequence[CaseFiles] = ()
     if split == "validation":
         trained_on = [*cases_of(folder, predictor, fold, "train"), *cases]
     calibrate(path, out, folder, cases, trained_on, sampling, device, report)
     return _told(read_header(out), out)
+
+
+def _need_no_loss(header: ModelHeader, cases: int, path: Path) -> None:
+    """Refuse to replace a fit that gives intervals by one that gives none."""
+    if not header.quality or cases >= fewest(LEVEL):
+        return
+    fitted = Quality.of(header.quality)
+    if any(of_class.dice.margin() is not None for of_class in fitted.classes.values()):
+        raise UserError(
+            f"{path} was calibrated on {fitted.cases} cases, which give intervals. {cases} "
+            f"{'case gives' if cases == 1 else 'cases give'} none: give {fewest(LEVEL)} or more."
+        )
 
 
 def _told(header: ModelHeader, out: Path) -> list[str]:
