@@ -14,6 +14,7 @@ from cdal.cli import main
 from cdal.datasets.folder import open_folder
 from cdal.datasets.phantoms import write_phantoms
 from cdal.datasets.reading import read_case
+from cdal.evaluation.agreement import distances, generalised_energy_distance
 from cdal.evaluation.calibration import fit_temperature
 from cdal.evaluation.evaluate import evaluate
 from cdal.inference.decision import temper
@@ -24,6 +25,7 @@ from cdal.segmenters.model_file import load_model
 from cdal.segmenters.model_header import read_header
 from cdal.training.log import read_log
 from cdal.training.train import train
+from cdal.training.validation import energy_score
 from helpers.recipes import small_recipe
 
 
@@ -40,6 +42,33 @@ def test_the_model_is_the_best_on_validation_and_says_so(trained: Path, phantoms
         set(names) - set(names[0::4])
     )
     assert header.classes == ("background", "lesion")
+
+
+def test_with_several_annotators_the_lowest_energy_score_is_the_best(tmp_path: Path):
+    data = write_phantoms(tmp_path / "data", 16, seed=1, size=32, raters=3)
+    model = train(small_recipe(calibrate=False, steps=20, validate_every=5), data, tmp_path / "run")
+    scores = {
+        row["step"]: row["energy_score/validation"]
+        for row in read_log(tmp_path / "run")
+        if "validation" in row
+    }
+    assert len(scores) == 4
+    assert read_header(model).step == min(scores, key=scores.get)
+
+
+def test_the_energy_score_is_half_the_energy_distance_and_needs_no_many_votes():
+    """Up to what the annotators differ; few votes give the mean of what many give."""
+    rng = np.random.default_rng(0)
+    votes, raters = rng.integers(0, 3, (40, 6, 6)), rng.integers(0, 3, (4, 6, 6))
+    apart = distances(raters, raters, 3).mean()
+    half = (generalised_energy_distance(votes, raters, 3) + apart) / 2
+    ties = distances(votes, votes, 3).sum() / (40 * 39) - distances(votes, votes, 3).mean()
+    assert energy_score(votes, raters, 3) == pytest.approx(half - ties / 2)
+    pairs = [energy_score(votes[[i, j]], raters, 3) for i in range(40) for j in range(i)]
+    assert np.mean(pairs) == pytest.approx(energy_score(votes, raters, 3))
+    assert energy_score(votes[:1], raters, 3) == pytest.approx(
+        distances(votes[:1], raters, 3).mean()
+    )
 
 
 def test_the_temperature_is_that_of_the_kept_weights_on_the_validation_cases(

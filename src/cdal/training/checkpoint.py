@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         step: number of finished steps.
         seconds: seconds of training so far, over all resumptions.
-        best: highest mean validation Dice.
+        best: highest `Validation.rank` so far.
         scores: Dice of each class at the last validation.
         fingerprint: fingerprint of the training data.
     """

@@ -35,7 +35,7 @@ from cdal.training.log import Log, learning_curve
 from cdal.training.progress import Step
 from cdal.training.run_folder import MODEL
 from cdal.training.steps import Move, RecordedSteps, Steps
-from cdal.training.validation import validation_dice
+from cdal.training.validation import Validation, validate
 
 _MAKERS = 4
 """Number of threads that prepare batches for a GPU.
@@ -301,32 +301,30 @@ class Run:
         )
 
     def _validate(self, last: bool) -> None:
-        """Compute Dice of the averaged weights, and write them if they are the best so far.
+        """Score the averaged weights, and write them if they are the best so far.
 
         Without validation cases, the last weights become the model file.
         """
         engine = TorchEngine(self._averaged(), self.recipe)
         if self.test:
-            self._log_scores("test", validation_dice(engine, self.test, self.classes, self.recipe))
+            self._log_scores("test", validate(engine, self.test, self.classes, self.recipe))
         if not self.validation:
             if last:
                 self._save_averaged()
             return
         state = self.state
-        state.scores = validation_dice(engine, self.validation, self.classes, self.recipe)
-        mean = self._log_scores("validation", state.scores)
-        if mean > state.best:
-            state.best = mean
+        scores = validate(engine, self.validation, self.classes, self.recipe)
+        state.scores = scores.dice
+        self._log_scores("validation", scores)
+        if scores.rank > state.best:
+            state.best = scores.rank
             self._save_averaged()
 
-    def _log_scores(self, part: str, scores: Mapping[str, float]) -> float:
-        """Log the score of each class and their mean; returns the mean."""
-        mean = sum(scores.values()) / len(scores)
-        self.log.add(
-            self.state.step,
-            {part: mean} | {f"{part}/{name}": value for name, value in scores.items()},
-        )
-        return mean
+    def _log_scores(self, part: str, scores: Validation) -> None:
+        """Log the Dice of each class and their mean, and the energy score if there is one."""
+        by_class = {f"{part}/{name}": value for name, value in scores.dice.items()}
+        energy = {} if scores.energy is None else {f"energy_score/{part}": scores.energy}
+        self.log.add(self.state.step, {part: scores.mean} | by_class | energy)
 
     def _save_averaged(self) -> None:
         """Write the averaged weights as the model file."""
