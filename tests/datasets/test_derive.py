@@ -41,6 +41,24 @@ def test_small_objects_are_seen_at_their_own_resolution(tmp_path: Path):
     assert derived.recipe.segmenter.sampling_timesteps == 4
 
 
+@pytest.mark.parametrize(("place", "shift"), [("middle", 0.0), ("anywhere", 16.0)])
+def test_pictures_cut_around_small_objects_are_not_shifted(
+    place: str, shift: float, tmp_path: Path
+):
+    """The middle is that of all annotators, who may each see something else, or nothing."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        picture(tmp_path / "images" / f"c{i}.png", rng.integers(0, 99, (96, 96)).astype(np.uint8))
+        y, x = (48, 48) if place == "middle" else rng.integers(20, 76, 2)
+        for rater in range(2):
+            mask = np.zeros((96, 96), np.uint8)
+            mask[y - 3 : y + 3, x - 3 * rater : x + 3 * (1 - rater)] = i > 0
+            picture(tmp_path / "masks" / f"c{i}_rater{rater}.png", mask)
+    derived = folder_recipe(check_folder(tmp_path))
+    assert derived.recipe.data.shift == shift
+    assert ("middle of every picture" in derived.reasons.get("data.shift", "")) == (shift == 0)
+
+
 def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):
     disc_folder(tmp_path)
     for i in range(6):

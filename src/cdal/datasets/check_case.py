@@ -97,6 +97,7 @@ def look_at_case(case: CaseFiles, folder: DataFolder) -> tuple[CaseFacts | None,
             if not annotation.files[0][0]  # whatever is not 0 is inside a mask of one class
             for number, colour in label.palette.items()
         },
+        _centre(labels, axes),
         all(looks_numbered(label.array[0]) for masks in labels for label in masks),
     )
     return fact, findings
@@ -189,6 +190,15 @@ def _drawing_findings(case: CaseFiles, drawings: Sequence[Sequence[Drawing]]) ->
                     f"{path}: at {drawing.covered} voxels a class covers another one. The one that "
                     "is drawn later is taken.",
                 )
+
+
+def _centre(labels: Sequence[Sequence[Image]], axes: Sequence[int]) -> tuple[float, ...] | None:
+    """Return the middle of everything drawn, relative to the shape, see `CaseFacts.centre`."""
+    drawn = np.any([label.array[0] > 0 for masks in labels for label in masks], axis=0)
+    if not drawn.any():
+        return None
+    middle = ndimage.center_of_mass(drawn)
+    return tuple((middle[axis] + 0.5) / drawn.shape[axis] for axis in axes)
 
 
 def _object_size(inside: np.ndarray) -> float:

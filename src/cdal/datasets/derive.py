@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median, pstdev
 
 import numpy as np
 
@@ -25,6 +25,10 @@ _LARGE = 0.15
 
 Larger objects need the context of the whole image; smaller ones need its full resolution.
 """
+
+_NEAR, _ENOUGH = 0.02, 10
+"""If small objects are this near to the middle, relative to the picture, in at least so many
+pictures, the pictures were cut around them."""
 
 _RARE = 0.05
 """If the foreground takes a smaller share of the image, some patches are centred on it."""
@@ -116,6 +120,15 @@ def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:
     )
 
 
+def _in_the_middle(facts: tuple[CaseFacts, ...]) -> bool:
+    """Whether somebody cut the pictures such that their objects are in the middle."""
+    centres = [fact.centre for fact in facts if fact.centre is not None]
+    return len(centres) >= _ENOUGH and all(
+        abs(mean(places) - 0.5) < _NEAR and pstdev(places) < _NEAR
+        for places in zip(*centres, strict=True)
+    )
+
+
 def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, dict[str, str]]:
     height, width = (int(median(fact.shape[axis] for fact in facts)) for axis in range(2))
     gray = all(fact.channels == 1 or fact.gray for fact in facts)
@@ -136,6 +149,12 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
         reasons["data.size"] = (
             f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
         )
+        if size < _LARGE and _in_the_middle(facts):
+            data = replace(data, shift=0.0)
+            reasons["data.shift"] = (
+                "0: the object is in the middle of every picture, and its place helps to find it. "
+                "Pictures to segment must be cut in the same way"
+            )
     elif not small:
         whole = _round((height * _SIDE / longest, width * _SIDE / longest))
         data = replace(data, size=whole, resize=whole)

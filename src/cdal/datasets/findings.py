@@ -59,6 +59,8 @@ class CaseFacts:
             side; 0 for volumes and empty masks.
         digest: checksum of the image.
         palette: colour of each value of the labels, if they have a palette.
+        centre: middle of the foreground of all annotators, relative to the shape: 0.5 is the
+            middle of the image. `None` if nothing is drawn.
         numbered: whether the values are 1 to N and each of them is one connected object.
     """
 
@@ -75,6 +77,7 @@ class CaseFacts:
     object_size: float
     digest: str
     palette: Mapping[int, int] = field(default_factory=dict)
+    centre: tuple[float, ...] | None = None
     numbered: bool = False
 
     @property
