@@ -42,7 +42,7 @@ def test_small_objects_are_seen_at_their_own_resolution(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("place", "shift"), [("middle", 0.0), ("anywhere", 16.0)])
-def test_pictures_cut_around_small_objects_are_not_shifted(
+def test_pictures_cut_around_small_objects_know_their_middle(
     place: str, shift: float, tmp_path: Path
 ):
     """The middle is that of all annotators, who may each see something else, or nothing."""
@@ -55,8 +55,9 @@ def test_pictures_cut_around_small_objects_are_not_shifted(
             mask[y - 3 : y + 3, x - 3 * rater : x + 3 * (1 - rater)] = i > 0
             picture(tmp_path / "masks" / f"c{i}_rater{rater}.png", mask)
     derived = folder_recipe(check_folder(tmp_path))
-    assert derived.recipe.data.shift == shift
-    assert ("middle of every picture" in derived.reasons.get("data.shift", "")) == (shift == 0)
+    data = derived.recipe.data
+    assert (data.shift, data.position) == (shift, place == "middle")
+    assert ("data.position" in derived.reasons) == (place == "middle")
 
 
 def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):

@@ -16,6 +16,7 @@ from cdal.datasets.reading import read_case
 from cdal.imaging.augment import augment
 from cdal.imaging.grid import label_to_grid, to_grid
 from cdal.imaging.intensities import match_channels, normalise
+from cdal.imaging.position import positions
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
@@ -146,6 +147,9 @@ class BatchSource:
             *(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True
         )
         image, moved = augment(images, labels, drawn_by_any, self.settings, rngs)
+        if self.settings.position:
+            place = torch.tensor(positions(tuple(image.shape[2:])))
+            image = torch.cat([image, place.expand(len(image), *place.shape)], dim=1)
         names = tuple(case.name for case in drawn)
         return Batch(image, moved[0], names, moved[1:] if len(moved) > 1 else None)
 

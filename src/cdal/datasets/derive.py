@@ -150,10 +150,10 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
             f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
         )
         if size < _LARGE and _in_the_middle(facts):
-            data = replace(data, shift=0.0)
-            reasons["data.shift"] = (
-                "0: the object is in the middle of every picture, and its place helps to find it. "
-                "Pictures to segment must be cut in the same way"
+            data = replace(data, shift=0.0, position=True, whole=1.0)
+            reasons["data.position"] = (
+                "true: the object is in the middle of every picture, and its place helps to find "
+                "it. Pictures to segment must be cut in the same way"
             )
     elif not small:
         whole = _round((height * _SIDE / longest, width * _SIDE / longest))

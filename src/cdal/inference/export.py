@@ -112,7 +112,7 @@ def _with_examples(
 ) -> tuple[_Exported, tuple[Tensor, ...], Any]:
     """The exported module, inputs to trace it with, and the axes of these that are dynamic."""
     data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
-    image = torch.zeros(1, header.image_channels * (2 * data.neighbours + 1), *data.size)
+    image = torch.zeros(1, data.network_channels(header.image_channels), *data.size)
     sizes = [
         torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)
     ]

@@ -37,7 +37,7 @@ def need_room(
         keep: parts of the segmentation that are kept, see `Segmented`.
         name: name of the image.
         whole: whether all of the result stays in memory, however large it is.
-        chosen_later: whether the mask is chosen after all votes, see `Sampling.decision`.
+        chosen_later: whether the mask is chosen after all votes, see `DataSettings.decision`.
 
     Raises:
         UserError: it would; the message says what can be changed.

@@ -29,7 +29,7 @@ def description_of(
     """Content of the JSON file beside a graph: numbers for programs, instructions for people."""
     data = recipe.data
     volumes = data.spatial_dims == 3 or data.neighbours > 0
-    channels = header.image_channels * (2 * data.neighbours + 1)
+    channels = data.network_channels(header.image_channels)
     return {
         "cdal": version,
         "inputs": {
@@ -64,6 +64,11 @@ def description_of(
             f"pad by repetition, as much on either side, to {data.size} or a multiple; above "
             f"{data.whole} times that, windows of {data.size} that overlap by {data.overlap}, "
             "blended with a Gaussian",
+            *(
+                ["the coordinates of each pixel, -sqrt(3) to sqrt(3) along each axis, as channels"]
+                if data.position
+                else []
+            ),
         ],
         "postprocessing": [
             "cut the padding off",
@@ -73,7 +78,9 @@ def description_of(
                 if header.temperature
                 else []
             ),
-            "the largest class wins",
+            "the largest class wins"
+            if data.decision == "largest"
+            else "of all thresholds, the mask with the highest mean Dice with the votes",
             *(
                 [f"of each class but the background the {data.components} largest components stay"]
                 if data.components
@@ -139,7 +146,7 @@ class GraphEngine(ABC):
         """
         data, random = about.header.recipe.data, about.random
         space = (None,) * data.spatial_dims
-        channels = about.header.image_channels * (2 * data.neighbours + 1)
+        channels = data.network_channels(about.header.image_channels)
         needed: dict[str, tuple[int | None, ...]] = {"image": (1, channels, *space)}
         if random.timesteps:
             needed["noise"] = (random.timesteps, None, random.noise_channels, *space)

@@ -190,7 +190,6 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
             "votes": predictor.votes,
             "temperature": predictor.temperature,
             "seed": predictor.sampling.seed,
-            "decision": predictor.sampling.decision,
             "judged": [predictor.sampling.review_below, predictor.sampling.strict],
             "engine": [engine.get("device"), engine.get("precision")],
             "save": sorted(save),

@@ -177,8 +177,8 @@ class Predictor:
 
     @property
     def decides_later(self) -> bool:
-        """Whether a mask is chosen after all votes, see `Sampling.decision`."""
-        return self.sampling.decision == "expected-dice"
+        """Whether a mask is chosen after all votes, see `DataSettings.decision`."""
+        return self.recipe.data.decision == "expected-dice"
 
     def frame(self, image: Rows, name: str) -> Frame:
         """The frame of an image: its way to the network's grid and back.
@@ -286,7 +286,7 @@ class Predictor:
             "timesteps": settings.diffusion_steps,
             "flips": list(data.flips) if data.mirror_votes else [],
             "components": data.components or "all",
-            "decision": self.sampling.decision,
+            "decision": self.recipe.data.decision,
             "temperature": self.temperature,
             **({"members": len(self.header.members)} if self.header.members else {}),
         }

@@ -36,9 +36,8 @@ class Sampling:
             mirror image has to be encoded.
         components: number of connected components to keep of each class, the largest ones; 0 keeps
             all. Probabilities and uncertainty are not changed.
-        decision: how the mask is chosen from the votes. `largest`: the most probable class of each
-            voxel. `expected-dice`: of all thresholds, the one whose mask has the highest mean Dice
-            with the votes, for each class and image (`cdal.inference.ballot`).
+        decision: how the mask is chosen from the votes, `largest` or `expected-dice`, see
+            `cdal.recipes.settings.DataSettings`.
         temperature: temperature for calibrating probabilities; 1 leaves them unchanged. `None`
             stands for the temperature in the model file.
         seed: random seed. Together with the name of an image it decides all random draws.
@@ -64,10 +63,9 @@ class Sampling:
         "Connected components to keep of each class, the largest; 0 keeps all (default: the "
         "recipe's)."
     )
-    decision: Literal["largest", "expected-dice"] = _option(
+    decision: Literal["largest", "expected-dice"] | None = _option(
         "How the mask is chosen: the largest probability, or the highest expected Dice over the "
-        "votes.",
-        "largest",
+        "votes (default: as the recipe says)."
     )
     temperature: float | None = _option(
         "Temperature for calibrating probabilities (default: the model's)."
@@ -81,7 +79,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.votes is not None and self.votes < 1:
             raise UserError(f"votes must be 1 or more; it is {self.votes}.")
-        if self.decision not in ("largest", "expected-dice"):
+        if self.decision not in (None, "largest", "expected-dice"):
             raise UserError(f"decision must be largest or expected-dice; it is {self.decision!r}.")
         if self.review_below is not None and not 0 <= self.review_below <= 1:
             raise UserError(f"review_below must be 0 to 1; it is {self.review_below}.")
@@ -106,10 +104,9 @@ class Sampling:
                 if self.mirror
                 else override(recipe, {"data.mirror_votes": False})
             )
-        return (
-            recipe
-            if self.components is None
-            else override(recipe, {"data.components": self.components})
+        own = {"components": self.components, "decision": self.decision}
+        return override(
+            recipe, {f"data.{name}": value for name, value in own.items() if value is not None}
         )
 
     def words(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cdal.imaging.position import with_positions
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.inference.engine import Engine
 from cdal.inference.ensemble_engine import EnsembleEngine
@@ -117,6 +118,7 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
         by_mirror = []
         for mirror, share in votes_by_mirror(engine, recipe, votes):
             seen = np.flip(window, tuple(2 + axis for axis in mirror))
+            seen = with_positions(seen) if recipe.data.position else seen
             drawn = engine.sample(seen, share, rng)
             if not np.isfinite(drawn).all():
                 raise UserError(
@@ -187,6 +189,11 @@ def _bands(
     if _whole(shape, data, multiple):
         yield _in_one_piece(draw, read(0, shape[0])[None], data, multiple)[:, 0]
         return
+    if data.position:
+        raise UserError(
+            f"the model looks at pictures of {' x '.join(map(str, data.size))} whole, which were "
+            f"cut around their object; this one has {' x '.join(map(str, shape))}. Cut it so."
+        )
     target = [
         max(s, p) for s, p in zip(shape, data.size, strict=True)
     ]  # windows have the multiples that the network needs

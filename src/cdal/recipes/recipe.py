@@ -23,12 +23,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cdal.recipes.cdal import CDALSettings
+from cdal.recipes.checks import check_data, check_training
 from cdal.recipes.settings import (
     DataSettings,
     SegmenterSettings,
     TrainingSettings,
-    check_data,
-    check_training,
     need,
 )
 from cdal.recipes.systems import default_settings

@@ -55,12 +55,12 @@ def build_segmenter(
 
     Args:
         recipe: recipe; only its `data` and `segmenter` settings are used.
-        image_channels: number of channels of one case. Channels for neighbouring slices are added
-            here.
+        image_channels: number of channels of one case. Channels for neighbouring slices and for
+            positions are added here.
         classes: K, the number of classes with the background.
         training: whether to build the networks that only training needs.
     """
-    image_channels = image_channels * (2 * recipe.data.neighbours + 1)
+    image_channels = recipe.data.network_channels(image_channels)
     builder: Callable[..., Segmenter] = _module(recipe.segmenter).build
     segmenter = builder(recipe.segmenter, recipe.data, image_channels, classes, training)
     group_instances(segmenter)
