@@ -29,6 +29,9 @@ def test_all_systems_have_the_same_image_network_votes_budget_and_data():
     trainings = [replace(recipe.training, validation_votes=1) for recipe in recipes.values()]
     assert trainings == [trainings[0]] * len(trainings)
     assert experiment.seeds == (0, 1, 2)
+    assert recipes["cdal"].training.annotators == 4
+    (ensemble,) = experiment.ensembles.values()
+    assert (ensemble.arm, ensemble.seeds) == ("cdal-deterministic", (0, 1, 2, 3, 4))
 
 
 def test_the_ingredients_have_steps_and_training_votes_of_1_2_and_4():
@@ -38,8 +41,8 @@ def test_the_ingredients_have_steps_and_training_votes_of_1_2_and_4():
         one for one in variants.values() if isinstance(one, CDALSettings) and one.diffusion
     ]
     assert {one.sampling_timesteps for one in diffusing} >= {1, 2, 4}
-    assert {one.training_votes for one in diffusing} == {1, 2, 4}
     base = variants["cdal"]
+    assert {one.training_votes for one in diffusing} == {1, 2, 4, base.training_votes}
     assert variants["no recycling"] == replace(base, recycling=0.0)
     assert variants["T of 1"] == replace(base, timesteps=1, sampling_timesteps=1)
     assert {one.attention for one in diffusing} == {

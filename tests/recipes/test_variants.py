@@ -15,7 +15,12 @@ from cdal.recipes import find_recipe, with_segmenter
 from cdal.recipes.cdal import CDALSettings, ImageUNetSettings
 from cdal.recipes.recipe import Recipe, TrainingSettings, override
 from cdal.recipes.systems import SYSTEMS
-from cdal.recipes.variants import paper_training, with_mirrors, with_timesteps
+from cdal.recipes.variants import (
+    for_annotators,
+    paper_training,
+    with_mirrors,
+    with_timesteps,
+)
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.diffusion.cdal import CDAL
@@ -206,6 +211,16 @@ def test_the_same_segmenter_changes_nothing():
     assert with_segmenter(recipe, recipe.segmenter.name) is recipe
 
 
+def test_for_several_annotators_the_votes_may_be_empty_or_whole():
+    """The twin without diffusion, whose one vote is compared with nothing, gets its Dice back."""
+    recipe = for_annotators(find_recipe("phantoms"), 3)
+    assert (recipe.training.annotators, recipe.segmenter.votes) == (3, 16)
+    assert recipe.segmenter.iou_energy > 0 and recipe.segmenter.dice == 0
+    assert for_annotators(recipe, 10).training.annotators == 4
+    twin = with_segmenter(recipe, "cdal-deterministic").segmenter
+    assert (twin.iou_energy, twin.dice) == (0, 1)
+
+
 def test_no_more_votes_are_validated_than_there_are():
     """And the number that the recipe asks for, if the segmenter has as many."""
     recipe = find_recipe("hippocampus")
@@ -266,9 +281,10 @@ def test_mirror_images_bring_a_vote_each_where_there_is_no_chance():
         with_mirrors(override(recipe, {"data.flips": ()}), path)
 
 
-def test_only_cdal_learns_several_annotators_at_once():
+def test_the_systems_that_are_compared_on_annotators_learn_several_at_once():
     recipe = override(find_recipe("phantoms"), {"training.annotators": 3})
-    assert with_segmenter(recipe, "cdal-deterministic").training.annotators == 3
+    for name in ("cdal-deterministic", "cdal-unet", "dynunet", "mc-dropout", "prob-unet", "ssn"):
+        assert with_segmenter(recipe, name).training.annotators == 3
     assert with_segmenter(recipe, "unet").training.annotators == 1
     with pytest.raises(UserError, match=r"training\.annotators must be 1 with this segmenter"):
         override(with_segmenter(recipe, "unet"), {"training.annotators": 2})

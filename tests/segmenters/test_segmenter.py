@@ -16,6 +16,7 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.segmenter import Supervised
 from helpers.diffusion import make_batch
 from helpers.recipes import small_recipe
+from helpers.systems import random_batch, small
 
 
 @pytest.mark.parametrize("decay", [0.5, 1.0])
@@ -51,3 +52,32 @@ def test_a_plain_network_is_a_segmenter_too(rng: torch.Generator):
     (turn,) = segmenter.turns(make_batch(3), rng, 0)
     assert turn.player == segmenter.predictor
     assert segmenter.sample(make_batch(3).image, 5, rng).shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("system", "term"),
+    [
+        ("cdal-unet", "cross_entropy"),
+        ("dynunet", "cross_entropy"),
+        ("mc-dropout", "cross_entropy"),
+        ("ssn", "likelihood"),
+        ("prob-unet", "divergence"),
+    ],
+)
+def test_the_loss_of_several_annotators_is_the_mean_over_them(system: str, term: str):
+    """With the same random draws for the image; what sees all pixels at once, as Dice does, is not
+    a mean.
+    """
+    recipe = small("phantoms", system)
+    segmenter = build_segmenter(recipe, 1, 2, training=True)
+    alone = random_batch(recipe, 2)
+    other = torch.zeros_like(alone.label)
+
+    def loss(batch: Batch) -> float:
+        (turn,) = segmenter.turns(batch, torch.Generator().manual_seed(0), 0)
+        return float(turn.terms[term])
+
+    both = loss(alone._replace(others=other[None]))
+    mean = (loss(alone) + loss(alone._replace(label=other))) / 2
+    assert both == pytest.approx(mean, rel=1e-5)
+    assert loss(alone) != pytest.approx(mean, rel=1e-4)

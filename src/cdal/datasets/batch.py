@@ -30,6 +30,17 @@ class Batch(NamedTuple):
             return self.label
         return torch.cat([self.label, self.others.flatten(0, 1)])
 
+    def per_annotator(self, x: Tensor, axis: int = 0) -> Tensor:
+        """Repeat what belongs to the images for each annotator, to go with `labels`.
+
+        Args:
+            x: tensor with B entries along an axis.
+            axis: this axis. It gets R * B entries, annotator after annotator.
+        """
+        if self.others is None:
+            return x
+        return torch.cat([x] * (1 + len(self.others)), dim=axis)
+
     def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed, such as moved to a device."""
         others = None if self.others is None else change(self.others)

@@ -12,6 +12,7 @@ import numpy as np
 from cdal.datasets.findings import FEWEST, CaseFacts, Check
 from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
+from cdal.recipes.variants import MOST_ANNOTATORS, for_annotators
 from cdal.runtime.errors import UserError
 
 _SIDE = 256
@@ -93,6 +94,7 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
         if small
         else (1000, 4)
     )
+    annotators = min(len(fact.drawn) for fact in facts)
     segmenter = CDALSettings(sampling_timesteps=4 if small else 2)
     reasons["segmenter.sampling_timesteps"] = (
         f"{segmenter.sampling_timesteps}, for {'small' if small else 'large'} objects, as in the "
@@ -109,7 +111,14 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
         f"{steps}, some tens of minutes on two cores; --minutes or --steps changes it"
     )
     training = TrainingSettings(steps=steps, batch=batch, validate_every=250, checkpoint_every=250)
-    return Derived(Recipe("folder", data, segmenter, training), reasons)
+    recipe = Recipe("folder", data, segmenter, training)
+    if annotators < 2:
+        return Derived(recipe, reasons)
+    reasons["training.annotators"] = (
+        f"{min(annotators, MOST_ANNOTATORS)}: every image has {annotators} or more annotations; "
+        "the votes learn to be distributed as they are, empty or whole"
+    )
+    return Derived(for_annotators(recipe, annotators), reasons)
 
 
 def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:

@@ -47,7 +47,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             large=True,
         ),
         ingredients_of_votes("lidc", 1000, {**_SIXTEEN_VOTES, **_EVERY_STEP, **_RAW}),
-        annotators("lidc", "20min", {**_SIXTEEN_VOTES, **_RAW}),
+        annotators("lidc", "2000steps", {**_SIXTEEN_VOTES, **_RAW}),
         systems("hippocampus", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("monuseg", "2h", {**_FIVE_VOTES, **_RAW}),
         systems("cxr", "2h", {**_FIVE_VOTES, **_RAW}),

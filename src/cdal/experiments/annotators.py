@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cdal.experiments.experiment import Arm, Experiment
+from cdal.experiments.experiment import Arm, Ensemble, Experiment
 from cdal.experiments.ingredients import ingredients
 from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
 from cdal.recipes.cdal import CDALSettings
 
-_SYSTEMS = ("cdal", "cdal-deterministic", "dynunet", "mc-dropout", "prob-unet", "ssn")
+_TWIN = "cdal-deterministic"
+_MEMBERS = (0, 1, 2, 3, 4)
+"""Seeds of the ensemble's trainings."""
+
+_SYSTEMS = ("cdal", _TWIN, "dynunet", "mc-dropout", "prob-unet", "ssn")
 
 _COUNTS = (1, 2, 4)
 """Numbers of steps and of training votes to try."""
@@ -21,11 +25,11 @@ _COUNTS = (1, 2, 4)
 def annotators(recipe: str, budget: str, fields: Mapping[str, Any]) -> Experiment:
     """An experiment that compares the systems that draw votes, and plain networks.
 
-    All but `dynunet` have the same image network.
+    All but `dynunet` have the same image network. An ensemble of plain networks votes, too.
 
     Args:
         recipe: name of a recipe for data with several annotators.
-        budget: budget of every training, for example `20min`.
+        budget: budget of every training, for example `2000steps`.
         fields: changed values of the recipe for all systems, by field name.
     """
     return Experiment(
@@ -35,6 +39,7 @@ def annotators(recipe: str, budget: str, fields: Mapping[str, Any]) -> Experimen
         recipe,
         {name: Arm(name) for name in _SYSTEMS},
         fields,
+        ensembles={f"five of {_TWIN}": Ensemble(_TWIN, _MEMBERS)},
         budget=budget,
     )
 
@@ -43,7 +48,7 @@ def ingredients_of_votes(recipe: str, steps: int, fields: Mapping[str, Any]) -> 
     """The experiment `ingredients`, with other numbers of timesteps and of training votes.
 
     What the recipe has by itself is no variant. One training vote has no energy score; that is the
-    variant "no energy score".
+    variant "no energy score". Variants of the losses, and of what the network sees, are added.
 
     Args:
         recipe: name of a recipe for data with several annotators, whose images are large enough
@@ -64,7 +69,16 @@ def ingredients_of_votes(recipe: str, steps: int, fields: Mapping[str, Any]) -> 
         for votes in _COUNTS[1:]
         if votes != settings.training_votes
     }
-    no_energy = {"no energy score, as many votes": Arm(fields={"segmenter.energy": 0})}
+    losses = {
+        "soft Dice instead of the IoU's energy score": Arm(
+            fields={"segmenter.iou_energy": 0, "segmenter.dice": 1}
+        ),
+        "the IoU's energy score alone": Arm(fields={"segmenter.energy": 0}),
+    }
+    data = {
+        "one annotator in a step": Arm(fields={"training.annotators": 1}),
+        "no positions": Arm(fields={"data.position": False}),
+    }
     in_sampling = {
         f"sampled in {T} step{'s' if T > 1 else ''}": Sampling(timesteps=T)
         for T in _COUNTS
@@ -73,6 +87,6 @@ def ingredients_of_votes(recipe: str, steps: int, fields: Mapping[str, Any]) -> 
     base = ingredients(recipe, steps, fields, large=True)
     return replace(
         base,
-        arms={**base.arms, **in_training, **training_votes, **no_energy},
+        arms={**base.arms, **in_training, **training_votes, **losses, **data},
         samplings={"its coarse segmentation": Sampling(votes=1, timesteps=0), **in_sampling},
     )

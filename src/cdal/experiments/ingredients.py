@@ -8,7 +8,7 @@ from typing import Any
 from cdal.experiments.experiment import Arm, Experiment
 from cdal.inference.sampling import Sampling
 
-_NO_ENERGY = {"segmenter.energy": 0, "segmenter.training_votes": 1}
+_NO_ENERGY = {"segmenter.energy": 0, "segmenter.iou_energy": 0, "segmenter.training_votes": 1}
 
 _NO_ADVERSARY = {"segmenter.adversarial": 0}
 

@@ -216,6 +216,11 @@ class ImageUNetSettings(SegmenterSettings):
         """Each level after the first halves the resolution."""
         return 2 ** (len(self.channels) - 1)
 
+    @property
+    def several_annotators(self) -> bool:
+        """Always: the loss is the mean over the annotators."""
+        return True
+
     def check(self, data: DataSettings) -> None:
         """See `SegmenterSettings.check`."""
         super().check(data)
@@ -256,9 +261,13 @@ def paper() -> CDALSettings:
 
 
 def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
-    """The same network without diffusion: x_t and z are zero, and nothing is drawn at random."""
+    """The same network without diffusion: x_t and z are zero, and nothing is drawn at random.
+
+    The soft Dice takes the place of the IoU's energy score, which compares votes.
+    """
+    settings = settings or CDALSettings()
     return replace(
-        settings or CDALSettings(),
+        settings,
         name="cdal-deterministic",
         diffusion=False,
         timesteps=1,
@@ -267,6 +276,7 @@ def deterministic(settings: CDALSettings | None = None) -> CDALSettings:
         attention="none",
         energy=0.0,
         iou_energy=0.0,
+        dice=1.0 if settings.iou_energy else settings.dice,
         adversarial=0.0,
         training_votes=1,
         recycling=0.0,

@@ -21,6 +21,11 @@ class DynUNetSettings(SegmenterSettings):
     name: str = "dynunet"
     features: int = 32
 
+    @property
+    def several_annotators(self) -> bool:
+        """Always: the loss is the mean over the annotators."""
+        return True
+
     def multiple(self, data: DataSettings) -> int:
         """The multiple for the axis that is halved most often."""
         poolings = zip(*kernels_and_strides(data)[1], strict=True)

@@ -11,6 +11,9 @@ from cdal.recipes.settings import DataSettings, SegmenterSettings, TrainingSetti
 from cdal.recipes.systems import default_settings
 from cdal.runtime.errors import UserError
 
+MOST_ANNOTATORS = 4
+"""Most annotators of an image in one training step; further ones have their turn in others."""
+
 _SLICES_FOR_A_VOLUME = 8
 """Slices in a batch of a 2D network for each volume in a batch of a 3D network."""
 
@@ -47,6 +50,32 @@ def with_segmenter(recipe: Recipe, name: str) -> Recipe:
         data=_fitting(recipe.data, settings),
         segmenter=settings,
         training=replace(recipe.training, **changed),
+    )
+
+
+def for_annotators(recipe: Recipe, annotators: int) -> Recipe:
+    """The recipe for cases with several annotators, whose votes are to differ as those do.
+
+    A mask of the mean vote pleases the soft Dice loss and no annotator, so the energy score with
+    1 - IoU takes its place: votes may be whole or empty. It is estimated with several annotators of
+    an image at once.
+
+    Args:
+        recipe: recipe with cDAL as its segmenter.
+        annotators: fewest annotators of a case.
+    """
+    return override(
+        recipe,
+        {
+            "data.decision": "expected-dice",
+            "segmenter.votes": 16,
+            "segmenter.sampling_timesteps": 4,
+            "segmenter.training_votes": 3,
+            "segmenter.iou_energy": 2.0,
+            "segmenter.dice": 0.0,
+            "training.annotators": min(annotators, MOST_ANNOTATORS),
+            "training.validation_votes": 4,
+        },
     )
 
 

@@ -217,8 +217,8 @@ class Supervised(Deterministic):
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`. The loss is the weighted sum over all outputs."""
-        truth = one_hot(batch.label, self.classes)
-        outputs = self._outputs(batch.image)
+        truth = one_hot(batch.labels(), self.classes)
+        outputs = [batch.per_annotator(logits) for logits in self._outputs(batch.image)]
         weights = [self.decay**i for i in range(len(outputs))]
         terms: dict[str, Tensor] = {}
         for weight, logits in zip(weights, outputs, strict=True):

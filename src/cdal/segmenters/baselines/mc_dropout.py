@@ -56,8 +56,8 @@ class MCDropout(Drawing):
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""
         with dropping(self.network, self.rate, rng):
-            logits = self.network(batch.image).float()
-        truth = one_hot(batch.label, self.classes)
+            logits = batch.per_annotator(self.network(batch.image).float())
+        truth = one_hot(batch.labels(), self.classes)
         yield turn("network", dice_and_cross_entropy(logits.softmax(dim=1), truth))
 
     @torch.no_grad()

@@ -79,11 +79,13 @@ class ProbUNet(Drawing):
 
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`. The loss is the paper's Eq. 4, divided by the voxels."""
-        network, truth = self.network, one_hot(batch.label, self.classes)
-        posterior = network.posterior(torch.cat([batch.image, truth], dim=1))
-        logits = network.combine(network.unet(batch.image), posterior.draw(rng))
+        network, truth = self.network, one_hot(batch.labels(), self.classes)
+        posterior = network.posterior(torch.cat([batch.per_annotator(batch.image), truth], dim=1))
+        features = batch.per_annotator(network.unet(batch.image))
+        logits = network.combine(features, posterior.draw(rng))
         terms = dice_and_cross_entropy(logits.float().softmax(dim=1), truth, dice=0)
-        divergence = kl_divergence(posterior, network.prior(batch.image)).mean()
+        prior = Normal(*map(batch.per_annotator, network.prior(batch.image)))
+        divergence = kl_divergence(posterior, prior).mean()
         terms["divergence"] = self.beta * divergence / batch.label[0].numel()
         yield turn("network", terms)
 

@@ -89,7 +89,8 @@ class SSN(Drawing):
     def turns(self, batch: Batch, rng: torch.Generator, step: int) -> Iterator[Turn]:
         """See `Segmenter.turns`."""
         logits = self.distribution(batch.image).draw(self.samples, rng)
-        likelihood = log_likelihood(logits, one_hot(batch.label, self.classes))
+        truth = one_hot(batch.labels(), self.classes)
+        likelihood = log_likelihood(batch.per_annotator(logits, axis=1), truth)
         yield turn("network", {"likelihood": -likelihood.mean() / batch.label[0].numel()})
 
     @torch.no_grad()
