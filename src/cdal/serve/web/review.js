@@ -1,0 +1,59 @@
+/** The facts about a case, and the verdict on it. */
+
+import * as api from './api.js'
+import { button, make, say } from './dom.js'
+import { score, volume } from './format.js'
+
+const VERDICTS = [['accept', 'Accept', 'a'], ['fix', 'Fix', 'f'], ['reject', 'Reject', 'r']]
+export const PAST = { accept: 'accepted', fix: 'to fix', reject: 'rejected' }
+
+/** How a review is told: its verdict, and the Dice of a correction with the prediction. */
+export function told(review) {
+  if (!review) return 'not reviewed'
+  const dice = Object.entries(review.dice ?? {}).map(([name, value]) => `${name} ${score(value)}`)
+  const word = review.verdict === 'fix' && dice.length ? 'corrected' : PAST[review.verdict]
+  return dice.length ? `${word}; Dice with the model: ${dice.join(', ')}` : word
+}
+
+export class Review {
+  constructor(root, theCase, run, saved) {
+    Object.assign(this, { theCase, saved })
+    this.line = make('p', { class: 'verdict' }, told(theCase.review))
+    this.buttons = VERDICTS.map(([verdict, text, key]) =>
+      button(`${text}`, () => run(() => this.give(verdict)), { 'aria-keyshortcuts': key, title: `Key ${key}` }))
+    root.replaceChildren(make('h2', {}, 'Review'), ...facts(theCase), make('div', { class: 'buttons' }, ...this.buttons), this.line)
+    this.mark()
+  }
+
+  async give(verdict) {
+    this.take(await api.review(this.theCase.id, verdict))
+    say(`${this.theCase.name}: ${told(this.theCase.review)}.`)
+  }
+
+  /** Show a review that was saved. */
+  take(review) {
+    this.theCase.review = review
+    this.line.textContent = told(review)
+    this.mark()
+    this.saved(this.theCase)
+  }
+
+  mark() {
+    VERDICTS.forEach(([verdict], k) =>
+      this.buttons[k].setAttribute('aria-pressed', String(this.theCase.review?.verdict === verdict)))
+  }
+}
+
+/** Expected Dice and volumes of each class, and the warnings. */
+function facts(theCase) {
+  const rows = theCase.classes.map((each) => make('tr', {},
+    make('th', { scope: 'row' }, each.name),
+    make('td', {}, score(each.expected_dice, each.dice_interval)),
+    make('td', {}, volume(each.volume, each.volume_interval, theCase.unit))))
+  const heads = ['Class', 'Expected Dice', 'Volume'].map((text) => make('th', { scope: 'col' }, text))
+  const table = make('table', {},
+    make('caption', { class: 'unseen' }, 'Estimates with 90 % intervals'),
+    make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...rows))
+  const warnings = theCase.warnings.map((text) => make('li', {}, text))
+  return warnings.length ? [table, make('ul', { class: 'warnings', 'aria-label': 'Warnings' }, ...warnings)] : [table]
+}
