@@ -35,10 +35,10 @@ export async function layer(id, kind, query = {}) {
   return (await call(`${at(id)}/layers/${kind}${words.size ? `?${words}` : ''}`)).arrayBuffer()
 }
 
-/** Send files to be segmented: one image, its channels, or the slices of a series. */
+/** Send `{file, name}` to be segmented: one image, its channels, or the slices of a series. */
 export function predictFiles(model, files, save) {
   const form = new FormData()
-  for (const file of files) form.append('file', file, file.name)
+  for (const { file, name } of files) form.append('file', file, name)
   for (const kind of save) form.append('save', kind)
   return json(`predict/${encodeURIComponent(model)}?wait=false`, { method: 'POST', body: form })
 }

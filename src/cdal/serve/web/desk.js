@@ -1,0 +1,78 @@
+/** The case that is open: its viewer, and the panels beside it. */
+
+import * as api from './api.js'
+import { attempt, button, byId, make } from './dom.js'
+import { Correction } from './correct.js'
+import { Layers } from './layers.js'
+import { Review } from './review.js'
+import { Shown } from './shown.js'
+import { openViewer } from './viewer.js'
+
+const PANELS = ['layers', 'shown', 'correct', 'review']
+
+export class Desk {
+  /**
+   * @param {function(Object)} changed is called with a case whose review has changed
+   * @param {function(Object)} segment is called with a case that shall be segmented
+   */
+  constructor(changed, segment) {
+    Object.assign(this, { changed, segment, viewer: null, case: null, turn: 0 })
+  }
+
+  /** Whether a correction would be lost. */
+  get unsaved() {
+    return Boolean(this.correction?.unsaved)
+  }
+
+  /** Open a case. If another is opened meanwhile, this one is dropped. */
+  async open(id) {
+    const turn = ++this.turn
+    this.close()
+    byId('busy').hidden = false
+    try {
+      const theCase = await api.oneCase(id)
+      const viewer = await openViewer(byId('viewer'), theCase)
+      if (turn !== this.turn) return viewer.close()
+      Object.assign(this, { case: theCase, viewer })
+      byId('title').textContent = theCase.name
+      await this.furnish(theCase, viewer)
+    } finally {
+      if (turn === this.turn) byId('busy').hidden = true
+    }
+    return undefined
+  }
+
+  async furnish(theCase, viewer) {
+    const run = (action) => attempt(action)
+    this.layers = new Layers(byId('layers'), theCase, viewer, run)
+    byId('actions').replaceChildren(button('Segment', () => this.segment(theCase)), ...downloads(theCase))
+    if (!viewer.layers.includes('mask')) return
+    this.review = new Review(byId('review'), theCase, run, (each) => this.changed(each))
+    if (!viewer.mask) return  // slides have outlines instead
+    this.shown = new Shown(byId('shown'), theCase, viewer, run)
+    const saved = (review) => this.review.take(review)
+    this.correction = new Correction(byId('correct'), theCase, viewer, this.shown, run, saved)
+    await this.shown.choose(theCase.layers.includes('reviewed') ? 'correction' : 'model')
+  }
+
+  close() {
+    this.shown?.stop()
+    this.viewer?.close()
+    for (const panel of PANELS) byId(panel).replaceChildren()
+    for (const place of ['viewer', 'actions', 'title']) byId(place).replaceChildren()
+    Object.assign(this, { viewer: null, case: null, layers: null, shown: null, correction: null, review: null })
+  }
+
+  /** Say that a case needs fixing, and take the brush. */
+  async fix() {
+    await this.review?.give('fix')
+    await this.correction?.use('brush')
+  }
+}
+
+/** Links to the files of a result. */
+function downloads(theCase) {
+  return theCase.layers
+    .filter((kind) => !['image', 'reviewed'].includes(kind))
+    .map((kind) => make('a', { href: api.fileOf(theCase.id, kind), download: '' }, kind))
+}

@@ -1,0 +1,34 @@
+/** The keys, and the dialog that lists them. */
+
+import { byId, make } from './dom.js'
+
+/**
+ * Listen to keys, and list them in the dialog of help.
+ * @param {Array<[string, string, string, function(KeyboardEvent)]>} table key, its name, what it does, the action.
+ */
+export function useKeys(table) {
+  const actions = new Map(table.map(([key, , , action]) => [key, action]))
+  // in the capturing phase: NiiVue has keys of its own
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || byId('help').open) return
+    const onCanvas = event.target.closest?.('.view')
+    const action = actions.get(event.key)
+    if (onCanvas && event.key !== 'Tab') event.stopPropagation()
+    if (!action || isTyping(event.target, event.key)) return
+    if (action(event, onCanvas) === false) return
+    event.preventDefault()
+  }, true)
+  byId('keys').replaceChildren(...table.map(([, name, about]) => make('tr', {},
+    make('th', { scope: 'row' }, make('kbd', {}, name)), make('td', {}, about))))
+}
+
+/** Whether an element needs a key itself. */
+function isTyping(target, key) {
+  const tag = target.tagName
+  if (tag === 'TEXTAREA' || tag === 'SELECT') return true
+  if (tag === 'INPUT') {
+    if (!['radio', 'range', 'checkbox'].includes(target.type)) return true
+    return key.startsWith('Arrow') || key.startsWith('Page') || (key === ' ' && target.type !== 'range')
+  }
+  return (tag === 'BUTTON' || tag === 'SUMMARY') && (key === ' ' || key === 'Enter' || key.startsWith('Arrow'))
+}
