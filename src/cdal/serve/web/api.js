@@ -15,8 +15,9 @@ async function call(path, options = {}) {
 }
 
 const json = async (path, options) => (await call(path, options)).json()
-const send = (method, path, body) =>
-  json(path, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })
+const send = (method, path, body) => json(path, {
+  method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+})
 const at = (id) => `cases/${encodeURIComponent(id)}`
 
 export const models = async () => (await json('models')).models
@@ -50,8 +51,9 @@ export const predictCase = (id, model, sampling, save) =>
 export const review = (id, verdict) => send('PUT', `${at(id)}/review`, { verdict })
 
 /** Save a corrected mask: NIfTI or PNG, on the grid of the image. */
-export const correct = (id, blob) =>
-  json(`${at(id)}/correction`, { method: 'PUT', headers: { 'Content-Type': blob.type }, body: blob })
+export const correct = (id, blob) => json(`${at(id)}/correction`, {
+  method: 'PUT', headers: { 'Content-Type': blob.type }, body: blob,
+})
 
 export const training = () => json('training')
 export const train = (model, minutes, name) => send('POST', 'training', { model, minutes, name })

@@ -13,10 +13,11 @@ const desk = new Desk((each) => list.update(each), (each) => attempt(() => segme
 const model = () => byId('model').value
 
 /** Open a case, unless a correction would be lost. */
-async function open(id) {
+async function open(id, focus = true) {
   if (desk.unsaved && !window.confirm('The correction is not saved. Leave it?')) return
   list.mark(id)
   await desk.open(id)
+  if (focus) document.querySelector('#viewer [tabindex]')?.focus()
 }
 
 async function refresh() {
@@ -32,7 +33,7 @@ async function refreshModels(chosen = model()) {
 
 /** Segment a case that the server has, with the chosen model. */
 async function segment(theCase) {
-  const bytes = theCase.shape.reduce((a, b) => a * b, 4)
+  const bytes = (theCase.shape ?? []).reduce((a, b) => a * b, 4)
   const job = new Progress(theCase.name)
   const sent = await attempt(() => api.predictCase(theCase.id, model(), {}, kept(bytes)))
   if (!sent) return job.remove()
@@ -83,7 +84,8 @@ useKeys([
   ['ArrowDown', '\u2193', 'down, in the image', moved(0, -1, 0)],
   ['PageUp', 'Page up', 'next slice, in the image', moved(0, 0, 1)],
   ['PageDown', 'Page down', 'slice before, in the image', moved(0, 0, -1)],
-  ['Enter', 'Enter', 'use the tool at the cross, in the image', onCanvas(() => desk.correction?.stampAtCursor())],
+  ['Enter', 'Enter', 'use the tool at the cross, in the image',
+    onCanvas(() => desk.correction?.stampAtCursor())],
   ['+', '+', 'zoom in (pictures)', zoomed(1.25)],
   ['-', '-', 'zoom out (pictures)', zoomed(0.8)],
   ['0', '0', 'whole picture', () => desk.viewer?.fit?.()],
@@ -99,5 +101,5 @@ attempt(async () => {
   await refreshModels()
   await refresh()
   if (model()) new Training(byId('loop'), model, (name) => attempt(() => refreshModels(name)))
-  if (list.cases.length) await open(list.cases[0].id)
+  if (list.cases.length) await open(list.cases[0].id, false)
 })

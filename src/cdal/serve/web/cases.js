@@ -17,13 +17,17 @@ export class CaseList {
   show(cases) {
     this.cases = cases
     this.root.replaceChildren(...cases.map((each) => make('li', {}, this.entry(each))))
-    if (!cases.length) this.root.append(make('li', { class: 'empty' }, 'No cases yet. Drop an image here.'))
+    if (!cases.length) {
+      this.root.append(make('li', { class: 'empty' }, 'No cases yet. Drop an image here.'))
+    }
     this.mark(this.current)
   }
 
   entry(theCase) {
-    return make('button', { type: 'button', 'data-id': theCase.id, class: 'case', click: () => this.open(theCase) },
-      make('span', { class: 'name' }, theCase.name), ...chips(theCase))
+    const name = make('span', { class: 'name' }, theCase.name)
+    const click = () => this.open(theCase)
+    const about = { type: 'button', 'data-id': theCase.id, class: 'case', click }
+    return make('button', about, name, ...chips(theCase))
   }
 
   /** Show anew what is known of one case. */
@@ -64,9 +68,10 @@ function chips(theCase) {
   const chip = (text, kind = '') => found.push(make('span', { class: `chip ${kind}` }, text))
   if (theCase.state === 'failed') chip('failed', 'bad')
   else if (theCase.state === 'new') chip('not segmented')
-  if (low) chip(`Dice ${score(low.expected_dice, low.dice_interval)}`, theCase.verdict === 'review' ? 'bad' : '')
-  for (const each of theCase.classes) {
-    if (each.volume != null) chip(`${each.name} ${volume(each.volume, each.volume_interval, theCase.unit)}`)
+  const doubtful = theCase.verdict === 'review' ? 'bad' : ''
+  if (low) chip(`Dice ${score(low.expected_dice, low.dice_interval)}`, doubtful)
+  for (const { name, volume: size, volume_interval: interval } of theCase.classes) {
+    if (size != null) chip(`${name} ${volume(size, interval, theCase.unit)}`)
   }
   if (theCase.warnings.length) chip(`\u26a0 ${theCase.warnings.length} warnings`, 'warn')
   if (theCase.review) chip(PAST[theCase.review.verdict], 'done')

@@ -88,7 +88,8 @@ export class Correction {
     const reach = Math.ceil(this.width / 2)
     const ends = [0, 1].map((k) => [from[k], to[k]])
     this.shown.show(this.edit.labels, [
-      ...ends.map((pair) => Math.min(...pair) - reach), ...ends.map((pair) => Math.max(...pair) + reach),
+      ...ends.map((pair) => Math.min(...pair) - reach),
+      ...ends.map((pair) => Math.max(...pair) + reach),
     ])
     return undefined
   }

@@ -30,7 +30,7 @@ export class Desk {
     this.close()
     byId('busy').hidden = false
     try {
-      const theCase = await api.oneCase(id)
+      const theCase = withClasses(await api.oneCase(id))
       const viewer = await openViewer(byId('viewer'), theCase)
       if (turn !== this.turn) return viewer.close()
       Object.assign(this, { case: theCase, viewer })
@@ -45,7 +45,9 @@ export class Desk {
   async furnish(theCase, viewer) {
     const run = (action) => attempt(action)
     this.layers = new Layers(byId('layers'), theCase, viewer, run)
-    byId('actions').replaceChildren(button('Segment', () => this.segment(theCase)), ...downloads(theCase))
+    const again = button('Segment', () => this.segment(theCase), { class: 'needs-model' })
+    again.hidden = !byId('model').options.length
+    byId('actions').replaceChildren(again, ...downloads(theCase))
     if (!viewer.layers.includes('mask')) return
     this.review = new Review(byId('review'), theCase, run, (each) => this.changed(each))
     if (!viewer.mask) return  // slides have outlines instead
@@ -60,7 +62,9 @@ export class Desk {
     this.viewer?.close()
     for (const panel of PANELS) byId(panel).replaceChildren()
     for (const place of ['viewer', 'actions', 'title']) byId(place).replaceChildren()
-    Object.assign(this, { viewer: null, case: null, layers: null, shown: null, correction: null, review: null })
+    for (const part of ['viewer', 'case', 'layers', 'shown', 'correction', 'review']) {
+      this[part] = null
+    }
   }
 
   /** Say that a case needs fixing, and take the brush. */
@@ -70,9 +74,14 @@ export class Desk {
   }
 }
 
+/** Records of older versions do not name the classes; then there is one. */
+function withClasses(theCase) {
+  if (!theCase.classes.length) theCase.classes = [{ name: 'class 1', number: 1, colour: '#e69f00' }]
+  return theCase
+}
+
 /** Links to the files of a result. */
 function downloads(theCase) {
-  return theCase.layers
-    .filter((kind) => !['image', 'reviewed'].includes(kind))
-    .map((kind) => make('a', { href: api.fileOf(theCase.id, kind), download: '' }, kind))
+  return theCase.files.map((kind) =>
+    make('a', { href: api.fileOf(theCase.id, kind), download: '' }, kind))
 }

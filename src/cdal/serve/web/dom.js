@@ -36,7 +36,8 @@ export function slider(label, { min = 0, max = 1, step = 0.01, value, show = Str
     shown.value = show(number)
     input.setAttribute('aria-valuetext', show(number))
   }
-  return { row: make('label', { class: 'slider' }, make('span', {}, label), input, shown), input, set }
+  const row = make('label', { class: 'slider' }, make('span', {}, label), input, shown)
+  return { row, input, set }
 }
 
 /** A group of choices of which one is chosen: `choices` are `[value, text]`. */
@@ -47,7 +48,7 @@ export function choices(name, legend, rows, change) {
     group.append(make('label', {}, input, make('span', {}, text)))
   }
   const choose = (value) => {
-    for (const input of group.querySelectorAll('input')) input.checked = input.value === String(value)
+    for (const input of group.querySelectorAll('input')) input.checked = input.value === value
   }
   return { group, choose }
 }
@@ -57,6 +58,14 @@ export function select(label, options, change) {
   const field = make('select', { change: () => change(field.value) },
     ...options.map(([value, text]) => make('option', { value }, text)))
   return { row: make('label', { class: 'select' }, make('span', {}, label), field), field }
+}
+
+/** A canvas that fills the viewer, and takes keys. */
+export function viewCanvas(root, name) {
+  const about = { class: 'view', tabindex: 0, role: 'application', 'aria-label': name }
+  const canvas = make('canvas', about)
+  root.append(make('div', { class: 'view' }, canvas))
+  return canvas
 }
 
 /** A button. */

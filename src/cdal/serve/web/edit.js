@@ -89,7 +89,8 @@ export class Edit {
         if (row < 0 || row >= this.size[v]) continue
         for (let x = low; x <= high; x++) {
           const inside = this.labels[place(x, row)] === old
-          if (inside && (x === low || this.labels[place(x - 1, row)] !== old)) waiting.push([x, row])
+          const begins = x === low || this.labels[place(x - 1, row)] !== old
+          if (inside && begins) waiting.push([x, row])
         }
       }
       for (let x = low; x <= high; x++) this.set(place(x, b), number)
@@ -103,13 +104,15 @@ export class Edit {
   interpolate(axis, number) {
     const drawn = this.steps.filter((step) => step.axis === axis && step.slice >= 0)
     const slices = [...new Set(drawn.map((step) => step.slice))].sort((a, b) => a - b)
+    const sides = others(axis)
+    const size = sides.map((side) => this.size[side])
+    const spacing = sides.map((side) => this.spacing[side])
     let count = 0
     this.begin(axis, -1)
     for (let k = 0; k + 1 < slices.length; k++) {
       const ends = [slices[k], slices[k + 1]].map((slice) => this.shape(axis, slice, number))
       const gap = slices[k + 1] - slices[k]
-      const sides = others(axis)
-      const made = between(...ends, sides.map((s) => this.size[s]), sides.map((s) => this.spacing[s]), gap)
+      const made = between(...ends, size, spacing, gap)
       made.forEach((shape, i) => this.put(axis, slices[k] + i + 1, number, shape))
       count += made.length
     }

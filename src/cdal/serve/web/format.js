@@ -5,17 +5,19 @@ const two = (x) => x.toFixed(2)
 /** A score with its interval: 0.87 (0.80-0.91). */
 export function score(value, interval) {
   if (value == null) return '-'
-  return interval ? `${two(value)} (${two(interval[0])}\u2013${two(interval[1])})` : two(value)
+  return interval ? `${two(value)} (${interval.map(two).join('\u2013')})` : two(value)
 }
 
 /** A volume in mm3, ml or pixels, with its interval. */
 export function volume(value, interval, unit) {
   if (value == null) return '-'
   const ends = interval ?? []
-  const [divisor, name] = unit !== 'mm3' ? [1, 'px'] : value >= 1000 ? [1000, 'ml'] : [1, 'mm\u00b3']
+  const space = value >= 1000 ? [1000, 'ml'] : [1, 'mm\u00b3']
+  const [divisor, name] = unit === 'mm3' ? space : [1, 'px']
   const shown = (x) => {
     const scaled = x / divisor
-    return scaled >= 100 ? Math.round(scaled).toLocaleString('en') : String(Number(scaled.toPrecision(3)))
+    if (scaled >= 100) return Math.round(scaled).toLocaleString('en')
+    return String(Number(scaled.toPrecision(3)))
   }
   const range = ends.length ? ` (${ends.map(shown).join('\u2013')})` : ''
   return `${shown(value)}${range} ${name}`

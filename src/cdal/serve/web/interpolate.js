@@ -16,7 +16,8 @@ export function between(low, high, size, spacing, gap) {
   const ends = [signed(low, size, spacing), signed(high, size, spacing)]
   return Array.from({ length: gap - 1 }, (_, k) => {
     const share = (k + 1) / gap
-    return Uint8Array.from(low, (_, i) => ((1 - share) * ends[0][i] + share * ends[1][i] > 0 ? 1 : 0))
+    const inside = (_, i) => ((1 - share) * ends[0][i] + share * ends[1][i] > 0 ? 1 : 0)
+    return Uint8Array.from(low, inside)
   })
 }
 

@@ -3,7 +3,9 @@
 import { choices, make, select, slider } from './dom.js'
 import { percent } from './format.js'
 
-const NAMES = { image: 'Image', mask: 'Mask', probability: 'Probability', uncertainty: 'Uncertainty' }
+const NAMES = {
+  image: 'Image', mask: 'Mask', probability: 'Probability', uncertainty: 'Uncertainty',
+}
 const START = { image: 1, mask: 0.5, probability: 0, uncertainty: 0 }
 const SHOWN = { image: 1, mask: 0.5, probability: 0.6, uncertainty: 0.6 }
 

@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js'
-import { make } from './dom.js'
+import { viewCanvas } from './dom.js'
 import { rgb } from './format.js'
 import { HEAT, TOP_UNCERTAINTY } from './labels.js'
 import { decodeGrey, encodeGrey } from './png.js'
@@ -15,8 +15,7 @@ const TOPS = { probability: 255, uncertainty: 255 * TOP_UNCERTAINTY }
 
 /** Show the picture of a case. */
 export async function open(root, theCase) {
-  const canvas = make('canvas', { class: 'view', tabindex: 0, role: 'application', 'aria-label': 'Picture' })
-  root.append(make('div', { class: 'view' }, canvas))
+  const canvas = viewCanvas(root, 'Picture')
   const blob = new Blob([await api.layer(theCase.id, 'image')], { type: 'image/png' })
   const image = await createImageBitmap(blob, { colorSpaceConversion: 'none' })
   return new PictureViewer(theCase, canvas, image)
@@ -132,7 +131,9 @@ class PictureViewer {
   /** The pixel under the pointer; nothing outside. */
   pick(event) {
     const [x, y] = this.onCanvas(event)
-    const point = [Math.floor((x - this.left) / this.zoom), Math.floor((y - this.top) / this.zoom), 0]
+    const column = Math.floor((x - this.left) / this.zoom)
+    const row = Math.floor((y - this.top) / this.zoom)
+    const point = [column, row, 0]
     const inside = point.every((value, k) => value >= 0 && value < this.size[k])
     return inside ? { point, axis: 2 } : null
   }
@@ -142,7 +143,8 @@ class PictureViewer {
   }
 
   move(dx, dy) {
-    this.at = [dx, -dy].map((step, k) => Math.min(this.size[k] - 1, Math.max(0, this.at[k] + step)))
+    const inside = (place, k) => Math.min(this.size[k] - 1, Math.max(0, place))
+    this.at = [inside(this.at[0] + dx, 0), inside(this.at[1] - dy, 1)]
     this.redraw()
   }
 
@@ -155,7 +157,8 @@ class PictureViewer {
     context.drawImage(this.original, 0, 0)
     if (low > 0 || high < 255) {
       const data = context.getImageData(0, 0, width, height)
-      const table = Uint8ClampedArray.from({ length: 256 }, (_, x) => (255 * (x - low)) / (high - low))
+      const grey = (_, x) => (255 * (x - low)) / (high - low)
+      const table = Uint8ClampedArray.from({ length: 256 }, grey)
       for (let i = 0; i < data.data.length; i++) if (i % 4 < 3) data.data[i] = table[data.data[i]]
       context.putImageData(data, 0, 0)
     }
@@ -176,7 +179,9 @@ class PictureViewer {
     const pixels = new Uint32Array(data.data.buffer)
     const table = HEAT.map(([r, g, b], i) => word(r, g, b, i ? 255 : 0))
     const scale = 255 / TOPS[layer]
-    for (let i = 0; i < values.length; i++) pixels[i] = table[Math.min(255, Math.round(values[i] * scale))]
+    for (let i = 0; i < values.length; i++) {
+      pixels[i] = table[Math.min(255, Math.round(values[i] * scale))]
+    }
     this.heat[layer] = sheet(width, height)
     this.heat[layer].getContext('2d').putImageData(data, 0, 0)
   }
@@ -206,12 +211,18 @@ class PictureViewer {
     return { values: (await this.values('probability')).values, scale: 1 / 255 }
   }
 
-  show(labels) {
+  show(labels, box = [0, 0, this.size[0], this.size[1]]) {
     const [width, height] = this.size
-    const data = new ImageData(width, height)
+    const [left, top] = [Math.max(0, box[0]), Math.max(0, box[1])]
+    const [right, bottom] = [Math.min(width, box[2]), Math.min(height, box[3])]
+    if (left >= right || top >= bottom) return
+    const data = new ImageData(right - left, bottom - top)
     const pixels = new Uint32Array(data.data.buffer)
-    for (let i = 0; i < labels.length; i++) pixels[i] = this.colours[labels[i]]
-    this.overlay.getContext('2d').putImageData(data, 0, 0)
+    let to = 0
+    for (let y = top; y < bottom; y++) {
+      for (let x = left; x < right; x++) pixels[to++] = this.colours[labels[y * width + x]]
+    }
+    this.overlay.getContext('2d').putImageData(data, left, top)
     this.redraw()
   }
 
@@ -226,7 +237,9 @@ class PictureViewer {
 }
 
 /** A canvas that is not on the page. */
-const sheet = (width, height) => Object.assign(document.createElement('canvas'), { width, height })
+function sheet(width, height) {
+  return Object.assign(document.createElement('canvas'), { width, height })
+}
 
 /** A pixel as `ImageData` keeps it, on the little-endian machines that browsers run on. */
 const word = (r, g, b, alpha) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0

@@ -19,9 +19,12 @@ export class Review {
   constructor(root, theCase, run, saved) {
     Object.assign(this, { theCase, saved })
     this.line = make('p', { class: 'verdict' }, told(theCase.review))
-    this.buttons = VERDICTS.map(([verdict, text, key]) =>
-      button(`${text}`, () => run(() => this.give(verdict)), { 'aria-keyshortcuts': key, title: `Key ${key}` }))
-    root.replaceChildren(make('h2', {}, 'Review'), ...facts(theCase), make('div', { class: 'buttons' }, ...this.buttons), this.line)
+    this.buttons = VERDICTS.map(([verdict, text, key]) => {
+      const about = { 'aria-keyshortcuts': key, title: `Key ${key}` }
+      return button(text, () => run(() => this.give(verdict)), about)
+    })
+    const row = make('div', { class: 'buttons' }, ...this.buttons)
+    root.replaceChildren(make('h2', {}, 'Review'), ...facts(theCase), row, this.line)
     this.mark()
   }
 
@@ -39,8 +42,10 @@ export class Review {
   }
 
   mark() {
-    VERDICTS.forEach(([verdict], k) =>
-      this.buttons[k].setAttribute('aria-pressed', String(this.theCase.review?.verdict === verdict)))
+    VERDICTS.forEach(([verdict], k) => {
+      const given = this.theCase.review?.verdict === verdict
+      this.buttons[k].setAttribute('aria-pressed', String(given))
+    })
   }
 }
 
@@ -50,10 +55,12 @@ function facts(theCase) {
     make('th', { scope: 'row' }, each.name),
     make('td', {}, score(each.expected_dice, each.dice_interval)),
     make('td', {}, volume(each.volume, each.volume_interval, theCase.unit))))
-  const heads = ['Class', 'Expected Dice', 'Volume'].map((text) => make('th', { scope: 'col' }, text))
+  const names = ['Class', 'Expected Dice', 'Volume']
+  const heads = names.map((text) => make('th', { scope: 'col' }, text))
   const table = make('table', {},
     make('caption', { class: 'unseen' }, 'Estimates with 90 % intervals'),
     make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...rows))
   const warnings = theCase.warnings.map((text) => make('li', {}, text))
-  return warnings.length ? [table, make('ul', { class: 'warnings', 'aria-label': 'Warnings' }, ...warnings)] : [table]
+  const list = make('ul', { class: 'warnings', 'aria-label': 'Warnings' }, ...warnings)
+  return warnings.length ? [table, list] : [table]
 }

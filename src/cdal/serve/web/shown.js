@@ -125,8 +125,10 @@ export class Shown {
 
   /** The correction begins with what is shown, or with the one that was saved. */
   async showCorrection() {
-    const saved = this.theCase.layers.includes('reviewed')
-    this.correction ??= saved ? await this.viewer.reviewed() : (this.labels ?? (await this.model())).slice()
+    if (!this.correction && this.theCase.layers.includes('reviewed')) {
+      this.correction = await this.viewer.reviewed()
+    }
+    this.correction ??= (this.labels ?? (await this.model())).slice()
     this.show(this.correction)
   }
 
@@ -142,14 +144,17 @@ export class Shown {
     const { classes, unit } = this.theCase
     const found = counts(this.labels)
     this.table.replaceChildren(...classes.map((each) => make('tr', {},
-      make('th', { scope: 'row' }, make('span', { class: 'swatch', style: `background:${each.colour}` }), each.name),
+      make('th', { scope: 'row' }, swatch(each.colour), each.name),
       make('td', { class: 'shown' }, volume(found[each.number] * this.viewer.voxel, null, unit)),
       make('td', {}, volume(each.volume, each.volume_interval, unit)))))
   }
 }
 
 function volumes(body) {
-  const heads = ['Class', 'Shown', 'Model, 90 % interval'].map((text) => make('th', { scope: 'col' }, text))
+  const names = ['Class', 'Shown', 'Model, 90 % interval']
+  const heads = names.map((text) => make('th', { scope: 'col' }, text))
   const head = make('thead', {}, make('tr', {}, ...heads))
   return make('table', {}, make('caption', { class: 'unseen' }, 'Volumes'), head, body)
 }
+
+const swatch = (colour) => make('span', { class: 'swatch', style: `background:${colour}` })

@@ -39,7 +39,9 @@ class SlideViewer {
     this.layers = ['image', 'mask']
     this.canvas = make('canvas', { class: 'outlines' })
     viewer.canvas.append(this.canvas)
-    for (const event of ['update-viewport', 'resize', 'open']) viewer.addHandler(event, () => this.draw())
+    for (const event of ['update-viewport', 'resize', 'open']) {
+      viewer.addHandler(event, () => this.draw())
+    }
   }
 
   async loadObjects() {
@@ -61,8 +63,10 @@ class SlideViewer {
   keep(rings, colour) {
     const [x, y] = rings[0][0]
     const key = `${Math.floor(x / CELL)} ${Math.floor(y / CELL)} ${colour}`
-    const fresh = () => ({ colour, path: new Path2D(), box: [Infinity, Infinity, -Infinity, -Infinity] })
-    if (!this.cells.has(key)) this.cells.set(key, fresh())
+    if (!this.cells.has(key)) {
+      const box = [Infinity, Infinity, -Infinity, -Infinity]
+      this.cells.set(key, { colour, path: new Path2D(), box })
+    }
     const { path, box } = this.cells.get(key)
     for (const ring of rings) {
       ring.forEach(([a, b], i) => {
@@ -91,7 +95,8 @@ class SlideViewer {
     context.lineWidth = 2 / scale
     context.globalAlpha = this.opacity
     const [left, top] = [-origin.x / scale, -origin.y / scale]
-    const [right, bottom] = [left + container.clientWidth / scale, top + container.clientHeight / scale]
+    const right = left + container.clientWidth / scale
+    const bottom = top + container.clientHeight / scale
     for (const { path, box, colour } of this.cells.values()) {
       if (box[0] > right || box[1] > bottom || box[2] < left || box[3] < top) continue
       context.strokeStyle = colour

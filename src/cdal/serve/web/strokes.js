@@ -22,8 +22,8 @@ export function followStrokes(canvas, viewer, pick) {
   })
   canvas.addEventListener('pointermove', (event) => {
     const place = plane && pick(event)
-    const same = place && place.axis === plane.axis && place.point[plane.axis] === plane.point[plane.axis]
-    if (same) viewer.paint?.move(place)
+    if (place?.axis !== plane?.axis) return
+    if (place && place.point[place.axis] === plane.point[place.axis]) viewer.paint?.move(place)
   })
   canvas.addEventListener('pointerup', end)
   canvas.addEventListener('pointercancel', end)

@@ -16,7 +16,8 @@ export class Training {
   constructor(root, model, adopted) {
     Object.assign(this, { model, adopted })
     this.minutes = make('input', { type: 'number', min: 1, max: 1440, value: 10, id: 'minutes' })
-    this.start = button('Train from reviewed cases', () => attempt(() => this.begin()), { class: 'main' })
+    const begin = () => attempt(() => this.begin())
+    this.start = button('Train from reviewed cases', begin, { class: 'main' })
     this.stop = button('Stop', () => attempt(() => this.end()))
     this.line = make('p', { role: 'status' })
     this.body = make('div', {})
@@ -58,7 +59,9 @@ export class Training {
   /** Dice on held-out reviewed cases before and after, and the offer. */
   compare({ model, before, after, cases, better }) {
     const rows = Object.keys(after).map((name) => make('tr', {},
-      make('th', { scope: 'row' }, name), make('td', {}, score(before[name])), make('td', {}, score(after[name]))))
+      make('th', { scope: 'row' }, name),
+      make('td', {}, score(before[name])),
+      make('td', {}, score(after[name]))))
     const heads = ['Class', 'Before', 'After'].map((text) => make('th', { scope: 'col' }, text))
     const table = make('table', {},
       make('caption', {}, `Dice on ${cases} reviewed cases that the training has not seen`),
@@ -83,14 +86,17 @@ export function drawCurve(curve) {
   const most = Math.max(...losses.map((row) => row.loss), Number.EPSILON)
   const x = (step) => EDGE + ((WIDTH - 2 * EDGE) * step) / last
   const y = (share) => HEIGHT - EDGE - (HEIGHT - 2 * EDGE) * share
+  const place = (row, share) => `${x(row.step).toFixed(1)},${y(share(row)).toFixed(1)}`
   const line = (rows, share, name) => shape('polyline', {
-    class: name, points: rows.map((row) => `${x(row.step).toFixed(1)},${y(share(row)).toFixed(1)}`).join(' '),
+    class: name, points: rows.map((row) => place(row, share)).join(' '),
   })
   const dice = curve.filter((row) => row.dice != null)
   const low = `loss ${losses.at(-1)?.loss.toPrecision(3) ?? '-'}`
   const best = dice.length ? `, Dice ${score(dice.at(-1).dice)}` : ''
   const title = `Step ${curve.at(-1).step}: ${low}${best}`
-  const picture = shape('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': title, class: 'curve' },
+  const viewBox = `0 0 ${WIDTH} ${HEIGHT}`
+  const about = { viewBox, role: 'img', 'aria-label': title, class: 'curve' }
+  const picture = shape('svg', about,
     shape('path', { class: 'axes', d: `M${EDGE} ${EDGE}V${HEIGHT - EDGE}H${WIDTH - EDGE}` }),
     line(losses, (row) => row.loss / most, 'loss'),
     line(dice, (row) => row.dice, 'dice'))

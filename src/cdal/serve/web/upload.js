@@ -38,8 +38,9 @@ export function takeFiles(model, done) {
   document.addEventListener('dragleave', (event) => event.relatedTarget || over(event, false), true)
   document.addEventListener('drop', (event) => {
     if (!over(event, false)) return
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean)
-    attempt(async () => take((await Promise.all(entries.map((entry) => walk(entry)))).flat()))
+    const dropped = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry())
+    const found = dropped.filter(Boolean).map((entry) => walk(entry))
+    attempt(async () => take((await Promise.all(found)).flat()))
   }, true)
 }
 
@@ -88,7 +89,8 @@ export class Progress {
     this.bar = make('progress', { max: 1, 'aria-label': `Segmenting ${name}` })
     this.text = make('span', {}, 'sending')
     this.cancel = button('Cancel', () => attempt(() => api.cancelJob(this.id)), { disabled: true })
-    this.row = make('li', {}, make('span', { class: 'name' }, name), this.bar, this.text, this.cancel)
+    const title = make('span', { class: 'name' }, name)
+    this.row = make('li', {}, title, this.bar, this.text, this.cancel)
     byId('jobs').append(this.row)
   }
 
@@ -99,8 +101,8 @@ export class Progress {
     const last = await attempt(() => api.follow(id, (job) => this.show(job)))
     this.remove()
     const state = last?.state ?? 'failed'
-    const why = last?.message ? `: ${last.message}` : '.'
-    if (last) say(state === 'done' ? `${this.name} is segmented.` : `${this.name}: ${state}${why}`, state === 'failed')
+    if (state === 'done') say(`${this.name} is segmented.`)
+    else if (last) say(`${this.name}: ${state}. ${last.message}`, state === 'failed')
     return state
   }
 

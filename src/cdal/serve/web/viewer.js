@@ -15,7 +15,8 @@
  *   reviewed()      Promise of the corrected one
  *   vote(k)         Promise of the label map of one vote
  *   probability(n)  Promise of {values, scale}: the probability of class n is values * scale
- *   show(labels)    shows a label map; call it again after it has changed
+ *   show(labels, box)  shows a label map; call it again after it has changed. Pictures draw only
+ *                   `box` anew, [left, top, right, bottom], if it is given
  *   paint           {down, move, up} called with ({point, axis}), or null while nothing is painted
  *   cursor()        {point, axis}: where the keyboard is; move(dx, dy, dz) moves it
  *   encode(labels)  Promise of a Blob, as the server takes corrections

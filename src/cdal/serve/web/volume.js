@@ -6,7 +6,7 @@
 import * as api from './api.js'
 import { rgb } from './format.js'
 import { TOP_UNCERTAINTY } from './labels.js'
-import { make } from './dom.js'
+import { viewCanvas } from './dom.js'
 import { followStrokes } from './strokes.js'
 
 const OVERLAYS = {
@@ -17,9 +17,9 @@ const AXES = { 0: 2, 1: 1, 2: 0 }  // NiiVue's axial, coronal, sagittal lie acro
 
 /** Show the volume of a case. */
 export async function open(root, theCase) {
-  const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER, DRAG_MODE } = await import('./vendor/niivue-0.69.0.js')
-  const canvas = make('canvas', { class: 'view', tabindex: 0, role: 'application', 'aria-label': 'Volume' })
-  root.append(make('div', { class: 'view' }, canvas))
+  const niivue = await import('./vendor/niivue-0.69.0.js')
+  const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER, DRAG_MODE } = niivue
+  const canvas = viewCanvas(root, 'Volume')
   const nv = new Niivue({
     isResizeCanvas: true,
     loadingText: '',
@@ -28,7 +28,10 @@ export async function open(root, theCase) {
     isNearestInterpolation: true,
     isForceMouseClickToVoxelCenters: true,
     dragMode: DRAG_MODE.contrast,
+    isRadiologicalConvention: true,
     crosshairColor: [0.3, 0.7, 1, 0.6],
+    crosshairWidth: 0.3,
+    crosshairWidthUnit: 'percent',
     viewModeHotKey: '',
     clipPlaneHotKey: '',
     cycleClipPlaneHotKey: '',
@@ -99,7 +102,8 @@ class VolumeViewer {
 
   async load(layer) {
     const query = layer === 'probability' ? { class: this.number } : {}
-    return this.parse(await api.layer(this.theCase.id, layer, query), { opacity: 0, ...OVERLAYS[layer] })
+    const bytes = await api.layer(this.theCase.id, layer, query)
+    return this.parse(bytes, { opacity: 0, ...OVERLAYS[layer] })
   }
 
   async setClass(number) {
