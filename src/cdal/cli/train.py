@@ -25,6 +25,12 @@ def add_options(parser: ArgumentParser) -> None:
         "--out", type=str | None, help="Run folder. An unfinished run in it is resumed."
     )
     parser.add_argument(
+        "--from",
+        type=str | None,
+        help="Model whose weights to start from (a file, a run folder, a shipped name); with the "
+        "recipe `folder`, its recipe too.",
+    )
+    parser.add_argument(
         "--fold",
         type=int | None,
         help="Number k of the fold; part k of the recipe's partition is for the test.",
@@ -53,9 +59,11 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.cli.console import progress_bar, show_findings
     from cdal.recipes.recipe import to_yaml
     from cdal.runtime.devices import find_device
-    from cdal.training.run_folder import check_same_recipe
+    from cdal.training.run_folder import check_same_run
+    from cdal.training.start import find_start
 
-    named, reasons, check = recipe_of(options, fields)
+    start = None if options["from"] is None else find_start(options["from"])
+    named, reasons, check = recipe_of(options, fields, start)
     recipe = _changed(named, options, fields)
     reasons = _still_true(reasons, named, recipe)
     if options.dry_run:
@@ -67,14 +75,16 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
     find_device(options.device)  # fails early, before the data are read
-    check_same_recipe(Path(options.out), recipe)
+    check_same_run(Path(options.out), recipe, start)
+    if start:
+        start.need_fitting(recipe)
     check = check or checked(options.data)
     show_findings(check)
 
     from cdal.training.train import train
 
     with progress_bar() as report:
-        model = train(recipe, check, options.out, options.device, report)
+        model = train(recipe, check, options.out, options.device, report, start)
     tell(model)
     return DONE
 

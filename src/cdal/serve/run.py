@@ -1,0 +1,81 @@
+"""Running a server until it is ended."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cdal.inference.sampling import Sampling
+from cdal.runtime.errors import UserError
+from cdal.serve.settings import Serving
+
+_EXTRA = "pip install 'cdal[serve]'"
+
+
+def serve(
+    settings: Serving,
+    models: Sequence[Path | str] = (),
+    sampling: Sampling | None = None,
+    device: str = "auto",
+    results: Path | None = None,
+    data: Path | None = None,
+    started: Callable[[str], object] = print,
+) -> None:
+    """Serve models and results until the process is told to end.
+
+    Args:
+        settings: options of the server.
+        models: models as for `cdal.inference.load.load`.
+        sampling: options of sampling for requests without any.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        results: folder of results.
+        data: folder of images.
+        started: called with the address when the server answers.
+
+    Raises:
+        UserError: the extra is not installed, a model or a folder cannot be used, or the address is
+            taken.
+    """
+    try:
+        import fastapi  # noqa: F401 (is it there?)
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise UserError(
+            f"the server needs {error.name}, which is not installed: {_EXTRA}"
+        ) from error
+    from cdal.serve.app import create_app
+    from cdal.serve.models import Models
+    from cdal.serve.site import Site
+    from cdal.serve.uploads import upload_folder
+
+    with upload_folder() as root, listening(settings) as listener:
+        site = Site(settings, Models(models, sampling or Sampling(), device), root, results, data)
+        config = uvicorn.Config(create_app(site), log_level="warning", access_log=False, http="h11")
+        server = uvicorn.Server(config)
+        host, port = listener.getsockname()[:2]
+        started(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        server.run([listener])
+        site.close()
+
+
+def listening(settings: Serving) -> socket.socket:
+    """A socket at the address of the settings.
+
+    Raises:
+        UserError: the address is taken, or is none of this computer.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"{settings.host}:{settings.port} cannot be listened at: {error.strerror}. Give "
+            "another --port, or 0 for any that is free."
+        ) from error
+    return listener

@@ -1,0 +1,109 @@
+"""The server's own interface: cases, their layers and files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from cdal.serve.answers import Answer, case_answer
+from cdal.serve.cases import Entry
+from cdal.serve.layers import Wanted, layer_of, path_of, tag_of
+from cdal.serve.refusals import missing
+from cdal.serve.sending import Sent
+from cdal.serve.site import Site
+from cdal.serve.v1 import sampling_of, save_of
+
+
+class Asked(BaseModel):
+    """What is asked of a model for a case.
+
+    Attributes:
+        model: name of the model; the server's first if empty.
+        sampling: options of sampling.
+        save: what is saved.
+    """
+
+    model: str = ""
+    sampling: dict[str, object] = {}
+    save: list[str] = ["mask", "probability", "uncertainty"]
+
+
+def case_routes(site: Site) -> APIRouter:
+    """The routes for cases."""
+    routes = APIRouter(prefix="/v1/cases", tags=["cases"])
+
+    def said(entry: Entry, opened: bool) -> Answer:
+        about = site.opener.about(entry) if opened else site.opener.known(entry)
+        given = {site.models.named(name).name: name for name in site.models.names}
+        return case_answer(entry, about, None, None, given)
+
+    @routes.get("")
+    def cases() -> Answer:
+        """All cases: the lowest expected Dice first, then those without one.
+
+        `shape` and `spacing` are null until a case has been opened: by asking for it alone.
+        """
+        return {
+            "cases": [said(entry, False) for entry in site.cases.listed()],
+            "order": "expected_dice",
+        }
+
+    @routes.get("/{name}")
+    def case(name: str) -> Answer:
+        """One case, with the shape and spacing of its image."""
+        entry = site.entry(name)
+        return said(entry, entry.inputs[0].exists())
+
+    @routes.delete("/{name}")
+    def remove(name: str) -> Answer:
+        """Delete a case that was sent to the server. Others cannot be deleted."""
+        site.remove(name)
+        return {"id": name}
+
+    @routes.post("/{name}/predict")
+    def segment(name: str, asked: Asked) -> JSONResponse:
+        """Segment a case; the reply names a job."""
+        model = asked.model or next(iter(site.models.names), "")
+        sampling = sampling_of(site, asked.sampling)
+        job = site.submit(site.entry(name), model, sampling, save_of(asked.save))
+        return JSONResponse({"job": job.id, "case": name}, 202)
+
+    @routes.get("/{name}/layers/{kind}")
+    def layer(
+        request: Request,
+        name: str,
+        kind: str,
+        number: Annotated[int, Query(alias="class")] = 1,
+        vote: int = 0,
+        packed: bool = True,
+    ) -> Response:
+        """A layer for the browser: image, mask, probability, uncertainty, votes or reviewed.
+
+        Of volumes it is NIfTI on the image's grid, of pictures PNG. `class` chooses the class of a
+        probability, `vote` the vote of a picture (from 0; volumes have all votes on their fourth
+        axis); `packed=false` sends NIfTI without compression.
+        """
+        entry, wanted = site.entry(name), Wanted(kind, number, vote, packed)
+        path = path_of(entry, kind, None)
+        tag = f'"{tag_of(entry, wanted, path)}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        made = layer_of(entry, wanted, path, site.opener)
+        return Response(made.content, media_type=made.media, headers=headers)
+
+    @routes.get("/{name}/files/{kind}")
+    def file(name: str, kind: str) -> Response:
+        """A result as `cdal predict` wrote it, byte for byte."""
+        entry = site.entry(name)
+        if kind == "image":
+            if not entry.inputs[0].is_file():
+                raise missing("An image in one file")
+            return Sent(entry.inputs[0], entry.inputs[0].name)
+        path = site.file(entry, kind)
+        return Sent(path, path.name)
+
+    return routes
