@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import numpy as np
 import torch
@@ -22,6 +26,9 @@ from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.segmenters.model_header import ModelHeader
 from helpers.files import OBLIQUE, picture, save_nifti
 from helpers.segmenters import Brightness
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Page, Request
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -111,8 +118,81 @@ def running(folder: Path, results: Path, models: tuple[Path, ...] = ()) -> Itera
             site.close()
 
 
-def pixels(content: bytes) -> np.ndarray:
-    """A screenshot `[H, W, 3]`."""
-    import io
+class Watched:
+    """A page in the browser, and what it must not do.
 
-    return np.asarray(Pillow.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    Args:
+        page: page of playwright.
+        address: address of the server.
+
+    Attributes:
+        page: page of playwright.
+        errors: what was written into the console, or thrown.
+        strangers: requests to other hosts.
+    """
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page, self.address = page, address
+        self.errors: list[str] = []
+        self.strangers: list[str] = []
+        page.set_default_timeout(30_000)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._see)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and "GPU stall" not in message.text:
+            self.errors.append(message.text)
+
+    def _see(self, request: Request) -> None:
+        if not request.url.startswith((self.address, "data:", f"blob:{self.address}")):
+            self.strangers.append(request.url)
+
+    def check(self) -> None:
+        assert self.errors == []
+        assert self.strangers == []
+
+    def open(self, name: str) -> Page:
+        """Load the page, with a case that it opens."""
+        with urlopen(f"{self.address}v1/cases") as reply:
+            (case,) = [case["id"] for case in json.load(reply)["cases"] if case["name"] == name]
+        self.page.goto(f"{self.address}#{case}")
+        self.wait_for(name)
+        return self.page
+
+    def wait_for(self, name: str) -> None:
+        """Wait until a case is open."""
+        self.page.wait_for_function(
+            "name => document.querySelector('#title').textContent === name", arg=name
+        )
+        self.page.wait_for_selector("#busy", state="hidden")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until everything is drawn."""
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def choose(self, name: str) -> None:
+        """Choose one of several, such as the mask that is shown or a tool."""
+        self.page.get_by_role("radio", name=name, exact=True).check()
+        self.settle()
+
+    def slide(self, label: str, value: float) -> None:
+        """Move a slider."""
+        self.page.locator(f"label.slider:has-text({label!r}) input").fill(str(value))
+        self.settle()
+
+    def volume(self) -> str:
+        """The volume of what is shown, of the first class."""
+        return self.page.inner_text("#shown td.shown")
+
+    def look(self) -> np.ndarray:
+        """The canvas as it is on the screen, `[H, W, 3]`."""
+        shot = self.page.locator("#viewer canvas").first.screenshot()
+        return np.asarray(Pillow.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+    def module(self, code: str, argument: object = None) -> Any:
+        """The value of JavaScript that begins with imports from the page's modules."""
+        return self.page.evaluate(f"async (given) => {{ {code} }}", argument)

@@ -16,6 +16,7 @@ const model = () => byId('model').value
 async function open(id, focus = true) {
   if (desk.unsaved && !window.confirm('The correction is not saved. Leave it?')) return
   list.mark(id)
+  history.replaceState(null, '', `#${id}`)
   await desk.open(id)
   if (focus) document.querySelector('#viewer [tabindex]')?.focus()
 }
@@ -101,5 +102,7 @@ attempt(async () => {
   await refreshModels()
   await refresh()
   if (model()) new Training(byId('loop'), model, (name) => attempt(() => refreshModels(name)))
-  if (list.cases.length) await open(list.cases[0].id, false)
+  const named = list.cases.find(({ id }) => `#${id}` === location.hash)  // a link to a case
+  const first = named ?? list.cases[0]
+  if (first) await open(first.id, false)
 })

@@ -50,7 +50,7 @@ export class Layers {
 
   windowSliders() {
     const { low, high, min, max } = this.viewer.window
-    const step = Math.max((max - min) / 256, Number.EPSILON)
+    const step = max - min >= 100 ? 1 : Math.max((max - min) / 256, Number.EPSILON)
     const show = (value) => String(Number(value.toPrecision(4)))
     const change = () => {
       const [from, to] = [Number(bottom.input.value), Number(top.input.value)]
