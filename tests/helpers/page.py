@@ -40,20 +40,28 @@ SAVED = ("mask", "probability", "uncertainty", "votes")
 
 
 class Growing(Brightness):
-    """Each vote finds more of what is brighter than the mean than the vote before it."""
+    """Each vote finds more of what is brighter than the mean than the vote before it.
+
+    That is the first class; the others are nowhere.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(stochastic=True)
+        self._classes = classes
 
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         bright = image[:, image.shape[1] // 2]
         drawn = torch.stack([4 * (bright - 1.2 + 0.5 * vote) for vote in range(votes)]).sigmoid()
-        return torch.stack([1 - drawn, drawn], dim=2)
+        nowhere = [torch.zeros_like(drawn)] * (self._classes - 1)
+        return torch.stack([1 - drawn, drawn, *nowhere], dim=2)
 
 
 def bright(dims: int, classes: tuple[str, ...]) -> Predictor:
-    """A predictor with one class."""
+    """A predictor of classes, of which it finds the first."""
     size = (16,) * dims
     data = DataSettings(spatial_dims=dims, size=size, spacing=(1.0,) * 3 if dims == 3 else None)
     recipe = Recipe("bright", data, ImageUNetSettings(channels=(4, 8, 8)))
-    engine = TorchEngine(Growing(stochastic=True).eval(), recipe)
+    engine = TorchEngine(Growing(len(classes)).eval(), recipe)
     header = ModelHeader(recipe, ("background", *classes), 1)
     return Predictor(engine, header, recipe, Sampling(votes=VOTES), name="bright")
 
@@ -92,7 +100,9 @@ def results(root: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, results: Path, models: tuple[Path, ...] = ()) -> Iterator[str]:
+def running(
+    folder: Path, results: Path | None, models: tuple[Path, ...] = ()
+) -> Iterator[str]:
     """A server in a thread of this process, and its address."""
     import uvicorn
 
@@ -151,6 +161,11 @@ class Watched:
     def check(self) -> None:
         assert self.errors == []
         assert self.strangers == []
+
+    def start(self) -> None:
+        """Load the page, and wait for its list of cases."""
+        self.page.goto(self.address)
+        self.page.wait_for_selector("#cases li")
 
     def open(self, name: str) -> Page:
         """Load the page, with a case that it opens."""

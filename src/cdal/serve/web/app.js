@@ -38,14 +38,13 @@ async function segment(theCase) {
   const job = new Progress(theCase.name)
   const sent = await attempt(() => api.predictCase(theCase.id, model(), {}, kept(bytes)))
   if (!sent) return job.remove()
-  if ((await job.follow(sent.job)) === 'done') await arrived(theCase.id)
-  return undefined
+  return arrived(theCase.id, await job.follow(sent.job))
 }
 
-/** A case was segmented. */
-async function arrived(id) {
+/** The segmentation of a case has ended; if it is done, it is shown. */
+async function arrived(id, state) {
   await refresh()
-  await open(id)
+  if (state === 'done') await open(id)
 }
 
 async function next() {
@@ -98,7 +97,7 @@ byId('next').addEventListener('click', () => attempt(next))
 window.addEventListener('beforeunload', (event) => desk.unsaved && event.preventDefault())
 
 attempt(async () => {
-  takeFiles(model, (id) => attempt(() => arrived(id)))
+  takeFiles(model, (id, state) => attempt(() => arrived(id, state)))
   await refreshModels()
   await refresh()
   if (model()) new Training(byId('loop'), model, (name) => attempt(() => refreshModels(name)))

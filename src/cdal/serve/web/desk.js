@@ -31,10 +31,12 @@ export class Desk {
     byId('busy').hidden = false
     try {
       const theCase = withClasses(await api.oneCase(id))
+      if (turn !== this.turn) return undefined
+      byId('title').textContent = theCase.name
+      if (theCase.message) byId('review').append(make('p', { class: 'warnings' }, theCase.message))
       const viewer = await openViewer(byId('viewer'), theCase)
       if (turn !== this.turn) return viewer.close()
       Object.assign(this, { case: theCase, viewer })
-      byId('title').textContent = theCase.name
       await this.furnish(theCase, viewer)
     } finally {
       if (turn === this.turn) byId('busy').hidden = true

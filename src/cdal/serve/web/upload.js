@@ -14,10 +14,10 @@ export const kept = (bytes) => (bytes > LARGE ? SAVE_LARGE : SAVE)
 /**
  * Take files that are dropped anywhere on the page, or chosen by the buttons.
  * @param {function(): string} model name of the chosen model
- * @param {function(string)} done is called with the id of each new case
+ * @param {function(string, string)} ended is called with the id of each new case, and its state
  */
-export function takeFiles(model, done) {
-  const take = (files) => attempt(() => send(model(), files, done))
+export function takeFiles(model, ended) {
+  const take = (files) => attempt(() => send(model(), files, ended))
   for (const id of ['files', 'folder']) {
     const input = byId(id)
     byId(`choose-${id}`).addEventListener('click', () => input.click())
@@ -38,8 +38,8 @@ export function takeFiles(model, done) {
   document.addEventListener('dragleave', (event) => event.relatedTarget || over(event, false), true)
   document.addEventListener('drop', (event) => {
     if (!over(event, false)) return
-    const dropped = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry())
-    const found = dropped.filter(Boolean).map((entry) => walk(entry))
+    const dropped = [...event.dataTransfer.items].filter((item) => item.kind === 'file')
+    const found = dropped.map((item) => walk(item.webkitGetAsEntry()))
     attempt(async () => take((await Promise.all(found)).flat()))
   }, true)
 }
@@ -71,13 +71,13 @@ export function grouped(files) {
   return groups
 }
 
-async function send(model, files, done) {
+async function send(model, files, ended) {
   if (!model) throw new Error('This server has no model: it only shows results.')
   for (const [name, group] of grouped(files)) {
     const job = new Progress(name)
     const bytes = group.reduce((sum, each) => sum + each.file.size, 0)
     const sent = await attempt(() => api.predictFiles(model, group, kept(bytes)))
-    if (sent) job.follow(sent.job).then((state) => state === 'done' && done(sent.case))
+    if (sent) job.follow(sent.job).then((state) => ended(sent.case, state))
     else job.remove()
   }
 }
