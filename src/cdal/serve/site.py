@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import threading
@@ -136,9 +137,8 @@ class Site:
 
     def spoken(self, message: str) -> str:
         """A message without the folders of the server."""
-        for upload in self.uploads.listed():
-            message = message.replace(f"{upload.folder / 'image'}/", "")
-        for folder in (self.uploads.root, self.cases.results, self.cases.data):
+        message = re.sub(rf"{re.escape(str(self.uploads.root))}/[^/]+/(image/)?", "", message)
+        for folder in (self.cases.results, self.cases.data):
             if folder is not None:
                 message = message.replace(f"{folder}/", "")
         return message
