@@ -6,26 +6,44 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp
 
-from cdal.inference.predict import explained
 from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
+from cdal.serve.docs import interface_page
+from cdal.serve.guard import Guard
 from cdal.serve.site import Site
 from cdal.serve.v1 import v1_routes
 from cdal.serve.v1_cases import case_routes
+from cdal.serve.v1_pictures import picture_routes
+from cdal.serve.v1_reviews import review_routes
+from cdal.serve.watch import Watch
 
 _WEB = Path(__file__).parent / "web"
 
 
-def create_app(site: Site) -> FastAPI:
+def create_app(site: Site) -> ASGIApp:
     """The application of a site, for any ASGI server.
 
     Args:
         site: the site. The caller closes it.
     """
+    app = _routes(site)
+    watch = Watch(Guard(app, site.settings), site)
+
+    @app.get("/metrics", tags=["server"])
+    def metrics() -> Response:
+        """Counts of requests, jobs and uploads, in Prometheus' text form."""
+        return Response(watch.text(), media_type="text/plain; version=0.0.4")
+
+    app.mount("/", StaticFiles(directory=_WEB, html=True))
+    return watch
+
+
+def _routes(site: Site) -> FastAPI:
     # QuPath's extension sends JSON without saying that it is JSON.
     app = FastAPI(
         title="cDAL",
@@ -35,9 +53,19 @@ def create_app(site: Site) -> FastAPI:
         strict_content_type=False,
     )
     app.include_router(v1_routes(site))
-    app.include_router(case_routes(site))
+    for routes in (case_routes, review_routes, picture_routes):
+        app.include_router(routes(site))
+
+    @app.get("/healthz", tags=["server"])
+    def health() -> dict[str, str]:
+        """Whether the server answers. No token is needed."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/docs", include_in_schema=False)
+    def interface() -> HTMLResponse:
+        return HTMLResponse(interface_page(app.openapi()))
+
     _answer_errors(app, site)
-    app.mount("/", StaticFiles(directory=_WEB, html=True))
     return app
 
 
@@ -59,7 +87,3 @@ def _answer_errors(app: FastAPI, site: Site) -> None:
             for one in error.errors()
         ]
         return JSONResponse({"detail": "; ".join(told)[:500]}, 422)
-
-    @app.exception_handler(Exception)
-    async def _(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": site.spoken(explained("The request", error))}, 500)

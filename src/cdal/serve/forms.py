@@ -145,6 +145,32 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
+async def receive_body(stream: AsyncIterator[bytes], folder: Path) -> Path:
+    """Write the body of a request into a folder, as a file whose suffix says what its bytes are.
+
+    Raises:
+        HTTPException: 507, the disk is full; and what the stream raises.
+    """
+    path = folder / "body"
+    try:
+        with path.open("xb") as file:
+            async for chunk in stream:
+                _need_disk(folder)
+                file.write(chunk)
+    except OSError as error:
+        raise HTTPException(507, f"The body cannot be written: {error.strerror}.") from error
+    with path.open("rb") as file:
+        head = file.read(8)
+    known = {b"\x89PNG": ".png", b"\x1f\x8b": ".nii.gz", b"NRRD": ".nrrd"}
+    suffix = next((end for magic, end in known.items() if head.startswith(magic)), ".nii")
+    return path.rename(path.with_name(f"mask{suffix}"))
+
+
+def _need_disk(folder: Path) -> None:
+    if shutil.disk_usage(folder).free < _LEFT_FREE:
+        raise HTTPException(507, "The server's disk is full. Ask again later.")
+
+
 async def receive_form(
     content_type: str, stream: AsyncIterator[bytes], folder: Path, files: Collection[str]
 ) -> Form:
@@ -167,8 +193,7 @@ async def receive_form(
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks())  # type: ignore[arg-type]
         async for chunk in stream:
-            if shutil.disk_usage(folder).free < _LEFT_FREE:
-                raise HTTPException(507, "The server's disk is full. Ask again later.")
+            _need_disk(folder)
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:

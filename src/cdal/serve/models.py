@@ -20,7 +20,7 @@ class Models:
     """The models, each loaded once.
 
     Args:
-        names: models as for `cdal.inference.load.load`.
+        models: models as for `cdal.inference.load.load`, or predictors.
         sampling: options of sampling that requests without options get.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
@@ -28,30 +28,33 @@ class Models:
         UserError: as `load`.
     """
 
-    def __init__(self, names: Sequence[Path | str], sampling: Sampling, device: str) -> None:
+    def __init__(
+        self, models: Sequence[Path | str | Predictor], sampling: Sampling, device: str
+    ) -> None:
         self.sampling, self.device = sampling, device
         self._lock = threading.Lock()
         self._loaded: dict[str, Predictor] = {}
         self._others: OrderedDict[tuple[str, Sampling], Predictor] = OrderedDict()
-        for name in names:
-            self.add(name)
+        for model in models:
+            self.add(model)
 
     def __len__(self) -> int:
         return len(self._loaded)
 
-    def add(self, model: Path | str) -> str:
+    def add(self, model: Path | str | Predictor) -> str:
         """Load one more model, and return the name by which it can be asked for.
 
         Raises:
             UserError: as `load`.
         """
-        predictor = load(model, self.sampling, self.device)
+        if not isinstance(model, Predictor):
+            model = load(model, self.sampling, self.device)
         with self._lock:
-            short = name = _short_name(model)
+            short = name = _short_name(model.name)
             number = 2
             while name in self._loaded:
                 name, number = f"{short}-{number}", number + 1
-            self._loaded[name] = predictor
+            self._loaded[name] = model
         return name
 
     @property
@@ -107,7 +110,7 @@ def _network(sampling: Sampling) -> tuple[object, ...]:
     return sampling.timesteps, sampling.mirror, sampling.components
 
 
-def _short_name(model: Path | str) -> str:
+def _short_name(model: str) -> str:
     """Name of a model for its address: that of its file, or of its folder, without the path."""
     path = Path(model)
     name = path.stem if path.is_file() and path.suffix else path.resolve().name

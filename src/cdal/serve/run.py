@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution.processes import terminated_is_interrupted
 from cdal.serve.settings import Serving
 
 _EXTRA = "pip install 'cdal[serve]'"
+_MOST_CONNECTIONS = 500
+_LEAVING = 30
+"""Seconds more than a computation may take, until connections are cut at the end."""
 
 
 def serve(
@@ -47,18 +53,51 @@ def serve(
             f"the server needs {error.name}, which is not installed: {_EXTRA}"
         ) from error
     from cdal.serve.app import create_app
+    from cdal.serve.connection import Connection
     from cdal.serve.models import Models
     from cdal.serve.site import Site
     from cdal.serve.uploads import upload_folder
 
     with upload_folder() as root, listening(settings) as listener:
         site = Site(settings, Models(models, sampling or Sampling(), device), root, results, data)
-        config = uvicorn.Config(create_app(site), log_level="warning", access_log=False, http="h11")
-        server = uvicorn.Server(config)
+        config = uvicorn.Config(
+            create_app(site),
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=int(settings.seconds) + _LEAVING,
+        )
+
+        class Server(uvicorn.Server):
+            """Tells those who wait that it ends, as soon as it is told to."""
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                site.close()
+                await super().shutdown(sockets)
+
+        _log_to_terminal()
         host, port = listener.getsockname()[:2]
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        server.run([listener])
-        site.close()
+        try:
+            with terminated_is_interrupted(), suppress(KeyboardInterrupt):
+                Server(config).run([listener])
+        finally:
+            site.close()
+            site.jobs.join()
+
+
+def _log_to_terminal() -> None:
+    """Print the log of requests on standard error."""
+    log = logging.getLogger("cdal.serve")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def listening(settings: Serving) -> socket.socket:

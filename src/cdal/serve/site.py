@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from cdal.datasets.reviews import Review
+from cdal.evaluation.review.opening import need_shape
+from cdal.imaging.annotations.geojson import write_geojson
 from cdal.imaging.formats import is_dicom, suffix_of
+from cdal.imaging.image import Image
+from cdal.imaging.open import open_mask
 from cdal.inference.inputs import list_inputs
 from cdal.inference.outputs import OUTPUTS
 from cdal.inference.predict import predict
@@ -15,12 +28,20 @@ from cdal.runtime.events import Report
 from cdal.serve.cases import Cases, Entry
 from cdal.serve.forms import Form
 from cdal.serve.jobs import Job, Jobs
+from cdal.serve.kept import Kept
 from cdal.serve.models import Models
 from cdal.serve.names import safe_name
-from cdal.serve.opened import Opener
+from cdal.serve.opened import Opener, stamp_of
 from cdal.serve.refusals import missing, unusable
+from cdal.serve.reviews import keep_correction, read_correction
 from cdal.serve.settings import Serving
 from cdal.serve.uploads import Upload, Uploads
+
+_PYRAMIDS, _OBJECTS = 4, 16
+"""Large pictures whose smaller copies are kept, and masks whose objects are."""
+
+_SWEEP = 20.0
+"""Seconds between two looks for uploads that nobody asks for."""
 
 
 class Site:
@@ -53,10 +74,37 @@ class Site:
         self.cases = Cases(results, data, self.uploads, channels, channel_files)
         self.opener = Opener(channels)
         self.jobs = Jobs(settings.queue, settings.seconds)
+        self.pyramids, self._objects = (
+            Kept(root / "tiles", _PYRAMIDS),
+            Kept(root / "objects", _OBJECTS),
+        )
+        self._root, self._closed = root, threading.Event()
+        threading.Thread(target=self._sweep, name="cdal-sweep", daemon=True).start()
 
     def close(self) -> None:
         """Let the running computation end, and refuse those that wait."""
+        self._closed.set()
         self.jobs.close()
+
+    def _sweep(self) -> None:
+        """Delete uploads that nobody asks for, until the site is closed."""
+        while not self._closed.wait(min(_SWEEP, self.settings.idle * 15)):
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Delete uploads that nobody has asked for in a while, and that no job needs."""
+        for name in self.uploads.idle():
+            if not self.jobs.of_case(name):
+                self.remove(name)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for a moment."""
+        folder = Path(tempfile.mkdtemp(dir=self._root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def submit(
         self, entry: Entry, model: str, sampling: Sampling | None, save: Collection[str]
@@ -89,9 +137,8 @@ class Site:
 
     def spoken(self, message: str) -> str:
         """A message without the folders of the server."""
-        for upload in self.uploads.listed():
-            message = message.replace(f"{upload.folder / 'image'}/", "")
-        for folder in (self.uploads.root, self.cases.results, self.cases.data):
+        message = re.sub(rf"{re.escape(str(self.uploads.root))}/[^/]+/(image/)?", "", message)
+        for folder in (self.cases.results, self.cases.data):
             if folder is not None:
                 message = message.replace(f"{folder}/", "")
         return message
@@ -126,6 +173,63 @@ class Site:
                     "of its channels (NAME_0000, NAME_0001, ...), or those of a DICOM series."
                 )
         upload.name, upload.inputs = images[0].name, tuple(images)
+
+    def classes(self, entry: Entry) -> tuple[str, ...]:
+        """Names of the classes of a case: those of its results, else of the first model.
+
+        Empty if neither is there.
+        """
+        if entry.found is not None:
+            return ("background", *(found.name for found in entry.found.classes))
+        names = self.models.names
+        return self.models.named(names[0]).header.classes if names else ()
+
+    def correct(self, entry: Entry, path: Path, numbers: dict[int, str] | None = None) -> Review:
+        """Save a corrected mask.
+
+        Args:
+            entry: the case.
+            path: the mask, as a client has sent it.
+            numbers: name of each number in it, if they are not the model's own.
+
+        Raises:
+            UserError: the mask cannot be read, or does not belong to the image.
+        """
+        with self.opener.open(entry) as image:
+            if not isinstance(image, Image):
+                raise UserError(f"{entry.name} is too large to be corrected here.")
+            label = read_correction(path, image, self.classes(entry), numbers)
+            return keep_correction(entry, image, label, self.opener)
+
+    def tag(self, entry: Entry, *more: Path) -> str:
+        """Checksum that changes with the files of a case."""
+        return hashlib.sha256(repr(stamp_of(*entry.inputs, *more)).encode()).hexdigest()[:32]
+
+    def objects(self, entry: Entry) -> Path:
+        """The objects of a picture's mask as GeoJSON: those that were saved, or of the mask.
+
+        Raises:
+            HTTPException: 404, no mask was saved.
+            UserError: the image is a volume, or the mask is damaged.
+        """
+        if saved := entry.file("geojson"):
+            return saved
+        mask = self.file(entry, "mask")
+        shape = self.opener.about(entry).shape
+        if len(shape) != 2:
+            raise UserError(f"{entry.name} is a volume; objects are for pictures.")
+
+        def make(folder: Path) -> None:
+            with open_mask(mask, folder) as rows:
+                need_shape(mask, tuple(rows.shape), shape)
+
+                def read(start: int, stop: int) -> np.ndarray:
+                    return rows.rows(start, stop)[0]
+
+                names = self.classes(entry)
+                write_geojson(folder / "objects.geojson", read, (shape[0], shape[1]), names)
+
+        return self._objects.get(self.tag(entry, mask), make) / "objects.geojson"
 
     def entry(self, name: str) -> Entry:
         """The case with this id; 404 if there is none."""

@@ -12,6 +12,7 @@ from cdal.serve.answers import Answer, case_answer
 from cdal.serve.cases import Entry
 from cdal.serve.layers import Wanted, layer_of, path_of, tag_of
 from cdal.serve.refusals import missing
+from cdal.serve.reviews import review_answer, review_of, reviewed_of
 from cdal.serve.sending import Sent
 from cdal.serve.site import Site
 from cdal.serve.v1 import sampling_of, save_of
@@ -38,7 +39,9 @@ def case_routes(site: Site) -> APIRouter:
     def said(entry: Entry, opened: bool) -> Answer:
         about = site.opener.about(entry) if opened else site.opener.known(entry)
         given = {site.models.named(name).name: name for name in site.models.names}
-        return case_answer(entry, about, None, None, given)
+        review = review_of(entry)
+        answer = None if review is None else review_answer(review)
+        return case_answer(entry, about, answer, reviewed_of(entry, review), given)
 
     @routes.get("")
     def cases() -> Answer:
@@ -87,7 +90,8 @@ def case_routes(site: Site) -> APIRouter:
         axis); `packed=false` sends NIfTI without compression.
         """
         entry, wanted = site.entry(name), Wanted(kind, number, vote, packed)
-        path = path_of(entry, kind, None)
+        reviewed = reviewed_of(entry, review_of(entry)) if kind == "reviewed" else None
+        path = path_of(entry, kind, reviewed)
         tag = f'"{tag_of(entry, wanted, path)}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if tag in request.headers.get("if-none-match", ""):
