@@ -1,13 +1,9 @@
-"""A server with a few made-up cases, and a browser that looks at its page."""
+"""A few made-up cases, and a browser that looks at them on the server's page."""
 
 from __future__ import annotations
 
 import io
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
@@ -99,35 +95,6 @@ def results(root: Path) -> Path:
     return out
 
 
-@contextmanager
-def running(
-    folder: Path, results: Path | None, models: tuple[Path, ...] = ()
-) -> Iterator[str]:
-    """A server in a thread of this process, and its address."""
-    import uvicorn
-
-    from cdal.serve.app import create_app
-    from cdal.serve.models import Models
-    from cdal.serve.run import listening
-    from cdal.serve.settings import Serving
-    from cdal.serve.site import Site
-
-    settings = Serving(port=0)
-    with listening(settings) as listener:
-        site = Site(settings, Models(models, Sampling(), "cpu"), folder, results)
-        server = uvicorn.Server(uvicorn.Config(create_app(site), log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.02)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        finally:
-            server.should_exit = True
-            thread.join()
-            site.close()
-
-
 class Watched:
     """A page in the browser, and what it must not do.
 
@@ -137,6 +104,7 @@ class Watched:
 
     Attributes:
         page: page of playwright.
+        address: address of the server.
         errors: what was written into the console, or thrown.
         strangers: requests to other hosts.
     """
@@ -169,9 +137,9 @@ class Watched:
 
     def open(self, name: str) -> Page:
         """Load the page, with a case that it opens."""
-        with urlopen(f"{self.address}v1/cases") as reply:
+        with urlopen(f"{self.address}/v1/cases") as reply:
             (case,) = [case["id"] for case in json.load(reply)["cases"] if case["name"] == name]
-        self.page.goto(f"{self.address}#{case}")
+        self.page.goto(f"{self.address}/#{case}")
         self.wait_for(name)
         return self.page
 

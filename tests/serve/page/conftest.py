@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.page import CHROMIUM, FLAGS, Watched, results, running
+from helpers.page import CHROMIUM, FLAGS, Watched, results
+from helpers.serving import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that shows the results, and has no model."""
-    with running(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
+    with served(tmp_path_factory.mktemp("server"), results=folder) as server:
+        yield server.address
 
 
 @pytest.fixture

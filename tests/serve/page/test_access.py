@@ -10,7 +10,8 @@ import pytest
 
 from cdal.inference.predict import predict
 from helpers.files import picture
-from helpers.page import SAVED, Watched, bright, bump, running
+from helpers.page import SAVED, Watched, bright, bump
+from helpers.serving import served
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -30,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("uploads"), folder) as url:
-        yield url
+    with served(tmp_path_factory.mktemp("server"), results=folder) as server:
+        yield server.address
 
 
 def test_names_are_text(page: Watched):

@@ -17,7 +17,7 @@ def blank(page: Watched) -> Watched:
     """An empty page at the server's address."""
     empty = "<!doctype html><link rel=icon href=data:,>"
     page.page.route("**/blank", lambda route: route.fulfill(body=empty, content_type="text/html"))
-    page.page.goto(f"{page.address}blank")
+    page.page.goto(f"{page.address}/blank")
     return page
 
 

@@ -12,7 +12,8 @@ import pytest
 from cdal.inference.predict import predict
 from helpers.ensembles import member, plain_recipe
 from helpers.files import numbers, picture, write_series
-from helpers.page import Watched, running
+from helpers.page import Watched
+from helpers.serving import SAMPLING, served
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, volume_model: Path) -> tupl
 def address(
     models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    with running(tmp_path_factory.mktemp("uploads"), None, models) as url:
-        yield url
+    with served(tmp_path_factory.mktemp("server"), models) as server:
+        yield server.address
 
 
 def drop(page: Watched, path: Path) -> None:
@@ -43,7 +44,7 @@ def drop(page: Watched, path: Path) -> None:
 def mask_of(page: Watched) -> bytes:
     """The mask that the page offers to save."""
     link = page.page.locator("#actions a:text-is('mask')").get_attribute("href")
-    with urlopen(f"{page.address}{link}") as reply:
+    with urlopen(f"{page.address}/{link}") as reply:
         return reply.read()
 
 
@@ -57,7 +58,7 @@ def test_a_dropped_picture_is_segmented_as_by_the_command(
     drop(page, source)
     page.wait_for("dropped.png")
     assert page.page.inner_text("#status") == "dropped.png is segmented."
-    predict(models[0], [source], tmp_path / "out", save=["mask"])
+    predict(models[0], [source], tmp_path / "out", SAMPLING, ["mask"])
     assert mask_of(page) == (tmp_path / "out" / "dropped_mask.png").read_bytes()
     assert page.page.locator("#jobs li").count() == 0
 

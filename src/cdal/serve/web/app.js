@@ -61,7 +61,7 @@ const wider = (step) => () => desk.correction?.setWidth(desk.correction.width + 
 
 useKeys([
   ['a', 'a', 'accept the mask', () => attempt(() => desk.review?.give('accept'))],
-  ['f', 'f', 'fix it: take the brush', () => attempt(() => desk.fix())],
+  ['f', 'f', 'fix it: take the brush; then, save', () => attempt(() => desk.fix())],
   ['r', 'r', 'reject it', () => attempt(() => desk.review?.give('reject'))],
   ['n', 'n', 'next case', () => attempt(next)],
   ['1', '1', 'image', () => desk.layers?.toggle('image')],

@@ -51,7 +51,7 @@ export class Desk {
     again.hidden = !byId('model').options.length
     byId('actions').replaceChildren(again, ...downloads(theCase))
     if (!viewer.layers.includes('mask')) return
-    this.review = new Review(byId('review'), theCase, run, (each) => this.changed(each))
+    this.review = new Review(byId('review'), theCase, run, this.changed, () => this.fix())
     if (!viewer.mask) return  // slides have outlines instead
     this.shown = new Shown(byId('shown'), theCase, viewer, run)
     const saved = (review) => this.review.take(review)
@@ -69,10 +69,10 @@ export class Desk {
     }
   }
 
-  /** Say that a case needs fixing, and take the brush. */
+  /** Take the brush; if something was drawn, save it. */
   async fix() {
-    await this.review?.give('fix')
-    await this.correction?.use('brush')
+    if (this.unsaved) await this.correction.save()
+    else await this.correction?.use('brush')
   }
 }
 

@@ -5,19 +5,26 @@ import { button, make, say } from './dom.js'
 import { score, volume } from './format.js'
 
 const VERDICTS = [['accept', 'Accept', 'a'], ['fix', 'Fix', 'f'], ['reject', 'Reject', 'r']]
-export const PAST = { accept: 'accepted', fix: 'to fix', reject: 'rejected' }
+export const PAST = { accept: 'accepted', fix: 'corrected', reject: 'rejected' }
 
 /** How a review is told: its verdict, and the Dice of a correction with the prediction. */
 export function told(review) {
   if (!review) return 'not reviewed'
   const dice = Object.entries(review.dice ?? {}).map(([name, value]) => `${name} ${score(value)}`)
-  const word = review.verdict === 'fix' && dice.length ? 'corrected' : PAST[review.verdict]
+  const word = PAST[review.verdict]
   return dice.length ? `${word}; Dice with the model: ${dice.join(', ')}` : word
 }
 
 export class Review {
-  constructor(root, theCase, run, saved) {
-    Object.assign(this, { theCase, saved })
+  /**
+   * @param {HTMLElement} root
+   * @param {Object} theCase
+   * @param {function(Function)} run runs what may fail
+   * @param {function(Object)} saved is called with the case after a verdict
+   * @param {function()} fix begins or saves a correction: only then is the verdict fix
+   */
+  constructor(root, theCase, run, saved, fix) {
+    Object.assign(this, { theCase, saved, fix })
     this.line = make('p', { class: 'verdict' }, told(theCase.review))
     this.buttons = VERDICTS.map(([verdict, text, key]) => {
       const about = { 'aria-keyshortcuts': key, title: `Key ${key}` }
@@ -29,13 +36,15 @@ export class Review {
   }
 
   async give(verdict) {
+    if (verdict === 'fix') return this.fix()
     this.take(await api.review(this.theCase.id, verdict))
-    say(`${this.theCase.name}: ${told(this.theCase.review)}.`)
+    return undefined
   }
 
   /** Show a review that was saved. */
   take(review) {
     this.theCase.review = review
+    say(`${this.theCase.name}: ${told(review)}.`)
     this.line.textContent = told(review)
     this.mark()
     this.saved(this.theCase)
