@@ -156,6 +156,7 @@ class Watched:
         self.page.evaluate(
             "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
+        self.page.wait_for_timeout(100)  # for the frame to reach the screen
 
     def choose(self, name: str) -> None:
         """Choose one of several, such as the mask that is shown or a tool."""

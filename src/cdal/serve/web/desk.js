@@ -51,8 +51,9 @@ export class Desk {
     again.hidden = !byId('model').options.length
     byId('actions').replaceChildren(again, ...downloads(theCase))
     if (!viewer.layers.includes('mask')) return
-    this.review = new Review(byId('review'), theCase, run, this.changed, () => this.fix())
-    if (!viewer.mask) return  // slides have outlines instead
+    const fix = viewer.outlines ? null : () => this.fix()
+    this.review = new Review(byId('review'), theCase, run, this.changed, fix)
+    if (viewer.outlines) return
     this.shown = new Shown(byId('shown'), theCase, viewer, run)
     const saved = (review) => this.review.take(review)
     this.correction = new Correction(byId('correct'), theCase, viewer, this.shown, run, saved)

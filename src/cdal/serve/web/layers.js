@@ -19,12 +19,13 @@ export class Layers {
   constructor(root, theCase, viewer, run) {
     Object.assign(this, { viewer, run, sliders: {}, values: {} })
     root.replaceChildren(make('h2', {}, 'Layers'))
+    const start = viewer.outlines ? { ...START, mask: 1 } : START
     for (const layer of viewer.layers) {
       this.sliders[layer] = slider(NAMES[layer], {
-        value: START[layer], step: 0.05, show: percent, change: (value) => this.set(layer, value),
+        value: start[layer], step: 0.05, show: percent, change: (value) => this.set(layer, value),
       })
       root.append(this.sliders[layer].row)
-      this.set(layer, START[layer])
+      this.set(layer, start[layer])
     }
     if (viewer.layers.includes('probability') && theCase.classes.length > 1) {
       const classes = theCase.classes.map((each) => [each.number, each.name])

@@ -21,7 +21,8 @@ export class Review {
    * @param {Object} theCase
    * @param {function(Function)} run runs what may fail
    * @param {function(Object)} saved is called with the case after a verdict
-   * @param {function()} fix begins or saves a correction: only then is the verdict fix
+   * @param {?function()} fix begins or saves a correction, after which the verdict is fix; null if
+   *     the viewer cannot draw
    */
   constructor(root, theCase, run, saved, fix) {
     Object.assign(this, { theCase, saved, fix })
@@ -30,6 +31,7 @@ export class Review {
       const about = { 'aria-keyshortcuts': key, title: `Key ${key}` }
       return button(text, () => run(() => this.give(verdict)), about)
     })
+    this.buttons[1].hidden = !fix
     const row = make('div', { class: 'buttons' }, ...this.buttons)
     root.replaceChildren(make('h2', {}, 'Review'), ...facts(theCase), row, this.line)
     this.mark()

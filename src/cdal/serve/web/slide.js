@@ -37,6 +37,7 @@ class SlideViewer {
   constructor(theCase, viewer) {
     Object.assign(this, { theCase, viewer, cells: new Map(), opacity: 1, votes: 0 })
     this.layers = ['image', 'mask']
+    this.outlines = true
     this.canvas = make('canvas', { class: 'outlines' })
     viewer.canvas.append(this.canvas)
     for (const event of ['update-viewport', 'resize', 'open']) {

@@ -5,6 +5,7 @@
  *   layers          names of the layers that it can show, of image, mask, probability, uncertainty
  *   setOpacity(layer, opacity)
  *   setClass(number)            whose probability is shown
+ *   outlines        true if the mask is shown by outlines, which need not let the image through
  *   close()
  * Those of volumes and pictures also have:
  *   size, spacing   voxels along x, y, z and their sides; labels and values are in this order
