@@ -246,6 +246,7 @@ def annotation_seeds() -> dict[str, list[Seed]]:
         "coco": ("a.json", lambda: _json(_coco())),
         "geojson": ("a.geojson", lambda: _json(_geojson())),
         "cvat": ("a.xml", _CVAT.encode),
+        "asap": ("a.xml", _asap),
         "aperio": ("a.xml", _APERIO.encode),
         "imagej": ("a.zip", _imagej),
         "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
@@ -260,6 +261,13 @@ def annotation_seeds() -> dict[str, list[Seed]]:
             text = known.module not in ("imagej", "dicom_seg", "rtstruct")
             seeds[known.name] = [Seed(name, content(), _without_user_errors(read), read, text)]
     return seeds
+
+
+def _asap() -> bytes:
+    from cdal.imaging.annotations.asap import asap_xml
+    from cdal.imaging.annotations.geojson import Outline
+
+    return asap_xml([Outline(1, [_RING], 100)], ("background", "a")).encode()
 
 
 def _reader(known: AnnotationFormat) -> Callable[[Path], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,11 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import ModelHeader
 from cdal.serve.app import create_app
-from cdal.serve.connection import Connection
 from cdal.serve.models import Models
-from cdal.serve.run import listening
+from cdal.serve.run import configured, listening
 from cdal.serve.settings import Serving
 from cdal.serve.site import Site
+from cdal.serve.stoppable import stoppable
 from helpers.recipes import small_recipe
 
 SAMPLING = Sampling(votes=2)
@@ -75,10 +76,7 @@ def served(
     uploads.mkdir(parents=True, exist_ok=True)
     site = Site(settings, Models(models, SAMPLING, "cpu"), uploads, results, data)
     listener = listening(settings)
-    config = uvicorn.Config(
-        create_app(site), http=Connection, ws="none", lifespan="off", log_level="critical"
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configured(create_app(site), settings))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     port = listener.getsockname()[1]
@@ -106,3 +104,37 @@ def picture_model(path: Path) -> Path:
     header = ModelHeader(recipe, ("background", "inner", "outer"), 1)
     save_model(path, generator.state_dict(), header)
     return path
+
+
+class Held:
+    """A predictor whose engine waits until it is let go, and counts what it has begun.
+
+    Attributes:
+        predictor: the predictor.
+        begun: set when a computation has begun.
+        go: what it waits for.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.predictor = stoppable(predictor, self._wait)
+
+    def _wait(self) -> None:
+        self.begun.set()
+        assert self.go.wait(60)
+
+
+def raw_get(port: int, path: str) -> bytes:
+    """What the server answers to a path that no client has changed."""
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    return raw(port, head.encode("latin-1"))
+
+
+def raw(port: int, content: bytes, timeout: float = 10) -> bytes:
+    """What the server answers to bytes, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+        connection.sendall(content)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+        return answer

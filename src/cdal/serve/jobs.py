@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fastapi import HTTPException
 
 from cdal.inference.predict import explained
-from cdal.runtime.events import Event, Report
+from cdal.runtime.events import Event
 from cdal.serve.refusals import closing, full, missing, too_slow
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -41,13 +41,14 @@ class Job:
         ended: future of its result, for those who wait for it.
     """
 
-    def __init__(self, case: str, work: Callable[[Report], Any], seconds: float) -> None:
+    def __init__(self, case: str, work: Callable[[Job], Any], seconds: float) -> None:
         self.id, self.case = secrets.token_urlsafe(12), case
         self.state: State = "queued"
         self.share, self.message = 0.0, ""
         self.ended: Future[Any] = Future()
         self._work, self._most = work, seconds
         self._began = self._took = 0.0
+        self._stop: Exception | None = None
         self._unwanted = threading.Event()
 
     @property
@@ -67,29 +68,33 @@ class Job:
         self._unwanted.set()
 
     def report(self, event: Event) -> None:
-        """Take note of progress; ends the work if it is unwanted or takes too long."""
+        """Take note of progress, and `check`."""
         if event.total:
             self.share = min(1.0, event.done / event.total)
         self.message = event.message or event.task
+        self.check()
+
+    def check(self) -> None:
+        """End the work, by an exception, if it is unwanted or takes too long."""
         if self._unwanted.is_set():
-            raise Cancelled
-        if time.monotonic() - self._began > self._most:
-            raise too_slow(
+            self._stop = Cancelled()
+        elif time.monotonic() - self._began > self._most:
+            self._stop = too_slow(
                 f"The computation took more than {self._most:g} s. Ask for fewer votes, crop the "
                 "image, or start the server with more --seconds."
             )
+        if self._stop is not None:
+            raise self._stop
 
     def run(self) -> None:
         """Compute. Nothing is raised: the future has the result or the error."""
         self._began, self.state = time.monotonic(), "running"
         try:
-            if self._unwanted.is_set():
-                raise Cancelled
-            result = self._work(self.report)
-        except Cancelled as error:
-            self.end("cancelled", error)
+            self.check()
+            result = self._work(self)
         except Exception as error:  # the server goes on, whatever the error is
-            self.end("failed", error)
+            error = self._stop or error  # what ends a prediction is told as the image's fault
+            self.end("cancelled" if isinstance(error, Cancelled) else "failed", error)
         else:
             self.end("done", None, result)
 
@@ -106,7 +111,7 @@ class Job:
             self.ended.set_exception(error)
 
 
-def _nothing(report: Report) -> None:
+def _nothing(job: Job) -> None:
     raise Cancelled
 
 
@@ -132,13 +137,13 @@ class Jobs:
         self._thread = threading.Thread(target=self._work_off, name="cdal-jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, case: str, work: Callable[[Report], Any]) -> Job:
+    def submit(self, case: str, work: Callable[[Job], Any]) -> Job:
         """Put a computation into the queue.
 
         Args:
             case: id of the case that it is about.
-            work: computes and returns the result; it gets a function for its progress, whose
-                exceptions end it.
+            work: computes and returns the result; it gets the job, which takes note of its
+                progress and ends it if need be.
 
         Raises:
             HTTPException: 429, too many wait; 503, the server is ending.

@@ -7,11 +7,16 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import terminated_is_interrupted
 from cdal.serve.settings import Serving
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 _EXTRA = "pip install 'cdal[serve]'"
 _MOST_CONNECTIONS = 500
@@ -53,24 +58,13 @@ def serve(
             f"the server needs {error.name}, which is not installed: {_EXTRA}"
         ) from error
     from cdal.serve.app import create_app
-    from cdal.serve.connection import Connection
     from cdal.serve.models import Models
     from cdal.serve.site import Site
     from cdal.serve.uploads import upload_folder
 
     with upload_folder() as root, listening(settings) as listener:
         site = Site(settings, Models(models, sampling or Sampling(), device), root, results, data)
-        config = uvicorn.Config(
-            create_app(site),
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_MOST_CONNECTIONS,
-            timeout_graceful_shutdown=int(settings.seconds) + _LEAVING,
-        )
+        config = configured(create_app(site), settings)
 
         class Server(uvicorn.Server):
             """Tells those who wait that it ends, as soon as it is told to."""
@@ -88,6 +82,25 @@ def serve(
         finally:
             site.close()
             site.jobs.join()
+
+
+def configured(app: ASGIApp, settings: Serving) -> uvicorn.Config:
+    """Uvicorn's options for an application."""
+    import uvicorn
+
+    from cdal.serve.connection import Connection
+
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=int(settings.seconds) + _LEAVING,
+    )
 
 
 def _log_to_terminal() -> None:

@@ -24,7 +24,6 @@ from cdal.inference.outputs import OUTPUTS
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
-from cdal.runtime.events import Report
 from cdal.serve.cases import Cases, Entry
 from cdal.serve.forms import Form
 from cdal.serve.jobs import Job, Jobs
@@ -35,6 +34,7 @@ from cdal.serve.opened import Opener, stamp_of
 from cdal.serve.refusals import missing, unusable
 from cdal.serve.reviews import keep_correction, read_correction
 from cdal.serve.settings import Serving
+from cdal.serve.stoppable import stoppable
 from cdal.serve.uploads import Upload, Uploads
 
 _PYRAMIDS, _OBJECTS = 4, 16
@@ -124,10 +124,10 @@ class Site:
                 f"Nothing called {', '.join(unknown)} can be saved; there are {', '.join(OUTPUTS)}."
             )
 
-        def work(report: Report) -> Entry:
-            predictor = self.models.sampled(model, sampling)
+        def work(job: Job) -> Entry:
+            predictor = stoppable(self.models.sampled(model, sampling), job.check)
             written = predict(
-                predictor, entry.inputs, folder, save=save or ("mask",), report=report
+                predictor, entry.inputs, folder, save=save or ("mask",), report=job.report
             )
             for message in written.failed.values():
                 raise UserError(self.spoken(message))

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
@@ -17,11 +17,14 @@ from cdal.runtime.version import __version__
 from cdal.serve.answers import Answer, job_answer, model_answer
 from cdal.serve.cases import Entry
 from cdal.serve.forms import receive_form
-from cdal.serve.jobs import Job
+from cdal.serve.jobs import Cancelled, Job
 from cdal.serve.refusals import unusable
 from cdal.serve.sending import Sent, zipped
 from cdal.serve.site import Site
 from cdal.serve.uploads import Upload
+
+MOST_VOTES = 500
+"""Most votes of a request: nothing can stop an engine while it draws them."""
 
 _STEP = 0.2
 """Seconds between two looks at a job."""
@@ -148,6 +151,7 @@ async def result_of(site: Site, request: Request, job: Job) -> Any:
     """Wait for the result of a job; if the client leaves, the job is cancelled.
 
     Raises:
+        HTTPException: 409, it was cancelled.
         Exception: that of the job.
     """
     ended = asyncio.wrap_future(job.ended)
@@ -159,7 +163,10 @@ async def result_of(site: Site, request: Request, job: Job) -> Any:
     except asyncio.CancelledError:
         site.jobs.cancel(job)
         raise
-    return ended.result()
+    try:
+        return ended.result()
+    except Cancelled:
+        raise HTTPException(409, "The computation was cancelled.") from None
 
 
 def sampling_of(site: Site, content: str | Answer | None) -> Sampling | None:
@@ -183,7 +190,10 @@ def sampling_of(site: Site, content: str | Answer | None) -> Sampling | None:
             raise unusable(f"sampling has no field {name!r:.40}; there are {', '.join(known)}.")
         if not _fits(value, str(known[name].type)):
             raise unusable(f"sampling: {name} must be {known[name].type}; it is {value!r:.40}.")
-    return dataclasses.replace(site.models.sampling, **values)
+    sampling = dataclasses.replace(site.models.sampling, **values)
+    if (sampling.votes or 0) > MOST_VOTES:
+        raise unusable(f"votes must be {MOST_VOTES} or less here; it is {sampling.votes}.")
+    return sampling
 
 
 def _fits(value: Any, kind: str) -> bool:

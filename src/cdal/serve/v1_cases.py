@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from cdal.runtime.errors import UserError
 from cdal.serve.answers import Answer, case_answer
 from cdal.serve.cases import Entry
 from cdal.serve.layers import Wanted, layer_of, path_of, tag_of
@@ -37,7 +39,10 @@ def case_routes(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/v1/cases", tags=["cases"])
 
     def said(entry: Entry, opened: bool) -> Answer:
-        about = site.opener.about(entry) if opened else site.opener.known(entry)
+        about = site.opener.known(entry)
+        if opened and about is None:
+            with suppress(UserError):  # asking for its image says what is wrong with it
+                about = site.opener.about(entry)
         given = {site.models.named(name).name: name for name in site.models.names}
         review = review_of(entry)
         answer = None if review is None else review_answer(review)
@@ -58,7 +63,7 @@ def case_routes(site: Site) -> APIRouter:
     def case(name: str) -> Answer:
         """One case, with the shape and spacing of its image."""
         entry = site.entry(name)
-        return said(entry, entry.inputs[0].exists())
+        return said(entry, True)
 
     @routes.delete("/{name}")
     def remove(name: str) -> Answer:
