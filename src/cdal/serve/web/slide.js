@@ -35,7 +35,7 @@ export async function open(root, theCase) {
 
 class SlideViewer {
   constructor(theCase, viewer) {
-    Object.assign(this, { theCase, viewer, cells: new Map(), opacity: 1, votes: 0 })
+    Object.assign(this, { theCase, viewer, cells: new Map(), votes: 0 })
     this.layers = ['image', 'mask']
     this.outlines = true
     this.canvas = make('canvas', { class: 'outlines' })
@@ -88,13 +88,12 @@ class SlideViewer {
     this.canvas.width = container.clientWidth * ratio
     this.canvas.height = container.clientHeight * ratio
     const image = this.viewer.world.getItemAt(0)
-    if (!image || !this.opacity) return
+    if (!image) return
     const origin = image.imageToViewerElementCoordinates(new window.OpenSeadragon.Point(0, 0))
     const scale = image.viewportToImageZoom(viewport.getZoom(true))
     const context = this.canvas.getContext('2d')
     context.setTransform(scale * ratio, 0, 0, scale * ratio, origin.x * ratio, origin.y * ratio)
     context.lineWidth = 2 / scale
-    context.globalAlpha = this.opacity
     const [left, top] = [-origin.x / scale, -origin.y / scale]
     const right = left + container.clientWidth / scale
     const bottom = top + container.clientHeight / scale
@@ -107,8 +106,7 @@ class SlideViewer {
 
   async setOpacity(layer, opacity) {
     if (layer === 'image') this.viewer.world.getItemAt(0).setOpacity(opacity)
-    else this.opacity = opacity
-    this.draw()
+    else this.canvas.style.opacity = opacity
   }
 
   async setClass() {}  // slides show no probability
