@@ -26,7 +26,7 @@ lint: $(VENV)/installed-dev
 
 # The pictures of the guide to the page, drawn by its tests.
 pictures: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m slow tests/serve/test_page_pictures.py
+	CDAL_PICTURES=yes $(BIN)/python -m pytest -m slow tests/serve/page/test_pictures.py
 
 # The scripts of other projects that the page uses. A build never needs this.
 vendor:

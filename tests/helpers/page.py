@@ -39,25 +39,30 @@ class Growing(Brightness):
     """Each vote finds more of what is brighter than the mean than the vote before it.
 
     That is the first class; the others are nowhere.
+
+    Args:
+        classes: number of classes without the background.
+        level: standard deviations above the mean from which on the first vote finds something.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, level: float) -> None:
         super().__init__(stochastic=True)
-        self._classes = classes
+        self._classes, self._level = classes, level
 
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
         bright = image[:, image.shape[1] // 2]
-        drawn = torch.stack([4 * (bright - 1.2 + 0.5 * vote) for vote in range(votes)]).sigmoid()
+        logits = [5 * (bright - self._level + 0.4 * vote) for vote in range(votes)]
+        drawn = torch.stack(logits).sigmoid()
         nowhere = [torch.zeros_like(drawn)] * (self._classes - 1)
         return torch.stack([1 - drawn, drawn, *nowhere], dim=2)
 
 
-def bright(dims: int, classes: tuple[str, ...]) -> Predictor:
+def bright(dims: int, classes: tuple[str, ...], level: float = 1.6) -> Predictor:
     """A predictor of classes, of which it finds the first."""
     size = (16,) * dims
     data = DataSettings(spatial_dims=dims, size=size, spacing=(1.0,) * 3 if dims == 3 else None)
     recipe = Recipe("bright", data, ImageUNetSettings(channels=(4, 8, 8)))
-    engine = TorchEngine(Growing(len(classes)).eval(), recipe)
+    engine = TorchEngine(Growing(len(classes), level).eval(), recipe)
     header = ModelHeader(recipe, ("background", *classes), 1)
     return Predictor(engine, header, recipe, Sampling(votes=VOTES), name="bright")
 

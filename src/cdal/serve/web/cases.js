@@ -73,7 +73,8 @@ function chips(theCase) {
   for (const { name, volume: size, volume_interval: interval } of theCase.classes) {
     if (size != null) chip(`${name} ${volume(size, interval, theCase.unit)}`)
   }
-  if (theCase.warnings.length) chip(`\u26a0 ${theCase.warnings.length} warnings`, 'warn')
+  const warnings = theCase.warnings.length
+  if (warnings) chip(`\u26a0 ${warnings} warning${warnings > 1 ? 's' : ''}`, 'warn')
   if (theCase.review) chip(PAST[theCase.review.verdict], 'done')
   return found
 }

@@ -30,7 +30,7 @@ function isTyping(target, key) {
   if (tag === 'TEXTAREA' || tag === 'SELECT') return true
   if (tag === 'INPUT') {
     if (!['radio', 'range'].includes(target.type)) return true
-    return moves(key) || (key === ' ' && target.type === 'radio')
+    return moves(key) || (key === ' ' && target.type === 'radio' && !target.checked)
   }
   return ['BUTTON', 'SUMMARY', 'A'].includes(tag) && (moves(key) || key === ' ' || key === 'Enter')
 }

@@ -2,7 +2,7 @@
 
 import * as api from './api.js'
 import { button, make, say } from './dom.js'
-import { score, volume } from './format.js'
+import { score } from './format.js'
 
 const VERDICTS = [['accept', 'Accept', 'a'], ['fix', 'Fix', 'f'], ['reject', 'Reject', 'r']]
 export const PAST = { accept: 'accepted', fix: 'corrected', reject: 'rejected' }
@@ -60,16 +60,15 @@ export class Review {
   }
 }
 
-/** Expected Dice and volumes of each class, and the warnings. */
+/** Expected Dice of each class, and the warnings. */
 function facts(theCase) {
   const rows = theCase.classes.map((each) => make('tr', {},
     make('th', { scope: 'row' }, each.name),
-    make('td', {}, score(each.expected_dice, each.dice_interval)),
-    make('td', {}, volume(each.volume, each.volume_interval, theCase.unit))))
-  const names = ['Class', 'Expected Dice', 'Volume']
+    make('td', {}, score(each.expected_dice, each.dice_interval))))
+  const names = ['Class', 'Expected Dice, 90 % interval']
   const heads = names.map((text) => make('th', { scope: 'col' }, text))
   const table = make('table', {},
-    make('caption', { class: 'unseen' }, 'Estimates with 90 % intervals'),
+    make('caption', { class: 'unseen' }, 'Expected quality'),
     make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...rows))
   const warnings = theCase.warnings.map((text) => make('li', {}, text))
   const list = make('ul', { class: 'warnings', 'aria-label': 'Warnings' }, ...warnings)

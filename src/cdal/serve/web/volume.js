@@ -37,6 +37,7 @@ export async function open(root, theCase) {
     cycleClipPlaneHotKey: '',
     multiplanarShowRender: SHOW_RENDER.ALWAYS,
     isAntiAlias: true,
+    smoothDrawing: 1,
   })
   await nv.attachToCanvas(canvas)
   const parse = (url, options) => NVImage.loadFromUrl({ url, name: 'layer.nii.gz', ...options })
@@ -56,7 +57,7 @@ class VolumeViewer {
     this.spacing = image.pixDimsRAS.slice(1, 4).map(Math.abs)
     this.voxel = theCase.unit === 'mm3' ? this.spacing.reduce((a, b) => a * b) : 1
     this.views = [
-      ['three', 'Three planes and 3D', SLICE_TYPE.MULTIPLANAR],
+      ['all', 'All', SLICE_TYPE.MULTIPLANAR],
       ['axial', 'Axial', SLICE_TYPE.AXIAL],
       ['coronal', 'Coronal', SLICE_TYPE.CORONAL],
       ['sagittal', 'Sagittal', SLICE_TYPE.SAGITTAL],
