@@ -58,7 +58,8 @@ def multipart(fields: dict[str, str], files: dict[str, tuple[str, bytes]]) -> tu
     """A form as the client writes it; returns its content type and its body."""
     limit, body = "----------lImIt_of_THE_fIle_eW_$", b""
     for name, value in fields.items():
-        body += f'--{limit}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        head = f'--{limit}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'
+        body += f"{head}{value}\r\n".encode()
     for name, (file, content) in files.items():
         head = f'--{limit}\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n'
         body += (
