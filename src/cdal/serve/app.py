@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
@@ -15,6 +15,10 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
 from cdal.serve.docs import interface_page
 from cdal.serve.guard import Guard
+from cdal.serve.monailabel import monailabel_routes
+from cdal.serve.monailabel_infer import infer_routes
+from cdal.serve.monailabel_store import store_routes
+from cdal.serve.qupath import qupath_routes
 from cdal.serve.site import Site
 from cdal.serve.v1 import v1_routes
 from cdal.serve.v1_cases import case_routes
@@ -33,6 +37,11 @@ def create_app(site: Site) -> ASGIApp:
     """
     app = _routes(site)
     watch = Watch(Guard(app, site.settings), site)
+
+    @app.get("/logs/", tags=["MONAI Label"])
+    def logs(lines: int = 300) -> PlainTextResponse:
+        """The last requests: when, which route, how it went. No name or value is in it."""
+        return PlainTextResponse("".join(f"{line}\n" for line in watch.last(lines)))
 
     @app.get("/metrics", tags=["server"])
     def metrics() -> Response:
@@ -53,7 +62,10 @@ def _routes(site: Site) -> FastAPI:
         strict_content_type=False,
     )
     app.include_router(v1_routes(site))
-    for routes in (case_routes, review_routes, picture_routes):
+    for routes in (
+        *(case_routes, review_routes, picture_routes),
+        *(monailabel_routes, infer_routes, store_routes, qupath_routes),
+    ):
         app.include_router(routes(site))
 
     @app.get("/healthz", tags=["server"])

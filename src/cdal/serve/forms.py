@@ -31,10 +31,12 @@ class Received:
 
     Attributes:
         path: where it is; its name is safe.
+        part: name of its part of the form.
         folder: name of the folder that the client has it in; empty if it does not say.
     """
 
     path: Path
+    part: str
     folder: str = ""
 
 
@@ -49,6 +51,10 @@ class Form:
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: list[Received] = field(default_factory=list)
+
+    def named(self, part: str) -> list[Received]:
+        """The files of a part."""
+        return [file for file in self.files if file.part == part]
 
     def get(self, name: str, otherwise: str = "") -> str:
         """The last value of a field."""
@@ -105,7 +111,7 @@ class _Parts:
             )
         self._need(len(self.form.files) < _MOST_FILES, "too many files")
         name = _text(options[b"filename"])
-        self._place = Received(self._free(safe_name(name)), folder_name(name))
+        self._place = Received(self._free(safe_name(name)), self._field, folder_name(name))
         self._file = self._place.path.open("xb")
 
     def _free(self, name: str) -> Path:

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.serve.cases import Cases, Entry
-from cdal.serve.forms import Form
+from cdal.serve.forms import Received
 from cdal.serve.jobs import Job, Jobs
 from cdal.serve.kept import Kept
 from cdal.serve.models import Models
@@ -78,6 +78,7 @@ class Site:
             Kept(root / "tiles", _PYRAMIDS),
             Kept(root / "objects", _OBJECTS),
         )
+        self._aliases: dict[str, str] = {}
         self._root, self._closed = root, threading.Event()
         threading.Thread(target=self._sweep, name="cdal-sweep", daemon=True).start()
 
@@ -143,17 +144,22 @@ class Site:
                 message = message.replace(f"{folder}/", "")
         return message
 
-    def take(self, upload: Upload, form: Form) -> None:
-        """Find the image in the files of a form: one file, the files of its channels, or a series.
+    def take(self, upload: Upload, received: Sequence[Received], series: str = "") -> None:
+        """Find the image in what was sent: one file, the files of its channels, or a series.
+
+        Args:
+            upload: where it lies.
+            received: the files.
+            series: name of the series, if it is one.
 
         Raises:
             HTTPException: 422, there is none, or more than one.
         """
-        files = [received.path for received in form.files]
+        files = [file.path for file in received]
         if not files:
             raise unusable("The form has no file. Send the image as the part `file`.")
         if len(files) > 1 and is_dicom(files[0]):
-            name = form.get("name") or form.files[0].folder
+            name = series or received[0].folder
             folder = upload.folder / "image" / safe_name(name, "series")
             gathered = upload.folder / "series"
             (upload.folder / "image").rename(gathered)
@@ -234,6 +240,34 @@ class Site:
     def entry(self, name: str) -> Entry:
         """The case with this id; 404 if there is none."""
         return self.cases.named(name)
+
+    def call(self, upload: Upload, name: str) -> None:
+        """Let an upload be found by a client's name for it; an earlier one of that name goes."""
+        before = self._aliases.get(name)
+        self._aliases = {
+            known: identity
+            for known, identity in {**self._aliases, name: upload.id}.items()
+            if self.uploads.has(identity)
+        }
+        if before is not None and self.uploads.has(before):
+            self.remove(before)
+
+    def find(self, name: str) -> Entry:
+        """The case with this id, the name that a client gave it, or the name of its image.
+
+        Raises:
+            HTTPException: 404, there is none, or several have this name.
+        """
+        if name in self._aliases and self.uploads.has(self._aliases[name]):
+            return self.entry(self._aliases[name])
+        entries = self.cases.listed()
+        for found in (
+            [entry for entry in entries if entry.id == name],
+            [entry for entry in entries if name in (entry.name, entry.stem)],
+        ):
+            if len(found) == 1:
+                return found[0]
+        raise missing("An image of this name")
 
     def remove(self, name: str) -> None:
         """Delete an upload, its results and its jobs.

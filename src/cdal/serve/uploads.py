@@ -116,6 +116,10 @@ class Uploads:
         upload.asked = time.monotonic()
         return upload
 
+    def has(self, name: str) -> bool:
+        """Whether there is an upload with this id; asking does not keep it."""
+        return name in self._uploads
+
     def remove(self, name: str) -> None:
         """Delete an upload and its results."""
         with self._lock:

@@ -140,7 +140,7 @@ async def received(
     try:
         content_type = request.headers.get("content-type", "")
         form = await receive_form(content_type, request.stream(), upload.folder / "image", parts)
-        await run_in_threadpool(site.take, upload, form)
+        await run_in_threadpool(site.take, upload, form.files, form.get("name"))
     except BaseException:
         await run_in_threadpool(site.remove, upload.id)
         raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections import deque
+from datetime import datetime
 
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,6 +22,9 @@ from cdal.serve.site import Site
 
 _LOG = logging.getLogger("cdal.serve")
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+_LINES = 1000
+"""Lines of the log that clients can ask for."""
+
 _OTHER = "other"
 """Name of all routes that are not there, so that strangers cannot invent names."""
 
@@ -35,6 +40,7 @@ class Watch:
     def __init__(self, app: ASGIApp, site: Site) -> None:
         self.app = app
         self.registry = CollectorRegistry()
+        self._lines: deque[str] = deque(maxlen=_LINES)
         labels = ("method", "route", "status")
         self._requests = Counter(
             "cdal_requests", "Requests that were answered.", labels, registry=self.registry
@@ -79,7 +85,13 @@ class Watch:
             method, route = scope["method"], _route(scope)
             self._requests.labels(method, route, str(status)).inc()
             self._seconds.labels(route).observe(seconds)
-            _LOG.info("%s %s %d %.0f ms", method, route, status, 1000 * seconds)
+            line = f"{method} {route} {status} {1000 * seconds:.0f} ms"
+            self._lines.append(f"{datetime.now().isoformat(timespec='seconds')} {line}")
+            _LOG.info(line)
+
+    def last(self, count: int) -> list[str]:
+        """The last lines of the log."""
+        return list(self._lines)[-max(1, count) :]
 
     def text(self) -> bytes:
         """The counts in Prometheus' text form."""
