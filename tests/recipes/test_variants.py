@@ -15,7 +15,7 @@ from cdal.recipes import find_recipe, with_segmenter
 from cdal.recipes.cdal import CDALSettings, ImageUNetSettings
 from cdal.recipes.recipe import Recipe, TrainingSettings, override
 from cdal.recipes.systems import SYSTEMS
-from cdal.recipes.variants import paper_training, with_mirrors, with_timesteps
+from cdal.recipes.variants import fine_tuned, paper_training, with_mirrors, with_timesteps
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.diffusion.cdal import CDAL
@@ -272,3 +272,15 @@ def test_only_cdal_learns_several_annotators_at_once():
     assert with_segmenter(recipe, "unet").training.annotators == 1
     with pytest.raises(UserError, match=r"training\.annotators must be 1 with this segmenter"):
         override(with_segmenter(recipe, "unet"), {"training.annotators": 2})
+
+
+def test_a_short_training_from_a_model_changes_the_training_alone():
+    model = override(find_recipe("phantoms"), {"training.minutes": 30, "training.steps": None})
+    tuned = fine_tuned(model)
+    assert tuned.data == model.data
+    assert tuned.segmenter == model.segmenter
+    assert (tuned.training.steps, tuned.training.minutes) == (500, None)
+    assert tuned.training.learning_rate == pytest.approx(0.1 * model.training.learning_rate)
+    kept = ("discriminator_learning_rate", "batch", "ema", "weight_decay", "seed", "warmup")
+    for name in kept:
+        assert getattr(tuned.training, name) == getattr(model.training, name)

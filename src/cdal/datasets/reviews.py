@@ -1,6 +1,6 @@
 """What a person says of the cases in a folder of results: `review.json`, and corrected masks.
 
-    review.json        {"version": 1, "held_out": [PATIENT, ...], "cases": {"a.nii.gz": REVIEW}}
+    review.json        {"version": 1, "held_out": [NAME, ...], "cases": {"a.nii.gz": REVIEW}}
     reviewed/NAME      corrected masks, in the format and on the grid of the image
 
 A review is `{"input", "verdict", "when", "mask", "dice", "digest"}`, see `Review`. A case is named
@@ -63,7 +63,8 @@ class Reviews:
 
     Attributes:
         cases: review of each case by its name.
-        held_out: patients of whom no case is trained on, so that models can be compared on them.
+        held_out: names of patients and of their cases that no training uses, so that models can be
+            compared on them. Programs that review leave them as they are.
     """
 
     cases: Mapping[str, Review] = field(default_factory=dict)
@@ -100,7 +101,7 @@ def read_reviews(results: Path) -> Reviews:
     if not isinstance(cases, dict):
         raise _other_form(path, '"cases": {NAME: {...}}', cases)
     if not isinstance(held_out, list) or not all(isinstance(name, str) for name in held_out):
-        raise _other_form(path, '"held_out": [PATIENT, ...]', held_out)
+        raise _other_form(path, '"held_out": [NAME, ...]', held_out)
     return Reviews(
         {name: _review(path, name, values) for name, values in cases.items()}, tuple(held_out)
     )
@@ -151,15 +152,15 @@ def keep_review(
     return review
 
 
-def keep_held_out(results: Path, patients: Iterable[str]) -> tuple[str, ...]:
-    """Add patients to those that no training uses; returns all of them, sorted.
+def keep_held_out(results: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Add names to those that no training uses; returns all of them, sorted.
 
     Raises:
         UserError: the reviews so far cannot be read, or the file cannot be written.
     """
     with taking_turns(results / _LOCK):
         known = read_reviews(results)
-        held_out = tuple(sorted({*known.held_out, *patients}))
+        held_out = tuple(sorted({*known.held_out, *names}))
         if held_out != known.held_out:
             _write(results / REVIEWS, replace(known, held_out=held_out))
     return held_out
