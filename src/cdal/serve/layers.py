@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +17,18 @@ from PIL import Image as Pillow
 from cdal.evaluation.review.opening import read_mask
 from cdal.imaging.formats import read_any
 from cdal.imaging.image import Image
+from cdal.inference.segmented import MOST_WHOLE
 from cdal.runtime.errors import UserError
 from cdal.serve.cases import Entry
-from cdal.serve.opened import Opener, about, files_of_entry, stamp_of
+from cdal.serve.opened import About, Opener, about, files_of_entry, stamp_of
 from cdal.serve.refusals import missing
 from cdal.serve.stacks import read_stack
 
 LAYERS = ("image", "mask", "probability", "uncertainty", "votes", "reviewed")
 """Kinds of layers."""
+
+ALL = "layers"
+"""What a client saves that wants all layers of an image, whatever its size."""
 
 _FAST = 1
 """Level of compression: more costs more time than it saves."""
@@ -58,6 +64,21 @@ class Layer:
     content: bytes
     media: str
     name: str
+
+
+def saved_as_layers(save: Collection[str], image: About, votes: int) -> tuple[str, ...]:
+    """What to save, with the layers that are possible for an image in the place of `layers`.
+
+    Args:
+        save: what was asked for.
+        image: the image.
+        votes: number of votes.
+    """
+    if ALL not in save:
+        return tuple(save)
+    whole = image.kind != "slide" and votes * math.prod(image.shape) <= MOST_WHOLE
+    kinds = ("mask", "probability", "uncertainty", "votes") if whole else ("mask", "uncertainty")
+    return tuple(dict.fromkeys((*(kind for kind in save if kind != ALL), *kinds)))
 
 
 def path_of(entry: Entry, kind: str, reviewed: Path | None) -> Path:

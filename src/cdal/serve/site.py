@@ -28,6 +28,7 @@ from cdal.serve.cases import Cases, Entry
 from cdal.serve.forms import Received
 from cdal.serve.jobs import Job, Jobs
 from cdal.serve.kept import Kept
+from cdal.serve.layers import ALL, saved_as_layers
 from cdal.serve.models import Models
 from cdal.serve.names import safe_name
 from cdal.serve.opened import Opener, stamp_of
@@ -120,16 +121,18 @@ class Site:
         folder = entry.folder
         if folder is None:
             raise unusable("This server has no folder for results: start it with --out.")
-        if unknown := [kind for kind in save if kind not in OUTPUTS]:
+        if unknown := [kind for kind in save if kind not in OUTPUTS and kind != ALL]:
             raise unusable(
                 f"Nothing called {', '.join(unknown)} can be saved; there are {', '.join(OUTPUTS)}."
             )
 
         def work(job: Job) -> Entry:
-            predictor = stoppable(self.models.sampled(model, sampling), job.check)
-            written = predict(
-                predictor, entry.inputs, folder, save=save or ("mask",), report=job.report
-            )
+            sampled = self.models.sampled(model, sampling)
+            kinds = save or ("mask",)
+            if ALL in save:
+                kinds = saved_as_layers(save, self.opener.about(entry), sampled.votes)
+            predictor = stoppable(sampled, job.check)
+            written = predict(predictor, entry.inputs, folder, save=kinds, report=job.report)
             for message in written.failed.values():
                 raise UserError(self.spoken(message))
             return self.cases.named(entry.id)

@@ -18,6 +18,7 @@ from cdal.serve.answers import Answer, job_answer, model_answer
 from cdal.serve.cases import Entry
 from cdal.serve.forms import receive_form
 from cdal.serve.jobs import Cancelled, Job
+from cdal.serve.layers import ALL
 from cdal.serve.refusals import unusable
 from cdal.serve.sending import Sent, zipped
 from cdal.serve.site import Site
@@ -52,7 +53,8 @@ _FORM = {
                         "save": {
                             "type": "string",
                             "description": "What is saved, with commas: mask, probability, "
-                            "uncertainty, votes, overlay, instances, geojson, rtstruct.",
+                            "uncertainty, votes, overlay, instances, geojson, rtstruct; or layers: "
+                            "all of the first four that are possible for the image.",
                         },
                         "name": {"type": "string", "description": "Name of a DICOM series."},
                     },
@@ -219,7 +221,8 @@ def _sent(site: Site, upload: Upload, entry: Entry, save: Collection[str]) -> Re
     async def after() -> None:
         await run_in_threadpool(site.remove, upload.id)
 
-    paths = [site.file(entry, kind) for kind in save]
+    kinds = entry.found.files if ALL in save and entry.found else save
+    paths = [site.file(entry, kind) for kind in kinds]
     if len(paths) == 1:
         return Sent(paths[0], paths[0].name, after)
     record = json.loads((upload.results / "predictions.json").read_text(encoding="utf-8"))

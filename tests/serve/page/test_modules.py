@@ -137,9 +137,7 @@ def test_slices_between_two_corrected_ones_follow_the_signed_distances(blank: Wa
         differs = (found[slice_] == 1) != (mixed > 0)
         assert not differs[abs(mixed) > 1e-9].any()
     assert (found[3, :2] == 2).all()
-    back = edited(
-        blank, labels, code + "edit.undo()", spacing=[*spacing, 2], shapes=shapes
-    )
+    back = edited(blank, labels, code + "edit.undo()", spacing=[*spacing, 2], shapes=shapes)
     assert np.array_equal(back[[2, 3, 4]], labels[[2, 3, 4]])
 
 

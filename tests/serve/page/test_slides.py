@@ -47,8 +47,10 @@ def test_a_slide_is_shown_by_tiles_with_its_objects(page: Watched, folder: Path)
     seen, found = page.look(), outlines(page)
     scale = min(seen.shape[:2]) / SIDE  # the whole slide, in the middle
     offsets = (np.array(seen.shape[:2]) - scale * SIDE) / 2
-    rows, columns = ([scale * part.start + offset, scale * part.stop + offset]
-                     for part, offset in zip(OBJECT, offsets, strict=True))
+    rows, columns = (
+        [scale * part.start + offset, scale * part.stop + offset]
+        for part, offset in zip(OBJECT, offsets, strict=True)
+    )
     y, x = np.nonzero(found)
     assert abs(np.array([y.min(), y.max()]) - rows).max() <= 3
     assert abs(np.array([x.min(), x.max()]) - columns).max() <= 3

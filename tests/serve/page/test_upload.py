@@ -26,9 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, volume_model: Path) -> tupl
 
 
 @pytest.fixture(scope="module")
-def address(
-    models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def address(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with served(tmp_path_factory.mktemp("server"), models) as server:
         yield server.address
 
@@ -77,9 +75,7 @@ def test_a_dropped_dicom_folder_is_one_case(
     assert np.ptp(page.look(), axis=(0, 1)).max() > 50
 
 
-def test_a_chosen_file_is_segmented_and_what_cannot_be_read_is_told(
-    page: Watched, tmp_path: Path
-):
+def test_a_chosen_file_is_segmented_and_what_cannot_be_read_is_told(page: Watched, tmp_path: Path):
     page.start()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"this is no picture")

@@ -37,15 +37,15 @@ export async function layer(id, kind, query = {}) {
 }
 
 /** Send `{file, name}` to be segmented: one image, its channels, or the slices of a series. */
-export function predictFiles(model, files, save) {
+export function predictFiles(model, files) {
   const form = new FormData()
   for (const { file, name } of files) form.append('file', file, name)
-  for (const kind of save) form.append('save', kind)
+  form.append('save', 'layers')
   return json(`predict/${encodeURIComponent(model)}?wait=false`, { method: 'POST', body: form })
 }
 
-export const predictCase = (id, model, sampling, save) =>
-  send('POST', `${at(id)}/predict`, { model, sampling, save })
+export const predictCase = (id, model) =>
+  send('POST', `${at(id)}/predict`, { model, save: ['layers'] })
 
 /** Save a verdict: accept, fix or reject. */
 export const review = (id, verdict) => send('PUT', `${at(id)}/review`, { verdict })

@@ -6,7 +6,7 @@ import { Desk } from './desk.js'
 import { attempt, byId, make, say } from './dom.js'
 import { useKeys } from './keys.js'
 import { Training } from './training.js'
-import { Progress, kept, takeFiles } from './upload.js'
+import { Progress, takeFiles } from './upload.js'
 
 const list = new CaseList(byId('cases'), (each) => attempt(() => open(each.id)))
 const desk = new Desk((each) => list.update(each), (each) => attempt(() => segment(each)))
@@ -34,9 +34,8 @@ async function refreshModels(chosen = model()) {
 
 /** Segment a case that the server has, with the chosen model. */
 async function segment(theCase) {
-  const bytes = (theCase.shape ?? []).reduce((a, b) => a * b, 4)
   const job = new Progress(theCase.name)
-  const sent = await attempt(() => api.predictCase(theCase.id, model(), {}, kept(bytes)))
+  const sent = await attempt(() => api.predictCase(theCase.id, model()))
   if (!sent) return job.remove()
   return arrived(theCase.id, await job.follow(sent.job))
 }

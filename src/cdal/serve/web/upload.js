@@ -4,13 +4,6 @@ import * as api from './api.js'
 import { attempt, button, byId, make, say } from './dom.js'
 import { percent } from './format.js'
 
-const SAVE = ['mask', 'probability', 'uncertainty', 'votes']
-const LARGE = 2 ** 26  // bytes; of larger files only what is needed to look at them is saved
-const SAVE_LARGE = ['mask', 'uncertainty']
-
-/** What the server should keep of a prediction, so that the page can show it. */
-export const kept = (bytes) => (bytes > LARGE ? SAVE_LARGE : SAVE)
-
 /**
  * Take files that are dropped anywhere on the page, or chosen by the buttons.
  * @param {function(): string} model name of the chosen model
@@ -75,8 +68,7 @@ async function send(model, files, ended) {
   if (!model) throw new Error('This server has no model: it only shows results.')
   for (const [name, group] of grouped(files)) {
     const job = new Progress(name)
-    const bytes = group.reduce((sum, each) => sum + each.file.size, 0)
-    const sent = await attempt(() => api.predictFiles(model, group, kept(bytes)))
+    const sent = await attempt(() => api.predictFiles(model, group))
     if (sent) job.follow(sent.job).then((state) => ended(sent.case, state))
     else job.remove()
   }
