@@ -1,4 +1,4 @@
-"""The page without a mouse, with a screen reader, in the dark, on narrow screens; and hostile names."""
+"""The page without a mouse, in the dark, on narrow screens, and with hostile names."""
 
 from __future__ import annotations
 

@@ -100,7 +100,10 @@ def test_undo_takes_back_stroke_by_stroke(blank: Watched):
     labels = numbers((3, 12, 12), 4)
     strokes = """
     for (const k of [1, 2, 3]) {
-      edit.begin(2, 1); edit.stamp([k, k, 1], 2, 5, k); edit.line([k, k, 1], [9, 2, 1], 2, 3, k); edit.end()
+      edit.begin(2, 1)
+      edit.stamp([k, k, 1], 2, 5, k)
+      edit.line([k, k, 1], [9, 2, 1], 2, 3, k)
+      edit.end()
     }
     """
     twice = edited(blank, labels, strokes.replace("1, 2, 3", "1, 2"))
