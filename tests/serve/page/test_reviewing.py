@@ -33,8 +33,9 @@ def test_keys_accept_and_reject(page: Watched, folder: Path):
     assert pressed == ["Accept"]
 
 
-def save(page: Watched) -> None:
-    page.page.keyboard.press("s")
+def save(page: Watched, key: str = "s") -> None:
+    with page.page.expect_response("**/correction"):
+        page.page.keyboard.press(key)
     page.page.wait_for_selector("#review .verdict:has-text('corrected')")
 
 
@@ -110,8 +111,7 @@ def test_a_pixel_of_a_picture_is_saved_where_it_was_clicked(page: Watched, folde
     page.page.mouse.click(
         box["x"] + left + (column + 0.5) * zoom, box["y"] + top + (row + 0.5) * zoom
     )
-    page.page.keyboard.press("f")  # again: what was drawn is saved
-    page.page.wait_for_selector("#review .verdict:has-text('corrected')")
+    save(page, "f")  # again: what was drawn is saved
     saved = np.asarray(Pillow.open(folder / "reviewed" / "picture.png"))
     assert np.argwhere(saved != mask).tolist() == [[row, column]]
     assert saved[row, column] == 1

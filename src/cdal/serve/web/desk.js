@@ -16,7 +16,8 @@ export class Desk {
    * @param {function(Object)} segment is called with a case that shall be segmented
    */
   constructor(changed, segment) {
-    Object.assign(this, { changed, segment, viewer: null, case: null, turn: 0 })
+    Object.assign(this, { changed, segment, viewer: null, case: null })
+    Object.assign(this, { turn: 0, opening: Promise.resolve() })
   }
 
   /** Whether a correction would be lost. */
@@ -24,24 +25,27 @@ export class Desk {
     return Boolean(this.correction?.unsaved)
   }
 
-  /** Open a case. If another is opened meanwhile, this one is dropped. */
-  async open(id) {
+  /** Open a case, after the one that is being opened; of several that wait, only the last. */
+  open(id) {
     const turn = ++this.turn
+    const load = () => (turn === this.turn ? this.load(id) : undefined)
+    this.opening = this.opening.then(load, load)
+    return this.opening
+  }
+
+  async load(id) {
     this.close()
     byId('busy').hidden = false
     try {
       const theCase = withClasses(await api.oneCase(id))
-      if (turn !== this.turn) return undefined
       byId('title').textContent = theCase.name
       if (theCase.message) byId('review').append(make('p', { class: 'warnings' }, theCase.message))
       const viewer = await openViewer(byId('viewer'), theCase)
-      if (turn !== this.turn) return viewer.close()
       Object.assign(this, { case: theCase, viewer })
       await this.furnish(theCase, viewer)
     } finally {
-      if (turn === this.turn) byId('busy').hidden = true
+      byId('busy').hidden = true
     }
-    return undefined
   }
 
   async furnish(theCase, viewer) {

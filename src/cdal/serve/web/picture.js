@@ -37,7 +37,7 @@ class PictureViewer {
     this.at = [image.width >> 1, image.height >> 1]
     this.observer = new ResizeObserver(() => this.fit())
     this.observer.observe(canvas.parentElement)
-    followStrokes(canvas, this, (event) => this.pick(event))
+    followStrokes(canvas, () => this.paint, (event) => this.pick(event))
     this.followMouse()
   }
 
@@ -66,6 +66,7 @@ class PictureViewer {
 
   /** Draw once, before the next frame. */
   redraw() {
+    if (this.closed) return
     this.waiting ??= requestAnimationFrame(() => {
       this.waiting = null
       this.draw()
@@ -231,7 +232,9 @@ class PictureViewer {
   }
 
   close() {
+    this.closed = true
     this.observer.disconnect()
+    cancelAnimationFrame(this.waiting)
     this.original.close()
   }
 }

@@ -15,42 +15,50 @@ const OVERLAYS = {
 }
 const AXES = { 0: 2, 1: 1, 2: 0 }  // NiiVue's axial, coronal, sagittal lie across z, y, x
 
+const OPTIONS = {
+  isResizeCanvas: true,
+  loadingText: '',
+  logLevel: 'error',
+  dragAndDropEnabled: false,
+  isNearestInterpolation: true,
+  isForceMouseClickToVoxelCenters: true,
+  isRadiologicalConvention: true,
+  smoothDrawing: 1,
+  crosshairColor: [0.3, 0.7, 1, 0.6],
+  crosshairWidth: 0.3,
+  crosshairWidthUnit: 'percent',
+  viewModeHotKey: '',
+  clipPlaneHotKey: '',
+  cycleClipPlaneHotKey: '',
+}
+
+/** NiiVue and its canvas, which all volumes share: starting it takes a second. */
+let stage = null
+
 /** Show the volume of a case. */
 export async function open(root, theCase) {
-  const niivue = await import('./vendor/niivue-0.69.0.js')
-  const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER, DRAG_MODE } = niivue
-  const canvas = viewCanvas(root, 'Volume')
-  const nv = new Niivue({
-    isResizeCanvas: true,
-    loadingText: '',
-    logLevel: 'error',
-    dragAndDropEnabled: false,
-    isNearestInterpolation: true,
-    isForceMouseClickToVoxelCenters: true,
-    dragMode: DRAG_MODE.contrast,
-    isRadiologicalConvention: true,
-    crosshairColor: [0.3, 0.7, 1, 0.6],
-    crosshairWidth: 0.3,
-    crosshairWidthUnit: 'percent',
-    viewModeHotKey: '',
-    clipPlaneHotKey: '',
-    cycleClipPlaneHotKey: '',
-    multiplanarShowRender: SHOW_RENDER.ALWAYS,
-    isAntiAlias: true,
-    smoothDrawing: 1,
-  })
-  await nv.attachToCanvas(canvas)
+  const bytes = api.layer(theCase.id, 'image')
+  bytes.catch(() => {})  // it is awaited below
+  const { Niivue, NVImage, SLICE_TYPE, SHOW_RENDER } = await import('./vendor/niivue-0.69.0.js')
+  if (stage) root.append(stage.place)
+  else {
+    const canvas = viewCanvas(root, 'Volume')
+    const nv = new Niivue({ ...OPTIONS, multiplanarShowRender: SHOW_RENDER.ALWAYS })
+    stage = { nv, canvas, place: canvas.parentElement, viewer: null }
+    await nv.attachToCanvas(canvas)
+    followStrokes(canvas, () => stage.viewer?.paint, (event) => stage.viewer.pick(event))
+  }
   const parse = (url, options) => NVImage.loadFromUrl({ url, name: 'layer.nii.gz', ...options })
-  const image = await parse(await api.layer(theCase.id, 'image'), { colormap: 'gray' })
-  nv.addVolume(image)
-  nv.setSliceType(SLICE_TYPE.MULTIPLANAR)
-  return new VolumeViewer(theCase, canvas, { nv, image, parse, SLICE_TYPE })
+  const image = await parse(await bytes, { colormap: 'gray' })
+  stage.nv.addVolume(image)
+  stage.viewer = new VolumeViewer(theCase, stage, image, parse, SLICE_TYPE)
+  return stage.viewer
 }
 
 class VolumeViewer {
-  constructor(theCase, canvas, { nv, image, parse, SLICE_TYPE }) {
+  constructor(theCase, { canvas, nv }, image, parse, SLICE_TYPE) {
     Object.assign(this, { theCase, canvas, nv, image, parse, paint: null, number: 1 })
-    Object.assign(this, { overlays: {}, opacity: {} })
+    Object.assign(this, { overlays: {}, opacity: { image: 1 } })
     this.layers = ['image', 'mask', 'probability', 'uncertainty'].filter((kind) =>
       theCase.layers.includes(kind))
     this.size = image.dimsRAS.slice(1, 4)
@@ -63,9 +71,9 @@ class VolumeViewer {
       ['sagittal', 'Sagittal', SLICE_TYPE.SAGITTAL],
       ['render', '3D', SLICE_TYPE.RENDER],
     ]
+    nv.setSliceType(SLICE_TYPE.MULTIPLANAR)
     nv.setDrawColormap(colourTable(theCase.classes))
     nv.createEmptyDrawing()
-    followStrokes(canvas, this, (event) => this.pick(event))
   }
 
   get window() {
@@ -83,6 +91,7 @@ class VolumeViewer {
   }
 
   async setOpacity(layer, opacity) {
+    if (this.opacity[layer] === opacity) return
     this.opacity[layer] = opacity
     if (layer === 'mask') this.nv.setDrawOpacity(opacity)
     else if (layer === 'image') this.nv.setOpacity(0, opacity)
@@ -198,8 +207,10 @@ class VolumeViewer {
   }
 
   close() {
-    this.nv.cleanup()
-    this.nv.gl.getExtension('WEBGL_lose_context')?.loseContext()
+    stage.viewer = null
+    this.nv.closeDrawing()
+    this.nv.volumes = []
+    this.nv.scene.crosshairPos = [0.5, 0.5, 0.5]
   }
 }
 
