@@ -236,6 +236,12 @@ def _slide() -> list[Seed]:
 
 _POINTS = [[2.0, 3.0], [15.5, 4.0], [12.0, 14.0], [3.0, 12.5]]
 _RING = [*_POINTS, _POINTS[0]]
+_ASAP = (
+    "<ASAP_Annotations><Annotation PartOfGroup='a'><Coordinates>{}</Coordinates>".format(
+        "".join(f"<Coordinate Order='{k}' X='{x}' Y='{y}'/>" for k, (x, y) in enumerate(_POINTS))
+    )
+    + "</Annotation></ASAP_Annotations>"
+)
 _LIKE = Image(np.zeros((1, 20, 24), np.float32), suffix=".png")
 
 
@@ -246,7 +252,7 @@ def annotation_seeds() -> dict[str, list[Seed]]:
         "coco": ("a.json", lambda: _json(_coco())),
         "geojson": ("a.geojson", lambda: _json(_geojson())),
         "cvat": ("a.xml", _CVAT.encode),
-        "asap": ("a.xml", _asap),
+        "asap": ("a.xml", _ASAP.encode),
         "aperio": ("a.xml", _APERIO.encode),
         "imagej": ("a.zip", _imagej),
         "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),
@@ -261,13 +267,6 @@ def annotation_seeds() -> dict[str, list[Seed]]:
             text = known.module not in ("imagej", "dicom_seg", "rtstruct")
             seeds[known.name] = [Seed(name, content(), _without_user_errors(read), read, text)]
     return seeds
-
-
-def _asap() -> bytes:
-    from cdal.imaging.annotations.asap import asap_xml
-    from cdal.imaging.annotations.geojson import Outline
-
-    return asap_xml([Outline(1, [_RING], 100)], ("background", "a")).encode()
 
 
 def _reader(known: AnnotationFormat) -> Callable[[Path], None]:

@@ -91,7 +91,7 @@ def served(
         site.close()
         server.should_exit = True
         thread.join(20)
-        site.jobs.join()
+        site.join()
 
 
 def picture_model(path: Path) -> Path:

@@ -306,6 +306,20 @@ def test_too_many_uploads_are_refused_and_take_no_room(tmp_path: Path):
         assert server.empties()
 
 
+@pytest.mark.slow
+def test_ten_thousand_sessions_take_no_more_room_than_a_few(tmp_path: Path):
+    content = picture(tmp_path / "x.png", np.eye(20, dtype=np.uint8)).read_bytes()
+    with served(tmp_path, [bright_predictor(FLAT)], uploads=50) as server:
+        before, statuses = held("VmRSS"), set()
+        for _ in range(10_000):
+            reply = server.client.put("/session/", files={"files": ("x.png", content)})
+            statuses.add(reply.status_code)
+        assert statuses == {200, 429}
+        assert len(list(server.site.uploads.root.iterdir())) == 50
+        assert held("VmRSS") - before < 0.1
+        assert server.client.get("/v1/health").status_code == 200
+
+
 def test_uploads_expire(tmp_path: Path):
     content = picture(tmp_path / "x.png", np.eye(20, dtype=np.uint8)).read_bytes()
     with served(tmp_path, [bright_predictor(FLAT)], idle=0.01) as server:

@@ -66,7 +66,8 @@ def test_results_are_those_of_predict(
         found = {entry: archive.read(entry) for entry in archive.namelist()}
     (row,) = json.loads(found.pop("predictions.json"))["predictions"]
     assert found == expected
-    assert row["input"] == images[name].name and row["seed"] == 7 and row["vote_count"] == 3
+    assert row["input"] == images[name].name and row["model"] == name
+    assert row["seed"] == 7 and row["vote_count"] == 3
 
 
 def test_one_result_is_a_file_with_a_length_and_nothing_stays(

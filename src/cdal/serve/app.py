@@ -22,8 +22,10 @@ from cdal.serve.qupath import qupath_routes
 from cdal.serve.site import Site
 from cdal.serve.v1 import v1_routes
 from cdal.serve.v1_cases import case_routes
+from cdal.serve.v1_layers import layer_routes
 from cdal.serve.v1_pictures import picture_routes
 from cdal.serve.v1_reviews import review_routes
+from cdal.serve.v1_training import training_routes
 from cdal.serve.watch import Watch
 
 _WEB = Path(__file__).parent / "web"
@@ -63,7 +65,7 @@ def _routes(site: Site) -> FastAPI:
     )
     app.include_router(v1_routes(site))
     for routes in (
-        *(case_routes, review_routes, picture_routes),
+        *(case_routes, layer_routes, review_routes, picture_routes, training_routes),
         *(monailabel_routes, infer_routes, store_routes, qupath_routes),
     ):
         app.include_router(routes(site))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cdal.datasets.folder import list_folder
 from cdal.evaluation.review.cases import Case, Results, read_results
 from cdal.imaging.channels import CHANNEL
 from cdal.imaging.formats import format_of, holds_series, stem_of, suffix_of
@@ -103,7 +104,7 @@ class Cases:
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[tuple[int, int], Results]] = {}
         self._images: tuple[tuple[tuple[str, int], ...], list[Entry]] | None = None
-        if data is not None and not data.is_dir():
+        if data is not None and not data.exists():
             raise UserError(f"{data}: expected a folder with images; there is no such folder.")
         if data is not None:
             self._of_data()
@@ -183,13 +184,20 @@ class Cases:
         stamp = tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)
         with self._lock:
             if self._images is None or self._images[0] != stamp:
-                self._images = stamp, self._list(folders)
+                self._images = stamp, self._list(folders) or self._by_layout(self.data)
             return self._images[1]
+
+    def _by_layout(self, data: Path) -> list[Entry]:
+        """The images of a data folder whose images lie elsewhere, and of a table."""
+        return [
+            Entry(_id(str(case.image)), case.image.name, "data", case.images, self.results)
+            for case in list_folder(data).cases
+        ]
 
     def _list(self, folders: Sequence[Path]) -> list[Entry]:
         passed = [] if self.results is None else earlier_results(self.results)
-        found, failed = list_inputs(folders, passed, None, self._channels, self._channel_files)
-        entries = [
+        found, _ = list_inputs(folders, passed, None, self._channels, self._channel_files)
+        return [
             Entry(
                 _id(str(entry.path)),
                 entry.path.name,
@@ -199,17 +207,16 @@ class Cases:
             )
             for entry in found
         ]
-        if not entries and failed:
-            raise UserError(next(iter(failed.values())))
-        return entries
 
 
 def image_folders(data: Path) -> list[Path]:
     """The folders that hold the images of a data folder, in any layout with folders of images.
 
     These are `imagesTr`, `imagesTs` and `images`, also in `train/` and `test/`; otherwise the
-    folder itself, and its subfolders that hold a DICOM series.
+    folder itself, and its subfolders that hold a DICOM series. A table has none.
     """
+    if not data.is_dir():
+        return []
     parts = (data, *(data / part for part in ("train", "validation", "val", "test")))
     named = [part / name for part in parts for name in _IMAGES if (part / name).is_dir()]
     if named:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,11 +24,15 @@ from cdal.runtime.version import __version__
 from cdal.serve.answers import Answer
 from cdal.serve.cases import Entry
 from cdal.serve.monailabel_store import download_name, labels_of_case
-from cdal.serve.refusals import missing
+from cdal.serve.refusals import missing, unusable
 from cdal.serve.reviews import next_case, review_of
 from cdal.serve.site import Site
+from cdal.serve.training import Run, curve_of, need_running
 
 _STRATEGIES = {"uncertainty": "the least certain first", "first": "in the order of their names"}
+_MINUTES = 10.0
+"""Minutes of a training, if a client does not say."""
+
 _LARGEST_CHECKED = 2**28
 """Bytes up to which a checksum of a file is told."""
 
@@ -60,9 +66,30 @@ def monailabel_routes(site: Site) -> APIRouter:
         return _info(site)
 
     @routes.get("/train/")
-    def training() -> Answer:
-        """Whether a model is being trained."""
-        raise missing("A training")
+    def training(check_if_running: bool = False) -> Answer:
+        """What has become of the last training; with `check_if_running`, 404 if it has ended."""
+        if check_if_running:
+            need_running(site.training)
+        if site.training.run is None:
+            raise missing("A training")
+        return _status(site.training.run)
+
+    @routes.post("/train/{model}")
+    async def train(request: Request, model: str) -> Answer:
+        """Train a model further on reviewed cases."""
+        asked = json_of(await request.body())
+        minutes, name = asked.get("minutes", _MINUTES), str(asked.get("name", ""))
+        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)):
+            raise unusable("minutes must be a number.")
+        run = await run_in_threadpool(site.training.start, model, float(minutes), name)
+        return _status(run)
+
+    @routes.delete("/train/")
+    def stop() -> Answer:
+        """Tell the training to end."""
+        run = need_running(site.training)
+        site.training.stop()
+        return _status(run)
 
     @routes.post("/activelearning/{strategy}")
     async def following(request: Request, strategy: str) -> Answer:
@@ -76,6 +103,45 @@ def monailabel_routes(site: Site) -> APIRouter:
         return await run_in_threadpool(_following, site, strategy, asked)
 
     return routes
+
+
+def _status(run: Run) -> Answer:
+    """A training as the clients expect it."""
+    times = [run.began] if run.ended is None else [run.began, run.ended]
+    told = [datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds") for at in times]
+    return {
+        "id": run.out.name,
+        "status": {"running": "RUNNING", "done": "DONE"}.get(run.state, "ERROR"),
+        "start_ts": told[0],
+        "end_ts": told[-1] if run.ended is not None else None,
+        "result": run.message or run.state,
+        "details": [run.message or run.state],
+    }
+
+
+def _trainers(site: Site) -> Answer:
+    """Models that can be trained further, each with what a client may set."""
+    if not site.training.possible:
+        return {}
+    about = {"description": "Further training on reviewed cases", "config": {"minutes": _MINUTES}}
+    return dict.fromkeys(site.models.names, about)
+
+
+def _train_stats(site: Site) -> Answer:
+    """How far a training is; the clients count epochs, which are seconds here."""
+    run = site.training.run
+    if run is None:
+        return {}
+    scores = [point["dice"] for point in curve_of(run.out) if point["dice"] is not None]
+    passed = int((run.ended or time.time()) - run.began)
+    return {
+        run.model: {
+            "epoch": min(passed, int(60 * run.minutes)),
+            "total_epochs": max(1, int(60 * run.minutes)),
+            "total_time": passed if run.ended else 0,
+            "best_metric": max(scores, default=0.0),
+        }
+    }
 
 
 def json_of(body: bytes) -> Answer:
@@ -118,10 +184,10 @@ def _info(site: Site) -> Answer:
             dict.fromkeys(label for model in models.values() for label in model["labels"])
         ),
         "models": models,
-        "trainers": {},
+        "trainers": _trainers(site),
         "strategies": {name: {"description": about} for name, about in _STRATEGIES.items()},
         "scoring": {},
-        "train_stats": {},
+        "train_stats": _train_stats(site),
         "datastore": {
             "total": len(entries),
             "completed": tags.get("final", 0),

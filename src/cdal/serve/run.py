@@ -81,7 +81,7 @@ def serve(
                 Server(config).run([listener])
         finally:
             site.close()
-            site.jobs.join()
+            site.join()
 
 
 def configured(app: ASGIApp, settings: Serving) -> uvicorn.Config:

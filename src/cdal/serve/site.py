@@ -36,6 +36,7 @@ from cdal.serve.refusals import missing, unusable
 from cdal.serve.reviews import keep_correction, read_correction
 from cdal.serve.settings import Serving
 from cdal.serve.stoppable import stoppable
+from cdal.serve.training import Training
 from cdal.serve.uploads import Upload, Uploads
 
 _PYRAMIDS, _OBJECTS = 4, 16
@@ -75,10 +76,9 @@ class Site:
         self.cases = Cases(results, data, self.uploads, channels, channel_files)
         self.opener = Opener(channels)
         self.jobs = Jobs(settings.queue, settings.seconds)
-        self.pyramids, self._objects = (
-            Kept(root / "tiles", _PYRAMIDS),
-            Kept(root / "objects", _OBJECTS),
-        )
+        self.training = Training(models, results, self.spoken)
+        self.pyramids = Kept(root / "tiles", _PYRAMIDS)
+        self._objects = Kept(root / "objects", _OBJECTS)
         self._aliases: dict[str, str] = {}
         self._root, self._closed = root, threading.Event()
         threading.Thread(target=self._sweep, name="cdal-sweep", daemon=True).start()
@@ -87,6 +87,12 @@ class Site:
         """Let the running computation end, and refuse those that wait."""
         self._closed.set()
         self.jobs.close()
+        self.training.stop()
+
+    def join(self) -> None:
+        """Wait for what is running, after `close`."""
+        self.jobs.join()
+        self.training.join()
 
     def _sweep(self) -> None:
         """Delete uploads that nobody asks for, until the site is closed."""

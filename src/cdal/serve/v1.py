@@ -99,7 +99,7 @@ def v1_routes(site: Site) -> APIRouter:
                 answer = {"job": job.id, "case": upload.id}
                 return JSONResponse(answer, 202)
             entry = await result_of(site, request, job)
-            return await run_in_threadpool(_sent, site, upload, entry, save)
+            return await run_in_threadpool(_sent, site, upload, entry, model, save)
         except BaseException:
             await run_in_threadpool(site.remove, upload.id)
             raise
@@ -215,7 +215,7 @@ def save_of(values: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name)) or ("mask",)
 
 
-def _sent(site: Site, upload: Upload, entry: Entry, save: Collection[str]) -> Response:
+def _sent(site: Site, upload: Upload, entry: Entry, model: str, save: Collection[str]) -> Response:
     """The results of an upload as a reply, after which it is deleted."""
 
     async def after() -> None:
@@ -227,7 +227,7 @@ def _sent(site: Site, upload: Upload, entry: Entry, save: Collection[str]) -> Re
         return Sent(paths[0], paths[0].name, after)
     record = json.loads((upload.results / "predictions.json").read_text(encoding="utf-8"))
     for row in record.get("predictions", []):
-        row["input"] = upload.name
+        row |= {"input": upload.name, "model": model}  # and not where they are on the server
     files: dict[str, Any] = {path.name: path for path in paths}
     files["predictions.json"] = json.dumps(record, indent=1) + "\n"
     return Sent(zipped(upload.folder / "results.zip", files), f"{entry.stem}.zip", after)

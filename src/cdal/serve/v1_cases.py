@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from cdal.runtime.errors import UserError
 from cdal.serve.answers import Answer, case_answer
 from cdal.serve.cases import Entry
-from cdal.serve.layers import Wanted, layer_of, path_of, tag_of
-from cdal.serve.refusals import missing
 from cdal.serve.reviews import review_answer, review_of, reviewed_of
-from cdal.serve.sending import Sent
 from cdal.serve.site import Site
 from cdal.serve.v1 import sampling_of, save_of
 
@@ -78,41 +74,5 @@ def case_routes(site: Site) -> APIRouter:
         sampling = sampling_of(site, asked.sampling)
         job = site.submit(site.entry(name), model, sampling, save_of(asked.save))
         return JSONResponse({"job": job.id, "case": name}, 202)
-
-    @routes.get("/{name}/layers/{kind}")
-    def layer(
-        request: Request,
-        name: str,
-        kind: str,
-        number: Annotated[int, Query(alias="class")] = 1,
-        vote: int = 0,
-        packed: bool = True,
-    ) -> Response:
-        """A layer for the browser: image, mask, probability, uncertainty, votes or reviewed.
-
-        Of volumes it is NIfTI on the image's grid, of pictures PNG. `class` chooses the class of a
-        probability, `vote` the vote of a picture (from 0; volumes have all votes on their fourth
-        axis); `packed=false` sends NIfTI without compression.
-        """
-        entry, wanted = site.entry(name), Wanted(kind, number, vote, packed)
-        reviewed = reviewed_of(entry, review_of(entry)) if kind == "reviewed" else None
-        path = path_of(entry, kind, reviewed)
-        tag = f'"{tag_of(entry, wanted, path)}"'
-        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-        if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        made = layer_of(entry, wanted, path, site.opener)
-        return Response(made.content, media_type=made.media, headers=headers)
-
-    @routes.get("/{name}/files/{kind}")
-    def file(name: str, kind: str) -> Response:
-        """A result as `cdal predict` wrote it, byte for byte."""
-        entry = site.entry(name)
-        if kind == "image":
-            if not entry.inputs[0].is_file():
-                raise missing("An image in one file")
-            return Sent(entry.inputs[0], entry.inputs[0].name)
-        path = site.file(entry, kind)
-        return Sent(path, path.name)
 
     return routes
