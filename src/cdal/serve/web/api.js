@@ -56,7 +56,7 @@ export const correct = (id, blob) => json(`${at(id)}/correction`, {
 })
 
 export const training = () => json('training')
-export const train = (model, minutes, name) => send('POST', 'training', { model, minutes, name })
+export const train = (model, minutes) => send('POST', 'training', { model, minutes })
 export const stopTraining = () => json('training', { method: 'DELETE' })
 export const adopt = () => json('training/adopt', { method: 'POST' })
 

@@ -6,6 +6,8 @@ import { score } from './format.js'
 
 const ASK = 2000  // ms between questions while a training is running
 const [WIDTH, HEIGHT, EDGE] = [260, 120, 24]
+const STATES = { idle: '', running: 'Training', done: 'Done', failed: 'Failed', stopped: 'Stopped' }
+const NOT_COMPARED = 'Too few cases are reviewed to hold some out, so the models are not compared.'
 
 export class Training {
   /**
@@ -28,8 +30,7 @@ export class Training {
   }
 
   async begin() {
-    const name = `${this.model()}-reviewed`
-    await api.train(this.model(), Number(this.minutes.value), name)
+    await api.train(this.model(), Number(this.minutes.value))
     await this.ask()
   }
 
@@ -50,7 +51,8 @@ export class Training {
     const running = state === 'running'
     this.start.disabled = running
     this.stop.disabled = !running
-    this.line.textContent = message ?? ''
+    const why = message || (state === 'done' && !result ? NOT_COMPARED : '')
+    this.line.textContent = [STATES[state], why].filter(Boolean).join('. ')
     this.body.replaceChildren(
       ...(curve?.length ? [drawCurve(curve)] : []), ...(result ? [this.compare(result)] : []))
     byId('training').open ||= running || Boolean(result)
