@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
