@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo
@@ -23,6 +23,14 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pictures of the guide to the page, drawn by its tests.
+pictures: $(VENV)/installed-dev
+	CDAL_PICTURES=yes $(BIN)/python -m pytest -m slow tests/serve/page/test_pictures.py
+
+# The scripts of other projects that the page uses. A build never needs this.
+vendor:
+	PYTHONPATH=tests $(PYTHON) -m helpers.vendor
 
 # PyTorch goes first, by itself: whatever build is chosen satisfies what is installed after it.
 $(VENV)/torch:

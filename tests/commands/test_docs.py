@@ -207,9 +207,11 @@ def test_links_and_headings_are_recognised(tmp_path: Path):
 
 def options() -> set[str]:
     """Every option that a verb of the command line adds, by reading its source."""
+    settings = (("inference/sampling.py", "Sampling"), ("serve/settings.py", "Serving"))
     found: set[str] = {
         f"--{name.replace('_', '-')}"
-        for name in fields(CODE / "inference" / "sampling.py", "Sampling")
+        for module, kind in settings
+        for name in fields(CODE / module, kind)
     }
     for module in (CODE / "cli").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):

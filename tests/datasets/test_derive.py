@@ -14,11 +14,12 @@ from PIL import Image as Pillow
 from cdal.cli import main
 from cdal.datasets.cases import load_cases
 from cdal.datasets.check import check_folder
-from cdal.datasets.derive import folder_recipe
+from cdal.datasets.derive import folder_recipe, tuned_recipe
 from cdal.datasets.partition import split_cases
 from cdal.runtime.errors import UserError
 from cdal.training.train import train
 from helpers.files import change, disc_folder, picture, save_nifti
+from helpers.recipes import small_recipe
 
 
 def test_large_objects_are_seen_whole(tmp_path: Path):
@@ -233,3 +234,23 @@ def test_a_reason_is_shown_only_for_a_value_that_was_not_changed(
     assert "# training.steps" not in shown
     assert "# data.channels" in shown  # it is what was derived
     assert "# data.size" in shown
+
+
+def test_a_model_that_is_trained_further_keeps_its_grid_and_takes_the_folders_parts(tmp_path: Path):
+    """Other images would have given another grid."""
+    model = small_recipe()
+    folder = disc_folder(tmp_path, count=6, size=400, radius=100)
+    derived = tuned_recipe(model, "small", check_folder(folder))
+    own = {"partition": "stratified", "folds": 5}
+    assert derived.recipe.data == replace(model.data, **own)
+    assert folder_recipe(check_folder(folder)).recipe.data.resize == (256, 256)
+    assert set(derived.reasons) >= {"data", "segmenter", "training.learning_rate"}
+    rows = "".join(f"c{i},{'test' if i < 2 else 'train'}\n" for i in range(6))
+    (folder / "cases.csv").write_text(f"case,split\n{rows}")
+    of_folder = tuned_recipe(model, "small", check_folder(folder)).recipe.data
+    assert of_folder.partition == "given"
+
+
+def test_a_model_is_not_trained_further_on_too_few_cases(tmp_path: Path):
+    with pytest.raises(UserError, match="at least 3 cases"):
+        tuned_recipe(small_recipe(), "small", check_folder(disc_folder(tmp_path, count=2)))

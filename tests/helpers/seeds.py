@@ -236,6 +236,12 @@ def _slide() -> list[Seed]:
 
 _POINTS = [[2.0, 3.0], [15.5, 4.0], [12.0, 14.0], [3.0, 12.5]]
 _RING = [*_POINTS, _POINTS[0]]
+_ASAP = (
+    "<ASAP_Annotations><Annotation PartOfGroup='a'><Coordinates>{}</Coordinates>".format(
+        "".join(f"<Coordinate Order='{k}' X='{x}' Y='{y}'/>" for k, (x, y) in enumerate(_POINTS))
+    )
+    + "</Annotation></ASAP_Annotations>"
+)
 _LIKE = Image(np.zeros((1, 20, 24), np.float32), suffix=".png")
 
 
@@ -246,6 +252,7 @@ def annotation_seeds() -> dict[str, list[Seed]]:
         "coco": ("a.json", lambda: _json(_coco())),
         "geojson": ("a.geojson", lambda: _json(_geojson())),
         "cvat": ("a.xml", _CVAT.encode),
+        "asap": ("a.xml", _ASAP.encode),
         "aperio": ("a.xml", _APERIO.encode),
         "imagej": ("a.zip", _imagej),
         "seg_nrrd": ("a.seg.nrrd", _seg_nrrd),

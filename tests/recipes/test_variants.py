@@ -16,6 +16,7 @@ from cdal.recipes.cdal import CDALSettings, ImageUNetSettings
 from cdal.recipes.recipe import Recipe, TrainingSettings, override
 from cdal.recipes.systems import SYSTEMS
 from cdal.recipes.variants import (
+    fine_tuned,
     for_annotators,
     paper_training,
     with_mirrors,
@@ -288,3 +289,15 @@ def test_the_systems_that_are_compared_on_annotators_learn_several_at_once():
     assert with_segmenter(recipe, "unet").training.annotators == 1
     with pytest.raises(UserError, match=r"training\.annotators must be 1 with this segmenter"):
         override(with_segmenter(recipe, "unet"), {"training.annotators": 2})
+
+
+def test_a_short_training_from_a_model_changes_the_training_alone():
+    model = override(find_recipe("phantoms"), {"training.minutes": 30, "training.steps": None})
+    tuned = fine_tuned(model)
+    assert tuned.data == model.data
+    assert tuned.segmenter == model.segmenter
+    assert (tuned.training.steps, tuned.training.minutes) == (500, None)
+    assert tuned.training.learning_rate == pytest.approx(0.1 * model.training.learning_rate)
+    kept = ("discriminator_learning_rate", "batch", "ema", "weight_decay", "seed", "warmup")
+    for name in kept:
+        assert getattr(tuned.training, name) == getattr(model.training, name)

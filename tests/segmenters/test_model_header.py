@@ -93,3 +93,29 @@ def test_a_header_of_impossible_values_is_refused(text: str, message: str):
     with pytest.raises(UserError, match=message):
         header_of(text, Path("m.safetensors"))
     assert header_of(header_with(temperature=2), Path("m.safetensors")).temperature == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "images", "before"),
+    [
+        ({}, set(), set(), set()),
+        ({"train": ["x"], "validation": ["y"], "test": ["z"]}, {"x", "y"}, set(), set()),
+        ({"train": ["x"], "test": ["z"], "images": {"x": "1", "z": "3"}}, {"x"}, {"1"}, set()),
+        (
+            {"train": ["x"], "images": {"x": "1"}, "from": {"images": ["5", "6"]}},
+            {"x"},
+            {"1", "5", "6"},
+            {"5", "6"},
+        ),
+        ({"train": ["x"], "from": {"names": ["a"]}}, {"x", "a"}, set(), set()),
+        ({"train": 3, "images": [1], "from": "m"}, set(), set(), set()),
+        ({"train": ["x", 2], "images": {"x": 4}, "from": {"images": 7}}, {"x"}, set(), set()),
+    ],
+)
+def test_what_a_model_has_seen_is_that_of_its_training_and_of_those_before(
+    data: dict[str, object], names: set[str], images: set[str], before: set[str]
+):
+    """What is not of the form that a training writes counts as not known."""
+    header = ModelHeader(small_recipe(), ("background", "a"), 1, data=data)
+    assert header.seen == (names, images)
+    assert header.seen_before[1] == before

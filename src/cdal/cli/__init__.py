@@ -32,7 +32,9 @@ from cdal.cli import (
     predict,
     rank,
     review,
+    serve,
     train,
+    view,
 )
 from cdal.cli.output import steady_output, tell
 from cdal.cli.words import BAD_INPUT, INTERRUPTED, add_config, split_fields
@@ -48,6 +50,8 @@ VERBS = {
     "train": train,
     "predict": predict,
     "review": review,
+    "view": view,
+    "serve": serve,
     "rank": rank,
     "evaluate": evaluate,
     "calibrate": calibrate,

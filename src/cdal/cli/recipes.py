@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from cdal.evaluation.comparison import Comparison
     from cdal.experiments.jobs import Job
     from cdal.recipes.recipe import Recipe
+    from cdal.training.start import Start
 
 
 def recipe_of(
-    options: Namespace, fields: Mapping[str, str]
+    options: Namespace, fields: Mapping[str, str], start: Start | None = None
 ) -> tuple[Recipe, Mapping[str, str], Check | None]:
     """The recipe with the given name.
+
+    Args:
+        options: options of the verb.
+        fields: fields of the recipe by name.
+        start: model that the training starts from; a recipe that is derived is derived from its.
 
     Returns:
         The recipe. If it is derived from the data, also the reasons for its values by field, and
@@ -36,10 +42,14 @@ def recipe_of(
 
     if options.recipe not in DERIVED or options.data is None:
         return find_recipe(options.recipe), {}, None
-    from cdal.datasets.derive import folder_recipe
+    from cdal.datasets.derive import folder_recipe, tuned_recipe
 
-    check = checked(options.data)
-    derived = folder_recipe(check, fields.get("data.patient"))
+    check, patient = checked(options.data), fields.get("data.patient")
+    derived = (
+        tuned_recipe(start.header.recipe, start.name, check, patient)
+        if start
+        else folder_recipe(check, patient)
+    )
     return derived.recipe, derived.reasons, check
 
 

@@ -14,7 +14,10 @@ from cdal.cli.words import DATA, DONE, FIELDS, RECIPE, add_device
 from cdal.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from cdal.datasets.check import Check
     from cdal.recipes.recipe import Recipe
+    from cdal.training.reviewed import Corrections
+    from cdal.training.start import Start
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -23,6 +26,18 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=str | None, help=DATA)
     parser.add_argument(
         "--out", type=str | None, help="Run folder. An unfinished run in it is resumed."
+    )
+    parser.add_argument(
+        "--from",
+        type=str | None,
+        help="Model whose weights to start from (a file, a run folder, a shipped name); with the "
+        "recipe `folder`, its recipe too.",
+    )
+    parser.add_argument(
+        "--reviewed",
+        action="store_true",
+        help="DATA is a folder of results: train the model of --from on its reviewed cases (recipe "
+        "`folder`).",
     )
     parser.add_argument(
         "--fold",
@@ -53,9 +68,17 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.cli.console import progress_bar, show_findings
     from cdal.recipes.recipe import to_yaml
     from cdal.runtime.devices import find_device
-    from cdal.training.run_folder import check_same_recipe
+    from cdal.training.run_folder import check_same_run
+    from cdal.training.start import find_start
 
-    named, reasons, check = recipe_of(options, fields)
+    start = None if options["from"] is None else find_start(options["from"])
+    corrections = _corrections(options, fields, start) if options.reviewed else None
+    check: Check | None
+    if corrections:
+        derived, check = corrections.derived, corrections.check
+        named, reasons = derived.recipe, derived.reasons
+    else:
+        named, reasons, check = recipe_of(options, fields, start)
     recipe = _changed(named, options, fields)
     reasons = _still_true(reasons, named, recipe)
     if options.dry_run:
@@ -67,16 +90,45 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
     find_device(options.device)  # fails early, before the data are read
-    check_same_recipe(Path(options.out), recipe)
+    check_same_run(Path(options.out), recipe, start)
+    if start:
+        start.need_fitting(recipe)
     check = check or checked(options.data)
     show_findings(check)
 
+    from cdal.training.reviewed import train_on_reviews
     from cdal.training.train import train
 
+    out, device, compared = Path(options.out), options.device, None
     with progress_bar() as report:
-        model = train(recipe, check, options.out, options.device, report)
+        if corrections and start:
+            model, compared = train_on_reviews(recipe, corrections, out, start, device, report)
+        else:
+            model = train(recipe, check, out, device, report, start)
+    for line in compared.lines() if compared else ():
+        tell(line)
     tell(model)
     return DONE
+
+
+def _corrections(options: Namespace, fields: Mapping[str, str], start: Start | None) -> Corrections:
+    """The reviewed cases of a folder of results.
+
+    Raises:
+        UserError: an option is missing or cannot be used with them, or there are none.
+    """
+    from cdal.cli.console import progress_bar
+    from cdal.training.reviewed import read_corrections
+
+    if options.recipe != "folder" or start is None or options.data is None:
+        raise UserError(
+            "--reviewed trains a model further on its own corrected results: cdal train folder "
+            "--data RESULTS --reviewed --from MODEL --out RUN."
+        )
+    if options.fold is not None:
+        raise UserError("--fold: reviewed cases have no folds. Leave it out.")
+    with progress_bar() as report:
+        return read_corrections(Path(options.data), start, fields.get("data.patient"), report)
 
 
 def _still_true(reasons: Mapping[str, str], named: Recipe, recipe: Recipe) -> dict[str, str]:

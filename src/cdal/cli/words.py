@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from argparse import BooleanOptionalAction
 from collections.abc import Sequence
 from typing import Any, get_type_hints
@@ -11,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
+from cdal.serve.settings import Serving
 
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 """Exit codes. Python itself exits with 1 on a bug."""
@@ -75,16 +77,7 @@ def add_dry_run(parser: ArgumentParser) -> None:
 
 def add_sampling(parser: ArgumentParser) -> None:
     """Add an option for each field of `Sampling`."""
-    types = get_type_hints(Sampling)
-    for option in dataclasses.fields(Sampling):
-        arguments: dict[str, Any] = {"help": option.metadata["help"]}
-        flag = f"--{option.name.replace('_', '-')}"
-        if types[option.name] == bool | None:
-            parser.add_argument(flag, action=BooleanOptionalAction, **arguments)
-        elif types[option.name] is bool:
-            parser.add_argument(flag, action="store_true", **arguments)
-        else:
-            parser.add_argument(flag, type=types[option.name], default=option.default, **arguments)
+    _add_fields(parser, Sampling)
 
 
 def sampling_of(options: Namespace) -> Sampling:
@@ -96,6 +89,41 @@ def sampling_of(options: Namespace) -> Sampling:
     return Sampling(
         **{option.name: options[option.name] for option in dataclasses.fields(Sampling)}
     )
+
+
+def add_serving(parser: ArgumentParser) -> None:
+    """Add an option for each field of `Serving`."""
+    _add_fields(parser, Serving)
+
+
+def serving_of(options: Namespace) -> Serving:
+    """The `Serving` that the options of `add_serving` describe.
+
+    The token may also be in the environment, where other users of the computer cannot see it.
+
+    Raises:
+        UserError: a number is too low, or there is no token where one is needed.
+    """
+    values = {option.name: options[option.name] for option in dataclasses.fields(Serving)}
+    values["names"] = tuple(values["names"])
+    values["token"] = values["token"] or os.environ.get("CDAL_TOKEN") or None
+    return Serving(**values)
+
+
+def _add_fields(parser: ArgumentParser, settings: type[Any]) -> None:
+    """Add an option for each field of a dataclass; its help is in the field's metadata."""
+    types = get_type_hints(settings)
+    for option in dataclasses.fields(settings):
+        arguments: dict[str, Any] = {"help": option.metadata["help"]}
+        flag = f"--{option.name.replace('_', '-')}"
+        if types[option.name] == bool | None:
+            parser.add_argument(flag, action=BooleanOptionalAction, **arguments)
+        elif types[option.name] is bool:
+            parser.add_argument(flag, action="store_true", **arguments)
+        elif types[option.name] == tuple[str, ...]:
+            parser.add_argument(flag, type=str, nargs="+", default=[], **arguments)
+        else:
+            parser.add_argument(flag, type=types[option.name], default=option.default, **arguments)
 
 
 def split_fields(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:

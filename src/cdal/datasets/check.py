@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from cdal.datasets.layout import DataFolder
 from cdal.datasets.palettes import clashing_palettes
 from cdal.runtime.events import Event, Report, silent
 
-__all__ = ["Check", "check_folder"]
+__all__ = ["Check", "check_folder", "check_listed"]
 
 
 def check_folder(root: Path | str, report: Report = silent) -> Check:
@@ -36,11 +36,23 @@ def check_folder(root: Path | str, report: Report = silent) -> Check:
         UserError: the folder does not exist or has an unknown layout.
     """
     folder = list_folder(Path(root))
-    findings = [Finding("error", "missing", "", problem) for problem in folder.problems]
-    findings += [Finding("warning", "ignored", "", message) for message in folder.passed_over]
-    findings += ignored(folder)
+    return check_listed(folder, report, ignored(folder))
+
+
+def check_listed(
+    listed: DataFolder, report: Report = silent, known: Iterable[Finding] = ()
+) -> Check:
+    """Read all files of a data folder that is listed already, and report problems.
+
+    Args:
+        listed: the folder, as `list_folder` returns it.
+        report: function that receives an event for each case.
+        known: findings so far.
+    """
+    findings = [Finding("error", "missing", "", problem) for problem in listed.problems]
+    findings += [Finding("warning", "ignored", "", message) for message in listed.passed_over]
+    findings += known
     facts: list[CaseFacts] = []
-    listed = folder
     folder, problems = with_names(listed)
     findings += [Finding("error", "values", "", problem) for problem in problems]
     if (

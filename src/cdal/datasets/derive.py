@@ -12,7 +12,7 @@ import numpy as np
 from cdal.datasets.findings import FEWEST, CaseFacts, Check
 from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.variants import MOST_ANNOTATORS, for_annotators
+from cdal.recipes.variants import MOST_ANNOTATORS, TUNING_RATE, fine_tuned, for_annotators
 from cdal.runtime.errors import UserError
 
 _SIDE = 256
@@ -67,13 +67,7 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     Raises:
         UserError: the folder has errors, fewer than three cases, or fewer than three patients.
     """
-    checked.need_no_errors()
-    facts = checked.facts
-    if len(facts) < FEWEST:
-        raise UserError(
-            f"{checked.folder.root}: expected at least {FEWEST} cases (training, validation "
-            f"and test); it holds {len(facts)}."
-        )
+    facts = _enough(checked)
     small = _objects_are_small(facts)
     data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)
     foreground = median(fact.foreground for fact in facts)
@@ -119,6 +113,50 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
         "the votes learn to be distributed as they are, empty or whole"
     )
     return Derived(for_annotators(recipe, annotators), reasons)
+
+
+def tuned_recipe(model: Recipe, name: str, checked: Check, patient: str | None = None) -> Derived:
+    """Derive a recipe for training a model's weights further on a data folder.
+
+    A model that is trained on another grid is another model. So the model's recipe decides all but
+    the partition and the length of the training.
+
+    Args:
+        model: recipe of the model.
+        name: name of the model.
+        checked: result of `check_folder`.
+        patient: see `folder_recipe`.
+
+    Raises:
+        UserError: as for `folder_recipe`.
+    """
+    _enough(checked)
+    own = replace(model.data, patient=patient, fold=0, validation=True)
+    data, reasons = _partition(checked, own)
+    annotators = min(len(fact.drawn) for fact in checked.facts)
+    recipe = fine_tuned(replace(model, data=data), annotators)
+    return Derived(recipe, {**tuning_reasons(name), **reasons})
+
+
+def tuning_reasons(name: str) -> dict[str, str]:
+    """Why the recipe of a model that is trained further is as it is, by field."""
+    return {
+        "data": f"as {name} was trained, but for its parts",
+        "segmenter": f"that of {name}",
+        "training.learning_rate": f"{TUNING_RATE:g} of that of {name}, whose weights are a start",
+        "training.steps": "some minutes on two cores; --minutes or --steps changes it",
+    }
+
+
+def _enough(checked: Check) -> tuple[CaseFacts, ...]:
+    """Facts about the cases of a folder; raises UserError if it has errors or too few cases."""
+    checked.need_no_errors()
+    if len(checked.facts) < FEWEST:
+        raise UserError(
+            f"{checked.folder.root}: expected at least {FEWEST} cases (training, validation "
+            f"and test); it holds {len(checked.facts)}."
+        )
+    return checked.facts
 
 
 def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +226,12 @@ def cases_of(
             in training or validation.
     """
     data, models = predictor.header.recipe.data, predictor.header.models
+    seen = [model.seen for model in models]
+    remedy = (
+        f"The model was trained on fold {data.fold}: omit --fold, or use --split train."
+        if len(models) == 1
+        else "Give cases that no model of the ensemble has seen."
+    )
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
     elif split == "validation" and not all(model.recipe.data.validation for model in models):
@@ -234,21 +240,19 @@ def cases_of(
             "--split test."
         )
     elif fold == data.fold and all(split in model.data for model in models):
-        return _listed(folder, models, split)
+        cases, seen = _listed(folder, models, split), [model.seen_before for model in models]
+        remedy = (
+            "The model started from another, which has seen them: give other data, --split all."
+        )
     else:
         cases = getattr(
             split_cases(check_folder(folder.root).folder, replace(data, fold=fold)), split
         )
-    known = _seen(cases, models) if split in ("test", "all") else []
+    known = _seen(cases, seen) if split in ("test", "all") else []
     if known:
         raise UserError(
             f"{len(known)} of the {len(cases)} cases were seen in training "
-            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. "
-            + (
-                f"The model was trained on fold {data.fold}: omit --fold, or use --split train."
-                if len(models) == 1
-                else "Give cases that no model of the ensemble has seen."
-            )
+            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. {remedy}"
         )
     return cases
 
@@ -276,24 +280,22 @@ def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> S
     return cases
 
 
-def _seen(cases: Sequence[CaseFiles], models: Sequence[ModelHeader]) -> list[str]:
+def _seen(
+    cases: Sequence[CaseFiles], seen: Sequence[tuple[Collection[str], Collection[str]]]
+) -> list[str]:
     """Names of the cases that a model saw in training, or chose its weights on.
 
     They are known by the checksums of their images, whatever their names are now; by their names
     for a model file without checksums.
+
+    Args:
+        cases: the cases.
+        seen: names and checksums of each model, see `ModelHeader.seen`.
     """
-    names = [{*model.data.get("train", ()), *model.data.get("validation", ())} for model in models]
-    digests = [
-        {model.data.get("images", {}).get(name) for name in listed} - {None}
-        for model, listed in zip(models, names, strict=True)
-    ]
     known = []
     for case in cases:
-        own = _digest(case) if any(digests) else None
-        if any(
-            own in by_pixels if by_pixels and own else case.name in listed
-            for listed, by_pixels in zip(names, digests, strict=True)
-        ):
+        own = _digest(case) if any(images for _, images in seen) else None
+        if any(own in images if images and own else case.name in names for names, images in seen):
             known.append(case.name)
     return known
 

@@ -19,7 +19,7 @@ from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import need_available
 from cdal.training.checkpoint import CHECKPOINT
-from cdal.training.run_folder import check_same_recipe
+from cdal.training.run_folder import check_same_run
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?(m|min|minutes?|h|hours?|steps?)")
 
@@ -152,7 +152,7 @@ def plan(
                 seeded = "" if seed == recipe.training.seed else f"-seed-{seed}"
                 resolved = replace(recipe, data=replace(recipe.data, fold=fold), training=training)
                 job = Job(name, fold, resolved, folder_of(name, out) / f"fold-{fold}{seeded}")
-                check_same_recipe(job.folder, job.recipe)
+                check_same_run(job.folder, job.recipe)
                 jobs.append(job)
     return jobs
 

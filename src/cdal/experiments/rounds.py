@@ -23,7 +23,7 @@ from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer
 from cdal.runtime.seeds import seed_sequence
 from cdal.runtime.text import cell_text
-from cdal.training.run_folder import check_same_recipe
+from cdal.training.run_folder import check_same_run
 
 
 def run_rounds(
@@ -56,7 +56,7 @@ def run_rounds(
     find_device(device)
     jobs = experiment.jobs(home)
     for job in jobs:
-        check_same_recipe(job.folder, job.recipe)
+        check_same_run(job.folder, job.recipe)
     with sole_writer(home), terminated_is_interrupted():
         pool = make_pool(experiment, data, home / "pool", report)
         simulation = _Simulation(experiment, pool, home, device, report)

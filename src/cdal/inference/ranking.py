@@ -253,9 +253,11 @@ class _Look:
 def _annotated(header: ModelHeader) -> dict[str, str]:
     """The images of the model's cases in words, by their checksums."""
     digests = header.data.get("images")
+    _, before = header.seen_before
+    known = dict.fromkeys(before, "a case of the model that this one started from")
     if not isinstance(digests, dict):
-        return {}
-    return {
+        return known
+    return known | {
         digests[name]: f"{name}, a {part} case of the model"
         for part in PARTS
         for name in header.data.get(part) or ()

@@ -43,7 +43,8 @@ class ModelHeader:
         step: training step at which the weights were taken.
         scores: Dice of each class on the validation cases at that step.
         data: name of the data folder, names of the cases in each part, fingerprint of the training
-            cases, and checksums of all images.
+            cases, and checksums of all images. `from` describes the model that the training
+            started from, if there is one: its name and checksum, and the cases that it has seen.
         licence: licence of the training data, as its folder declares it.
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
@@ -76,6 +77,27 @@ class ModelHeader:
     def models(self) -> tuple[ModelHeader, ...]:
         """The header of each single model: an ensemble's members, or this one."""
         return self.members or (self,)
+
+    @property
+    def seen_before(self) -> tuple[frozenset[str], frozenset[str]]:
+        """As `seen`, of the model that the training started from, and of those before it."""
+        start = self.data.get("from")
+        start = start if isinstance(start, dict) else {}
+        return _texts(start.get("names")), _texts(start.get("images"))
+
+    @property
+    def seen(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Names and image checksums of the cases on which weights were trained or chosen.
+
+        There are no checksums in files of earlier versions. Of cases that were seen before, names
+        are there only if their checksums are not known.
+        """
+        names = _texts(self.data.get("train")) | _texts(self.data.get("validation"))
+        digests = self.data.get("images")
+        own = digests if isinstance(digests, dict) else {}
+        names_before, images_before = self.seen_before
+        images = _texts([own.get(name) for name in names])
+        return names | names_before, images | images_before
 
     def to_dict(self) -> dict[str, Any]:
         """The header as plain values, as stored in the model file."""
@@ -276,6 +298,12 @@ def possible_temperature(temperature: object) -> bool:
     """Whether probabilities can be calibrated by this temperature."""
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
     return number and LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE  # type: ignore[operator]
+
+
+def _texts(values: object) -> frozenset[str]:
+    """The texts of a list; none if it is something else."""
+    found = values if isinstance(values, (list, tuple)) else ()
+    return frozenset(value for value in found if isinstance(value, str))
 
 
 def _whole_text(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import process_time
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from cdal.datasets.batch import Batch
@@ -32,8 +32,10 @@ from cdal.segmenters.segmenter import Segmenter
 from cdal.training.calibrate import calibrate, some_of
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from cdal.training.log import Log, learning_curve
+from cdal.training.optimisers import make_optimiser, moving_average
 from cdal.training.progress import Step
 from cdal.training.run_folder import MODEL
+from cdal.training.start import Start
 from cdal.training.steps import Move, RecordedSteps, Steps
 from cdal.training.validation import Validation, validate
 
@@ -59,6 +61,7 @@ class Run:
         out: run folder.
         fabric: device and precision.
         report: receives the progress of the calibration after the last step.
+        start: model whose weights the run starts from; `None` for random ones.
     """
 
     def __init__(
@@ -71,8 +74,9 @@ class Run:
         out: Path,
         fabric: Fabric,
         report: Report = silent,
+        start: Start | None = None,
     ) -> None:
-        self.report = report
+        self.report, self.start = report, start
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
         self.folder, self.split = folder, split
         first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
@@ -80,7 +84,8 @@ class Run:
         self.validation = some_of(
             cases[first_validation:first_test], self.settings.validation_cases
         )
-        self.classes, self.licence = folder.classes, folder.licence
+        self.classes = folder.classes
+        self.licence = start.licence_with(folder.licence) if start else folder.licence
         training, rank = self.settings, fabric.global_rank
         self.source = BatchSource(
             train_cases, recipe.data, training.batch, training.seed, rank, training.annotators
@@ -90,6 +95,7 @@ class Run:
             **split.names(),
             "fingerprint": fingerprint(train_cases),
             "images": digests,
+            **({"from": start.about()} if start else {}),
         }
         self.channels = train_cases[0].image.shape[0]
         self.channel_files = any(len(case.images) > 1 for case in folder.cases)
@@ -97,16 +103,20 @@ class Run:
         self.segmenter = build_segmenter(
             recipe, self.channels, len(self.classes), training=True
         ).to(fabric.device)
+        if start:
+            start.need_channels(self.channels)
+            start.load_into(self.segmenter, recipe)
         self.players = self.segmenter.players()
         self.optimisers = {
-            name: _optimiser(name, player, self) for name, player in self.players.items()
+            name: make_optimiser(player, training, name == self.segmenter.predictor, fabric.device)
+            for name, player in self.players.items()
         }
         predictor = self.players[self.segmenter.predictor]
         steps = RecordedSteps if fabric.device.type == "cuda" else Steps
         self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
         # Buffers are averaged, too: the statistics of batch normalisation must match the weights.
         self.average = AveragedModel(
-            predictor, multi_avg_fn=_average(self.settings.ema), use_buffers=True
+            predictor, multi_avg_fn=moving_average(self.settings.ema), use_buffers=True
         )
         fresh = Checkpoint(
             fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}"
@@ -337,6 +347,7 @@ class Run:
             state.scores,
             self.data,
             self.licence,
+            training_images=self.start.header.training_images if self.start else {},
             channel_files=self.channel_files,
         )
         save_model(self.out / MODEL, self.average.module.state_dict(), header)
@@ -356,40 +367,3 @@ class Run:
         )
         segmenter.players()[segmenter.predictor].load_state_dict(self.average.module.state_dict())
         return segmenter.eval()
-
-
-def _optimiser(name: str, player: nn.Module, run: Run) -> torch.optim.Optimizer:
-    """AdamW for the predicting player; Adam with the paper's momenta (0.5, 0.9) for its opponent.
-
-    On a GPU, the learning rate is a tensor on the device, so that a recorded step can read it.
-    """
-    settings, predicts = run.settings, name == run.segmenter.predictor
-    peak = settings.learning_rate if predicts else settings.discriminator_learning_rate
-    on_gpu = run.fabric.device.type == "cuda"
-    rate = torch.tensor(peak, device=run.fabric.device) if on_gpu else peak
-    options = {"fused": True, "capturable": on_gpu}
-    if predicts:
-        optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-            player.parameters(), rate, settings.betas, weight_decay=settings.weight_decay, **options
-        )
-    else:
-        optimiser = torch.optim.Adam(player.parameters(), rate, betas=(0.5, 0.9), **options)
-    for group in optimiser.param_groups:
-        group["peak"] = peak
-    return optimiser
-
-
-def _average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential moving average. Its decay starts low, so the first steps are soon forgotten."""
-
-    @torch.no_grad()
-    def update(averaged: Any, current: Any, steps: Any) -> None:
-        current_decay = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        if averaged[0].is_floating_point():
-            # Not lerp, which would turn infinite constants (masks) into NaN.
-            torch._foreach_mul_(averaged, current_decay)
-            torch._foreach_add_(averaged, current, alpha=1 - current_decay)
-        else:  # a count of batches
-            torch._foreach_copy_(averaged, current)
-
-    return update

@@ -1,4 +1,4 @@
-"""A run folder: the recipe of its run, and the split of the cases that the run started with."""
+"""A run folder: the recipe of its run, the model and the split that the run started with."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ from typing import Any
 
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import Split
+from cdal.datasets.tables import read_json
 from cdal.recipes.recipe import Recipe, load_recipe, to_dict, to_yaml
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_json, write_text
 from cdal.training.checkpoint import CHECKPOINT
+from cdal.training.start import Start
 
 MODEL = "model.safetensors"
 """Name of the model file in the run folder."""
 
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"
+_FROM = "from.json"
 _PARTITION = "run"
 
 
-def check_same_recipe(out: Path, recipe: Recipe) -> None:
-    """Check that the run in a folder, if any, has this recipe.
+def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> None:
+    """Check that the run in a folder, if any, has this recipe and started from this model.
+
+    Args:
+        out: run folder.
+        recipe: recipe of the run.
+        start: model that it starts from; `None` for random weights.
 
     Raises:
-        UserError: the folder holds the checkpoint or the model of another recipe.
+        UserError: the folder holds the checkpoint or the model of another run.
     """
     if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
         return
@@ -40,12 +48,28 @@ def check_same_recipe(out: Path, recipe: Recipe) -> None:
             f"{out} holds a run of another recipe: {'; '.join(differing)}. Give the same settings "
             "to resume it, or another --out."
         )
+    before = read_json(out / _FROM)
+    if before.get("digest") != (start.digest if start else None):
+        first = f"from {before.get('name')}" if before else "from random weights"
+        now = f"from {start.name}" if start else "without --from"
+        raise UserError(
+            f"{out} holds a run that started {first}; now it is {now}, or from another model of "
+            "this name. Give the same --from to resume it, or another --out."
+        )
 
 
-def claim(out: Path, recipe: Recipe) -> None:
-    """Write the recipe into the run folder; raises the same errors as `check_same_recipe`."""
-    check_same_recipe(out, recipe)
+def claim(out: Path, recipe: Recipe, start: Start | None = None) -> None:
+    """Write the recipe and the model to start from into the run folder.
+
+    Raises:
+        UserError: as `check_same_run`.
+    """
+    check_same_run(out, recipe, start)
     write_text(out / _RECIPE, to_yaml(recipe))
+    if start is None:
+        (out / _FROM).unlink(missing_ok=True)
+    else:
+        write_json(out / _FROM, {"name": start.name, "digest": start.digest})
 
 
 def keep_split(out: Path, split: Split) -> None:

@@ -6,6 +6,7 @@ the same result as a run without interruption.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,14 +19,15 @@ from lightning_fabric import Fabric
 from cdal.datasets.cases import load_cases
 from cdal.datasets.check import Check, check_folder
 from cdal.datasets.check_tables import split_findings
-from cdal.datasets.partition import split_cases
+from cdal.datasets.partition import Split, split_cases
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.devices import find_device, repeatable, wants_bf16
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import sole_writer
 from cdal.training.loop import Run
-from cdal.training.run_folder import MODEL, check_same_recipe, claim, keep_split, kept_split
+from cdal.training.run_folder import MODEL, check_same_run, claim, keep_split, kept_split
+from cdal.training.start import Start, find_start
 
 
 def train(
@@ -34,6 +36,8 @@ def train(
     out: Path | str,
     device: str = "auto",
     report: Report = silent,
+    start: Path | str | Start | None = None,
+    parts: Split | None = None,
 ) -> Path:
     """Train a recipe, or resume the interrupted run in `out`.
 
@@ -44,27 +48,33 @@ def train(
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: function called with the progress: the cases read, then a
             `cdal.training.progress.Step` after each step.
+        start: name or path of a model whose weights to start from, or the model; `None` for random
+            weights. See `cdal.training.start`.
+        parts: cases of each part; `None` for those of the recipe's partition.
 
     Returns:
         Path of the model file. It holds the weights that were best on the validation cases, or the
         last weights if there are no validation cases.
 
     Raises:
-        UserError: the data, the run folder or the device cannot be used, or a loss is not finite.
+        UserError: the data, the run folder, the device or the model to start from cannot be used,
+            or a loss is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM was received. The current step was finished and a
             checkpoint written first.
     """
     out = Path(out)
     fabric = make_fabric(recipe, device)
-    check_same_recipe(out, recipe)
+    start = find_start(start) if isinstance(start, (str, os.PathLike)) else start
+    check_same_run(out, recipe, start)
+    if start:
+        start.need_fitting(recipe)
     checked = data if isinstance(data, Check) else check_folder(data)
     checked.need_no_errors()
+    checked = start.named(checked, report) if start else checked
     folder = checked.folder
-    split = kept_split(out, folder) or split_cases(folder, recipe.data)
-    for finding in split_findings(folder, checked.facts, split, recipe.data):
-        if finding.level == "error":
-            raise UserError(f"{folder.root}: {finding.message}")
-        report(Event("training", message=f"warning: {finding.message}"))
+    split = kept_split(out, folder) or parts or split_cases(folder, recipe.data)
+    for doubt in _doubts(checked, split, recipe, start):
+        report(Event("training", message=f"warning: {doubt}"))
     watched = split.test if recipe.training.watch_test else ()
     files = (*split.train, *split.validation, *watched)
     cases = load_cases(files, folder, recipe.data, report)
@@ -80,9 +90,9 @@ def train(
             if stop_requested():
                 raise KeyboardInterrupt
 
-        claim(out, recipe)
+        claim(out, recipe, start)
         keep_split(out, split)
-        run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating)
+        run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating, start)
         try:
             for step in run.steps():
                 report(step)
@@ -98,6 +108,21 @@ def train(
             "again."
         )
     return model
+
+
+def _doubts(checked: Check, split: Split, recipe: Recipe, start: Start | None) -> Iterator[str]:
+    """What the user should know of the parts, and of the model to start from.
+
+    Raises:
+        UserError: nothing can be learned from the parts.
+    """
+    for finding in split_findings(checked.folder, checked.facts, split, recipe.data):
+        if finding.level == "error":
+            raise UserError(f"{checked.folder.root}: {finding.message}")
+        yield finding.message
+    if start:
+        digests = {fact.name: fact.digest for fact in checked.facts}
+        yield from start.doubts(recipe, split.names()["test"], digests)
 
 
 def make_fabric(recipe: Recipe, device: str) -> Fabric:

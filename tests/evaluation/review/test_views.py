@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from cdal.evaluation.review.views import SIDE, Files, draw_view
+from cdal.evaluation.review.opening import Files
+from cdal.evaluation.review.views import SIDE, draw_view
 from cdal.imaging.formats import tiff_rows, write_label, write_values
 from cdal.imaging.image import Image
 from cdal.imaging.palette import PALETTE

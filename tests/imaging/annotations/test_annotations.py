@@ -49,6 +49,10 @@ TEXTS = {
     "qupath.geojson": '{"type": "FeatureCollection", "features": []}',
     "cvat.xml": '<?xml version="1.0"?><annotations><image name="a.png" width="16" height="12">'
     '<polygon label="a" points="1,1;9,2;5,9"/></image></annotations>',
+    "asap.xml": '<?xml version="1.0"?><ASAP_Annotations><Annotations><Annotation Name="x" '
+    'Type="Polygon" PartOfGroup="a"><Coordinates><Coordinate Order="0" X="1" Y="1"/>'
+    '<Coordinate Order="1" X="9" Y="2"/><Coordinate Order="2" X="5" Y="9"/></Coordinates>'
+    "</Annotation></Annotations></ASAP_Annotations>",
     "aperio.xml": '<?xml version="1.0"?><Annotations><Annotation Name="a"><Regions><Region>'
     '<Vertices><Vertex X="1" Y="1"/><Vertex X="9" Y="2"/><Vertex X="5" Y="9"/></Vertices>'
     "</Region></Regions></Annotation></Annotations>",
@@ -60,6 +64,7 @@ NAMES = {
     "qupath.json": "GeoJSON",
     "qupath.geojson": "GeoJSON",
     "cvat.xml": "CVAT XML",
+    "asap.xml": "ASAP XML",
     "aperio.xml": "Aperio XML",
     "a.roi": "ImageJ ROI",
     "a.zip": "ImageJ ROI",

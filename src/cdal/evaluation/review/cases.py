@@ -58,6 +58,7 @@ class Case:
         verdict: `accept` or `review`; empty if there is none.
         outside: whether the image is unlike those of the training; `None` if it is not known.
         warnings: what is unlike them, and what else the user was told.
+        votes: number of votes; `None` if it is not known.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Case:
     verdict: str
     outside: bool | None
     warnings: tuple[str, ...]
+    votes: int | None = None
 
     @property
     def name(self) -> str:
@@ -152,7 +154,7 @@ def _order(case: Case) -> tuple[int, float, str]:
 
 
 def _case(row: Mapping[str, Any]) -> Case:
-    warnings, outside = row.get("warnings"), row.get("outside")
+    warnings, outside, votes = row.get("warnings"), row.get("outside"), row.get("vote_count")
     verdict = _text(row.get("verdict"))
     return Case(
         source=_text(row.get("input")),
@@ -164,6 +166,7 @@ def _case(row: Mapping[str, Any]) -> Case:
         verdict=verdict if verdict in ("accept", "review") else "",
         outside=outside if isinstance(outside, bool) else None,
         warnings=tuple(map(_text, warnings)) if isinstance(warnings, list) else (),
+        votes=votes if isinstance(votes, int) and not isinstance(votes, bool) else None,
     )
 
 

@@ -11,22 +11,20 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
 
 from cdal.evaluation.review.cases import Case
-from cdal.evaluation.review.views import Files, draw_view
-from cdal.imaging.formats import DICOM, format_of, suffix_of
+from cdal.evaluation.review.opening import Files, GoneError, files_of
+from cdal.evaluation.review.views import draw_view
+from cdal.imaging.formats import DICOM, suffix_of
 from cdal.imaging.formats.dicom_series import dicom_files
-from cdal.inference.graph_engine import GRAPHS, read_description
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.text import printable
-from cdal.segmenters.model_header import find_model, read_header
 
 _VERSION = 1
 """Part of the checksum, to be raised when pictures are drawn in another way."""
@@ -75,14 +73,14 @@ def make_thumbnail(case: Case, results: Path, folder: Path) -> Thumbnail:
     identity = json.dumps([case.source, sorted(case.files.items())])
     name = hashlib.sha256(identity.encode()).hexdigest()[:16] + ".jpg"
     try:
-        files = _files(case, results)
+        files = files_of(case, results)
         key = _key(files)
         if (kept := _kept(folder / name, key)) is not None:
             return kept
         picture, caption = draw_view(files)
     except Exception as error:  # no case may stop the others
         problem = _explained(case.source, error)
-        private = not isinstance(error, _GoneError) and holds_header(Path(case.source))
+        private = not isinstance(error, GoneError) and holds_header(Path(case.source))
         return Thumbnail("", _IN_HEADER if private else problem, problem=problem)
     with_map = files.uncertainty is not None
     content = json.dumps({"key": key, "caption": caption, "map": with_map})
@@ -111,29 +109,6 @@ def holds_header(source: Path) -> bool:
         return suffix_of(source) in (None, *DICOM.suffixes) or source.is_dir()
     except (OSError, ValueError):
         return True
-
-
-class _GoneError(UserError):
-    """A file is missing; the message holds its path only."""
-
-
-def _files(case: Case, results: Path) -> Files:
-    image = Path(case.source)
-    if not case.source or not image.exists():
-        raise _GoneError(
-            f"{case.source or 'The image'} is not there. Paths are relative to the folder in which "
-            "cdal predict was called; call cdal review there."
-        )
-    paths = {kind: results / name for kind, name in case.files.items()}
-    mask, uncertainty = paths.get("mask"), paths.get("uncertainty")
-    if mask is not None and not mask.is_file():
-        raise _GoneError(f"The mask {mask.name} is not there. Segment the image again.")
-    if uncertainty is not None and not uncertainty.is_file():
-        uncertainty = None
-    found = format_of(image)
-    channels = _channels(case.model) if found is not None and found.fourth_axis else 0
-    names = tuple(found.name for found in case.classes)
-    return Files(image, mask, uncertainty, names, channels)
 
 
 def _key(files: Files) -> str:
@@ -166,18 +141,6 @@ def _comment(path: Path) -> dict[str, Any] | None:
             }
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-@lru_cache(maxsize=16)
-def _channels(model: str) -> int:
-    """Number of channels of a model, 0 if it is not there any more."""
-    try:
-        path = find_model(model)
-        graph = path.suffix in GRAPHS.values()
-        header = read_description(path).header if graph else read_header(path)
-    except (UserError, OSError, ValueError):
-        return 0
-    return header.image_channels
 
 
 def _explained(source: str, error: Exception) -> str:

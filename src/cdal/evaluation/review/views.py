@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from nibabel.orientations import io_orientation
 from PIL import Image as Pillow
 
-from cdal.imaging.formats import DICOM, format_of, read_any
+from cdal.evaluation.review.opening import Files, need_shape, open_files, read_mask
+from cdal.imaging.formats import read_any
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image
 from cdal.imaging.open import open_image, open_mask
 from cdal.imaging.overlay import outlined
 from cdal.imaging.reduce import reduced
 from cdal.imaging.rows import Rows
-from cdal.runtime.errors import UserError
 
 SIDE = 200
 """Longer side of a picture in pixels."""
@@ -30,25 +28,6 @@ _GAP = 4
 _PLANES = ("sagittal", "coronal", "axial")
 _MUCH = 1.2
 """How many times as thick as wide voxels are, if the image was taken in slices."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files that a view is drawn from.
-
-    Attributes:
-        image: file, or folder of a DICOM series.
-        mask: mask; `None` if none was saved.
-        uncertainty: uncertainty; `None` if it was not saved.
-        classes: names of the classes without the background, which a DICOM-SEG refers to.
-        channels: number of channels of the model, 0 if it is not known.
-    """
-
-    image: Path
-    mask: Path | None
-    uncertainty: Path | None
-    classes: tuple[str, ...]
-    channels: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +63,7 @@ def draw_view(files: Files) -> tuple[Pillow.Image, str]:
     Raises:
         UserError: a file is missing, damaged, or does not belong to the others.
     """
-    with _opened(files) as rows:
+    with open_files(files) as rows:
         plane = _of_image(rows, files) if isinstance(rows, Image) else _of_rows(rows, files)
     pictures = [outlined(plane.image, plane.label)]
     if plane.spread is not None:
@@ -98,41 +77,17 @@ def draw_view(files: Files) -> tuple[Pillow.Image, str]:
     return joined, plane.caption
 
 
-@contextmanager
-def _opened(files: Files) -> Iterator[Rows]:
-    """Open the image."""
-    if files.image.is_dir():
-        yield _series(files)
-        return
-    with open_image(files.image, None, files.channels) as rows:
-        yield rows
-
-
-def _series(files: Files) -> Image:
-    """Read the DICOM series of a folder; the one that the mask refers to, if there are several."""
-    from cdal.imaging.annotations.dicom_references import references_of
-    from cdal.imaging.formats.dicom import read_series
-    from cdal.imaging.formats.dicom_files import read_file
-    from cdal.imaging.formats.dicom_series import choose_series, find_series
-
-    found = find_series(files.image)
-    if files.mask is not None and format_of(files.mask) is DICOM:
-        named = references_of(read_file(files.mask, pixels=False)).series
-        found = [series for series in found if series.uid in named] or found
-    return read_series(choose_series(files.image, found, None).files)
-
-
 def _of_rows(rows: Rows, files: Files) -> _Plane:
     """A large picture, of which never more than some rows are in memory."""
     size = _size(rows.shape, (1.0, 1.0))
     label, spread = np.zeros(size, np.uint8), None
     if files.mask is not None:
         with open_mask(files.mask) as mask:
-            _need_shape(files.mask, mask.shape, rows.shape)
+            need_shape(files.mask, mask.shape, rows.shape)
             label = reduced(mask, size, nearest=True)[0].astype(np.uint8)
     if files.uncertainty is not None:
         with open_image(files.uncertainty) as values:
-            _need_shape(files.uncertainty, values.shape, rows.shape)
+            need_shape(files.uncertainty, values.shape, rows.shape)
             spread = reduced(values, size)[0]
     small = _shown(reduced(rows, size), planar=True)
     times = max(rows.shape) / SIDE
@@ -142,13 +97,11 @@ def _of_rows(rows: Rows, files: Files) -> _Plane:
 
 
 def _of_image(image: Image, files: Files) -> _Plane:
-    label = np.zeros(image.shape, np.uint8)
-    if files.mask is not None:
-        label = _label(files.mask, image, files.classes)
+    label = read_mask(files, image)
     spread = None
     if files.uncertainty is not None:
         values = read_any(files.uncertainty)
-        _need_shape(files.uncertainty, values.shape, image.shape)
+        need_shape(files.uncertainty, values.shape, image.shape)
         spread = values.array[0] / (65535 if files.uncertainty.suffix.lower() == ".png" else 1)
     planar = len(image.shape) == 2
     array, spacing, caption = _shown(image.array, planar), image.spacing[:2], "whole picture"
@@ -211,34 +164,6 @@ def _choose(
     if spread is not None and (doubts := spread.sum(axis=others)).any():
         return int(doubts.argmax()), f"the most uncertain one; {nothing}"
     return label.shape[axis] // 2, f"the middle one; {nothing}"
-
-
-def _label(path: Path, image: Image, classes: Sequence[str]) -> np.ndarray:
-    """The mask of an image in memory, `[*S]`."""
-    if format_of(path) is not DICOM:
-        with open_mask(path) as mask:
-            _need_shape(path, mask.shape, image.shape)
-            return np.asarray(mask.rows(0, mask.shape[0])[0], np.uint8)
-    from cdal.imaging.annotations.dicom_seg import read
-
-    label = np.zeros(image.shape, np.uint8)
-    numbers = {name[:64].strip(): k for k, name in enumerate(classes, start=1)}
-    for segment in read(path, image):
-        if (number := numbers.get(segment.name.strip())) is None:
-            raise UserError(
-                f"{path}: expected segments of the classes {', '.join(classes)}; one is called "
-                f"{segment.name}. Is it of another model?"
-            )
-        label[segment.box][segment.inside] = number
-    return label
-
-
-def _need_shape(path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if shape != expected:
-        raise UserError(
-            f"{path}: expected the shape of its image, {expected}; it has {shape}. Has the image "
-            "changed since? Segment it again."
-        )
 
 
 def _shown(array: np.ndarray, planar: bool) -> np.ndarray:

@@ -141,6 +141,7 @@ ANNOTATIONS: tuple[AnnotationFormat, ...] = (
     AnnotationFormat("GeoJSON", (".geojson", ".json"), "geojson"),
     AnnotationFormat("ImageJ ROI", (".roi", ".zip"), "imagej"),
     AnnotationFormat("CVAT XML", (".xml",), "cvat", shared=True),
+    AnnotationFormat("ASAP XML", (".xml",), "asap"),
     AnnotationFormat("Aperio XML", (".xml", ".xml.gz"), "aperio"),
 )
 """Every annotation format that can be read."""

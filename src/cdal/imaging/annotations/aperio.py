@@ -31,7 +31,8 @@ def recognises(path: Path) -> bool:
             head = file.read(4096)
     except (OSError, EOFError, zlib.error):
         return compressed
-    return re.search(rb"<Annotations[\s>/]", head) is not None
+    ours = re.search(rb"<Annotations[\s>/]", head) is not None
+    return ours and b"<ASAP_Annotations" not in head  # which has an element of that name too
 
 
 def class_names(path: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,21 +138,45 @@ def write_geojson(
     count = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        objects = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape, band)
-        for value, top, left, part in objects:
+        for one in outlines(rows, shape, numbered, band):
+            colour = PALETTE[one.value].tolist()
             feature: dict[str, Any] = {
                 "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": _rings(part, top, left)},
+                "geometry": {"type": "Polygon", "coordinates": one.rings},
                 "properties": {
                     "objectType": "annotation",
-                    "classification": {"name": names[value], "color": PALETTE[value].tolist()},
-                    "area": int(part.sum()),
+                    "classification": {"name": names[one.value], "color": colour},
+                    "area": one.area,
                 },
             }
             file.write(("," if count else "") + "\n" + json.dumps(feature))
             count += 1
         file.write("\n]}\n")
     return count
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One object of a mask.
+
+    Attributes:
+        value: its class.
+        rings: its outer ring, then its holes, each a list of x and y in pixels.
+        area: its number of pixels.
+    """
+
+    value: int
+    rings: list[list[list[float]]]
+    area: int
+
+
+def outlines(
+    rows: Rows, shape: tuple[int, int], numbered: bool = False, band: int = BAND
+) -> Iterator[Outline]:
+    """Yield the objects of a mask; arguments as for `write_geojson`."""
+    objects = _numbered(rows(0, shape[0])) if numbered else _objects(rows, shape, band)
+    for value, top, left, part in objects:
+        yield Outline(value, _rings(part, top, left), int(part.sum()))
 
 
 def _numbered(numbers: np.ndarray) -> Iterator[tuple[int, int, int, np.ndarray]]:

@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
-def run_verb(words: Sequence[str], on_line: Callable[[str], object]) -> str:
+def run_verb(
+    words: Sequence[str],
+    on_line: Callable[[str], object],
+    begun: Callable[[Callable[[], None]], object] | None = None,
+) -> str:
     """Run a verb of the command line in a separate process.
 
     Args:
         words: verb and its options, as on the command line.
         on_line: function called with each line that the process writes to standard error.
+        begun: function called when the process has begun, with one that tells it to end.
 
     Returns:
         Reason of the failure; empty if the verb succeeded.
@@ -37,6 +42,8 @@ def run_verb(words: Sequence[str], on_line: Callable[[str], object]) -> str:
         start_new_session=True,
     ) as process:
         assert process.stderr is not None  # because of PIPE
+        if begun is not None:
+            begun(process.terminate)
         try:
             for line in map(str.rstrip, process.stderr):
                 on_line(line)

@@ -1,0 +1,194 @@
+"""The reviewed cases of a folder of results as a data folder.
+
+The image of a case is that of `predictions.json`. Its label is the predicted mask if that was
+accepted, and the corrected one in `reviewed/` otherwise (`cdal.datasets.reviews`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
+from cdal.datasets.reviews import (
+    REVIEWED,
+    REVIEWS,
+    Review,
+    Reviews,
+    name_of_case,
+    read_reviews,
+)
+from cdal.evaluation.review.cases import Case, read_results
+from cdal.imaging.channels import CHANNEL
+from cdal.imaging.formats import DICOM, format_of, stem_of, suffix_of
+from cdal.inference.inputs import Input, list_inputs
+from cdal.inference.patients import find_patients
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import digest_of
+from cdal.segmenters.model_header import ModelHeader
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """The reviewed cases of a folder of results.
+
+    Attributes:
+        folder: those that were accepted or corrected, as a data folder. `about` has the patient of
+            each case of which it is known.
+        reviews: all reviews.
+        corrected: names of the cases whose label is a corrected mask.
+        left_out: message for each accepted or corrected case that cannot be used.
+    """
+
+    folder: DataFolder
+    reviews: Reviews
+    corrected: frozenset[str]
+    left_out: tuple[str, ...]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of cases by verdict."""
+        return Counter(review.verdict for review in self.reviews.cases.values())
+
+
+def reviewed_folder(results: Path, header: ModelHeader) -> Reviewed:
+    """List the accepted and the corrected cases of a folder of results.
+
+    No image is opened. A case whose image or mask is missing, or whose accepted mask was replaced
+    after the review, is left out.
+
+    Args:
+        results: folder that `cdal predict` wrote.
+        header: header of a model with the classes and channels of the results.
+
+    Raises:
+        UserError: the folder holds no results or no reviews, the results are of other classes, or
+            no case can be used.
+    """
+    cases = {name_of_case(case.source, case.files.get("mask")): case for case in _cases(results)}
+    reviews = read_reviews(results)
+    if not reviews.cases:
+        raise UserError(
+            f"{results} holds no reviews: expected cases in {REVIEWS}. Review the results first "
+            "(cdal serve, cdal view), and accept or correct some."
+        )
+    found: list[tuple[str, Input, Path]] = []
+    left_out = []
+    for name, review in sorted(reviews.cases.items()):
+        if review.verdict == "reject":
+            continue
+        try:
+            case = _case_of(cases, name, header.classes)
+            mask = _mask_of(results, case, review)
+            found.append((name, _input_of(Path(review.input), header), mask))
+        except UserError as error:
+            left_out.append(f"{name} is left out: {error}")
+    if not found:
+        first = f" {left_out[0]}" if left_out else ""
+        raise UserError(
+            f"{results}: expected cases that were accepted or corrected; of {len(reviews.cases)} "
+            f"reviewed ones, none can be used.{first}"
+        )
+    folder = _as_folder(results, found, header)
+    corrected = frozenset(
+        case.name for case in folder.cases if case.labels[0].paths[0].parent == results / REVIEWED
+    )
+    return Reviewed(folder, reviews, corrected, tuple(left_out))
+
+
+def _cases(results: Path) -> Sequence[Case]:
+    return read_results(results).cases
+
+
+def _case_of(cases: Mapping[str, Case], name: str, classes: tuple[str, ...]) -> Case:
+    """The case of this name, if its mask has the classes of the model."""
+    if name not in cases:
+        raise UserError(
+            "predictions.json does not list it any more. Predict its image again, and review it."
+        )
+    own = tuple(found.name for found in cases[name].classes)
+    if own and own != classes[1:]:
+        raise UserError(
+            f"expected the classes {', '.join(classes[1:])} of the model; it was segmented as "
+            f"{', '.join(own)}. Start from a model of these."
+        )
+    return cases[name]
+
+
+def _mask_of(results: Path, case: Case, review: Review) -> Path:
+    """The mask that a review says is right."""
+    if review.mask is not None:
+        path = results / REVIEWED / review.mask
+    elif "mask" in case.files:
+        path = results / case.files["mask"]
+    else:
+        raise UserError("its mask was not saved (--save mask). Predict and review it again.")
+    if not path.is_file():
+        raise UserError(f"{path} is not there. Review it again.")
+    if review.verdict == "accept" and review.digest and digest_of(path) != review.digest:
+        raise UserError(f"{path} is another mask than the accepted one. Review it again.")
+    return path
+
+
+def _input_of(path: Path, header: ModelHeader) -> Input:
+    """The image of a prediction with its files, as `cdal predict` found it."""
+    if not path.exists():
+        raise UserError(
+            f"its image {path} is not there. Work in the folder in which cdal predict did, or put "
+            "it back."
+        )
+    together, channels = [path], header.image_channels
+    match = CHANNEL.match(stem_of(path)) if path.is_file() and channels > 1 else None
+    if match:
+        suffix = suffix_of(path) or path.suffix
+        names = [f"{match['name']}_{channel:04d}{suffix}" for channel in range(channels)]
+        siblings = [path.with_name(name) for name in names]
+        together = siblings if all(file.is_file() for file in siblings) else together
+    inputs, failed = list_inputs(together, (), None, channels, header.channel_files)
+    if path not in (known := {entry.path: entry for entry in inputs}):
+        raise UserError(failed.get(str(path), f"its image {path} cannot be told from others."))
+    return known[path]
+
+
+def _as_folder(
+    results: Path, found: Sequence[tuple[str, Input, Path]], header: ModelHeader
+) -> DataFolder:
+    """A data folder with the classes of the model.
+
+    Args:
+        results: folder of the results.
+        found: name, image and mask of each case.
+        header: header of the model.
+    """
+    inputs = [entry for _, entry, _ in found]
+    stems = Counter(entry.name for entry in inputs)
+    names = [entry.name if stems[entry.name] == 1 else name for name, entry, _ in found]
+    patients, _ = find_patients(inputs, None)
+    about = {
+        name: {"patient": patient}
+        for name, entry, patient in zip(names, inputs, patients, strict=True)
+        if patient != str(entry.path)
+    }
+    cases = [
+        _case_files(name, entry, mask, header.image_channels)
+        for name, (_, entry, mask) in zip(names, found, strict=True)
+    ]
+    return DataFolder(
+        results,
+        tuple(sorted(cases, key=lambda case: case.name)),
+        header.classes,
+        tuple(range(len(header.classes))),
+        about=about,
+        layout=f"reviewed results: {REVIEWS} and {REVIEWED}/",
+    )
+
+
+def _case_files(name: str, entry: Input, mask: Path, channels: int) -> CaseFiles:
+    label = (Annotation((("", mask),)),)
+    found = format_of(entry.path)
+    if found is DICOM and entry.files:
+        return CaseFiles(name, (entry.path,), label, entry.files)
+    many = channels > 1 and not entry.files and found is not None and found.fourth_axis
+    return CaseFiles(name, entry.files or (entry.path,), label, channels=channels if many else None)

@@ -1,0 +1,1 @@
+"""The server: models and results for browsers, 3D Slicer, QuPath and programs of your own."""

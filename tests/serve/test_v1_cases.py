@@ -1,0 +1,279 @@
+"""Cases of a folder of results: their order, layers, files, reviews and corrections."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from cdal.datasets.reviews import read_reviews
+from cdal.imaging.formats import read_image, read_label
+from cdal.inference.load import load
+from cdal.inference.predict import predict
+from helpers.files import picture, save_nifti, write_series
+from helpers.serving import SAMPLING, Running, picture_model, served
+
+ALL = ("mask", "probability", "uncertainty", "votes")
+OBLIQUE = np.array([[0.2, -1.2, 0, 5], [0.1, 0.1, 0.8, -3], [1, 0.2, 0.1, 2], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, volume_model: Path) -> dict[str, Path]:
+    """Images of several formats, the results of some of them, and the models."""
+    root, rng = tmp_path_factory.mktemp("cases"), np.random.default_rng(0)
+    data, results = root / "data", root / "results"
+    for name in ("v.nii.gz", "w.nii.gz"):
+        save_nifti(data / name, (1000 * rng.random((17, 20, 14))).astype(np.int16), OBLIQUE)
+    for name in ("p.png", "new.png"):
+        picture(data / name, rng.integers(0, 255, (40, 50)).astype(np.uint8))
+    series = write_series(root / "chest", rng.integers(0, 500, (16, 18, 20)))
+    flat = picture_model(root / "flat.safetensors")
+    volume = load(volume_model, SAMPLING, "cpu")
+    predict(volume, [data / "v.nii.gz", data / "w.nii.gz", series], results, save=ALL)
+    predict(load(flat, SAMPLING, "cpu"), [data / "p.png"], results, save=ALL)
+    return {"data": data, "results": results, "flat": flat, "volume": volume_model}
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]
+) -> Iterator[Running]:
+    root = tmp_path_factory.mktemp("server")
+    models = [folders["flat"], folders["volume"]]
+    with served(root, models, folders["results"], folders["data"]) as server:
+        yield server
+
+
+def ids(running: Running) -> dict[str, str]:
+    cases = running.client.get("/v1/cases").json()["cases"]
+    return {case["name"]: case["id"] for case in cases}
+
+
+def layer(running: Running, name: str, kind: str, **query: object) -> bytes:
+    reply = running.client.get(f"/v1/cases/{ids(running)[name]}/layers/{kind}", params=query)
+    assert reply.status_code == 200, reply.text
+    return reply.content
+
+
+def volume_of(content: bytes) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_bytes(gzip.decompress(content))
+
+
+def test_cases_are_listed_worst_first_then_those_without_results(
+    running: Running, folders: dict[str, Path]
+):
+    cases = running.client.get("/v1/cases").json()["cases"]
+    lowest = [
+        min(one["expected_dice"] for one in case["classes"]) for case in cases if case["classes"]
+    ]
+    assert lowest == sorted(lowest) and len(lowest) == 4
+    assert [case["name"] for case in cases[4:]] == ["new.png"]
+    assert {case["state"] for case in cases[:4]} == {"segmented"} and cases[4]["state"] == "new"
+    assert str(folders["data"]) not in json.dumps(cases)
+
+
+@pytest.mark.parametrize("name", ["v.nii.gz", "chest"])
+def test_layers_of_volumes_lie_on_the_grid_of_the_image(
+    running: Running, folders: dict[str, Path], name: str
+):
+    image = read_image(folders["data"] / name if name != "chest" else folders["data"].parent / name)
+    results, stem = folders["results"], name.split(".")[0]
+    shown = volume_of(layer(running, name, "image"))
+    np.testing.assert_array_equal(shown.get_fdata(), image.array[0])
+    assert shown.get_data_dtype() == np.int16
+    votes = nib.load(results / f"{stem}_votes.nii.gz").get_fdata()
+    chances = nib.load(results / f"{stem}_probability.nii.gz").get_fdata()
+    expected = {
+        "mask": volume_of(layer(running, name, "mask")).get_fdata(),
+        "votes": votes,
+        "probability": chances[..., 1],
+        "uncertainty": nib.load(results / f"{stem}_uncertainty.nii.gz").get_fdata(),
+    }
+    if name != "chest":
+        expected["mask"] = nib.load(results / f"{stem}_mask.nii.gz").get_fdata()
+    for kind, values in expected.items():
+        found = volume_of(layer(running, name, kind, **{"class": 2}))
+        np.testing.assert_array_equal(found.get_fdata(), values.reshape(found.shape), kind)
+        np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+        raw = nib.Nifti1Image.from_bytes(layer(running, name, kind, packed=False, **{"class": 2}))
+        assert raw.shape == found.shape
+    case = running.client.get(f"/v1/cases/{ids(running)[name]}").json()
+    assert tuple(case["shape"]) == image.shape
+    np.testing.assert_allclose(case["spacing"], image.spacing)
+
+
+def test_layers_of_pictures_are_exact(running: Running, folders: dict[str, Path]):
+    def shown(kind: str, **query: object) -> np.ndarray:
+        return np.asarray(Pillow.open(io.BytesIO(layer(running, "p.png", kind, **query))))
+
+    results = folders["results"]
+    np.testing.assert_array_equal(shown("image"), Pillow.open(folders["data"] / "p.png"))
+    np.testing.assert_array_equal(shown("mask"), np.asarray(Pillow.open(results / "p_mask.png")))
+    votes = np.asarray(Pillow.open(results / "p_votes.png")).reshape(2, 40, 50)
+    np.testing.assert_array_equal(shown("votes", vote=1), votes[1])
+    chances = np.asarray(Pillow.open(results / "p_probability.png")).reshape(2, 40, 50) / 65535
+    for number in (1, 2):
+        found = shown("probability", **{"class": number}) / 255
+        np.testing.assert_allclose(found, chances[number - 1], atol=0.5001 / 255)
+    assert shown("uncertainty").shape == (40, 50)
+
+
+def test_a_layer_is_sent_again_only_if_it_has_changed(running: Running):
+    path = f"/v1/cases/{ids(running)['p.png']}/layers/mask"
+    first = running.client.get(path)
+    again = running.client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304 and again.content == b""
+    assert running.client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_files_are_sent_byte_for_byte(running: Running, folders: dict[str, Path]):
+    case = ids(running)["chest"]
+    reply = running.client.get(f"/v1/cases/{case}/files/mask")
+    assert reply.content == (folders["results"] / "chest_mask.dcm").read_bytes()
+    assert running.client.get(f"/v1/cases/{case}/files/overlay").status_code == 404
+
+
+def test_what_is_not_there_is_not_found(running: Running):
+    case = ids(running)["p.png"]
+    for path in (
+        "/v1/cases/none",
+        f"/v1/cases/{case}/layers/other",
+        f"/v1/cases/{case}/layers/votes?vote=2",
+        f"/v1/cases/{case}/layers/probability?class=0",
+        f"/v1/cases/{case}/layers/reviewed",
+        f"/v1/cases/{case}/tiles/0/0.jpg",
+        f"/v1/cases/{case}/tiles/99/0_0.jpg",
+        "/v1/jobs/none",
+    ):
+        reply = running.client.get(path)
+        assert reply.status_code == 404 and reply.json()["detail"], path
+    assert running.client.delete(f"/v1/cases/{case}").status_code == 404
+
+
+def test_an_image_of_the_data_is_segmented_into_the_results(
+    running: Running, folders: dict[str, Path], tmp_path: Path
+):
+    image = folders["data"] / "new.png"
+    before = ids(running)["new.png"]
+    reply = running.client.post(
+        f"/v1/cases/{before}/predict", json={"model": "flat", "save": ["mask"]}
+    )
+    assert reply.status_code == 202
+    assert running.wait_for(reply.json()["job"])["state"] == "done"
+    assert ids(running)["new.png"] == before
+    assert running.client.get(f"/v1/cases/{before}").json()["state"] == "segmented"
+    predict(load(folders["flat"], SAMPLING, "cpu"), [image], tmp_path)
+    made = (folders["results"] / "new_mask.png").read_bytes()
+    assert made == (tmp_path / "new_mask.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["w.nii.gz", "chest"])
+def test_a_corrected_volume_is_saved_in_its_own_format_and_grid(
+    running: Running, folders: dict[str, Path], name: str
+):
+    case, stem = ids(running)[name], name.split(".")[0]
+    shown = volume_of(layer(running, name, "mask"))
+    label = np.asarray(shown.dataobj).copy()
+    label[3, 4, 5] = 1 + label[3, 4, 5] % 2
+    drawn = nib.Nifti1Image(label, shown.affine)  # as NiiVue writes it
+    drawn.header.set_qform(None, 0)
+    reply = running.client.put(f"/v1/cases/{case}/correction", content=drawn.to_bytes())
+    assert reply.status_code == 200, reply.text
+    answer = reply.json()
+    saved = folders["results"] / "reviewed" / answer["mask"]
+    assert saved.name == ("w.nii.gz" if name == "w.nii.gz" else "chest.dcm")
+    assert (volume_of(layer(running, name, "reviewed")).get_fdata() != shown.get_fdata()).sum() == 1
+    if name == "w.nii.gz":
+        np.testing.assert_array_equal(read_label(saved).array[0], label)
+        np.testing.assert_array_equal(
+            nib.load(saved).affine, nib.load(folders["data"] / name).affine
+        )
+    expected = {
+        kind: 2 * ((label == k) & (shown.get_fdata() == k)).sum()
+        / ((label == k).sum() + (shown.get_fdata() == k).sum())
+        for k, kind in enumerate(("a", "b"), 1)
+    }  # fmt: skip
+    assert answer["verdict"] == "fix"
+    assert answer["dice"] == pytest.approx(expected)
+    told = running.client.get(f"/v1/cases/{case}").json()
+    assert told["review"]["dice"] == answer["dice"] and "reviewed" in told["layers"]
+    kept = read_reviews(folders["results"]).cases
+    assert kept[answer["mask"]].input.endswith(name), stem
+
+
+def test_a_corrected_picture_is_saved_pixel_for_pixel(running: Running, folders: dict[str, Path]):
+    label = np.zeros((40, 50), np.uint8)
+    label[3:9, 4:20], label[20, 30] = 1, 2
+    content = io.BytesIO()
+    Pillow.fromarray(label).save(content, format="PNG")
+    case = ids(running)["p.png"]
+    reply = running.client.put(f"/v1/cases/{case}/correction", content=content.getvalue())
+    assert reply.status_code == 200, reply.text
+    np.testing.assert_array_equal(
+        read_label(folders["results"] / "reviewed" / "p.png").array[0], label
+    )
+
+
+def moved(affine: np.ndarray) -> np.ndarray:
+    other = affine.copy()
+    other[0, 3] += 5
+    return other
+
+
+def test_corrections_that_do_not_belong_to_the_image_are_refused(
+    running: Running, folders: dict[str, Path]
+):
+    case, affine = ids(running)["v.nii.gz"], nib.load(folders["data"] / "v.nii.gz").affine
+    shape = (17, 20, 14)
+    for array, place, words in (
+        (np.zeros(shape, np.uint8), moved(affine), "place in space"),
+        (np.zeros((17, 20, 13), np.uint8), affine, "shape"),
+        (np.full(shape, 3, np.uint8), affine, "highest number is 3"),
+        (np.full(shape, 0.5, np.float32), affine, "whole numbers"),
+    ):
+        content = nib.Nifti1Image(array, place).to_bytes()
+        reply = running.client.put(f"/v1/cases/{case}/correction", content=content)
+        assert reply.status_code == 422 and words in reply.json()["detail"], reply.text
+    assert running.client.put(f"/v1/cases/{case}/correction", content=b"?").status_code == 422
+    assert not (folders["results"] / "reviewed" / "v.nii.gz").exists()
+    assert running.empties()
+
+
+def test_verdicts_are_kept_and_the_next_case_is_the_worst_open_one(
+    running: Running, folders: dict[str, Path]
+):
+    def worst_open() -> str | None:
+        cases = running.client.get("/v1/cases").json()["cases"]
+        return next((case["id"] for case in cases if not case["review"]), None)
+
+    case = ids(running)["v.nii.gz"]
+    assert running.client.get("/v1/next").json()["case"] == worst_open()
+    refused = running.client.put(f"/v1/cases/{case}/review", json={"verdict": "fix"})
+    assert refused.status_code == 422 and "corrected mask" in refused.json()["detail"]
+    assert running.client.put(f"/v1/cases/{case}/review", json={"verdict": "?"}).status_code == 422
+    for verdict in ("reject", "accept"):
+        reply = running.client.put(f"/v1/cases/{case}/review", json={"verdict": verdict})
+        assert reply.json()["verdict"] == verdict
+    assert read_reviews(folders["results"]).cases["v.nii.gz"].verdict == "accept"
+    while (following := running.client.get("/v1/next").json()["case"]) is not None:
+        assert following == worst_open()
+        running.client.put(f"/v1/cases/{following}/review", json={"verdict": "accept"})
+    assert worst_open() is None
+
+
+def test_objects_are_those_of_the_mask(running: Running):
+    reply = running.client.get(f"/v1/cases/{ids(running)['p.png']}/objects")
+    features = reply.json()["features"]
+    mask = np.asarray(Pillow.open(io.BytesIO(layer(running, "p.png", "mask"))))
+    areas = dict.fromkeys(("inner", "outer"), 0)
+    for feature in features:
+        areas[feature["properties"]["classification"]["name"]] += feature["properties"]["area"]
+    assert areas == {"inner": (mask == 1).sum(), "outer": (mask == 2).sum()}
+    assert running.client.get(f"/v1/cases/{ids(running)['v.nii.gz']}/objects").status_code == 422
