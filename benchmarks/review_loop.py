@@ -2,8 +2,10 @@
 
     python benchmarks/review_loop.py --data DATA --out RUN [--first 4] [--reviewed 12] [--fresh 24]
         [--accept 0.8] [--steps-before 500] [--steps-after 500] [--factors 0.1] [--seed 0]
+        [--model MODEL]
 
-A model is trained shortly on a few volumes of the hippocampus. It segments others, of which the
+A model is trained shortly on a few volumes of the hippocampus; `--model` takes a trained one of
+them instead, and only volumes of its test. It segments others, of which the
 masks above a Dice are accepted; the truth stands for the corrected mask of the rest. The model is
 trained further on these reviews as by `cdal train folder --reviewed`. `held out` are the corrected
 cases that this training leaves out, `fresh` are volumes that no training and no review has seen;
@@ -33,7 +35,7 @@ from cdal.imaging.formats import read_image, read_label, write_label
 from cdal.inference.predict import predict
 from cdal.recipes.recipe import Recipe, override
 from cdal.runtime.files import write_json
-from cdal.segmenters.model_header import read_header
+from cdal.segmenters.model_header import find_model, read_header
 from cdal.training.reviewed import read_corrections, train_on_reviews
 from cdal.training.start import find_start
 from cdal.training.train import train
@@ -44,13 +46,13 @@ PARTITION = "loop"
 
 def parts_of(folder: DataFolder, options: argparse.Namespace) -> dict[str, list[str]]:
     """Names of the cases of each part, drawn by the seed."""
-    names = np.random.default_rng(options.seed).permutation([case.name for case in folder.cases])
-    sizes = {
-        "train": options.first,
-        "validation": VALIDATION,
-        "reviewed": options.reviewed,
-        "test": options.fresh,
-    }
+    known, sizes = [case.name for case in folder.cases], {}
+    if options.model:
+        known = read_header(find_model(options.model)).data["test"]
+    else:
+        sizes = {"train": options.first, "validation": VALIDATION}
+    names = np.random.default_rng(options.seed).permutation(known)
+    sizes |= {"reviewed": options.reviewed, "test": options.fresh}
     ends = np.cumsum(list(sizes.values()))
     if ends[-1] > len(names):
         raise SystemExit(f"{ends[-1]} cases are needed; there are {len(names)}.")
@@ -141,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--first", type=int, default=4)
     parser.add_argument("--reviewed", type=int, default=12)
     parser.add_argument("--fresh", type=int, default=24)
@@ -156,7 +159,7 @@ def main() -> None:
     folder = open_folder(options.data)
     parts = parts_of(folder, options)
     by_name = {case.name: case for case in folder.cases}
-    model = first_model(folder, parts, options)
+    model = find_model(options.model) if options.model else first_model(folder, parts, options)
     recipe = read_header(model).recipe
     results = options.out / "results"
     cases = [by_name[name] for name in parts["reviewed"]]
