@@ -133,9 +133,13 @@ class Site:
 
         def work(job: Job) -> Entry:
             predictor = stoppable(self.models.sampled(model, sampling), job.check)
-            written = predict(
-                predictor, entry.inputs, folder, save=save or ("mask",), report=job.report
-            )
+            try:
+                written = predict(
+                    predictor, entry.inputs, folder, save=save or ("mask",), report=job.report
+                )
+            finally:
+                if entry.origin == "upload":
+                    self.uploads.clear(entry.id)
             for message in written.failed.values():
                 raise UserError(self.spoken(message))
             return self.cases.named(entry.id)
