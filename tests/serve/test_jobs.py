@@ -97,6 +97,20 @@ def test_a_running_job_ends_at_its_next_step(tmp_path: Path, content: bytes):
         assert len(calls) < 20  # of about a hundred windows
 
 
+def test_nothing_stays_of_an_upload_that_is_deleted_while_it_is_computed(
+    tmp_path: Path, held: Held, content: bytes
+):
+    with served(tmp_path, [held.predictor]) as server:
+        one = start(server, content).json()
+        assert held.begun.wait(20)
+        server.client.delete(f"/v1/cases/{one['case']}")
+        held.go.set()
+        following = start(server, content).json()
+        assert server.wait_for(following["job"])["state"] == "done"
+        server.client.delete(f"/v1/cases/{following['case']}")
+        assert server.empties()
+
+
 def test_a_computation_that_takes_too_long_is_ended(tmp_path: Path, content: bytes):
     slow = stoppable(bright_predictor(FLAT), lambda: time.sleep(0.3))
     with served(tmp_path, [slow], seconds=0.2) as server:
@@ -114,7 +128,7 @@ def test_a_client_that_leaves_is_not_computed_for(tmp_path: Path, held: Held, co
             files = {"file": ("x.png", content)}
             server.client.post("/v1/predict/bright", files=files, timeout=0.5)
         for _ in range(100):
-            if not server.site.jobs.waiting:
+            if not server.site.jobs.waiting and len(server.site.uploads) == 1:
                 break
             time.sleep(0.05)
         assert server.site.jobs.waiting == 0

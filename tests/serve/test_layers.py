@@ -26,7 +26,6 @@ def test_all_layers_are_those_that_are_possible(kind, shape, expected):
     image = About(kind, shape, None)
     assert saved_as_layers(("layers",), image, 5) == expected
     assert saved_as_layers(("geojson", "layers", "mask"), image, 5)[0] == "geojson"
-    assert saved_as_layers(("votes",), image, 5) == ("votes",)
 
 
 def test_a_client_gets_all_layers_with_one_word(tmp_path: Path):

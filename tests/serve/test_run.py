@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,12 @@ def test_a_port_that_is_taken_is_told():
         first.listen()
         with pytest.raises(UserError, match="--port"):
             listening(Serving(port=first.getsockname()[1]))
+
+
+def test_replies_are_not_held_back_for_an_acknowledgement():
+    """Whose 40 ms no small reply should wait; asyncio sees to it for sockets of this protocol."""
+    with listening(Serving(port=0)) as one:
+        assert one.proto == socket.IPPROTO_TCP
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from cdal.datasets.reviews import read_reviews
 from cdal.imaging.formats import read_image, read_label
 from cdal.inference.load import load
 from cdal.inference.predict import predict
+from cdal.serve import layers
 from helpers.files import picture, save_nifti, write_series
 from helpers.serving import SAMPLING, Running, picture_model, served
 
@@ -107,6 +108,16 @@ def test_layers_of_volumes_lie_on_the_grid_of_the_image(
     case = running.client.get(f"/v1/cases/{ids(running)[name]}").json()
     assert tuple(case["shape"]) == image.shape
     np.testing.assert_allclose(case["spacing"], image.spacing)
+
+
+def test_intensities_of_large_volumes_are_not_compressed(
+    running: Running, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(layers, "_PACKED_BYTES", 1000)
+    raw = nib.Nifti1Image.from_bytes(layer(running, "v.nii.gz", "image"))
+    image = read_image(folders["data"] / "v.nii.gz")
+    np.testing.assert_array_equal(raw.get_fdata(), image.array[0])
+    assert layer(running, "v.nii.gz", "mask")[:2] == b"\x1f\x8b"  # labels always are
 
 
 def test_layers_of_pictures_are_exact(running: Running, folders: dict[str, Path]):

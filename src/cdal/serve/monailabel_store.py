@@ -61,7 +61,9 @@ def store_routes(site: Site) -> APIRouter:
         entry = site.find(image)
         if len(entry.inputs) == 1 and entry.inputs[0].is_file():
             return Sent(entry.inputs[0], entry.inputs[0].name)
-        layer = layer_of(entry, Wanted("image"), path_of(entry, "image", None), site.opener)
+        layer = layer_of(
+            entry, Wanted("image", packed=True), path_of(entry, "image", None), site.opener
+        )
         return as_file(layer.content, download_name(entry))
 
     @routes.get("/label")
@@ -72,7 +74,7 @@ def store_routes(site: Site) -> APIRouter:
             raise missing(f"A label {tag!r:.40} of this image")
         kind = _KINDS[tag]
         path = path_of(entry, kind, reviewed_of(entry, review_of(entry)))
-        layer = layer_of(entry, Wanted(kind), path, site.opener)
+        layer = layer_of(entry, Wanted(kind, packed=True), path, site.opener)
         return as_file(layer.content, layer.name)
 
     @routes.put("/label")

@@ -134,16 +134,27 @@ class Site:
 
         def work(job: Job) -> Entry:
             sampled = self.models.sampled(model, sampling)
-            kinds = save or ("mask",)
-            if ALL in save:
-                kinds = saved_as_layers(save, self.opener.about(entry), sampled.votes)
             predictor = stoppable(sampled, job.check)
-            written = predict(predictor, entry.inputs, folder, save=kinds, report=job.report)
+            try:
+                kinds = self._kinds(entry, save, sampled.votes)
+                written = predict(predictor, entry.inputs, folder, save=kinds, report=job.report)
+            finally:
+                if entry.origin == "upload":
+                    self.uploads.clear(entry.id)
             for message in written.failed.values():
                 raise UserError(self.spoken(message))
             return self.cases.named(entry.id)
 
         return self.jobs.submit(entry.id, work)
+
+    def _kinds(self, entry: Entry, save: Collection[str], votes: int) -> Collection[str]:
+        """What to save, with the layers of this image in the place of `layers`."""
+        if ALL not in save:
+            return save or ("mask",)
+        try:
+            return saved_as_layers(save, self.opener.about(entry), votes)
+        except UserError as error:
+            raise UserError(self.spoken(str(error))) from error
 
     def spoken(self, message: str) -> str:
         """A message without the folders of the server."""

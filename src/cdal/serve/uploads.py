@@ -127,6 +127,11 @@ class Uploads:
         if upload is not None:
             shutil.rmtree(upload.folder, ignore_errors=True)
 
+    def clear(self, name: str) -> None:
+        """Delete what a computation has written for an upload that was deleted meanwhile."""
+        if name not in self._uploads:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+
     def idle(self) -> list[str]:
         """Ids of those that nobody has asked for in a while."""
         before = time.monotonic() - self._idle

@@ -24,13 +24,13 @@ def layer_routes(site: Site) -> APIRouter:
         kind: str,
         number: Annotated[int, Query(alias="class")] = 1,
         vote: int = 0,
-        packed: bool = True,
+        packed: bool | None = None,
     ) -> Response:
         """A layer for the browser: image, mask, probability, uncertainty, votes or reviewed.
 
         Of volumes it is NIfTI on the image's grid, of pictures PNG. `class` chooses the class of a
         probability, `vote` the vote of a picture (from 0; volumes have all votes on their fourth
-        axis); `packed=false` sends NIfTI without compression.
+        axis). Labels and small volumes are compressed, unless `packed` says otherwise.
         """
         entry, wanted = site.entry(name), Wanted(kind, number, vote, packed)
         reviewed = reviewed_of(entry, review_of(entry)) if kind == "reviewed" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from cdal.inference.predict import predict
 from helpers.files import picture
 from helpers.page import SAVED, Watched, bright, bump
 from helpers.serving import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -135,3 +139,14 @@ def test_a_narrow_screen_needs_no_scrolling_to_the_side(page: Watched):
     page.open("a.png")
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.page.locator("#viewer canvas").bounding_box()["width"] > 350  # type: ignore[index]
+
+
+def test_a_token_in_the_address_opens_everything(browser: Browser, folder: Path, tmp_path: Path):
+    with served(tmp_path, results=folder, token="a secret of the test") as server:
+        context = browser.new_context()
+        watched = Watched(context.new_page(), server.address)
+        watched.page.goto(f"{server.address}/?token=a%20secret%20of%20the%20test")
+        watched.page.wait_for_selector("#shown td.shown")
+        assert "token" not in watched.page.url
+        context.close()
+        watched.check()

@@ -35,8 +35,11 @@ def drop(page: Watched, path: Path) -> None:
     """Drop a file or a folder on the page, as from a file manager."""
     session = page.page.context.new_cdp_session(page.page)
     data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
+    for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": kind, "x": 500, "y": 300, "data": data})
+        if kind == "dragOver":  # nothing is dropped before the page has said that it takes it
+            page.page.wait_for_selector("body.dropping")
+            page.settle()
 
 
 def mask_of(page: Watched) -> bytes:
