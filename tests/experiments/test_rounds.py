@@ -62,6 +62,7 @@ def partitions(out: Path) -> dict[str, dict[str, list[str]]]:
     return {name: fold for name, (fold,) in folds.items()}
 
 
+@pytest.mark.slow
 def test_rounds_add_what_was_picked_and_are_resumed(
     phantoms: Path, tmp_path: Path, here: list[str]
 ):
@@ -109,6 +110,7 @@ def test_rounds_add_what_was_picked_and_are_resumed(
     assert again.to_dict() == curves.to_dict()
 
 
+@pytest.mark.slow
 def test_a_seed_that_failed_is_left_out_and_tried_again(
     phantoms: Path, tmp_path: Path, here: list[str], monkeypatch: pytest.MonkeyPatch
 ):

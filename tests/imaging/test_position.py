@@ -79,6 +79,7 @@ def test_a_larger_picture_has_no_such_places():
         override(find_recipe("hippocampus"), {"data.position": True})
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_places_trains_predicts_and_is_exported(tmp_path: Path):
     data = write_phantoms(tmp_path / "data", 12, seed=1, size=32, raters=1)
     model = train(recipe_with_positions(), data, tmp_path / "run", "cpu")

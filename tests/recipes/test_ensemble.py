@@ -23,6 +23,8 @@ OTHER = {
     "data.overlap": 0.25,
     "data.whole": 4.0,
     "data.components": 1,
+    "data.decision": "expected-dice",
+    "data.position": True,
     "data.mirror_votes": True,
 }
 FREE = {
