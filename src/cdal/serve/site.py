@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import tempfile
@@ -68,6 +69,8 @@ class Site:
         results: Path | None = None,
         data: Path | None = None,
     ) -> None:
+        if results is not None and len(models):
+            _need_writable(results)
         self.settings, self.models = settings, models
         self.uploads = Uploads(root, settings.uploads, 60 * settings.idle)
         headers = [models.named(name).header for name in models.names[:1]]
@@ -310,3 +313,15 @@ class Site:
         if path is None:
             raise missing(f"The result {kind} of this case")
         return path
+
+
+def _need_writable(results: Path) -> None:
+    """Refuse a folder for results that cannot be made or written, before anybody waits for one."""
+    nearest = next(
+        path for path in (results.absolute(), *results.absolute().parents) if path.exists()
+    )
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(
+            f"{results}: expected a folder for results that can be written; {nearest} is "
+            f"{'not writable' if nearest.is_dir() else 'a file'}. Give another --out."
+        )
