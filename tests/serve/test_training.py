@@ -8,16 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cdal.serve import training
 from helpers.serving import Running, served
 from helpers.trainings import Pretended
-
-
-@pytest.fixture
-def process(volume_model: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
-    pretended = Pretended(volume_model)
-    monkeypatch.setattr(training, "run_verb", pretended)
-    return pretended
 
 
 @pytest.fixture

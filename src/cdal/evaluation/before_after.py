@@ -12,7 +12,7 @@ import numpy as np
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import majority
-from cdal.evaluation.metrics import count
+from cdal.evaluation.metrics import dice_by_class
 from cdal.inference.load import load
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
@@ -92,13 +92,7 @@ def dice_by_case(
         image, labels = read_case(case, folder)
         mask = predictor.predict(image, case.name).mask
         truth = majority(np.stack([label.array[0] for label in labels]), len(folder.classes))
-        rows.append(
-            {
-                name: count(mask == k, truth == k).dice
-                for k, name in enumerate(folder.classes)
-                if k > 0
-            }
-        )
+        rows.append(dice_by_class(mask, truth, folder.classes))
         report(Event("scoring", case.name, number, len(cases)))
     return rows
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from cdal.runtime.cost import joined_cost, kept_cost, peak_memory
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.version import __version__
-from cdal.segmenters.model_header import ModelHeader
+from cdal.segmenters.model_header import ModelHeader, Seen
 
 Part = Literal["train", "validation", "test", "all"]
 
@@ -280,22 +280,17 @@ def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> S
     return cases
 
 
-def _seen(
-    cases: Sequence[CaseFiles], seen: Sequence[tuple[Collection[str], Collection[str]]]
-) -> list[str]:
+def _seen(cases: Sequence[CaseFiles], seen: Sequence[Seen]) -> list[str]:
     """Names of the cases that a model saw in training, or chose its weights on.
-
-    They are known by the checksums of their images, whatever their names are now; by their names
-    for a model file without checksums.
 
     Args:
         cases: the cases.
-        seen: names and checksums of each model, see `ModelHeader.seen`.
+        seen: what each model saw.
     """
     known = []
     for case in cases:
-        own = _digest(case) if any(images for _, images in seen) else None
-        if any(own in images if images and own else case.name in names for names, images in seen):
+        own = _digest(case) if any(model.images for model in seen) else None
+        if any(model.holds(case.name, own) for model in seen):
             known.append(case.name)
     return known
 

@@ -10,7 +10,7 @@ NaN, and means leave them out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,21 @@ def count(prediction: np.ndarray, truth: np.ndarray) -> Counts:
         )
     both = int((prediction & truth).sum())
     return Counts(both, int(prediction.sum()) - both, int(truth.sum()) - both)
+
+
+def dice_by_class(
+    prediction: np.ndarray, truth: np.ndarray, classes: Sequence[str]
+) -> dict[str, float]:
+    """Dice of each class of two class masks `[*S]`; 1 for a class that neither has.
+
+    Args:
+        prediction: class of each voxel.
+        truth: likewise.
+        classes: names of the classes, the background first. It has no Dice.
+    """
+    return {
+        name: count(prediction == k, truth == k).dice for k, name in enumerate(classes) if k > 0
+    }
 
 
 def surface_distances(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -30,6 +30,29 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-3, 1e3
 
 _SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
 """Folders of the shipped models: in a wheel, and in a clone of the repository."""
+
+
+class Seen(NamedTuple):
+    """Cases on which weights were trained or chosen.
+
+    Attributes:
+        names: their names.
+        images: checksums of their images; empty in files of earlier versions.
+    """
+
+    names: frozenset[str]
+    images: frozenset[str]
+
+    def holds(self, name: str, digest: str | None) -> bool:
+        """Whether a case is one of them.
+
+        It is known by its image, whatever its name is now; by its name if there are no checksums.
+
+        Args:
+            name: name of the case.
+            digest: checksum of its image; `None` if it is not known.
+        """
+        return digest in self.images if self.images and digest else name in self.names
 
 
 @dataclass(frozen=True)
@@ -79,14 +102,14 @@ class ModelHeader:
         return self.members or (self,)
 
     @property
-    def seen_before(self) -> tuple[frozenset[str], frozenset[str]]:
+    def seen_before(self) -> Seen:
         """As `seen`, of the model that the training started from, and of those before it."""
         start = self.data.get("from")
         start = start if isinstance(start, dict) else {}
-        return _texts(start.get("names")), _texts(start.get("images"))
+        return Seen(_texts(start.get("names")), _texts(start.get("images")))
 
     @property
-    def seen(self) -> tuple[frozenset[str], frozenset[str]]:
+    def seen(self) -> Seen:
         """Names and image checksums of the cases on which weights were trained or chosen.
 
         There are no checksums in files of earlier versions. Of cases that were seen before, names
@@ -97,7 +120,7 @@ class ModelHeader:
         own = digests if isinstance(digests, dict) else {}
         names_before, images_before = self.seen_before
         images = _texts([own.get(name) for name in names])
-        return names | names_before, images | images_before
+        return Seen(names | names_before, images | images_before)
 
     def to_dict(self) -> dict[str, Any]:
         """The header as plain values, as stored in the model file."""

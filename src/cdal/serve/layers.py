@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -140,8 +140,6 @@ def _array(entry: Entry, wanted: Wanted, path: Path, image: Image, opener: Opene
     if wanted.kind == "mask":
         return read_mask(files, image)
     if wanted.kind == "reviewed":
-        from dataclasses import replace
-
         return read_mask(replace(files, mask=path), image)
     planar = len(image.shape) == 2
     if wanted.kind == "votes":

@@ -19,6 +19,7 @@ from cdal.datasets.reviews import (
     name_of_case,
     read_reviews,
 )
+from cdal.evaluation.metrics import dice_by_class
 from cdal.evaluation.review.opening import read_mask
 from cdal.imaging.annotations import Segment, annotation_format, draw
 from cdal.imaging.formats import read_label, write_label
@@ -130,7 +131,7 @@ def keep_correction(entry: Entry, image: Image, label: np.ndarray, opener: Opene
     dice: dict[str, float] = {}
     if entry.found is not None and entry.file("mask"):
         predicted = read_mask(files_of_entry(entry, opener.channels), image)
-        dice = dice_of(label, predicted, names[1:])
+        dice = dice_by_class(label, predicted, names)
     mask = None if entry.found is None else entry.found.files.get("mask")
     return keep_review(folder, name, _source(entry), "fix", mask, dice)
 
@@ -193,16 +194,6 @@ def _named(name: str, classes: Sequence[str]) -> str:
         f"the mask: expected segments of the classes {', '.join(classes[1:])}; one is called "
         f"{name!r:.60}."
     )
-
-
-def dice_of(first: np.ndarray, second: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """Dice of each class of two masks; 1 for a class that neither has."""
-    scores = {}
-    for number, name in enumerate(names, start=1):
-        a, b = first == number, second == number
-        size = int(a.sum()) + int(b.sum())
-        scores[name] = 2 * int((a & b).sum()) / size if size else 1.0
-    return scores
 
 
 def next_case(entries: Sequence[Entry]) -> Entry | None:

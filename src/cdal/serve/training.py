@@ -6,7 +6,6 @@ to adopt it, and then it is one more model of the server.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +22,11 @@ from cdal.serve.answers import Answer
 from cdal.serve.models import Models
 from cdal.serve.names import safe_name
 from cdal.serve.refusals import full, missing, unusable
+from cdal.training.log import block_means, read_log
 
 TRAINED = "trained"
 """Folder of the new models in a folder of results."""
 
-_LOG = "metrics.jsonl"
 _MODEL = "model.safetensors"
 _MOST_MINUTES = 24 * 60.0
 _POINTS = 200
@@ -217,9 +216,8 @@ def curve_of(out: Path) -> list[Answer]:
     Lines that are not whole, as the log is being written, are left out.
     """
     try:
-        lines = (out / _LOG).read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    except (OSError, ValueError, RecursionError):
+        rows = read_log(out)
+    except (OSError, UserError):
         return []
     losses: list[tuple[int, float]] = []
     points: list[Answer] = []
@@ -229,11 +227,8 @@ def curve_of(out: Path) -> list[Answer]:
         score = next((row[name] for name in _SCORES if name in row), None)
         if score is not None:
             points.append({"step": row["step"], "loss": None, "dice": score})
-    width = max(1, len(losses) // _POINTS)
-    for start in range(0, len(losses), width):
-        part = losses[start : start + width]
-        mean = sum(loss for _, loss in part) / len(part)
-        points.append({"step": part[-1][0], "loss": mean, "dice": None})
+    for step, mean in block_means(losses, _POINTS):
+        points.append({"step": step, "loss": mean, "dice": None})
     return sorted(points, key=lambda point: point["step"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def learning_curve(out: Path) -> Path | None:
     left, right = figure.subplots(1, 2)
     for player in players:
         points = [(row["step"], row[player]) for row in rows if player in row]
-        left.plot(*zip(*_block_means(points), strict=True), label=player, linewidth=1)
+        left.plot(*zip(*block_means(points, 50), strict=True), label=player, linewidth=1)
     left.set(xlabel="step", ylabel="loss (mean of each 50th part)")
     left.legend(frameon=False)
     for name in sorted(
@@ -124,9 +124,14 @@ def learning_curve(out: Path) -> Path | None:
     return path
 
 
-def _block_means(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Means over successive parts of the curve, each a fiftieth of its length."""
-    width = max(1, len(points) // 50)
+def block_means(points: Sequence[tuple[int, float]], blocks: int) -> list[tuple[int, float]]:
+    """Means over successive blocks of a curve of (step, value), each at its last step.
+
+    Args:
+        points: the curve.
+        blocks: number of blocks, about; a shorter curve has one for each point.
+    """
+    width = max(1, len(points) // blocks)
     means = []
     for i in range(0, len(points), width):
         chunk = points[i : i + width]

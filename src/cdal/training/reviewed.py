@@ -129,12 +129,8 @@ def read_corrections(
     cases = check.folder.cases
     patients = groups_of(reviewed.folder, cases, patient)
     groups = groups_of(check.folder, cases, patient)
-    names, images = start.header.seen
-    seen = frozenset(
-        fact.name
-        for fact in check.facts
-        if (fact.digest in images if images else fact.name in names)
-    )
+    known = start.header.seen
+    seen = frozenset(fact.name for fact in check.facts if known.holds(fact.name, fact.digest))
     return Corrections(results, reviewed, check, _derived(start, patient), patients, groups, seen)
 
 

@@ -130,10 +130,8 @@ class Start:
                     f"data.{name} is {new}; {self.name} was trained with {old}, and has to learn "
                     "its images anew"
                 )
-        names, images = self.header.seen
-        if seen := [
-            name for name in test if (digests.get(name) in images if images else name in names)
-        ]:
+        known = self.header.seen
+        if seen := [name for name in test if known.holds(name, digests.get(name))]:
             yield (
                 f"{len(seen)} of the {len(test)} test cases were seen by {self.name} in training "
                 f"({first_few(seen)}): scores on them would be too good, and cdal evaluate refuses "

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cdal.serve import training
 from helpers.page import Watched
 from helpers.serving import served
 from helpers.trainings import Pretended
 
 COMPARED = {"cases": 3, "before": {"a": 0.512, "b": 0.7}, "after": {"a": 0.634, "b": 0.8}}
-
-
-@pytest.fixture
-def process(volume_model: Path, monkeypatch: pytest.MonkeyPatch) -> Pretended:
-    pretended = Pretended(volume_model)
-    monkeypatch.setattr(training, "run_verb", pretended)
-    return pretended
 
 
 @pytest.fixture
