@@ -61,6 +61,8 @@ def test_pictures_cut_around_small_objects_know_their_middle(
     assert ("data.position" in derived.reasons) == (place == "middle")
     assert derived.recipe.training.annotators == 2 and data.decision == "expected-dice"
     assert "2 or more annotations" in derived.reasons["training.annotators"]
+    steps = derived.recipe.segmenter.sampling_timesteps
+    assert derived.reasons["segmenter.sampling_timesteps"].startswith(f"{steps},")
 
 
 def test_gray_saved_as_colours_is_gray_and_colours_are_colours(tmp_path: Path):

@@ -12,7 +12,7 @@ import numpy as np
 from cdal.datasets.findings import FEWEST, CaseFacts, Check
 from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
-from cdal.recipes.variants import MOST_ANNOTATORS, TUNING_RATE, fine_tuned, for_annotators
+from cdal.recipes.variants import TUNING_RATE, fine_tuned, for_annotators
 from cdal.runtime.errors import UserError
 
 _SIDE = 256
@@ -108,11 +108,15 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     recipe = Recipe("folder", data, segmenter, training)
     if annotators < 2:
         return Derived(recipe, reasons)
+    recipe = for_annotators(recipe, annotators)
     reasons["training.annotators"] = (
-        f"{min(annotators, MOST_ANNOTATORS)}: every image has {annotators} or more annotations; "
-        "the votes learn to be distributed as they are, empty or whole"
+        f"{recipe.training.annotators}: every image has {annotators} or more annotations; the "
+        "votes learn to be distributed as they are, empty or whole"
     )
-    return Derived(for_annotators(recipe, annotators), reasons)
+    reasons["segmenter.sampling_timesteps"] = (
+        f"{recipe.segmenter.diffusion_steps}, as the votes are to differ"
+    )
+    return Derived(recipe, reasons)
 
 
 def tuned_recipe(model: Recipe, name: str, checked: Check, patient: str | None = None) -> Derived:
