@@ -67,7 +67,10 @@ def reviewed_folder(results: Path, header: ModelHeader) -> Reviewed:
         UserError: the folder holds no results or no reviews, the results are of other classes, or
             no case can be used.
     """
-    cases = {name_of_case(case.source, case.files.get("mask")): case for case in _cases(results)}
+    cases = {
+        name_of_case(case.source, case.files.get("mask")): case
+        for case in read_results(results).cases
+    }
     reviews = read_reviews(results)
     if not reviews.cases:
         raise UserError(
@@ -96,10 +99,6 @@ def reviewed_folder(results: Path, header: ModelHeader) -> Reviewed:
         case.name for case in folder.cases if case.labels[0].paths[0].parent == results / REVIEWED
     )
     return Reviewed(folder, reviews, corrected, tuple(left_out))
-
-
-def _cases(results: Path) -> Sequence[Case]:
-    return read_results(results).cases
 
 
 def _case_of(cases: Mapping[str, Case], name: str, classes: tuple[str, ...]) -> Case:
