@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with steady_output():
             words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)
-            return _run(_parser().parse_args(words), fields)
+            return _run(_parser(words).parse_args(words), fields)
     except OSError as error:  # the last lines cannot be written
         tell(f"cdal: the output cannot be written: {error}", error=True)
         return BAD_INPUT
@@ -131,7 +131,9 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         return BAD_INPUT
 
 
-def _parser() -> ArgumentParser:
+def _parser(words: Sequence[str]) -> ArgumentParser:
+    """The parser for these words: the options of other verbs are left out, to start quickly."""
+    chosen = next((word for word in words if word in VERBS), None)
     parser = ArgumentParser(
         prog="cdal",
         description=(
@@ -146,5 +148,6 @@ def _parser() -> ArgumentParser:
         add_config(verb)
         # A verb's options may be subcommands, which need the verb in its place first.
         subcommands.add_subcommand(name, verb, help=about)
-        module.add_options(verb)
+        if name == chosen:
+            module.add_options(verb)
     return parser

@@ -19,7 +19,6 @@ from cdal.cli.words import (
     add_series,
     sampling_of,
 )
-from cdal.inference.outputs import OUTPUTS
 
 _SHOWN = 5
 """Cases of a kind that are named on the terminal; `predictions.json` has all."""
@@ -27,6 +26,8 @@ _SHOWN = 5
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
+    from cdal.inference.outputs import OUTPUTS
+
     parser.add_argument("model", type=str, help=MODEL)
     parser.add_argument(
         "inputs",

@@ -22,7 +22,6 @@ from cdal.cli.words import (
     add_series,
     sampling_of,
 )
-from cdal.inference.ranking import METHODS
 
 if TYPE_CHECKING:
     from cdal.inference.ranking import Ranking
@@ -32,6 +31,8 @@ _SHOWN = 20
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
+    from cdal.inference.ranking import METHODS
+
     parser.add_argument("model", type=str, help=MODEL)
     parser.add_argument(
         "images",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,8 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
+    from scipy import stats  # slow to import
+
     rng = np.random.default_rng(seed)
     result = stats.bootstrap(
         (values,), np.mean, n_resamples=resamples, method="percentile", rng=rng
@@ -187,6 +189,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """
     if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
+    from scipy import stats  # slow to import
+
     return float(stats.spearmanr(first, second).statistic)
 
 

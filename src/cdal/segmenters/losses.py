@@ -5,14 +5,22 @@ All losses are scalars. `probabilities` and `truth` are `[B, K, *S]`, and class 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor
 
 _SMOOTH = 4.0
 """Voxels that are added to intersection and union."""
 
-_dice = DiceLoss(include_background=False, smooth_nr=1e-5, smooth_dr=1e-5, batch=True)
+
+@cache
+def _dice() -> Callable[[Tensor, Tensor], Tensor]:
+    """Soft Dice loss over the whole batch. Prediction needs no MONAI, which is slow to import."""
+    from monai.losses import DiceLoss
+
+    return DiceLoss(include_background=False, smooth_nr=1e-5, smooth_dr=1e-5, batch=True)
 
 
 def dice_and_cross_entropy(
@@ -31,7 +39,7 @@ def dice_and_cross_entropy(
     """
     terms = {}
     if dice:
-        terms["dice"] = dice * _dice(probabilities, truth)
+        terms["dice"] = dice * _dice()(probabilities, truth)
     if cross_entropy:
         log_p = probabilities.clamp_min(1e-7).log()
         terms["cross_entropy"] = -cross_entropy * (truth * log_p).sum(dim=1).mean()
