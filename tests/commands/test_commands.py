@@ -78,6 +78,15 @@ def test_options_may_stand_in_a_file(
     assert json.loads(capsys.readouterr().out)["protocol"]["votes"] == 2
 
 
+def test_without_a_word_the_first_steps_are_shown(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 5
+    words = [line.split()[1] for line in shown]
+    assert words == ["demo", "predict", "check", "train", "--help"]
+    assert set(words[:-1]) <= set(VERBS)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]):
     """The help says what the verb does, as the list of all verbs does."""

@@ -24,6 +24,7 @@ from cdal.cli import (
     crossval,
     data,
     demo,
+    doctor,
     ensemble,
     evaluate,
     experiment,
@@ -37,7 +38,7 @@ from cdal.cli import (
     view,
 )
 from cdal.cli.output import steady_output, tell
-from cdal.cli.words import BAD_INPUT, INTERRUPTED, add_config, split_fields
+from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.memory import is_shortage, keep_freed_memory
 from cdal.runtime.threads import respect_quota
@@ -62,10 +63,19 @@ VERBS = {
     "export": export,
     "bench": bench,
     "info": info,
+    "doctor": doctor,
 }
 
 _TAKE_FIELDS = {"train": train.run, "crossval": crossval.run, "experiment": experiment.run}
 
+
+_FIRST_STEPS = """\
+cdal demo                                        try it: learn on drawn images, see the report
+cdal predict hippocampus scan.nii.gz             segment with a shipped model (cdal info lists them)
+cdal check DATA                                  see what is wrong with your images and masks
+cdal train folder --data DATA --out runs/mine    train on it
+cdal --help                                      all verbs; cdal VERB --help shows their options"""
+"""What a user sees who types no word."""
 
 _CHATTY = ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities")
 _SILENT = ("matplotlib", "nibabel", "nibabel.global", "PIL", "pydicom", "tifffile", "highdicom")
@@ -85,7 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(level)
     try:
         with steady_output():
-            words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            if not given:
+                print(_FIRST_STEPS)
+                return DONE
+            words, fields = split_fields(given)
             return _run(_parser(words).parse_args(words), fields)
     except OSError as error:  # the last lines cannot be written
         tell(f"cdal: the output cannot be written: {error}", error=True)

@@ -11,13 +11,15 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def thread_count() -> int:
-    """OMP_NUM_THREADS if it is set, else the number of processors that this process may use.
-
-    That number is limited by the process's affinity and by its container's quota.
-    """
+    """OMP_NUM_THREADS if it is set, else `allowed_threads`."""
     variable = os.environ.get("OMP_NUM_THREADS", "")
     if variable.isdigit() and int(variable) > 0:
         return int(variable)
+    return allowed_threads()
+
+
+def allowed_threads() -> int:
+    """Processors that this process may use: those of its affinity, within its container's quota."""
     return max(1, min(_by_affinity(), _by_quota()))
 
 
