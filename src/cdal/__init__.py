@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cdal.runtime.memory import keep_freed_memory
     from cdal.segmenters.ensemble import ensemble
     from cdal.segmenters.segmenter import Segmenter
+    from cdal.segmenters.trust import trust_own_network
     from cdal.training.train import train
 
 _HOME = {
@@ -46,6 +47,7 @@ _HOME = {
     "predict": "cdal.inference.predict",
     "rank": "cdal.inference.ranking",
     "train": "cdal.training.train",
+    "trust_own_network": "cdal.segmenters.trust",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "predict",
     "rank",
     "train",
+    "trust_own_network",
 ]
 
 

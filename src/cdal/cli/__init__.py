@@ -38,11 +38,12 @@ from cdal.cli import (
     view,
 )
 from cdal.cli.output import steady_output, tell
-from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, split_fields
+from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.memory import is_shortage, keep_freed_memory
 from cdal.runtime.threads import respect_quota
 from cdal.runtime.version import __version__
+from cdal.segmenters.trust import trust_own_network
 
 VERBS = {
     "demo": demo,
@@ -108,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Namespace, fields: dict[str, str]) -> int:
     verb = options.verb
+    if options[verb].trust_own_network:
+        trust_own_network()
     if fields and verb not in _TAKE_FIELDS:
         tell(
             f"cdal: recipe fields (--{next(iter(fields))}) can be given to "
@@ -160,6 +163,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
         about = (module.__doc__ or "").splitlines()[0].split(": ", 1)[1]
         verb = ArgumentParser(description=about)
         add_config(verb)
+        add_trust(verb)
         # A verb's options may be subcommands, which need the verb in its place first.
         subcommands.add_subcommand(name, verb, help=about)
         if name == chosen:

@@ -43,6 +43,15 @@ def add_config(parser: ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: ArgumentParser) -> None:
+    """Add `--trust-own-network`, which every verb has."""
+    parser.add_argument(
+        "--trust-own-network",
+        action="store_true",
+        help="Load models of networks outside cDAL, whose modules are then imported and run.",
+    )
+
+
 def add_json(parser: ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument(

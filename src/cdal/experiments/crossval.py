@@ -22,6 +22,9 @@ from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
 from cdal.training.run_folder import MODEL
 
+_TRUST = "--trust-own-network"
+"""The models of a comparison are those that it has trained, with networks that the user named."""
+
 
 def crossval(
     systems: Mapping[str, Recipe],
@@ -87,7 +90,7 @@ def run_job(job: Job, data: Path, device: str, say: Callable[[str], object]) -> 
     stage, message = "training", "" if job.trained else _train(job, data, device, say)
     if not message:
         words = ["evaluate", str(job.folder), "--data", str(data), "--device", device]
-        words += ["--out", str(job.evaluation), *job.sampling.words()]
+        words += ["--out", str(job.evaluation), *job.sampling.words(), _TRUST]
         stage, message = "evaluation", run_verb(words, say)
     if message:
         failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
@@ -118,7 +121,8 @@ def _join(job: Job, data: Path, device: str, say: Callable[[str], object]) -> st
         if message:
             return f"{member.name}: {message}"
     folders = [member.folder for member in job.members]
-    message = run_verb(["ensemble", *map(str, folders), "--out", str(job.folder / MODEL)], say)
+    words = ["ensemble", *map(str, folders), "--out", str(job.folder / MODEL), _TRUST]
+    message = run_verb(words, say)
     if not message:
         costs = {f"{folder.parent.name}/{folder.name}": kept_cost(folder) for folder in folders}
         keep_cost(job.folder, {**joined_cost(list(costs.values())), "members": costs})

@@ -22,6 +22,7 @@ from cdal.runtime.files import replacing
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_header import KEY, ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
+from cdal.segmenters.trust import need_trusted
 
 
 def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
@@ -57,8 +58,8 @@ def load_model(
         device: device for the segmenter.
 
     Raises:
-        UserError: the file is not a cDAL model, it is an ensemble, its weights do not fit its
-            recipe, or some of them are not finite.
+        UserError: the file is not a cDAL model, it is an ensemble, its network is not trusted, its
+            weights do not fit its recipe, or some of them are not finite.
     """
     header = read_header(path)
     if header.members:
@@ -84,6 +85,8 @@ def load_segmenters(
     Raises:
         UserError: as `load_model`, but an ensemble is what it may be.
     """
+    for recipe in recipes:
+        need_trusted(path, recipe)
     stored = stored_weights(path, header)
     for recipe, model, names in zip(recipes, header.models, stored, strict=True):
         _need_fitting(path, recipe, model, {inner: shape for inner, (_, shape) in names.items()})

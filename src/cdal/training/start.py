@@ -20,6 +20,7 @@ from cdal.runtime.files import digest_of
 from cdal.segmenters.model_file import load_segmenters
 from cdal.segmenters.model_header import ModelHeader, find_model, read_header
 from cdal.segmenters.segmenter import Segmenter
+from cdal.segmenters.trust import need_trusted
 
 _WITHOUT_WEIGHTS = ("segmenter.votes",)
 """Settings of a segmenter that may differ: nothing that is learned depends on them."""
@@ -156,7 +157,7 @@ def find_start(model: Path | str) -> Start:
         model: a `.safetensors` file, a run folder, or the name of a shipped model.
 
     Raises:
-        UserError: there is no such model, or it is an ensemble.
+        UserError: there is no such model, it is an ensemble, or its network is not trusted.
     """
     path = find_model(model)
     header = read_header(path)
@@ -165,6 +166,7 @@ def find_start(model: Path | str) -> Start:
             f"{path} is an ensemble of {len(header.members)} models; a training starts from one. "
             "Give one of those that it was made of."
         )
+    need_trusted(path, header.recipe)  # a training names its own network, not that of a file
     return Start(path, header, digest_of(path))
 
 

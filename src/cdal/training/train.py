@@ -25,6 +25,7 @@ from cdal.runtime.devices import find_device, repeatable, wants_bf16
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import sole_writer
+from cdal.segmenters.trust import trust_own_network
 from cdal.training.loop import Run
 from cdal.training.run_folder import MODEL, check_same_run, claim, keep_split, kept_split
 from cdal.training.start import Start, find_start
@@ -63,6 +64,8 @@ def train(
             checkpoint written first.
     """
     out = Path(out)
+    for part in recipe.segmenter.parts:
+        trust_own_network(part.name)  # whoever trains a network has named it
     fabric = make_fabric(recipe, device)
     start = find_start(start) if isinstance(start, (str, os.PathLike)) else start
     check_same_run(out, recipe, start)

@@ -18,6 +18,7 @@ from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import load_model, save_model
 from cdal.segmenters.model_header import ModelHeader
 from cdal.segmenters.segmenter import Supervised
+from cdal.segmenters.trust import trust_own_network
 from cdal.training.train import train
 from helpers.recipes import small_recipe
 from helpers.systems import random_batch, sized, small
@@ -136,6 +137,7 @@ def test_a_model_with_your_own_network_is_read_again(
         segmenter.players()[segmenter.predictor].state_dict(),
         header,
     )
+    trust_own_network(recipe.segmenter.name)
     loaded, read = load_model(tmp_path / "model.safetensors")
     assert read.recipe == recipe
     assert type(loaded) is type(segmenter)
