@@ -7,7 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint pictures vendor clean
+# Damaged and hostile files for MINUTES, from a random SEED that is printed.
+MINUTES ?= 30
+fuzz: $(VENV)/installed-dev
+	cd tests && ../$(BIN)/python -m helpers.mutants --minutes $(MINUTES) $(SEED)
+
+.PHONY: demo test test-slow fuzz lint pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo

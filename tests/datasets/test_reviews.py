@@ -162,6 +162,7 @@ def test_fields_of_a_review_may_be_missing(tmp_path: Path):
         ({"version": 1, "cases": {"a": {**ACCEPTED, "verdict": ["fix"]}}}, "accept, fix, reject"),
         ({"version": 1, "cases": {"a": {**ACCEPTED, "when": "monday"}}}, "a time"),
         ({"version": 1, "cases": {"a": {**ACCEPTED, "mask": "a.png"}}}, "if the verdict is fix"),
+        ({"version": 1, "cases": {"a": {**FIXED, "dice": {"x": 10**400}}}}, "dice"),
         ({"version": 1, "cases": {"a": {**FIXED, "mask": "../a.png"}}}, "file in reviewed"),
         ({"version": 1, "cases": {"a": {**FIXED, "mask": "c:\\a.png"}}}, "file in reviewed"),
         ({"version": 1, "cases": {"a": {**FIXED, "mask": None}}}, "the verdict is fix"),

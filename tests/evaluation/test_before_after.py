@@ -45,7 +45,14 @@ def test_scores_are_kept_and_said_in_words(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cases": 1}', "[" * 100_000])
+SCORES = '{"cases": 1, "before": {"a": %s}, "after": {"%s": 0.5}, "better": true}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"cases": 1}', "[" * 100_000, SCORES % ("0.5", "b")]
+    + [SCORES % (value, "a") for value in ("NaN", '"x"', "1.5", "9" * 400)],
+)
 def test_damaged_scores_are_refused(text: str, tmp_path: Path):
     (tmp_path / BEFORE_AFTER).write_text(text)
     with pytest.raises(UserError, match="is damaged"):

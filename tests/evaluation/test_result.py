@@ -36,6 +36,9 @@ def test_a_damaged_failure_is_refused(text: str, tmp_path: Path, dice: np.ndarra
             '{"protocol": {"scoring": "own-grid", "segmenter": "a", "fold": 0}}'
         ),
         lambda folder: (folder / "summary.json").write_text("[]"),
+        lambda folder: (folder / "cases.csv").write_text(
+            (folder / "cases.csv").read_text().replace("0.5", "inf", 1)
+        ),
     ],
 )
 def test_a_damaged_evaluation_is_refused(damage, tmp_path: Path, dice: np.ndarray):

@@ -3,7 +3,11 @@
     python -m helpers.mutants COUNT SEED [READER ...]
 
 prints as JSON what went wrong, by reader: a process that ended or hung, an exception other than
-`UserError`, or anything that a library printed.
+`UserError`, or anything that a library printed. What went wrong is kept in the temporary folder.
+
+    python -m helpers.mutants --minutes MINUTES [SEED]
+
+tries as many as there is time for, and ends with 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -19,14 +23,17 @@ import signal
 import struct
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from helpers.file_seeds import file_seeds
 from helpers.seeds import Seed, annotation_seeds, image_seeds
 
 _GIB, _SECONDS = 3, 10
+_ROUND = 100
 _EXTREME = [0, 1, 2, 7, 127, 128, 255, 256, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 _WORDS = re.split(
     " ",
@@ -179,22 +186,47 @@ def _written(folder: Path, seed: Seed, content: bytes) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for beside, other in seed.beside.items():
+        (folder / beside).parent.mkdir(parents=True, exist_ok=True)
         (folder / beside).write_bytes(other)
     path = folder / seed.name
     path.write_bytes(content)
     return path
 
 
+def all_seeds() -> dict[str, list[Seed]]:
+    """Seeds by the name of the reader: image formats, annotations, and files of our own."""
+    return image_seeds() | annotation_seeds() | file_seeds()
+
+
 def main(count: int, seed: int, names: list[str]) -> None:
     """Print the faults of the readers as JSON."""
-    readers = image_seeds() | annotation_seeds()
     found = {
         name: list(faults_of(seeds, count, seed))
-        for name, seeds in readers.items()
+        for name, seeds in all_seeds().items()
         if not names or name in names
     }
     print(json.dumps(found))  # noqa: T201
 
 
+def fuzz(minutes: float, seed: int) -> int:
+    """Try mutants for a time, each reader for an equal share; print counts, and what went wrong.
+
+    Returns the number of faults.
+    """
+    readers, faults = all_seeds(), 0
+    for name, seeds in readers.items():
+        began, tried = time.monotonic(), 0
+        while seeds and time.monotonic() - began < 60 * minutes / len(readers):
+            for fault in faults_of(seeds, _ROUND, seed + tried):
+                faults += 1
+                print(f"{name}: {fault}", flush=True)  # noqa: T201
+            tried += _ROUND
+        print(f"{name}: {tried} mutants from seed {seed}", flush=True)  # noqa: T201
+    return faults
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--minutes":
+        chosen = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(10**6)
+        sys.exit(min(1, fuzz(float(sys.argv[2]), chosen)))
     main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

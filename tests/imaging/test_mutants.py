@@ -11,8 +11,9 @@ import pytest
 
 from cdal.imaging.annotations import ANNOTATIONS
 from cdal.imaging.formats import FORMATS
+from helpers.file_seeds import FILES
 
-READERS = [known.name for known in (*FORMATS, *ANNOTATIONS)]
+READERS = [*(known.name for known in (*FORMATS, *ANNOTATIONS)), *FILES]
 TESTS = Path(__file__).parents[1]
 
 

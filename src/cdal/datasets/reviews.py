@@ -10,7 +10,6 @@ programs may write at once: they take turns, and none loses what another has wri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -216,7 +215,7 @@ def _is_time(text: Any) -> bool:
 
 def _is_share(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and 0 <= value <= 1
+    return number and 0 <= value <= 1
 
 
 def _other_form(path: Path, expected: str, found: Any) -> UserError:

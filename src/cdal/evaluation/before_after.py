@@ -31,12 +31,25 @@ class BeforeAfter:
         before: Dice of the first model, mean over the cases, by class.
         after: that of the second model.
         better: whether the mean over the classes has risen. That is no test of significance.
+
+    Raises:
+        ValueError: a value is of another type, or the models have scores of different classes.
     """
 
     cases: int
     before: Mapping[str, float]
     after: Mapping[str, float]
     better: bool
+
+    def __post_init__(self) -> None:
+        if type(self.cases) is not int or type(self.better) is not bool:
+            raise ValueError(f"cases is {self.cases!r:.40}, better is {self.better!r:.40}")
+        for scores in (self.before, self.after):
+            if not isinstance(scores, Mapping) or set(scores) != set(self.before):
+                raise ValueError(f"expected scores of the same classes; they are {scores!r:.40}")
+            for value in scores.values():
+                if type(value) not in (int, float) or not 0 <= value <= 1:
+                    raise ValueError(f"expected Dice from 0 to 1; one is {value!r:.40}")
 
     def lines(self) -> list[str]:
         """The scores in words, a line for each class and one for the outcome."""

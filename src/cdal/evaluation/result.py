@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,7 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
             rows = [row for row in csv.DictReader(file) if row["scoring"] == protocol["scoring"]]
         by_key = {
             (cell_text(row["case"]), cell_text(row["class"])): {
-                score: float(row[score]) for score in SCORES
+                score: _score(row[score]) for score in SCORES
             }
             for row in rows
         }
@@ -164,13 +165,21 @@ def read_result(folder: Path, name: str | None = None, scoring: str | None = Non
         ) from error
 
 
+def _score(text: str) -> float:
+    """A score of a case, which may be NaN but not infinite."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"a score is {text:.40}")
+    return value
+
+
 def _read_annotators(path: Path) -> dict[str, dict[str, float]]:
     """Measures of agreement of each case; empty if no case has several annotators."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
         return {
-            cell_text(row["case"]): {name: float(row[name]) for name in AGREEMENT if name in row}
+            cell_text(row["case"]): {name: _score(row[name]) for name in AGREEMENT if name in row}
             for row in csv.DictReader(file)
         }
 
