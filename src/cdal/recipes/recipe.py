@@ -252,7 +252,14 @@ def _field_names(parts: Mapping[str, Any]) -> list[str]:
 
 
 def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> Recipe:
-    """The recipe from nested values; `base` has the default name and the default parts."""
+    """The recipe from nested values; `base` has the default name and the default parts.
+
+    Parsing takes long, and a training reads the same header again and again. Recipes are frozen, so
+    one that was parsed before is returned again.
+    """
+    key = repr((base, values))
+    if key in _parsed:
+        return _parsed[key]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--name", type=str, default=base["name"])
     for part in _PARTS:
@@ -261,7 +268,16 @@ def _parse(base: Mapping[str, Any], values: Mapping[str, Any], origin: str) -> R
         parts = parser.instantiate(parser.parse_object(dict(values)))
     except (ArgumentError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{origin}: {_explain(str(error), _field_names(base))}") from error
-    return Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
+    recipe = Recipe(**{name: parts[name] for name in ("name", *_PARTS)})
+    if len(_parsed) == _MOST_PARSED:
+        _parsed.clear()
+    _parsed[key] = recipe
+    return recipe
+
+
+_MOST_PARSED = 256
+_parsed: dict[str, Recipe] = {}
+"""Recipes by what they were parsed from."""
 
 
 def _explain(message: str, names: Sequence[str]) -> str:
