@@ -105,6 +105,7 @@ def test_importing_the_package_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_names_of_the_package_are_what_they_say_in_any_order():
     """Also when the modules of the same names were imported before, into a package that nobody has
     used yet. A process of its own: modules that are imported twice in one have two of each class.

@@ -55,6 +55,7 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     sys.modules.pop("nets_for_test", None)
 
 
+@pytest.mark.slow
 def test_systems_are_trained_scored_and_compared_and_failures_are_rows(
     recipe: str,
     networks: str,

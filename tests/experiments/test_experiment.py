@@ -132,6 +132,7 @@ def test_a_run_answers_is_resumed_and_says_how(
         experiment.jobs(data, tmp_path / "out", ["recycling"])
 
 
+@pytest.mark.slow
 def test_trainings_of_a_variant_vote_together(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -27,12 +27,6 @@ from helpers.systems import SMALL
 
 DETERMINISTIC = [name for name, system in SYSTEMS.items() if not system.settings().stochastic]
 
-SLOWLY_TRACED = (
-    *("medt", "multi-segcaps", "em-segcaps", "3d-ucaps"),
-    *("unetpp", "unet-3d", "cdal-deterministic"),
-)
-"""Systems of which PyTorch takes a quarter of a minute or more to make a graph."""
-
 _FEWER = {"cdal-unet": (6, 8), "msu-net": (4, 6), "res-unet": (4, 6)}
 """Channels of two levels, for a graph with few nodes."""
 

@@ -26,7 +26,7 @@ def faults(count: int, seed: int, *readers: str) -> dict[str, list[str]]:
 
 
 def test_a_few_mutants_of_each_format():
-    found = faults(12, 1)
+    found = faults(5, 1)
     assert not {name: messages for name, messages in found.items() if messages}
     assert {known.name for known in FORMATS} <= set(found)
 

@@ -94,7 +94,7 @@ def agrees(graph: Path, kind: type[GraphEngine], dims: int, classes: int) -> Non
 
 
 @pytest.mark.parametrize("kind", [OnnxEngine, OpenVinoEngine])
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_an_onnx_graph_computes_what_pytorch_does(
     dims: int, kind: type[GraphEngine], small: Path, volume: Path
 ):
@@ -103,6 +103,7 @@ def test_an_onnx_graph_computes_what_pytorch_does(
     agrees(small if dims == 2 else volume, kind, dims, dims)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "kind"),
     [
@@ -192,6 +193,7 @@ def test_systems_that_draw_inside_their_network_are_refused(system: str, tmp_pat
         export(tmp_path / "m.safetensors", "onnx", tmp_path)
 
 
+@pytest.mark.slow
 def test_no_steps_is_a_graph_without_chance(small: Path, tmp_path: Path):
     path = small.with_suffix(".safetensors")
     graph = export(path, "torch", tmp_path, timesteps=0)
@@ -272,6 +274,7 @@ def test_a_description_of_other_classes_is_refused(small: Path, tmp_path: Path):
         load(tmp_path / "small.onnx").predict(np.random.default_rng(0).normal(size=(32, 32)))
 
 
+@pytest.mark.slow
 def test_a_program_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Opening one runs code that it holds; so does the export of an honest model."""
     opened: list[object] = []
@@ -282,6 +285,7 @@ def test_a_program_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "torch"])
 def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(to: str, tmp_path: Path):
     """Not even of different places in a program."""
@@ -293,6 +297,7 @@ def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(to: str
     assert str(tmp_path).encode() not in first
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_program(tmp_path: Path):
     model = make_model(tmp_path, 2, 2, denoiser_channels=12, sampling_timesteps=1)
     with full_disk(10_000), pytest.raises(UserError, match="cannot be written"):
@@ -300,6 +305,7 @@ def test_a_full_disk_leaves_no_program(tmp_path: Path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_graph_without_diffusion_computes_the_coarse_segmentation(dims: int, tmp_path: Path):
     model = make_model(tmp_path, dims, 3)

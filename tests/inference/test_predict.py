@@ -320,6 +320,7 @@ def growth(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return dict(zip(("tiled", "one compressed strip"), json.loads(ran.stdout), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["tiled", "one compressed strip"])
 def test_memory_does_not_grow_with_the_picture(layout: str, growth: dict[str, float]):
     assert growth[layout] < 300

@@ -192,6 +192,7 @@ def test_options_that_cannot_be_used_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_exported_graph_ranks_without_pytorch(tmp_path: Path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -54,7 +54,10 @@ def trainings() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-@pytest.mark.parametrize("kill_at", [3, 10, 17])
+@pytest.mark.parametrize(
+    "kill_at",
+    [pytest.param(3, marks=pytest.mark.slow), 10, pytest.param(17, marks=pytest.mark.slow)],
+)
 def test_a_killed_run_ends_in_the_bytes_of_one_that_was_not(
     kill_at: int, trainings: subprocess.Popen[str], trained: Path, phantoms: Path, tmp_path: Path
 ):

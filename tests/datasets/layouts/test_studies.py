@@ -120,6 +120,7 @@ def test_studies_and_niftis_are_the_same_tensors(studies: Path, niftis: Path):
         np.testing.assert_allclose(first.image.numpy(), second.image.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_studies_train_and_score_as_niftis_do(
     studies: Path, niftis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -12,6 +12,7 @@ from helpers.recipes import small_recipe
 from helpers.systems import sized
 
 
+@pytest.mark.slow
 def test_the_training_loop_says_where_its_time_goes(monkeypatch: pytest.MonkeyPatch):
     """On patches and with channels that are quick; the turns and the making of batches are parts of
     a step.

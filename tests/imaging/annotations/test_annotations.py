@@ -182,6 +182,7 @@ def test_hostile_text_is_refused(name: str, tmp_path: Path):
         read(path)
 
 
+@pytest.mark.slow
 def test_hostile_files_need_little_memory(tmp_path: Path):
     """In a process of 1.5 GB: full pictures without end, deep XML, an archive of zeros."""
     full = {"label": "a", "shape_type": "rectangle", "points": [[0, 0], [9e6, 9e6]]}
