@@ -28,6 +28,8 @@ class Signs:
         entropy: sum of the entropy of all voxels, in nats.
         found: whether each vote has a voxel of each class, `[V, K]`; empty before the first votes.
         ballot: counts for the mask with the highest expected Dice; `None` unless it is wanted.
+        skipped: share of the image that was taken for background without being segmented, see
+            `cdal.inference.glass`.
         doubts: what about the image is unlike the training images, see
             `cdal.inference.likeness.doubts`.
     """
@@ -38,6 +40,7 @@ class Signs:
         self.found = np.zeros((0, classes), bool)
         self.ballot: Ballot | None = None
         self.doubts: list[str] = []
+        self.skipped = 0.0
 
     def see_votes(self, votes: np.ndarray) -> None:
         """Collect the votes of the next rows, `[V, K, h, *rest]`."""

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,18 +21,46 @@ VOXELS_AT_ONCE = {2: 2**17, 3: 2**18}
 """Voxels of the windows in one batch, by axes of space; a batch has at least one window.
 
 This bounds the memory of a pass. Volumes take less memory for a voxel: their networks are narrower
-and shrink them along a third axis.
+and shrink them along a third axis. Random numbers are drawn for as many windows at a time.
 """
 
-Draw = Callable[[np.ndarray], np.ndarray]
-"""Draws votes for images that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`."""
+VOTES_AT_ONCE = {2: 2**19, 3: 2**18}
+"""Voxels times votes of a batch whose random numbers were drawn before. A processor computes eight
+windows of 256 x 256 in nine tenths of the time of four times two."""
 
 Read = Callable[[int, int], np.ndarray]
 """Gives rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
 
+Draw = Callable[..., np.ndarray]
+"""Draws votes for images that the network sees in one piece, `[B, C, *S] -> [V, B, K, *S]`.
+
+It also takes what a `Plan` has drawn for the images, if it has."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the windows of an image are computed.
+
+    Attributes:
+        keep: whether each window is computed, by its place along each axis; `None` for all. What
+            none covers is background. The random draws of a window do not depend on it if they are
+            drawn before.
+        draws: draws the random numbers of so many windows, and gives those of each; `None` if they
+            are drawn while the votes are computed.
+        votes: number of votes V.
+        classes: number of classes K; needed if a window is left out.
+        ahead: whether the next rows are read while the votes of a band are computed.
+    """
+
+    keep: np.ndarray | None = None
+    draws: Callable[[int], list[Any]] | None = None
+    votes: int = 1
+    classes: int = 0
+    ahead: bool = False
+
 
 def blend(
-    draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings
+    draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, plan: Plan | None = None
 ) -> Iterator[np.ndarray]:
     """Votes for an image in windows, one band of rows after the other.
 
@@ -38,47 +69,133 @@ def blend(
         read: reads rows of the image.
         shape: shape of the image, at least that of a window.
         data: `size` and `overlap` of the windows. Without overlap, windows are weighted uniformly.
+        plan: how the windows are computed.
 
     Yields:
         Votes of the next rows, `[V, K, h, *rest]`. The array is reused for the next band.
     """
+    plan = plan or Plan()
     size = data.size
     importance = _gaussian(size) if data.overlap else np.ones(size, np.float32)
     tops, *others = (
-        _starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True)
+        starts(length, extent, data.overlap) for length, extent in zip(shape, size, strict=True)
     )
     places = list(itertools.product(*others))
-    at_once = max(1, VOXELS_AT_ONCE[len(size)] // math.prod(size))
+    every = np.ones((len(tops), len(places)), bool)
+    kept = every if plan.keep is None else plan.keep.reshape(len(tops), -1)
     total: np.ndarray | None = None
     weight = np.zeros((size[0], *shape[1:]), np.float32)
-    for top, following in zip(tops, [*tops[1:], shape[0]], strict=True):
-        band = read(top, top + size[0])
-        for some in [places[i : i + at_once] for i in range(0, len(places), at_once)]:
-            parts: list[Any] = [
-                (..., *map(slice, place, np.add(place, size[1:]))) for place in some
-            ]
-            drawn = draw(np.stack([band[part] for part in parts]))
-            if total is None:
-                total = np.zeros((len(drawn), drawn.shape[2], *weight.shape), np.float32)
-            for i, part in enumerate(parts):
-                total[part] += drawn[:, i] * importance
+    wanted = [(top, top + size[0]) for top, some in zip(tops, kept, strict=True) if some.any()]
+    with _reading(read, wanted, plan.ahead) as bands:
+        for top, following, some in zip(tops, [*tops[1:], shape[0]], kept, strict=True):
+            band = next(bands) if some.any() else None
+            for place, votes in _drawn(draw, band, places, some, size, plan):
+                if total is None:
+                    total = np.zeros((*votes.shape[:2], *weight.shape), np.float32)
+                part = _part(place, size)
+                total[part] += votes * importance
                 weight[part] += importance
-        assert total is not None  # every row of windows has one at least
-        finished = following - top
-        for vote in total:  # one at a time: no second copy of all votes
-            vote[:, :finished] /= weight[:finished]
-        yield total[:, :, :finished]
-        if following == shape[0]:
-            return
-        for rows in (*total.swapaxes(1, 2), weight):
-            rows[: size[0] - finished] = rows[finished:].copy()
-            rows[size[0] - finished :] = 0
+            finished = following - top
+            if total is None or not weight[:finished].any():
+                yield _background(plan, (finished, *shape[1:]))
+            else:
+                _divide(total[:, :, :finished], weight[:finished])
+                yield total[:, :, :finished]
+            if following == shape[0]:
+                return
+            for rows in (*(() if total is None else total.swapaxes(1, 2)), weight):
+                rows[: size[0] - finished] = rows[finished:].copy()
+                rows[size[0] - finished :] = 0
 
 
-def _starts(length: int, size: int, overlap: float) -> list[int]:
+def starts(length: int, size: int, overlap: float) -> list[int]:
     """First positions of the windows: evenly spaced, the last one flush with the end."""
     step = max(1, int(size * (1 - overlap)))
     return [*range(0, length - size, step), length - size]
+
+
+def _drawn(
+    draw: Draw,
+    band: np.ndarray | None,
+    places: Sequence[tuple[int, ...]],
+    some: np.ndarray,
+    size: tuple[int, ...],
+    plan: Plan,
+) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Place and votes `[V, K, *size]` of each window of a band that is computed.
+
+    Args:
+        draw: see `blend`.
+        band: the rows of the windows; `None` if no window is computed.
+        places: where the windows begin in the band.
+        some: whether each window is computed.
+        size: size of a window.
+        plan: see `blend`.
+    """
+    together = max(1, VOXELS_AT_ONCE[len(size)] // math.prod(size))
+    most = together
+    if plan.draws is not None:
+        most = max(together, VOTES_AT_ONCE[len(size)] // (math.prod(size) * plan.votes))
+    waiting: list[tuple[tuple[int, ...], Any]] = []
+    for first in range(0, len(places), together):
+        following = places[first : first + together]
+        numbers = plan.draws(len(following)) if plan.draws else [None] * len(following)
+        pairs = zip(following, numbers, strict=True)
+        waiting += itertools.compress(pairs, some[first : first + together])
+        last = plan.draws is None or first + together >= len(places)
+        while band is not None and waiting and (last or len(waiting) >= most):
+            batch, waiting = waiting[:most], waiting[most:]
+            windows = [band[_part(place, size)] for place, _ in batch]
+            own = [] if plan.draws is None else [[numbers for _, numbers in batch]]
+            votes = draw(np.stack(windows), *own)
+            for i, (place, _) in enumerate(batch):
+                yield place, votes[:, i]
+
+
+def _part(place: tuple[int, ...], size: tuple[int, ...]) -> Any:
+    """Index of the window at a place of a band."""
+    return (..., *map(slice, place, np.add(place, size[1:])))
+
+
+def _divide(total: np.ndarray, weight: np.ndarray) -> None:
+    """Turn sums of weighted votes `[V, K, h, *rest]` into votes: background without weight."""
+    nothing = weight == 0
+    if nothing.any():
+        total[:, 0][:, nothing] = 1
+        weight = np.where(nothing, np.float32(1), weight)
+    for vote in total:  # one at a time: no second copy of all votes
+        vote /= weight
+
+
+def _background(plan: Plan, shape: tuple[int, ...]) -> np.ndarray:
+    """Votes for background alone, `[V, K, h, *rest]`."""
+    votes = np.zeros((plan.votes, plan.classes, *shape), np.float32)
+    votes[:, 0] = 1
+    return votes
+
+
+@contextmanager
+def _reading(
+    read: Read, wanted: Sequence[tuple[int, int]], ahead: bool
+) -> Iterator[Iterator[np.ndarray]]:
+    """An iterator over bands of rows, of which the next one is read by a thread if asked for."""
+    if not ahead:
+        yield (read(*rows) for rows in wanted)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield _ahead(pool, read, wanted)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, read: Read, wanted: Sequence[tuple[int, int]]
+) -> Iterator[np.ndarray]:
+    coming: Future[np.ndarray] | None = None
+    for rows in wanted:
+        coming, ready = pool.submit(read, *rows), coming
+        if ready is not None:
+            yield ready.result()
+    if coming is not None:
+        yield coming.result()
 
 
 def _gaussian(size: tuple[int, ...]) -> np.ndarray:
