@@ -15,11 +15,14 @@ class Engine(Protocol):
         stochastic: whether two votes on one image can differ.
         parameters: number of learned weights of the network that predicts.
         draws_apart: whether `draw` is possible.
+        at_once: batches of windows that are best computed together if their random numbers are
+            drawn apart.
     """
 
     stochastic: bool
     parameters: int
     draws_apart: bool
+    at_once: int
 
     def about(self) -> dict[str, Any]:
         """Where and how it computes: `device`, `precision`, `threads`."""

@@ -31,6 +31,7 @@ class EnsembleEngine:
         self.members = tuple(members)
         self.stochastic = any(member.stochastic for member in self.members)
         self.parameters = sum(member.parameters for member in self.members)
+        self.at_once = min(member.at_once for member in self.members)
         self.draws_apart = all(member.draws_apart for member in self.members)
 
     def about(self) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class GraphEngine(ABC):
         name: name of the runtime.
     """
 
-    draws_apart = True
+    draws_apart, at_once = True, 1
 
     def __init__(self, about: Description, name: str) -> None:
         self.random, self.name = about.random, name

@@ -32,6 +32,7 @@ from cdal.inference.signs import Signs
 from cdal.inference.voting import Drawer, vote_bands, votes_drawn
 from cdal.inference.windows import Plan, Read
 from cdal.recipes.recipe import Recipe
+from cdal.runtime.ahead import one_ahead
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import ModelHeader
 
@@ -250,7 +251,7 @@ class Predictor:
             self.judge.see(signs, read, frame, name)
         count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
-        seen = self._seen(frame, read, case)
+        seen = self._seen(frame, read, case, count)
         if signs is not None and seen is not None:
             signs.skipped = seen.skipped
         ahead = math.prod(frame.shape) > LARGE
@@ -272,7 +273,7 @@ class Predictor:
                 yield np.concatenate([mean, spread(drawn)[None], *(drawn if keep_votes else [])])
 
         # Resampling is linear, so the mean may be taken first. The class is decided last.
-        for values in frame.back(moments(), rows):
+        for values in frame.back(one_ahead(moments()) if ahead else moments(), rows):
             kept = (
                 values[classes + 1 :].reshape(-1, classes, *values.shape[1:])
                 if keep_votes
@@ -280,14 +281,14 @@ class Predictor:
             )
             yield Band(temper(values[:classes], self.temperature), values[classes], kept)
 
-    def _seen(self, frame: Frame, read: Read, case: str) -> Kept | None:
+    def _seen(self, frame: Frame, read: Read, case: str, count: int) -> Kept | None:
         """The windows of a slide that show tissue; `None` if all have to be computed."""
         data = self.recipe.data
         kept = windows_to_keep(frame, data) if self.sampling.skip else None
         if kept is None:
             return None
         rng = self.engine.generator(self.sampling.seed, case, "glass")
-        draw = Drawer(self.engine, self.recipe, self.votes, rng)
+        draw = Drawer(self.engine, self.recipe, count, rng)
         return None if looks_for_glass(draw, read, kept, frame.shape, data) else kept
 
     def about(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cdal.inference.ballot import Ballot
-from cdal.inference.decision import entropy
+from cdal.inference.decision import entropy, most_probable
 
 
 class Signs:
@@ -47,8 +47,9 @@ class Signs:
         count, classes = votes.shape[:2]
         if not len(self.found):
             self.found = np.zeros((count, classes), bool)
-        for vote, found in zip(votes.argmax(axis=1), self.found, strict=True):
-            found |= np.bincount(vote.ravel(), minlength=classes) > 0
+        for vote, found in zip(votes, self.found, strict=True):
+            mask = most_probable(vote)
+            found |= [bool((mask == k).any()) for k in range(classes)]
         if self.ballot is not None:
             self.ballot.see(votes)
 

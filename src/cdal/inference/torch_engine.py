@@ -13,6 +13,10 @@ from cdal.runtime.devices import repeatable, wants_bf16
 from cdal.runtime.seeds import generator
 from cdal.segmenters.segmenter import Segmenter, parameters
 
+_AT_ONCE = 8
+"""Batches of windows that a GPU computes together: it waits for its many small operations to be
+launched. A processor takes as long for eight batches as for one of eight."""
+
 
 class TorchEngine:
     """PyTorch behind `cdal.inference.engine.Engine`, in the precision of the training.
@@ -30,6 +34,7 @@ class TorchEngine:
         )
         self.parameters = parameters(segmenter)
         self.draws_apart = segmenter.draws_apart or not segmenter.stochastic
+        self.at_once = 1 if self.device.type == "cpu" else _AT_ONCE
         self.bf16 = wants_bf16(recipe.training.precision, self.device)
         # Channels last is faster for pictures; it is not for volumes, nor for training.
         self.memory_format = (

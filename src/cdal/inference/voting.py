@@ -264,7 +264,7 @@ def _bands(
     before, after = _margins(shape, target)
     draws = draw.draws if draw.engine.draws_apart else None
     count = votes_drawn(draw.engine, draw.recipe, draw.votes)
-    plan = replace(plan or Plan(), draws=draws, votes=count)
+    plan = replace(plan or Plan(), draws=draws, votes=count, at_once=draw.engine.at_once)
 
     def padded(start: int, stop: int) -> np.ndarray:
         low, high = max(0, start - before[0]), min(shape[0], stop - before[0])

@@ -8,14 +8,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cdal.recipes.settings import DataSettings
+from cdal.runtime.ahead import one_ahead
 
 VOXELS_AT_ONCE = {2: 2**17, 3: 2**18}
 """Voxels of the windows in one batch, by axes of space; a batch has at least one window.
@@ -23,10 +22,6 @@ VOXELS_AT_ONCE = {2: 2**17, 3: 2**18}
 This bounds the memory of a pass. Volumes take less memory for a voxel: their networks are narrower
 and shrink them along a third axis. Random numbers are drawn for as many windows at a time.
 """
-
-VOTES_AT_ONCE = {2: 2**19, 3: 2**18}
-"""Voxels times votes of a batch whose random numbers were drawn before. A processor computes eight
-windows of 256 x 256 in nine tenths of the time of four times two."""
 
 Read = Callable[[int, int], np.ndarray]
 """Gives rows `start` to `stop` of an image as the network sees it, `[C, stop - start, *rest]`."""
@@ -47,6 +42,7 @@ class Plan:
             drawn before.
         draws: draws the random numbers of so many windows, and gives those of each; `None` if they
             are drawn while the votes are computed.
+        at_once: batches whose random numbers were drawn before and that are computed together.
         votes: number of votes V.
         classes: number of classes K; needed if a window is left out.
         ahead: whether the next rows are read while the votes of a band are computed.
@@ -54,6 +50,7 @@ class Plan:
 
     keep: np.ndarray | None = None
     draws: Callable[[int], list[Any]] | None = None
+    at_once: int = 1
     votes: int = 1
     classes: int = 0
     ahead: bool = False
@@ -85,27 +82,28 @@ def blend(
     kept = every if plan.keep is None else plan.keep.reshape(len(tops), -1)
     total: np.ndarray | None = None
     weight = np.zeros((size[0], *shape[1:]), np.float32)
-    wanted = [(top, top + size[0]) for top, some in zip(tops, kept, strict=True) if some.any()]
-    with _reading(read, wanted, plan.ahead) as bands:
-        for top, following, some in zip(tops, [*tops[1:], shape[0]], kept, strict=True):
-            band = next(bands) if some.any() else None
-            for place, votes in _drawn(draw, band, places, some, size, plan):
-                if total is None:
-                    total = np.zeros((*votes.shape[:2], *weight.shape), np.float32)
-                part = _part(place, size)
-                total[part] += votes * importance
-                weight[part] += importance
-            finished = following - top
-            if total is None or not weight[:finished].any():
-                yield _background(plan, (finished, *shape[1:]))
-            else:
-                _divide(total[:, :, :finished], weight[:finished])
-                yield total[:, :, :finished]
-            if following == shape[0]:
-                return
-            for rows in (*(() if total is None else total.swapaxes(1, 2)), weight):
-                rows[: size[0] - finished] = rows[finished:].copy()
-                rows[size[0] - finished :] = 0
+    rows = zip(tops, kept, strict=True)
+    reads = (read(top, top + size[0]) for top, some in rows if some.any())
+    bands = one_ahead(reads) if plan.ahead else reads
+    for top, following, some in zip(tops, [*tops[1:], shape[0]], kept, strict=True):
+        band = next(bands) if some.any() else None
+        for place, votes in _drawn(draw, band, places, some, size, plan):
+            if total is None:
+                total = np.zeros((*votes.shape[:2], *weight.shape), np.float32)
+            part = _part(place, size)
+            total[part] += votes * importance
+            weight[part] += importance
+        finished = following - top
+        if total is None or not weight[:finished].any():
+            yield _background(plan, (finished, *shape[1:]))
+        else:
+            _divide(total[:, :, :finished], weight[:finished])
+            yield total[:, :, :finished]
+        if following == shape[0]:
+            return
+        for kept_rows in (*(() if total is None else total.swapaxes(1, 2)), weight):
+            kept_rows[: size[0] - finished] = kept_rows[finished:].copy()
+            kept_rows[size[0] - finished :] = 0
 
 
 def starts(length: int, size: int, overlap: float) -> list[int]:
@@ -133,9 +131,7 @@ def _drawn(
         plan: see `blend`.
     """
     together = max(1, VOXELS_AT_ONCE[len(size)] // math.prod(size))
-    most = together
-    if plan.draws is not None:
-        most = max(together, VOTES_AT_ONCE[len(size)] // (math.prod(size) * plan.votes))
+    most = together * plan.at_once if plan.draws else together
     waiting: list[tuple[tuple[int, ...], Any]] = []
     for first in range(0, len(places), together):
         following = places[first : first + together]
@@ -161,41 +157,17 @@ def _divide(total: np.ndarray, weight: np.ndarray) -> None:
     """Turn sums of weighted votes `[V, K, h, *rest]` into votes: background without weight."""
     nothing = weight == 0
     if nothing.any():
-        total[:, 0][:, nothing] = 1
-        weight = np.where(nothing, np.float32(1), weight)
+        total[:, 0] += nothing
+        weight = weight + nothing
     for vote in total:  # one at a time: no second copy of all votes
         vote /= weight
 
 
 def _background(plan: Plan, shape: tuple[int, ...]) -> np.ndarray:
-    """Votes for background alone, `[V, K, h, *rest]`."""
-    votes = np.zeros((plan.votes, plan.classes, *shape), np.float32)
-    votes[:, 0] = 1
-    return votes
-
-
-@contextmanager
-def _reading(
-    read: Read, wanted: Sequence[tuple[int, int]], ahead: bool
-) -> Iterator[Iterator[np.ndarray]]:
-    """An iterator over bands of rows, of which the next one is read by a thread if asked for."""
-    if not ahead:
-        yield (read(*rows) for rows in wanted)
-        return
-    with ThreadPoolExecutor(1) as pool:
-        yield _ahead(pool, read, wanted)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Read, wanted: Sequence[tuple[int, int]]
-) -> Iterator[np.ndarray]:
-    coming: Future[np.ndarray] | None = None
-    for rows in wanted:
-        coming, ready = pool.submit(read, *rows), coming
-        if ready is not None:
-            yield ready.result()
-    if coming is not None:
-        yield coming.result()
+    """Votes for background alone, `[V, K, h, *rest]`, which take no memory."""
+    one_hot = np.zeros((plan.classes, *[1] * len(shape)), np.float32)
+    one_hot[0] = 1
+    return np.broadcast_to(one_hot, (plan.votes, plan.classes, *shape))
 
 
 def _gaussian(size: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,7 @@ class Stoppable:
     def __init__(self, engine: Engine, check: Callable[[], object]) -> None:
         self._engine, self._check = engine, check
         self.stochastic, self.parameters = engine.stochastic, engine.parameters
-        self.draws_apart = engine.draws_apart
+        self.draws_apart, self.at_once = engine.draws_apart, engine.at_once
 
     def about(self) -> dict[str, Any]:
         """See `Engine.about`."""
