@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import KeepLargestConnectedComponent
 
-from cdal.inference.decision import decide, spread, temper
+from cdal.inference.decision import decide, most_probable, spread, temper
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (12, 14, 16)])
@@ -78,3 +78,9 @@ def test_what_is_wholly_sure_stays_a_probability():
 def test_spread_for_two_classes_is_the_standard_deviation(votes: int, seed: int):
     p = np.random.default_rng(seed).random((votes, 4, 5))
     np.testing.assert_allclose(spread(np.stack([1 - p, p], axis=1)), p.std(axis=0), atol=1e-9)
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_the_most_probable_class_is_the_first_of_the_largest(classes: int, seed: int):
+    few = np.random.default_rng(seed).integers(0, 3, (classes, 4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(most_probable(few), few.argmax(axis=0))

@@ -47,6 +47,18 @@ def test_votes_take_the_memory_of_a_band_and_not_of_the_image():
     assert growth == [16 * 64 * 64 * 3 * 4] * 3
 
 
+def test_a_large_picture_takes_two_bands_and_a_thumbnail(monkeypatch: pytest.MonkeyPatch):
+    """Rows as the network sees them and the next ones; what is ready of two bands; mask."""
+    monkeypatch.setattr("cdal.inference.footprint.LARGE", 1000)
+    monkeypatch.setattr("cdal.inference.glass.LARGE", 1000)
+    settings = recipe(spatial_dims=2, size=(16, 16), whole=1.0, channels=3)
+    picture = Image(np.zeros((3, 96, 64), np.float32), stored=np.dtype(np.uint8))
+    band = 16 * 64
+    found = bytes_needed(Frame(picture, settings.data), settings, 3, 2, ())
+    thumbnail = 6 * 4 * 3 * (8 + 4)
+    assert found == band * (2 * 3 * 4 + 2 * 3 * 4 + 2 * 4 * 4) + thumbnail
+
+
 def test_a_patch_larger_than_the_image_counts():
     assert needed((4, 4), recipe(spatial_dims=2, size=(4096, 4096))) > 4096**2 * 2 * 3 * 4
 

@@ -38,6 +38,7 @@ VALUES = {
     "seed": 7,
     "review_below": 0.8,
     "strict": True,
+    "skip": False,
 }
 """A value of each field that is not its default."""
 
@@ -106,6 +107,7 @@ def test_only_what_differs_from_the_defaults_is_said():
             "--review-below",
             "0.8",
             "--strict",
+            "--no-skip",
         )
     ]
 

@@ -74,11 +74,21 @@ def run(options: Namespace) -> int:
         f"{len(written.done)} segmented into {options.out}{earlier}, {len(written.failed)} "
         f"failed{passed_over}"
     )
-    for line in _judged(written.done, predictor.judge.missing):
+    for line in [*_skipped(written.done), *_judged(written.done, predictor.judge.missing)]:
         tell(line)
     if written.failed:
         return IN_PART if written.done else BAD_INPUT
     return DONE
+
+
+def _skipped(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Slides of which a part was not segmented."""
+    return [
+        f"{row['input']}: {row['skipped']:.1%} of the area is glass, taken for background without "
+        "being segmented (--no-skip segments it)"
+        for row in rows
+        if row.get("skipped")
+    ]
 
 
 def _judged(rows: Sequence[Mapping[str, Any]], missing: str) -> list[str]:

@@ -125,7 +125,8 @@ def _add_fields(parser: ArgumentParser, settings: type[Any]) -> None:
     for option in dataclasses.fields(settings):
         arguments: dict[str, Any] = {"help": option.metadata["help"]}
         flag = f"--{option.name.replace('_', '-')}"
-        if types[option.name] == bool | None:
+        if types[option.name] == bool | None or option.default is True:
+            arguments["default"] = option.default
             parser.add_argument(flag, action=BooleanOptionalAction, **arguments)
         elif types[option.name] is bool:
             parser.add_argument(flag, action="store_true", **arguments)

@@ -31,6 +31,8 @@ class EnsembleEngine:
         self.members = tuple(members)
         self.stochastic = any(member.stochastic for member in self.members)
         self.parameters = sum(member.parameters for member in self.members)
+        self.at_once = min(member.at_once for member in self.members)
+        self.draws_apart = all(member.draws_apart for member in self.members)
 
     def about(self) -> dict[str, Any]:
         """See `Engine.about`. Where members differ, all their values are named."""
@@ -45,10 +47,27 @@ class EnsembleEngine:
         """A generator for each member, see the class."""
         return tuple(member.generator(seed + m, *keys) for m, member in enumerate(self.members))
 
-    def sample(self, image: np.ndarray, votes: int, rng: tuple[Any, ...]) -> np.ndarray:
+    def draw(self, size: Sequence[int], images: int, votes: int, rng: tuple[Any, ...]) -> list[Any]:
+        """See `Engine.draw`; the numbers of an image are those of each member."""
+        by_member = [
+            member.draw(size, images, share, own)
+            for member, share, own in zip(self.members, self.shares(votes), rng, strict=True)
+        ]
+        return list(zip(*by_member, strict=True))
+
+    def sample(
+        self,
+        image: np.ndarray,
+        votes: int,
+        rng: tuple[Any, ...],
+        draws: Sequence[Any] | None = None,
+    ) -> np.ndarray:
         """See `Engine.sample`."""
+        of_member = [None] * len(self.members) if draws is None else zip(*draws, strict=True)
         return self.together(
-            lambda member, share, own: member.sample(image, share, own), votes, rng
+            lambda member, share, own: member.sample(image, share, *own),
+            votes,
+            tuple(zip(rng, of_member, strict=True)),
         )
 
     def shares(self, votes: int) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from cdal.imaging.grid import Frame
 from cdal.imaging.rows import LARGE
+from cdal.inference.glass import may_have_glass, thumbnail_size
 from cdal.inference.voting import SLICES_AT_ONCE
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.memory import need_memory
@@ -15,6 +16,9 @@ _FLOAT = 4
 _COPIES, _COPIES_OF_WINDOWS = 3, 1
 """How often votes are held at once: by PyTorch and as an array, and in order if there are mirror
 images; those of windows are small beside the band that they are blended into."""
+
+_THUMBNAIL = 3 * (8 + 4)
+"""Bytes of a cell of the thumbnail on which glass is found: its sums, and their means."""
 
 
 def need_room(
@@ -66,8 +70,6 @@ def bytes_needed(
     """
     data = recipe.data
     grid, own, rest = math.prod(frame.shape), math.prod(frame.own), math.prod(frame.shape[1:])
-    # The image on the network's grid, and its normalised form. A larger one is read by rows.
-    image = 2 * _FLOAT * len(frame.image.rows(0, 1)) * grid if grid <= LARGE else 0
     copies = _COPIES
     if len(frame.shape) > data.spatial_dims:
         rows = min(SLICES_AT_ONCE, frame.shape[0])
@@ -83,6 +85,13 @@ def bytes_needed(
     kept_votes = votes * classes if "votes" in keep else 0
     band = copies * _FLOAT * votes * classes * padded
     ready = _FLOAT * (classes + 1 + kept_votes) * min(padded, max(rest, grid))
+    # The image on the network's grid, and its normalised form. Of a larger one, the rows of a band
+    # and of the next one are held, and what is ready of a band while the next one is computed.
+    image = 2 * _FLOAT * len(frame.image.rows(0, 1)) * (padded if grid > LARGE else grid)
+    if grid > LARGE:
+        ready *= 2
+    if may_have_glass(frame, data):
+        image += _THUMBNAIL * math.prod(thumbnail_size(frame.own))
     numbers = {
         "probability": classes,
         "foreground": classes - 1,

@@ -126,6 +126,8 @@ class GraphEngine(ABC):
         name: name of the runtime.
     """
 
+    draws_apart, at_once = True, 1
+
     def __init__(self, about: Description, name: str) -> None:
         self.random, self.name = about.random, name
         self.stochastic, self.parameters = about.random.timesteps > 0, about.parameters
@@ -172,11 +174,24 @@ class GraphEngine(ABC):
         """See `Engine.generator`. The draws differ from those of PyTorch."""
         return np.random.default_rng(seed_sequence(*keys))
 
-    def sample(self, image: np.ndarray, votes: int, rng: np.random.Generator) -> np.ndarray:
+    def draw(
+        self, size: Sequence[int], images: int, votes: int, rng: np.random.Generator
+    ) -> list[dict[str, np.ndarray]]:
+        """See `Engine.draw`."""
+        return [self.random.draw(size, votes, rng) for _ in range(images)]
+
+    def sample(
+        self,
+        image: np.ndarray,
+        votes: int,
+        rng: np.random.Generator,
+        draws: Sequence[dict[str, np.ndarray]] | None = None,
+    ) -> np.ndarray:
         """See `Engine.sample`. The graph takes one image at a time."""
+        draws = self.draw(image.shape[2:], len(image), votes, rng) if draws is None else draws
         drawn = [
-            {"image": picture[None], **self.random.draw(picture.shape[1:], votes, rng)}
-            for picture in image
+            {"image": picture[None], **numbers}
+            for picture, numbers in zip(image, draws, strict=True)
         ]
         count = votes if self.stochastic else 1
         try:

@@ -17,19 +17,22 @@ from cdal.imaging.formats import stem_of
 from cdal.imaging.grid import Frame, resized
 from cdal.imaging.image import Image
 from cdal.imaging.intensities import Scale, match_channels
+from cdal.imaging.matched import Matched
 from cdal.imaging.open import open_image
 from cdal.imaging.rows import LARGE, Rows
 from cdal.inference.decision import decide, spread, temper
 from cdal.inference.engine import Engine
 from cdal.inference.footprint import need_room
+from cdal.inference.glass import Kept, looks_for_glass, windows_to_keep
 from cdal.inference.judge import Judge
 from cdal.inference.quality import sampled
 from cdal.inference.sampling import Sampling
 from cdal.inference.segmented import Band, Segmented, need_whole
 from cdal.inference.signs import Signs
-from cdal.inference.voting import vote_bands, votes_drawn
-from cdal.inference.windows import Read
+from cdal.inference.voting import Drawer, vote_bands, votes_drawn
+from cdal.inference.windows import Plan, Read
 from cdal.recipes.recipe import Recipe
+from cdal.runtime.ahead import one_ahead
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import ModelHeader
 
@@ -209,7 +212,7 @@ class Predictor:
         matched = (
             match_channels(image, channels, name)
             if isinstance(image, Image)
-            else _Matched(image, channels, name)
+            else Matched(image, channels, name)
         )
         return Frame(matched, data, name)
 
@@ -248,10 +251,15 @@ class Predictor:
             self.judge.see(signs, read, frame, name)
         count = self.votes if votes is None else votes
         rng = self.engine.generator(self.sampling.seed, case)
+        seen = self._seen(frame, read, case, count)
+        if signs is not None and seen is not None:
+            signs.skipped = seen.skipped
+        ahead = math.prod(frame.shape) > LARGE
+        plan = Plan(None if seen is None else seen.windows, classes=classes, ahead=ahead)
 
         def moments() -> Iterator[np.ndarray]:
             """Mean `[K, h, *rest]`, spread `[1, h, *rest]` and perhaps all votes, concatenated."""
-            for drawn in vote_bands(self.engine, read, frame.shape, self.recipe, count, rng):
+            for drawn in vote_bands(self.engine, read, frame.shape, self.recipe, count, rng, plan):
                 mean = drawn.mean(axis=0)
                 if len(mean) != classes:
                     raise UserError(
@@ -265,13 +273,23 @@ class Predictor:
                 yield np.concatenate([mean, spread(drawn)[None], *(drawn if keep_votes else [])])
 
         # Resampling is linear, so the mean may be taken first. The class is decided last.
-        for values in frame.back(moments(), rows):
+        for values in frame.back(one_ahead(moments()) if ahead else moments(), rows):
             kept = (
                 values[classes + 1 :].reshape(-1, classes, *values.shape[1:])
                 if keep_votes
                 else None
             )
             yield Band(temper(values[:classes], self.temperature), values[classes], kept)
+
+    def _seen(self, frame: Frame, read: Read, case: str, count: int) -> Kept | None:
+        """The windows of a slide that show tissue; `None` if all have to be computed."""
+        data = self.recipe.data
+        kept = windows_to_keep(frame, data) if self.sampling.skip else None
+        if kept is None:
+            return None
+        rng = self.engine.generator(self.sampling.seed, case, "glass")
+        draw = Drawer(self.engine, self.recipe, count, rng)
+        return None if looks_for_glass(draw, read, kept, frame.shape, data) else kept
 
     def about(self) -> dict[str, Any]:
         """How the model segments, for records.
@@ -375,21 +393,3 @@ def array_of(source: Any) -> np.ndarray:
             f"cDAL image; it is {kind}."
         )
     return source
-
-
-class _Matched:
-    """A large picture with the model's number of channels. Reading checks its intensities."""
-
-    def __init__(self, picture: Rows, channels: int, name: str) -> None:
-        self.picture, self.channels, self.name = picture, channels, name
-        self.shape, self.stored, self.like = picture.shape, picture.stored, picture.like
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """See `Rows.rows`."""
-        rows = self.picture.rows(start, stop)
-        if not np.isfinite(rows).all():
-            raise UserError(
-                f"{self.name}: expected finite intensities; some are NaN or infinite. Replace them "
-                "(with 0, say) first."
-            )
-        return match_channels(Image(rows, stored=self.stored), self.channels, self.name).array

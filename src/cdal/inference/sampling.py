@@ -44,6 +44,8 @@ class Sampling:
         review_below: expected Dice of a class, 0 to 1, below which a case is for review; `None`
             for no verdict.
         strict: whether an image unlike the training images is refused.
+        skip: whether the glass around the tissue of a large slide is taken for background without
+            being segmented, see `cdal.inference.glass`.
 
     Raises:
         UserError: a number is too low or too high.
@@ -75,6 +77,11 @@ class Sampling:
         "Expected Dice below which a case is for review, 0 to 1 (default: no verdict)."
     )
     strict: bool = _option("Refuse images that are unlike the training images.", False)
+    skip: bool = _option(
+        "Take the glass around the tissue of a large slide for background, unseen; --no-skip "
+        "segments it.",
+        True,
+    )
 
     def __post_init__(self) -> None:
         if self.votes is not None and self.votes < 1:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cdal.inference.ballot import Ballot
-from cdal.inference.decision import entropy
+from cdal.inference.decision import entropy, most_probable
 
 
 class Signs:
@@ -28,6 +28,8 @@ class Signs:
         entropy: sum of the entropy of all voxels, in nats.
         found: whether each vote has a voxel of each class, `[V, K]`; empty before the first votes.
         ballot: counts for the mask with the highest expected Dice; `None` unless it is wanted.
+        skipped: share of the image that was taken for background without being segmented, see
+            `cdal.inference.glass`.
         doubts: what about the image is unlike the training images, see
             `cdal.inference.likeness.doubts`.
     """
@@ -38,14 +40,16 @@ class Signs:
         self.found = np.zeros((0, classes), bool)
         self.ballot: Ballot | None = None
         self.doubts: list[str] = []
+        self.skipped = 0.0
 
     def see_votes(self, votes: np.ndarray) -> None:
         """Collect the votes of the next rows, `[V, K, h, *rest]`."""
         count, classes = votes.shape[:2]
         if not len(self.found):
             self.found = np.zeros((count, classes), bool)
-        for vote, found in zip(votes.argmax(axis=1), self.found, strict=True):
-            found |= np.bincount(vote.ravel(), minlength=classes) > 0
+        for vote, found in zip(votes, self.found, strict=True):
+            mask = most_probable(vote)
+            found |= [bool((mask == k).any()) for k in range(classes)]
         if self.ballot is not None:
             self.ballot.see(votes)
 

@@ -6,7 +6,8 @@ This is the same for every segmenter and every engine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from cdal.imaging.position import with_positions
 from cdal.imaging.slices import slices_with_neighbours
 from cdal.inference.engine import Engine
 from cdal.inference.ensemble_engine import EnsembleEngine
-from cdal.inference.windows import Draw, Read, blend
+from cdal.inference.windows import Plan, Read, blend
 from cdal.recipes.recipe import DataSettings, Recipe
 from cdal.runtime.errors import UserError
 
@@ -62,7 +63,13 @@ def draw_votes(
 
 
 def vote_bands(
-    engine: Engine, read: Read, shape: tuple[int, ...], recipe: Recipe, votes: int, rng: Any
+    engine: Engine,
+    read: Read,
+    shape: tuple[int, ...],
+    recipe: Recipe,
+    votes: int,
+    rng: Any,
+    plan: Plan | None = None,
 ) -> Iterator[np.ndarray]:
     """As `draw_votes`, some rows at a time.
 
@@ -74,15 +81,16 @@ def vote_bands(
         recipe: see `draw_votes`.
         votes: see `draw_votes`.
         rng: see `draw_votes`.
+        plan: how the windows of a picture are computed, without `draws`.
 
     Yields:
         Votes of the next rows, `[V, K, h, *rest]`. The array may be reused for the next rows.
     """
     data = recipe.data
-    draw = drawer(engine, recipe, votes, rng)
+    draw = Drawer(engine, recipe, votes, rng)
     multiple = recipe.segmenter.multiple(data)
     if len(shape) == data.spatial_dims:
-        yield from _bands(draw, read, shape, data, multiple)
+        yield from _bands(draw, read, shape, data, multiple, plan)
         return
     for first in range(0, shape[0], SLICES_AT_ONCE):
         stop = min(shape[0], first + SLICES_AT_ONCE)
@@ -103,23 +111,69 @@ def vote_bands(
             yield np.concatenate([band.copy() for band in bands], axis=2)[:, :, None]
 
 
-def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
-    """A function that draws votes for a batch of images, `[B, C, *S] -> [V, B, K, *S]`.
+class Drawer:
+    """Draws votes for a batch of images, `[B, C, *S] -> [V, B, K, *S]`.
 
     Vote v sees mirror image number v mod n of the n that the recipe asks for; in an ensemble, vote
-    v of each member does. The function raises UserError if a vote is not finite.
+    v of each member does.
+
+    Args:
+        engine: engine that computes the segmenter.
+        recipe: recipe of the segmenter.
+        votes: number of votes V, see `votes_drawn`.
+        rng: random generator of the engine.
     """
-    if isinstance(engine, EnsembleEngine):
-        return lambda window: engine.together(
-            lambda member, share, own: drawer(member, recipe, share, own)(window), votes, rng
+
+    def __init__(self, engine: Engine, recipe: Recipe, votes: int, rng: Any) -> None:
+        self.engine, self.recipe, self.votes, self.rng = engine, recipe, votes, rng
+        self._members = (
+            [
+                Drawer(member, recipe, share, own)
+                for member, share, own in zip(
+                    engine.members, engine.shares(votes), rng, strict=True
+                )
+            ]
+            if isinstance(engine, EnsembleEngine)
+            else []
         )
 
-    def draw(window: np.ndarray) -> np.ndarray:
+    def draws(self, images: int) -> list[Any]:
+        """Draw the random numbers for so many windows; returns those of each.
+
+        The engine must be able to, see `Engine.draw`.
+        """
+        if self._members:
+            parts = [member.draws(images) for member in self._members]
+        else:
+            shares = votes_by_mirror(self.engine, self.recipe, self.votes)
+            size = self.recipe.data.size
+            parts = [self.engine.draw(size, images, share, self.rng) for _, share in shares]
+        return list(zip(*parts, strict=True))
+
+    def __call__(self, window: np.ndarray, draws: Sequence[Any] | None = None) -> np.ndarray:
+        """Draw votes.
+
+        Args:
+            window: images `[B, C, *S]`.
+            draws: what `draws` gave for each of them; drawn now if `None`.
+
+        Raises:
+            UserError: a vote is not finite.
+        """
+        if isinstance(self.engine, EnsembleEngine):
+            numbers = _by_part(draws, len(self._members))
+            return self.engine.together(
+                lambda _member, _share, own: own[0](window, own[1]),
+                self.votes,
+                tuple(zip(self._members, numbers, strict=True)),
+            )
         by_mirror = []
-        for mirror, share in votes_by_mirror(engine, recipe, votes):
+        shares = votes_by_mirror(self.engine, self.recipe, self.votes)
+        for (mirror, share), own in zip(shares, _by_part(draws, len(shares)), strict=True):
             seen = np.flip(window, tuple(2 + axis for axis in mirror))
-            seen = with_positions(seen) if recipe.data.position else seen
-            drawn = engine.sample(seen, share, rng)
+            seen = with_positions(seen) if self.recipe.data.position else seen
+            given = () if own is None else (own,)
+            drawn = self.engine.sample(seen, share, self.rng, *given)
             if not np.isfinite(drawn).all():
                 raise UserError(
                     "the model's votes are NaN or infinite. Is the image of the kind that the "
@@ -131,7 +185,10 @@ def drawer(engine: Engine, recipe: Recipe, votes: int, rng: Any) -> Draw:
             return by_mirror[0]
         return np.stack([by_mirror[v % count][v // count] for v in range(sum(map(len, by_mirror)))])
 
-    return draw
+
+def _by_part(draws: Sequence[Any] | None, parts: int) -> Sequence[Any]:
+    """The numbers of each member or mirror image for all images, from those of each image."""
+    return [None] * parts if draws is None else list(zip(*draws, strict=True))
 
 
 def votes_by_mirror(
@@ -172,7 +229,9 @@ def _padded(space: tuple[int, ...], data: DataSettings, multiple: int) -> list[i
     ]
 
 
-def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: int) -> np.ndarray:
+def _in_one_piece(
+    draw: Drawer, images: np.ndarray, data: DataSettings, multiple: int
+) -> np.ndarray:
     """Pad, draw, and cut the padding off again, `[B, C, *S] -> [V, B, K, *S]`."""
     space = images.shape[2:]
     before, after = _margins(space, _padded(space, data, multiple))
@@ -183,7 +242,12 @@ def _in_one_piece(draw: Draw, images: np.ndarray, data: DataSettings, multiple: 
 
 
 def _bands(
-    draw: Draw, read: Read, shape: tuple[int, ...], data: DataSettings, multiple: int
+    draw: Drawer,
+    read: Read,
+    shape: tuple[int, ...],
+    data: DataSettings,
+    multiple: int,
+    plan: Plan | None = None,
 ) -> Iterator[np.ndarray]:
     """Votes for one image, in one piece or in windows, `[V, K, h, *rest]`."""
     if _whole(shape, data, multiple):
@@ -198,6 +262,9 @@ def _bands(
         max(s, p) for s, p in zip(shape, data.size, strict=True)
     ]  # windows have the multiples that the network needs
     before, after = _margins(shape, target)
+    draws = draw.draws if draw.engine.draws_apart else None
+    count = votes_drawn(draw.engine, draw.recipe, draw.votes)
+    plan = replace(plan or Plan(), draws=draws, votes=count, at_once=draw.engine.at_once)
 
     def padded(start: int, stop: int) -> np.ndarray:
         low, high = max(0, start - before[0]), min(shape[0], stop - before[0])
@@ -207,10 +274,10 @@ def _bands(
 
     inside = tuple(slice(b, b + s) for b, s in zip(before[1:], shape[1:], strict=True))
     if before[0] or after[0]:  # the image is less high than a window
-        (band,) = blend(draw, padded, tuple(target), data)
+        (band,) = blend(draw, padded, tuple(target), data, plan)
         yield band[:, :, before[0] : before[0] + shape[0]][(slice(None),) * 3 + inside]
         return
-    for band in blend(draw, padded, tuple(target), data):
+    for band in blend(draw, padded, tuple(target), data, plan):
         yield band[(slice(None),) * 3 + inside]
 
 

@@ -7,8 +7,8 @@ L label channels, `*S` two or three spatial axes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,21 @@ class Segmenter(nn.Module, ABC):
     @abstractmethod
     def stochastic(self) -> bool:
         """Whether two votes on one image can differ."""
+
+    draws_apart: bool = False
+    """Whether `draw_apart` and `sample_drawn` are there."""
+
+    def draw_apart(self, image: Tensor, votes: int, rng: torch.Generator) -> list[Any]:
+        """Draw the random numbers of `sample` and nothing else; only the image's shape counts.
+
+        Returns:
+            The numbers of each image of the batch.
+        """
+        raise NotImplementedError
+
+    def sample_drawn(self, image: Tensor, draws: Sequence[Any]) -> Tensor:
+        """As `sample`, with the numbers of `draw_apart` for each image."""
+        raise NotImplementedError
 
     def graph(self) -> Graph | None:
         """This segmenter as a function, for export; `None` if it draws random numbers in steps."""

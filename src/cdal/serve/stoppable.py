@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Stoppable:
     def __init__(self, engine: Engine, check: Callable[[], object]) -> None:
         self._engine, self._check = engine, check
         self.stochastic, self.parameters = engine.stochastic, engine.parameters
+        self.draws_apart, self.at_once = engine.draws_apart, engine.at_once
 
     def about(self) -> dict[str, Any]:
         """See `Engine.about`."""
@@ -33,10 +34,16 @@ class Stoppable:
         """See `Engine.generator`."""
         return self._engine.generator(seed, *keys)
 
-    def sample(self, image: np.ndarray, votes: int, rng: Any) -> np.ndarray:
+    def draw(self, size: Sequence[int], images: int, votes: int, rng: Any) -> list[Any]:
+        """See `Engine.draw`."""
+        return self._engine.draw(size, images, votes, rng)
+
+    def sample(
+        self, image: np.ndarray, votes: int, rng: Any, draws: Sequence[Any] | None = None
+    ) -> np.ndarray:
         """See `Engine.sample`."""
         self._check()
-        return self._engine.sample(image, votes, rng)
+        return self._engine.sample(image, votes, rng, draws)
 
 
 def stoppable(predictor: Predictor, check: Callable[[], object]) -> Predictor:

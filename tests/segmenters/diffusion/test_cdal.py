@@ -258,6 +258,20 @@ def test_votes_do_not_depend_on_how_many_there_are():
     assert (five[0] - five[1]).abs().max() > 1e-3
 
 
+def test_votes_are_the_same_with_numbers_drawn_apart():
+    segmenter = make_cdal(sampling_timesteps=2).eval()
+    nn.init.normal_(
+        segmenter.generator.head.weight, std=0.1, generator=torch.Generator().manual_seed(0)
+    )
+    image = make_batch(count=3).image
+    expected = segmenter.sample(image, 2, torch.Generator().manual_seed(4))
+    draws = segmenter.draw_apart(image, 2, torch.Generator().manual_seed(4))
+    assert segmenter.draws_apart and len(draws) == 3
+    torch.testing.assert_close(segmenter.sample_drawn(image, draws), expected)
+    alone = segmenter.sample_drawn(image[1:2], draws[1:2])
+    torch.testing.assert_close(alone, expected[:, 1:2], rtol=1e-4, atol=1e-5)
+
+
 def test_no_steps_is_the_coarse_segmentation_alone(rng: torch.Generator):
     segmenter = make_cdal(sampling_timesteps=0).eval()
     image = make_batch().image

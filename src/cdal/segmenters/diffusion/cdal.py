@@ -6,7 +6,6 @@ Both are in the supplement of Hejrati et al., MICCAI 2024.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.attention import attention_map
 from cdal.segmenters.diffusion.blocks import leaky_relu
 from cdal.segmenters.diffusion.discriminator import Discriminator, r1_penalty
+from cdal.segmenters.diffusion.draws import Draws
 from cdal.segmenters.diffusion.fast import FastGenerator, to_x0
 from cdal.segmenters.diffusion.generator import Features, Generator
 from cdal.segmenters.diffusion.labels import label_channels, label_count, to_probabilities
@@ -32,19 +32,6 @@ from cdal.segmenters.diffusion.schedule import (
 from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
 from cdal.segmenters.random_inputs import RandomInputs
 from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
-
-
-class Draws(NamedTuple):
-    """All random draws for V votes on B images.
-
-    Attributes:
-        noise: standard normal noise `[T, V * B, N, *S / f]`. N and f are the generator's
-            `noise_channels` and `folding`.
-        z: latents `[T, V * B, latent]`.
-    """
-
-    noise: Tensor
-    z: Tensor
 
 
 class CDAL(Segmenter):
@@ -174,6 +161,17 @@ class CDAL(Segmenter):
             for _ in range(votes)
         ]
         return Draws(*(torch.cat(tensors, dim=1) for tensors in zip(*by_vote, strict=True)))
+
+    draws_apart = True
+
+    def draw_apart(self, image: Tensor, votes: int, rng: torch.Generator) -> list[Draws]:
+        """See `Segmenter.draw_apart`."""
+        return self.draw(image, votes, rng).by_image(len(image))
+
+    @torch.no_grad()
+    def sample_drawn(self, image: Tensor, draws: Sequence[Draws]) -> Tensor:
+        """See `Segmenter.sample_drawn`."""
+        return self.segment(image, Draws.of_images(draws), self.generator.noise_root())
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:
