@@ -183,9 +183,7 @@ def test_what_holds_no_reviews_is_refused(content: Any, message: str, tmp_path: 
         ({"version": 1, "cases": {"a": {**FIXED, "image": 4}}}, "checksum"),
     ],
 )
-def test_what_is_no_review_is_told_and_hides_no_other(
-    content: Any, message: str, tmp_path: Path
-):
+def test_what_is_no_review_is_told_and_hides_no_other(content: Any, message: str, tmp_path: Path):
     folder = results(written(tmp_path, content), "b_mask.png")
     kept = keep_review(folder, "b.png", "in/b.png", "accept", "b_mask.png", image="5e")
     found = read_reviews(folder)

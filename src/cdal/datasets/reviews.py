@@ -3,9 +3,9 @@
     review.json        {"version": 1, "held_out": [NAME, ...], "cases": {"a.nii.gz": REVIEW}}
     reviewed/NAME      corrected masks, in the format and on the grid of the image
 
-A review is `{"input", "verdict", "when", "mask", "dice", "digest", "image"}`, see `Review`. A case is named
-as its corrected mask is or would be, `NAME.ext`; its prediction is `NAME_mask.ext`. Several
-programs may write at once: they take turns, and none loses what another has written.
+A review is `{"input", "verdict", "when", "mask", "dice", "digest", "image"}`, see `Review`. A case
+is named as its corrected mask is or would be, `NAME.ext`; its prediction is `NAME_mask.ext`.
+Several programs may write at once: they take turns, and none loses what another has written.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def keep_review(
     dice: Mapping[str, float] | None = None,
     image: str = "",
 ) -> Review:
-    """Write the review of a case, in place of an earlier one. Those of other cases stay as they are.
+    """Write the review of a case, in place of an earlier one; those of others stay as they are.
 
     A corrected mask has to be in its place, `results/reviewed/NAME`, before.
 
