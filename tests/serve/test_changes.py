@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,7 @@ def test_results_of_an_image_that_was_replaced_are_not_taken_for_those_of_the_ne
     assert client.get(case).json()["state"] == "segmented"
     assert client.put(f"{case}/review", json={"verdict": "accept"}).status_code == 200
     picture(tmp_path / "new.png", drawn(24, 5))
-    os.replace(tmp_path / "new.png", tmp_path / "data" / "a.png")
+    (tmp_path / "new.png").replace(tmp_path / "data" / "a.png")
     told = client.get(case).json()
     assert told["state"] == "changed" and "Segment it again" in told["message"]
     assert told["layers"] == ["image"] and told["shape"] == [24, 24]
@@ -87,7 +86,7 @@ def test_an_image_that_was_copied_is_the_same(
 ):
     case, image = segment(running, "a.png"), tmp_path / "data" / "a.png"
     shutil.copyfile(image, tmp_path / "copy.png")
-    os.replace(tmp_path / "copy.png", image)
+    (tmp_path / "copy.png").replace(image)
     assert running.client.get(case).json()["state"] == "segmented"
     image.unlink()
     assert running.client.get(case).json()["state"] == "segmented"  # missing, not another

@@ -95,9 +95,9 @@ def test_a_second_server_on_the_same_results_is_refused(tmp_path: Path):
     with subprocess.Popen(command, text=True, **pipes) as first:
         assert first.stdout is not None and first.stdout.readline() == "has it\n"
         for makes in (True, False):
-            with pytest.raises(UserError, match=f"another server .* {results}"):
-                with sole_server(results, makes):
-                    pass
+            refused = pytest.raises(UserError, match=f"another server .* {results}")
+            with refused, sole_server(results, makes):
+                pass
         with sole_server(tmp_path / "other", True), sole_server(None, True):
             pass
         first.send_signal(signal.SIGKILL)
