@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,10 +29,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from serving import server
 
 from cdal.inference.load import load
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
+from cdal.runtime.execution.processes import terminated_is_interrupted
 from cdal.runtime.files import digest_of
 
 MOST_WAIT = 600.0
@@ -77,23 +77,10 @@ class Load:
     @contextmanager
     def server(self, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         """A server as a process of its own, and its address."""
-        (self.folder / "tmp").mkdir(exist_ok=True)
         votes = [] if self.options.votes is None else ["--votes", str(self.options.votes)]
-        command = [sys.executable, "-m", "cdal", "serve", self.options.model, "--port", "0"]
-        command += ["--queue", str(self.options.queue), *votes, *words]
-        environment = {**os.environ, "TMPDIR": str(self.folder / "tmp")}
-        log = (self.folder / "log.txt").open("a")
-        with (
-            log,
-            subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-            ) as process,
-        ):
-            try:
-                assert process.stdout is not None  # because of PIPE
-                yield process, process.stdout.readline().split()[-1]
-            finally:
-                process.kill()
+        words = (self.options.model, "--queue", str(self.options.queue), *votes, *words)
+        with server(self.folder, *words) as (self._process, address):
+            yield self._process, address
 
     def ask(self, client: httpx.Client, model: str, number: int, told: Told) -> None:
         """Ask for one mask until it comes, and compare it."""
@@ -115,7 +102,12 @@ class Load:
         with httpx.Client(base_url=address, timeout=MOST_WAIT) as client:
             model = client.get("v1/models").json()["models"][0]["name"]
             with ThreadPoolExecutor(clients) as pool:
-                list(pool.map(lambda k: self.ask(client, model, k, told), range(count)))
+                try:
+                    list(pool.map(lambda k: self.ask(client, model, k, told), range(count)))
+                except KeyboardInterrupt:  # nobody waits for the other answers
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    self._process.kill()
+                    raise
         return told
 
 
@@ -218,7 +210,7 @@ def main() -> None:
     parser.add_argument("--votes", type=int)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with terminated_is_interrupted(), tempfile.TemporaryDirectory() as folder:
         load_ = Load(options, Path(folder))
         print("| what | result |\n|---|---|")
         with load_.server() as (process, address):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +75,7 @@ def test_what_was_written_is_read_in_the_documented_form(tmp_path: Path):
         "mask": None,
         "dice": {},
         "digest": "",
+        "image": "",
     }
     assert (fixed.mask, fixed.dice, rejected.mask) == ("b.png", {"disc": 0.25}, None)
     assert datetime.fromisoformat(accepted.when) >= began
@@ -155,6 +157,16 @@ def test_fields_of_a_review_may_be_missing(tmp_path: Path):
         ({"version": 1}, "expected .cases"),
         ({"version": 1, "cases": []}, "expected .cases"),
         ({"version": 1, "cases": {}, "held_out": [1]}, "held_out"),
+    ],
+)
+def test_what_holds_no_reviews_is_refused(content: Any, message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        read_reviews(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         ({"version": 1, "cases": {"a": 3}}, "a review"),
         ({"version": 1, "cases": {"../a": ACCEPTED}}, "name of a file"),
         ({"version": 1, "cases": {"a": {**ACCEPTED, "input": 3}}}, "path of an image"),
@@ -169,8 +181,15 @@ def test_fields_of_a_review_may_be_missing(tmp_path: Path):
         ({"version": 1, "cases": {"a": {**FIXED, "dice": {"disc": 2}}}}, "from 0 to 1"),
         ({"version": 1, "cases": {"a": {**FIXED, "dice": [1]}}}, "from 0 to 1"),
         ({"version": 1, "cases": {"a": {**FIXED, "digest": 4}}}, "checksum"),
+        ({"version": 1, "cases": {"a": {**FIXED, "image": 4}}}, "checksum"),
     ],
 )
-def test_what_is_no_review_is_refused(content: Any, message: str, tmp_path: Path):
-    with pytest.raises(UserError, match=message):
-        read_reviews(written(tmp_path, content))
+def test_what_is_no_review_is_told_and_hides_no_other(content: Any, message: str, tmp_path: Path):
+    folder = results(written(tmp_path, content), "b_mask.png")
+    kept = keep_review(folder, "b.png", "in/b.png", "accept", "b_mask.png", image="5e")
+    found = read_reviews(folder)
+    assert dict(found.cases) == {"b.png": kept}
+    (told,) = found.broken.values()
+    assert re.search(message, told) and REVIEWS in told
+    left = json.loads((folder / REVIEWS).read_text())["cases"]
+    assert left.items() > content["cases"].items()  # nobody loses what a person may correct

@@ -160,10 +160,17 @@ def test_what_a_recipe_cannot_do_is_refused():
             override(small_recipe(), {"data.flips": ()}),
             r"m\.safetensors: .*no axis",
         ),
-        (Sampling(components=-1), small_recipe(), "data.components must be 0 or more"),
     ):
         with pytest.raises(UserError, match=message):
             sampling.of(recipe, model)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("votes", 0), ("timesteps", -1), ("components", -1), ("seed", -1)]
+)
+def test_numbers_that_are_too_low_are_refused_by_their_names(name: str, value: int):
+    with pytest.raises(UserError, match=f"{name} must be {value + 1} or more; it is {value}"):
+        Sampling(**{name: value})
 
 
 def test_mirror_images_are_seen_where_they_are_asked_for(
@@ -299,7 +306,7 @@ def test_the_largest_components_are_kept_where_they_are_asked_for(
         main(["predict", str(trained), str(picture), "--out", str(tmp_path), "--components", "-1"])
         == 2
     )
-    assert "data.components must be 0 or more" in capsys.readouterr().err
+    assert "components must be 0 or more" in capsys.readouterr().err
 
 
 def test_the_temperature_is_the_models_or_the_one_asked_for(

@@ -62,6 +62,14 @@ def test_folders_without_images_are_refused(tmp_path: Path):
             found(tmp_path, tmp_path / name)
 
 
+def test_what_an_empty_folder_should_hold_are_images_and_no_masks(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("nothing")
+    with pytest.raises(UserError, match="no image is in it") as refused:
+        found(tmp_path, tmp_path / "data")
+    assert "label" not in str(refused.value) and ".nii.gz" in str(refused.value)
+
+
 def test_a_case_has_one_id_whether_it_has_results_or_not(tmp_path: Path):
     data = tmp_path / "data"
     image = gray(data / "a.png")

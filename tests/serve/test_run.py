@@ -17,7 +17,7 @@ import pytest
 
 from cdal.cli import main
 from cdal.runtime.errors import UserError
-from cdal.serve.run import listening
+from cdal.serve.run import listening, sole_server
 from cdal.serve.settings import Serving
 from helpers.files import save_nifti
 
@@ -84,6 +84,28 @@ def test_what_cannot_be_served_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert main([*words, "--port", "0"]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_second_server_on_the_same_results_is_refused(tmp_path: Path):
+    results = tmp_path / "results"
+    held = "import sys; from pathlib import Path; from cdal.serve.run import sole_server\n"
+    held += f"with sole_server(Path({str(results)!r}), True):\n print('has it', flush=True)"
+    command = [sys.executable, "-c", f"{held}\n sys.stdin.read()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as first:
+        assert first.stdout is not None and first.stdout.readline() == "has it\n"
+        for makes in (True, False):
+            refused = pytest.raises(UserError, match=f"another server .* {results}")
+            with refused, sole_server(results, makes):
+                pass
+        with sole_server(tmp_path / "other", True), sole_server(None, True):
+            pass
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with sole_server(results, True):
+        pass
+    with sole_server(tmp_path / "none", False):
+        assert not (tmp_path / "none").exists()
 
 
 def test_a_port_that_is_taken_is_told():

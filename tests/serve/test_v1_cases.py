@@ -144,6 +144,54 @@ def test_a_layer_is_sent_again_only_if_it_has_changed(running: Running):
     assert running.client.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["layers/mask", "files/mask", "files/image", "tiles/0/0_0.jpg"])
+def test_what_a_client_has_is_not_sent_again(running: Running, path: str):
+    address = f"/v1/cases/{ids(running)['p.png']}/{path}"
+    first = running.client.get(address)
+    assert first.status_code == 200 and "no-cache" in first.headers["cache-control"]
+    tag = first.headers["etag"]
+    for given in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        again = running.client.get(address, headers={"If-None-Match": given})
+        assert again.status_code == 304 and again.content == b"" and again.headers["etag"] == tag
+    for given in ('"x"', tag[1:-1], ""):
+        assert running.client.get(address, headers={"If-None-Match": given}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ("bytes=2-5", slice(2, 6)),
+        ("bytes=-4", slice(-4, None)),
+        ("Bytes=9-", slice(9, None)),
+        ("bytes=3-999999", slice(3, None)),
+        ("bytes=5-3", None),
+        ("bytes=-", None),
+        ("bytes=a-b", None),
+        ("bytes=1-2,4-5", None),
+        ("lines=1-2", None),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_a_range_is_sent_and_what_is_none_is_passed_over(
+    running: Running, given: str, part: slice | None
+):
+    address = f"/v1/cases/{ids(running)['p.png']}/files/mask"
+    whole = running.client.get(address).content
+    reply = running.client.get(address, headers={"Range": given})
+    assert reply.status_code == (200 if part is None else 206)
+    assert reply.content == (whole if part is None else whole[part])
+    assert int(reply.headers["content-length"]) == len(reply.content)
+
+
+@pytest.mark.parametrize("given", ["bytes=999999-", "bytes=-0"])
+def test_a_range_outside_is_refused(running: Running, given: str):
+    address = f"/v1/cases/{ids(running)['p.png']}/files/mask"
+    reply = running.client.get(address, headers={"Range": given})
+    assert reply.status_code == 416 and "bytes" in reply.json()["detail"]
+    assert reply.headers["content-range"].startswith("bytes */")
+
+
 def test_files_are_sent_byte_for_byte(running: Running, folders: dict[str, Path]):
     case = ids(running)["chest"]
     reply = running.client.get(f"/v1/cases/{case}/files/mask")
@@ -165,7 +213,15 @@ def test_what_is_not_there_is_not_found(running: Running):
     ):
         reply = running.client.get(path)
         assert reply.status_code == 404 and reply.json()["detail"], path
-    assert running.client.delete(f"/v1/cases/{case}").status_code == 404
+    assert running.client.delete("/v1/cases/none").status_code == 404
+    for name in ("p.png", "new.png"):
+        kept = running.client.delete(f"/v1/cases/{ids(running)[name]}")
+        assert kept.status_code == 409 and "server's own folders" in kept.json()["detail"]
+    volume = f"/v1/cases/{ids(running)['v.nii.gz']}"
+    for path in ("/tiles", "/tiles/0/0_0.jpg", "/objects"):
+        reply = running.client.get(volume + path)
+        assert reply.status_code == 422
+        assert "v.nii.gz is a volume; " in reply.json()["detail"]
 
 
 def test_an_image_of_the_data_is_segmented_into_the_results(
@@ -227,9 +283,39 @@ def test_a_corrected_picture_is_saved_pixel_for_pixel(running: Running, folders:
     case = ids(running)["p.png"]
     reply = running.client.put(f"/v1/cases/{case}/correction", content=content.getvalue())
     assert reply.status_code == 200, reply.text
-    np.testing.assert_array_equal(
-        read_label(folders["results"] / "reviewed" / "p.png").array[0], label
-    )
+    saved = folders["results"] / "reviewed" / "p.png"
+    np.testing.assert_array_equal(read_label(saved).array[0], label)
+    saved.unlink()
+    for name in ("mask.png", "mask"):  # curl -X PUT -F file=@mask.png
+        files = {"file": (name, content.getvalue())}
+        reply = running.client.put(f"/v1/cases/{case}/correction", files=files)
+        assert reply.status_code == 200, reply.text
+        np.testing.assert_array_equal(read_label(saved).array[0], label)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"content": b""}, "is empty"),
+        ({"content": b"{}"}, "begins with b'{}'"),
+        ({"json": {"mask": [1, 2]}}, "begins with"),
+        ({"content": b"\x5c\x01\0\0 too short"}, "begins with"),
+        ({"files": {"file": ("m.png", b"")}}, "is empty"),
+        ({"files": {"mask": ("m.png", b"x")}}, "expected file"),
+        ({"files": [("file", ("a.png", b"x")), ("file", ("b.png", b"y"))]}, "has file, file"),
+        ({"files": {"file": ("m.png", b"x")}, "data": {"who": "me"}}, "has who, file"),
+    ],
+)
+def test_what_is_no_mask_is_refused_with_what_to_send(
+    running: Running, folders: dict[str, Path], sent: dict[str, object], words: str
+):
+    case, folder = ids(running)["new.png"], folders["results"] / "reviewed"
+    before = sorted(folder.glob("*"))
+    reply = running.client.put(f"/v1/cases/{case}/correction", **sent)
+    assert reply.status_code == 422 and words in reply.json()["detail"], reply.text
+    assert "curl -T mask.nii.gz" in reply.json()["detail"] or words == "expected file"
+    assert sorted(folder.glob("*")) == before
+    assert running.empties()
 
 
 def moved(affine: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from cdal.evaluation.before_after import BEFORE_AFTER
 from cdal.evaluation.evaluate import evaluate
 from cdal.evaluation.metrics import count
 from cdal.inference.load import load
+from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import Recipe, override
 from cdal.runtime.errors import UserError
@@ -258,11 +259,47 @@ def test_an_accepted_mask_is_no_measure_of_the_next_model(
     assert compared.cases == len(read_header(model).data["test"]) - 1
 
 
-def test_a_review_of_a_damaged_mask_is_named(trained: Path, images: Path, results: Path):
-    all_fixed(results, images, range(3))
+def test_cases_whose_mask_or_review_cannot_be_used_are_left_out_and_told(
+    trained: Path, images: Path, results: Path
+):
+    all_fixed(results, images, range(5))
     (results / "reviewed" / "phantom_0001.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"Review them again[\s\S]*phantom_0001"):
+    Pillow.new("L", (31, 32)).save(results / "reviewed" / "phantom_0002.png")
+    content = json.loads((results / "review.json").read_text())
+    content["cases"]["phantom_0003.png"]["verdict"] = "perhaps"
+    (results / "review.json").write_text(json.dumps(content))
+    corrections = read_corrections(results, find_start(trained))
+    assert set(corrections.groups) == {"phantom_0000", "phantom_0004"}
+    assert corrections.reviewed.corrected == {"phantom_0000", "phantom_0004"}
+    (review, damaged, shape) = corrections.reviewed.left_out
+    assert "phantom_0003.png is left out" in review and "review.json" in review
+    assert "phantom_0001 is left out" in damaged
+    assert "phantom_0002 is left out" in shape and "31" in shape
+    for number in (0, 4):
+        (results / "reviewed" / f"phantom_000{number}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none can be used"):
         read_corrections(results, find_start(trained))
+
+
+def test_a_case_whose_image_was_replaced_is_left_out(
+    trained: Path, images: Path, results: Path, tmp_path: Path
+):
+    """Also if the new image was segmented, and has the shape of the mask of the old one."""
+    own = shutil.copytree(images, tmp_path / "images")
+    results = predicted(trained, own, tmp_path / "own", 3)
+    review(results, own, {"phantom_0000": "accept", "phantom_0001": "fix", "phantom_0002": "fix"})
+    content = json.loads((results / "review.json").read_text())
+    rows = json.loads((results / "predictions.json").read_text())["predictions"]
+    content["cases"]["phantom_0002.png"]["image"] = rows[2]["input_digest"]
+    (results / "review.json").write_text(json.dumps(content))
+    start = find_start(trained)
+    assert len(read_corrections(results, start).groups) == 3
+    for number in (0, 2):
+        shutil.copy(images / "images/phantom_0009.png", own / f"images/phantom_000{number}.png")
+    predict(trained, [own / "images/phantom_0002.png"], results, Sampling(votes=1))
+    corrections = read_corrections(results, start)
+    assert set(corrections.groups) == {"phantom_0001"}
+    assert ["has changed" in why for why in corrections.reviewed.left_out] == [True, True]
 
 
 def test_all_held_out_leaves_nothing_to_learn(trained: Path, images: Path, results: Path):

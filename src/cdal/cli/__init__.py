@@ -40,6 +40,7 @@ from cdal.cli import (
 from cdal.cli.output import steady_output, tell
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution.processes import end_with_parent
 from cdal.runtime.memory import is_shortage, keep_freed_memory
 from cdal.runtime.threads import respect_quota
 from cdal.runtime.version import __version__
@@ -85,6 +86,7 @@ _SILENT = ("matplotlib", "nibabel", "nibabel.global", "PIL", "pydicom", "tifffil
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    end_with_parent()
     keep_freed_memory()
     respect_quota()
     if arguments is None and not sys.warnoptions:

@@ -3,9 +3,9 @@
     review.json        {"version": 1, "held_out": [NAME, ...], "cases": {"a.nii.gz": REVIEW}}
     reviewed/NAME      corrected masks, in the format and on the grid of the image
 
-A review is `{"input", "verdict", "when", "mask", "dice", "digest"}`, see `Review`. A case is named
-as its corrected mask is or would be, `NAME.ext`; its prediction is `NAME_mask.ext`. Several
-programs may write at once: they take turns, and none loses what another has written.
+A review is `{"input", "verdict", "when", "mask", "dice", "digest", "image"}`, see `Review`. A case
+is named as its corrected mask is or would be, `NAME.ext`; its prediction is `NAME_mask.ext`.
+Several programs may write at once: they take turns, and none loses what another has written.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Review:
         dice: Dice of the corrected mask and the predicted one, by class.
         digest: checksum of the mask that the verdict is about, the predicted or the corrected one;
             empty if it is rejected.
+        image: checksum of the image's bytes, as in `predictions.json`; empty if it is not known.
     """
 
     input: str
@@ -54,6 +55,7 @@ class Review:
     mask: str | None = None
     dice: Mapping[str, float] = field(default_factory=dict)
     digest: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ class Reviews:
         cases: review of each case by its name.
         held_out: names of patients and of their cases that no training uses, so that models can be
             compared on them. Programs that review leave them as they are.
+        broken: message for each case whose review cannot be used, by its name.
     """
 
     cases: Mapping[str, Review] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def name_of_case(source: str, mask: str | None) -> str:
@@ -85,12 +89,25 @@ def read_reviews(results: Path) -> Reviews:
     """Read the reviews of a folder of results; there are none without a `review.json`.
 
     Raises:
-        UserError: the file cannot be read, is of a newer version, or holds something else.
+        UserError: the file cannot be read, is of a newer version, or holds something else. One
+            review that cannot be used is told in `Reviews.broken`.
     """
     path = results / REVIEWS
+    content = _content(path)
+    cases, broken = dict[str, Review](), dict[str, str]()
+    for name, values in content["cases"].items():
+        try:
+            cases[name] = _review(path, name, values)
+        except UserError as error:  # noqa: PERF203 (one bad review must not hide the others)
+            broken[name] = str(error)
+    return Reviews(cases, tuple(content["held_out"]), broken)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the file holds; each review as it is there. Errors as `read_reviews`."""
     content = read_json(path)
     if not content:
-        return Reviews()
+        return {"version": _VERSION, "held_out": [], "cases": {}}
     if content.get("version") != _VERSION:
         raise UserError(
             f"{path}: expected version {_VERSION}; it is {content.get('version')!r:.40}. Was it "
@@ -101,9 +118,7 @@ def read_reviews(results: Path) -> Reviews:
         raise _other_form(path, '"cases": {NAME: {...}}', cases)
     if not isinstance(held_out, list) or not all(isinstance(name, str) for name in held_out):
         raise _other_form(path, '"held_out": [NAME, ...]', held_out)
-    return Reviews(
-        {name: _review(path, name, values) for name, values in cases.items()}, tuple(held_out)
-    )
+    return {**content, "held_out": held_out, "cases": cases}
 
 
 def keep_review(
@@ -113,8 +128,9 @@ def keep_review(
     verdict: Verdict,
     predicted: str | None = None,
     dice: Mapping[str, float] | None = None,
+    image: str = "",
 ) -> Review:
-    """Write the review of a case, in place of an earlier one.
+    """Write the review of a case, in place of an earlier one; those of others stay as they are.
 
     A corrected mask has to be in its place, `results/reviewed/NAME`, before.
 
@@ -125,6 +141,7 @@ def keep_review(
         verdict: see `Verdict`.
         predicted: name of the predicted mask, which is needed to accept it.
         dice: Dice of the corrected mask and the predicted one, by class.
+        image: checksum of the image's bytes, as in `predictions.json`.
 
     Raises:
         UserError: the mask that the verdict is about is missing, an argument is not possible, the
@@ -133,7 +150,7 @@ def keep_review(
     path = results / REVIEWS
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     mask = name if verdict == "fix" else None
-    review = Review(source, verdict, now, mask, dict(dice or {}))
+    review = Review(source, verdict, now, mask, dict(dice or {}), image=image)
     review = _review(path, name, asdict(review))
     if verdict != "reject":
         file = results / REVIEWED / name if verdict == "fix" else results / (predicted or "")
@@ -146,8 +163,9 @@ def keep_review(
             raise UserError(f"{file}: expected the mask of {name}; it is not there. {remedy}")
         review = replace(review, digest=digest_of(file))
     with taking_turns(results / _LOCK):
-        known = read_reviews(results)
-        _write(path, replace(known, cases={**known.cases, name: review}))
+        known = _content(path)
+        known["cases"][name] = asdict(review)
+        _write(path, known)
     return review
 
 
@@ -158,16 +176,15 @@ def keep_held_out(results: Path, names: Iterable[str]) -> tuple[str, ...]:
         UserError: the reviews so far cannot be read, or the file cannot be written.
     """
     with taking_turns(results / _LOCK):
-        known = read_reviews(results)
-        held_out = tuple(sorted({*known.held_out, *names}))
-        if held_out != known.held_out:
-            _write(results / REVIEWS, replace(known, held_out=held_out))
-    return held_out
+        known = _content(results / REVIEWS)
+        held_out = sorted({*known["held_out"], *names})
+        if held_out != known["held_out"]:
+            _write(results / REVIEWS, {**known, "held_out": held_out})
+    return tuple(held_out)
 
 
-def _write(path: Path, reviews: Reviews) -> None:
-    cases = {name: asdict(review) for name, review in sorted(reviews.cases.items())}
-    write_json(path, {"version": _VERSION, "held_out": list(reviews.held_out), "cases": cases})
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_json(path, {**content, "cases": dict(sorted(content["cases"].items()))})
 
 
 def _review(path: Path, name: str, values: Any) -> Review:
@@ -180,7 +197,8 @@ def _review(path: Path, name: str, values: Any) -> Review:
     need(_is_file_name(name), "the name of a file in reviewed/", name)
     need(isinstance(values, dict), "a review", values)
     source, verdict, when = (values.get(key) for key in ("input", "verdict", "when"))
-    mask, dice, digest = values.get("mask"), values.get("dice") or {}, values.get("digest") or ""
+    mask, dice = values.get("mask"), values.get("dice") or {}
+    digest, image = (values.get(key) or "" for key in ("digest", "image"))
     need(isinstance(source, str) and source != "", "the path of an image as input", source)
     need(verdict in get_args(Verdict), f"one of {', '.join(get_args(Verdict))}", verdict)
     need(_is_time(when), "a time as in 2026-01-31T12:00:00+00:00 as when", when)
@@ -196,7 +214,8 @@ def _review(path: Path, name: str, values: Any) -> Review:
         dice,
     )
     need(isinstance(digest, str), "a checksum as digest", digest)
-    return Review(source, verdict, when, mask, dice, digest)
+    need(isinstance(image, str), "a checksum as image", image)
+    return Review(source, verdict, when, mask, dice, digest, image)
 
 
 def _is_file_name(text: Any) -> bool:

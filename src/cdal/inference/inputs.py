@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,49 @@ def list_inputs(
     if channels > 1 and channel_files is not False:
         inputs = _with_channels(inputs, channels, channel_files is True)
     return inputs, failed
+
+
+def input_of(path: Path, channels: int = 1, channel_files: bool | None = None) -> Input:
+    """The image that a path in the record of a prediction stands for, as `find_inputs` found it.
+
+    Args:
+        path: file; one of a channel stands for those beside it. Or folder of a DICOM series.
+        channels: number of channels C of the model.
+        channel_files: see `find_inputs`.
+
+    Raises:
+        UserError: it is not there, or cannot be told from others.
+    """
+    if not path.exists():
+        raise UserError(
+            f"its image {path} is not there. Work in the folder in which cdal predict did, or put "
+            "it back."
+        )
+    together = channels_beside(path, channels) if path.is_file() and channels > 1 else (path,)
+    inputs, failed = list_inputs(together, (), None, channels, channel_files)
+    if path not in (known := {entry.path: entry for entry in inputs}):
+        raise UserError(failed.get(str(path), f"its image {path} cannot be told from others."))
+    return known[path]
+
+
+def channels_beside(path: Path, channels: int | None = None) -> tuple[Path, ...]:
+    """The files of all channels of an image: `NAME_0000.ext`, `NAME_0001.ext` and so on.
+
+    Args:
+        path: the file of one channel.
+        channels: number of channels; as many as have a file if `None`.
+
+    Returns:
+        The files in the order of the channels; the one alone if its name is not that of a channel,
+        or not all are there.
+    """
+    stem = stem_of(path)
+    if (match := CHANNEL.match(stem)) is None:
+        return (path,)
+    numbers = itertools.count() if channels is None else range(channels)
+    named = (path.with_name(f"{match['name']}_{n:04d}{path.name[len(stem) :]}") for n in numbers)
+    files = tuple(itertools.takewhile(Path.is_file, named))
+    return files if path in files and len(files) >= (channels or 0) else (path,)
 
 
 def _with_channels(inputs: list[Input], channels: int, channel_files: bool) -> list[Input]:

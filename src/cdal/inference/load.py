@@ -11,6 +11,7 @@ from cdal.inference.ensemble_engine import EnsembleEngine
 from cdal.inference.graph_engine import GRAPHS, load_exported
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
+from cdal.inference.voting import votes_drawn
 from cdal.recipes.ensemble import join_recipes
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
@@ -93,10 +94,34 @@ def _open_exported(
             ".safetensors file."
         )
     engine, header = load_exported(path)
-    steps = header.recipe.segmenter.diffusion_steps
+    _need_fixed_steps(header.recipe, sampling, path)
+    return header, (engine, sampling.of(header.recipe, path))
+
+
+def _need_fixed_steps(recipe: Recipe, sampling: Sampling, path: Path) -> None:
+    steps = recipe.segmenter.diffusion_steps
     if sampling.timesteps not in (None, steps):
         raise UserError(
             f"{path}: the number of timesteps, {steps}, was fixed at the export. Export it again "
             "with --timesteps."
         )
-    return header, (engine, sampling.of(header.recipe, path))
+
+
+def need_sampling(predictor: Predictor, sampling: Sampling, name: str) -> None:
+    """Refuse options of sampling that are not possible for a model, without loading it again.
+
+    Args:
+        predictor: the model, with any options.
+        sampling: the options.
+        name: name of the model in errors.
+
+    Raises:
+        UserError: an option is not possible.
+    """
+    graph = any(path.suffix in GRAPHS.values() for path in predictor.files)
+    for model in predictor.header.models:
+        if graph:
+            _need_fixed_steps(model.recipe, sampling, Path(name))
+        sampling.of(model.recipe, Path(name))
+    if sampling.votes is not None:
+        votes_drawn(predictor.engine, predictor.recipe, sampling.votes)

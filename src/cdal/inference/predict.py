@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +155,17 @@ def _predict_one(
     part: Callable[[float], object],
 ) -> bool:
     """Segment one input, unless the same call has done so before; returns whether it has."""
-    case, key = f"{source.name}{source.suffix}", _key(source, decided)
+    case, began = f"{source.name}{source.suffix}", datetime.now().astimezone()
+    digest = digest_of_input(source)
+    key = _key(source, decided, digest)
     if (row := record.finished(case, key)) is not None:
         record.pass_over(row)
         return True
     with record.scratch() as scratch:
         row, made = _segment(predictor, source, record, save, scratch, part)
-        record.add(case, key, {"model": predictor.name, **row}, made)
+        when = began.isoformat(timespec="seconds")  # of the bytes, not of the results
+        row = {"model": predictor.name, **row, "input_digest": digest, "when": when}
+        record.add(case, key, row, made)
     return False
 
 
@@ -199,11 +204,11 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
     )
 
 
-def _key(source: Input, decided: str) -> str:
+def _key(source: Input, decided: str, digest: str) -> str:
     """Checksum of what decides the results of an input; empty if that is not known."""
-    if not decided or not (bytes_read := digest_of_input(source)):
+    if not decided or not digest:
         return ""
-    content = json.dumps([decided, source.name, source.suffix, str(source.path), bytes_read])
+    content = json.dumps([decided, source.name, source.suffix, str(source.path), digest])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

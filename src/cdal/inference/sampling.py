@@ -84,8 +84,10 @@ class Sampling:
     )
 
     def __post_init__(self) -> None:
-        if self.votes is not None and self.votes < 1:
-            raise UserError(f"votes must be 1 or more; it is {self.votes}.")
+        for name, least in (("votes", 1), ("timesteps", 0), ("components", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be {least} or more; it is {value}.")
         if self.decision not in (None, "largest", "expected-dice"):
             raise UserError(f"decision must be largest or expected-dice; it is {self.decision!r}.")
         if self.review_below is not None and not 0 <= self.review_below <= 1:

@@ -198,19 +198,39 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds the lock, or the folder cannot be created.
     """
+    taken = f"another process is training into {folder}. Wait for it, or give another --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with holding(folder / ".lock", taken):
             sweep(folder)
             yield
-    except Timeout as error:
-        raise UserError(
-            f"another process is training into {folder}. Wait for it, or give another --out."
-        ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
             f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
         ) from error
+
+
+@contextmanager
+def holding(lock: Path, taken: str) -> Iterator[None]:
+    """Hold a lock file while the block runs. A process that is killed holds none.
+
+    Args:
+        lock: the file, in a folder that is there.
+        taken: message if another process holds it.
+
+    Raises:
+        UserError: another process holds it.
+        OSError: it cannot be written.
+    """
+    holder = FileLock(lock, timeout=0)
+    try:
+        holder.acquire()
+    except Timeout as error:
+        raise UserError(taken) from error
+    try:
+        yield
+    finally:
+        holder.release()
 
 
 @contextmanager

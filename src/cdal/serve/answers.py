@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,29 +61,44 @@ def job_answer(job: Job, jobs: Jobs) -> Answer:
     }
 
 
-def case_answer(
-    entry: Entry,
-    about: About | None,
-    review: Answer | None,
-    reviewed: Path | None,
-    models: dict[str, str],
-) -> Answer:
+@dataclass(frozen=True)
+class Known:
+    """What is known of a case besides its results.
+
+    Attributes:
+        about: kind and grid of its image; `None` if it has not been opened.
+        review: what was said of it.
+        reviewed: its corrected mask, if there is one.
+        changed: whether its image is not the one that was segmented.
+        message: why it could not be segmented, or what is to do; empty if nothing.
+        fault: why what was said of it cannot be read; empty if it can.
+    """
+
+    about: About | None = None
+    review: Answer | None = None
+    reviewed: Path | None = None
+    changed: bool = False
+    message: str = ""
+    fault: str = ""
+
+
+def case_answer(entry: Entry, known: Known, models: dict[str, str]) -> Answer:
     """A case.
 
     Args:
         entry: the case.
-        about: kind and grid of its image; `None` if it has not been opened.
-        review: what was said of it.
-        reviewed: its corrected mask, if there is one.
+        known: what is known of it besides its results.
         models: name of each model of the server by the name that it was loaded with.
     """
-    found = entry.found
+    found, about = entry.found, known.about
     saved = [
         kind
         for kind in LAYERS
-        if kind == "image" or entry.file(kind) or (kind == "reviewed" and reviewed is not None)
+        if kind == "image"
+        or (not known.changed and (entry.file(kind) or (kind == "reviewed" and known.reviewed)))
     ]
     unit = "" if found is None else found.unit
+    warnings = [] if found is None else [printable(text) for text in found.warnings]
     return {
         "id": entry.id,
         "name": printable(entry.name),
@@ -91,8 +107,8 @@ def case_answer(
         "opened": about is not None,
         "shape": None if about is None else about.shape,
         "spacing": None if about is None else about.spacing,
-        "state": "failed" if entry.failed else "new" if found is None else "segmented",
-        "message": printable(entry.failed),
+        "state": _state(entry, known),
+        "message": printable(known.message),
         "model": "" if found is None else printable(models.get(found.model, found.model)),
         "unit": unit,
         "classes": [] if found is None else [_class_answer(one) for one in found.classes],
@@ -100,11 +116,17 @@ def case_answer(
         "votes": None if found is None else found.votes,
         "verdict": "" if found is None else found.verdict,
         "outside": None if found is None else found.outside,
-        "warnings": [] if found is None else [printable(text) for text in found.warnings],
+        "warnings": [*warnings, printable(known.fault)] if known.fault else warnings,
         "layers": saved,
         "files": [] if found is None else [kind for kind in found.files if entry.file(kind)],
-        "review": review,
+        "review": known.review,
     }
+
+
+def _state(entry: Entry, known: Known) -> str:
+    if entry.found is not None:
+        return "changed" if known.changed else "segmented"
+    return "failed" if known.message else "new"
 
 
 def _class_answer(found: Found) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from cdal.runtime.errors import UserError
+from cdal.runtime.text import printable
 from cdal.runtime.version import __version__
 from cdal.serve.docs import interface_page
 from cdal.serve.guard import Guard
@@ -92,12 +94,19 @@ def _answer_errors(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def _(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        detail = printable(site.spoken(str(error.detail)))
+        return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def _(request: Request, error: RequestValidationError) -> JSONResponse:
-        told = [
-            f"{'.'.join(str(part) for part in one['loc'][1:]) or 'the body'}: {one['msg']}"
-            for one in error.errors()
-        ]
-        return JSONResponse({"detail": "; ".join(told)[:500]}, 422)
+        told = "; ".join(_told(one) for one in error.errors())
+        return JSONResponse({"detail": printable(told[:500])}, 422)
+
+
+def _told(error: dict[str, Any]) -> str:
+    """What is wrong with a part of a request, in words."""
+    place = [str(part)[:40] for part in error["loc"][1:]]
+    if error["type"] == "json_invalid":
+        why, at = error.get("ctx", {}).get("error", ""), "".join(place)
+        return f"the body: expected a JSON object; {why} at character {at}"
+    return f"{'.'.join(place) or 'the body'}: {error['msg']}"

@@ -16,9 +16,9 @@ from typing import Literal
 from cdal.datasets.folder import list_folder
 from cdal.evaluation.review.cases import Case, Results, read_results
 from cdal.imaging.channels import CHANNEL
-from cdal.imaging.formats import format_of, holds_series, stem_of, suffix_of
+from cdal.imaging.formats import SUFFIXES, format_of, holds_series, stem_of, suffix_of
 from cdal.imaging.image import result_suffix
-from cdal.inference.inputs import list_inputs
+from cdal.inference.inputs import channels_beside, list_inputs
 from cdal.inference.record import earlier_results
 from cdal.runtime.errors import UserError
 from cdal.serve.uploads import Upload, Uploads
@@ -102,12 +102,13 @@ class Cases:
         self.results, self.data, self._uploads = results, data, uploads
         self._channels, self._channel_files = channels, channel_files
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[tuple[int, int], Results]] = {}
+        self._known: dict[Path, tuple[tuple[int, int], Results | str]] = {}
+        self._data_fault = ""
         self._images: tuple[tuple[tuple[str, int], ...], list[Entry]] | None = None
         if data is not None and not data.exists():
             raise UserError(f"{data}: expected a folder with images; there is no such folder.")
         if data is not None:
-            self._of_data()
+            self._look(data)
 
     def listed(self) -> list[Entry]:
         """All cases: those with results in the order of the review, then those without."""
@@ -135,8 +136,13 @@ class Cases:
     def of_upload(self, upload: Upload) -> Entry:
         """The case of an upload."""
         found = self._read(upload.results)
-        case = found.cases[0] if found and found.cases else None
-        failed = next(iter(found.failed.values()), "") if found and case is None else ""
+        if found is None:
+            fault = self._fault(upload.results)
+            return Entry(
+                upload.id, upload.name, "upload", upload.inputs, upload.results, None, fault
+            )
+        case = found.cases[0] if found.cases else None
+        failed = next(iter(found.failed.values()), "") if case is None else ""
         return Entry(upload.id, upload.name, "upload", upload.inputs, upload.results, case, failed)
 
     def _of_results(self) -> list[Entry]:
@@ -146,6 +152,7 @@ class Cases:
         entries = [
             Entry(_id(case.source), case.name, "results", _inputs(case), self.results, case)
             for case in found.cases
+            if case.source
         ]
         failed = [
             Entry(
@@ -155,21 +162,37 @@ class Cases:
         ]
         return list({entry.id: entry for entry in (*failed, *reversed(entries))}.values())
 
+    @property
+    def faults(self) -> list[str]:
+        """What of the server's folders cannot be read."""
+        found = ["" if self.results is None else self._fault(self.results), self._data_fault]
+        return [fault for fault in found if fault]
+
+    def _fault(self, folder: Path) -> str:
+        """Why the results in a folder could not be read, the last time."""
+        with self._lock:
+            known = self._known.get(folder)
+        return known[1] if known is not None and isinstance(known[1], str) else ""
+
     def _read(self, folder: Path | None) -> Results | None:
-        """The results in a folder; `None` if there are none. They are read again if they change."""
+        """The results in a folder; `None` if there are none, or they cannot be read.
+
+        They are read again if they change.
+        """
         if folder is None:
             return None
         try:
             about = (folder / _RECORD).stat()
         except OSError:
+            self.forget(folder)
             return None
         stamp = about.st_mtime_ns, about.st_size
         with self._lock:
             known = self._known.get(folder)
             if known is None or known[0] != stamp:
-                known = stamp, read_results(folder)
+                known = stamp, _results(folder)
                 self._known[folder] = known
-        return known[1]
+        return known[1] if isinstance(known[1], Results) else None
 
     def forget(self, folder: Path) -> None:
         """Forget what was read of a folder that is deleted."""
@@ -177,21 +200,38 @@ class Cases:
             self._known.pop(folder, None)
 
     def _of_data(self) -> list[Entry]:
-        """The images of the data; the folders are looked through again when they change."""
+        """The images of the data; none if they cannot be read any more."""
         if self.data is None:
             return []
-        folders = image_folders(self.data)
+        try:
+            found, self._data_fault = self._look(self.data), ""
+        except (UserError, OSError) as error:
+            found, self._data_fault = [], str(error)
+        return found
+
+    def _look(self, data: Path) -> list[Entry]:
+        """The images of the data; the folders are looked through again when they change."""
+        folders = image_folders(data)
         stamp = tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)
         with self._lock:
             if self._images is None or self._images[0] != stamp:
-                self._images = stamp, self._list(folders) or self._by_layout(self.data)
+                self._images = stamp, self._list(folders) or self._by_layout(data)
             return self._images[1]
 
     def _by_layout(self, data: Path) -> list[Entry]:
         """The images of a data folder whose images lie elsewhere, and of a table."""
+        try:
+            cases = list_folder(data).cases
+        except UserError as error:
+            if not data.is_dir() or any(suffix_of(path) for path in data.rglob("*")):
+                raise
+            raise UserError(
+                f"{data}: expected a folder of images ({', '.join(SUFFIXES)}), a DICOM series or a "
+                "data folder; no image is in it. Put some there, or give another --data."
+            ) from error
         return [
             Entry(_id(str(case.image)), case.image.name, "data", case.images, self.results)
-            for case in list_folder(data).cases
+            for case in cases
         ]
 
     def _list(self, folders: Sequence[Path]) -> list[Entry]:
@@ -207,6 +247,14 @@ class Cases:
             )
             for entry in found
         ]
+
+
+def _results(folder: Path) -> Results | str:
+    """The results in a folder, or why they cannot be read."""
+    try:
+        return read_results(folder)
+    except UserError as error:
+        return str(error)
 
 
 def image_folders(data: Path) -> list[Path]:
@@ -240,17 +288,7 @@ def _inputs(case: Case) -> tuple[Path, ...]:
     """The files of the image of a case; those of its channels, if each is a file of its own."""
     path = Path(case.source)
     mask = next(iter(case.files.values()), "")
-    match = CHANNEL.match(stem_of(path))
-    if match is None or mask.startswith(f"{stem_of(path)}_"):
-        return (path,)
-    suffix = path.name[len(stem_of(path)) :]
-    beside = sorted(path.parent.glob(f"{_plain(match['name'])}_[0-9][0-9][0-9][0-9]{suffix}"))
-    return tuple(beside) or (path,)
-
-
-def _plain(name: str) -> str:
-    """A name without the meaning that some characters have in patterns."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+    return (path,) if mask.startswith(f"{stem_of(path)}_") else channels_beside(path)
 
 
 def _order(entry: Entry) -> tuple[int, float, str]:

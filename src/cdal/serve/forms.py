@@ -16,11 +16,15 @@ from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from cdal.imaging.formats import suffix_of
 from cdal.serve.names import folder_name, safe_name
 from cdal.serve.refusals import unusable
 
 _MOST_FILES, _MOST_FIELDS = 20_000, 100
 _LONGEST_FIELD, _LONGEST_HEADER = 2**20, 2**13
+_NIFTI_HEADER = 348
+"""Bytes of the header of NIfTI; that of its second version is longer."""
+
 _LEFT_FREE = 2**28
 """Bytes of the disk that uploads leave free."""
 
@@ -151,12 +155,37 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-async def receive_body(stream: AsyncIterator[bytes], folder: Path) -> Path:
-    """Write the body of a request into a folder, as a file whose suffix says what its bytes are.
+_MASK = (
+    "Expected a mask: the bare bytes of a NIfTI or PNG file, or a form with one file, as in: "
+    "curl -T mask.nii.gz ADDRESS, or curl -X PUT -F file=@mask.nii.gz ADDRESS"
+)
+
+
+async def receive_mask(content_type: str, stream: AsyncIterator[bytes], folder: Path) -> Path:
+    """Write the mask in a request into a folder: its bare bytes, or the only file of a form.
+
+    Args:
+        content_type: header of the request.
+        stream: body of the request.
+        folder: folder for the file, whose suffix says what its bytes are.
 
     Raises:
-        HTTPException: 507, the disk is full; and what the stream raises.
+        HTTPException: 422, it is no mask; 507, the disk is full; and what the stream raises.
     """
+    if content_type.lower().startswith("multipart/form-data"):
+        form = await receive_form(content_type, stream, folder, ("file",))
+        if len(form.files) != 1 or form.fields:
+            given = [*form.fields, *(file.part for file in form.files)]
+            raise unusable(f"{_MASK}. The form has {', '.join(given)[:80] or 'nothing'}.")
+        path = form.files[0].path
+        if suffix_of(path) is not None and path.stat().st_size:
+            return path
+    else:
+        path = await _receive_body(stream, folder)
+    return path.rename(path.with_name(f"mask{_suffix_by_bytes(path)}"))
+
+
+async def _receive_body(stream: AsyncIterator[bytes], folder: Path) -> Path:
     path = folder / "body"
     try:
         with path.open("xb") as file:
@@ -165,11 +194,26 @@ async def receive_body(stream: AsyncIterator[bytes], folder: Path) -> Path:
                 file.write(chunk)
     except OSError as error:
         raise HTTPException(507, f"The body cannot be written: {error.strerror}.") from error
+    return path
+
+
+def _suffix_by_bytes(path: Path) -> str:
+    """The suffix of a mask by its first bytes.
+
+    Raises:
+        HTTPException: 422, they are of no such file.
+    """
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(_NIFTI_HEADER)
     known = {b"\x89PNG": ".png", b"\x1f\x8b": ".nii.gz", b"NRRD": ".nrrd"}
-    suffix = next((end for magic, end in known.items() if head.startswith(magic)), ".nii")
-    return path.rename(path.with_name(f"mask{suffix}"))
+    for magic, suffix in known.items():
+        if head.startswith(magic):
+            return suffix
+    sizes = [number.to_bytes(4, order) for number in (348, 540) for order in ("little", "big")]
+    if head[:4] in sizes and len(head) == _NIFTI_HEADER:
+        return ".nii"
+    began = "is empty" if not head else f"begins with {head[:12]!r}"
+    raise unusable(f"{_MASK}. What came {began}.")
 
 
 def _need_disk(folder: Path) -> None:
@@ -194,7 +238,10 @@ async def receive_form(
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise unusable("Expected a form with files: Content-Type: multipart/form-data.")
+        raise unusable(
+            "Expected a form with files (Content-Type: multipart/form-data), as in: "
+            f"curl -F {next(iter(files))}=@scan.nii.gz ADDRESS"
+        )
     parts = _Parts(folder, files)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks())  # type: ignore[arg-type]

@@ -41,8 +41,14 @@ class Job:
         ended: future of its result, for those who wait for it.
     """
 
-    def __init__(self, case: str, work: Callable[[Job], Any], seconds: float) -> None:
-        self.id, self.case = secrets.token_urlsafe(12), case
+    def __init__(
+        self,
+        case: str,
+        work: Callable[[Job], Any],
+        seconds: float,
+        spoken: Callable[[str], str] = str,
+    ) -> None:
+        self.id, self.case, self._spoken = secrets.token_urlsafe(12), case, spoken
         self.state: State = "queued"
         self.share, self.message = 0.0, ""
         self.ended: Future[Any] = Future()
@@ -101,7 +107,7 @@ class Job:
     def end(self, state: State, error: Exception | None, result: Any = None) -> None:
         """Note what has become of it, and tell those who wait."""
         self._took = time.monotonic() - self._began if self._began else 0.0
-        self.message = _explained(error) if state == "failed" and error else ""
+        self.message = self._spoken(_explained(error)) if state == "failed" and error else ""
         self.share = 1.0 if state == "done" else self.share
         self.state = state
         self._work = _nothing  # forgets what it holds
@@ -125,12 +131,14 @@ class Jobs:
     Args:
         waiting: most jobs that may wait.
         seconds: most seconds of a job.
+        spoken: takes the server's folders out of a message.
     """
 
-    def __init__(self, waiting: int, seconds: float) -> None:
-        self._most, self._seconds = waiting, seconds
+    def __init__(self, waiting: int, seconds: float, spoken: Callable[[str], str] = str) -> None:
+        self._most, self._seconds, self._spoken = waiting, seconds, spoken
         self._queue: list[Job] = []
         self._jobs: dict[str, Job] = {}
+        self._last: dict[str, Job] = {}
         self._running: Job | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -153,12 +161,12 @@ class Jobs:
                 raise closing()
             if len(self._queue) >= self._most:
                 raise full(f"{self._most} computations wait already. Ask again later.")
-            job = Job(case, work, self._seconds)
+            job = Job(case, work, self._seconds, self._spoken)
             self._queue.append(job)
-            self._jobs[job.id] = job
+            self._jobs[job.id] = self._last[case] = job
             done = [known for known in self._jobs.values() if known.finished]
             for old in done[: max(0, len(done) - _MOST_KEPT)]:
-                del self._jobs[old.id]
+                self._drop(old)
             self._changed.notify_all()
         return job
 
@@ -206,7 +214,17 @@ class Jobs:
         for job in self.of_case(case):
             self.cancel(job)
         for job in [job for job in list(self._jobs.values()) if job.case == case]:
-            self._jobs.pop(job.id, None)
+            self._drop(job)
+
+    def _drop(self, job: Job) -> None:
+        self._jobs.pop(job.id, None)
+        if self._last.get(job.case) is job:
+            del self._last[job.case]
+
+    def failure(self, case: str) -> str:
+        """Why the last job of a case has failed; empty if it has not."""
+        job = self._last.get(case)
+        return job.message if job is not None and job.state == "failed" else ""
 
     def close(self) -> None:
         """Let the running job end; those who wait are told that the server ends."""

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from cdal.inference.load import load
+from cdal.inference.load import load, need_sampling
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
 from cdal.serve.refusals import missing
@@ -73,6 +73,17 @@ class Models:
         except KeyError:
             known = ", ".join(self._loaded) or "none; start the server with a model"
             raise missing(f"A model of this name (there are: {known})") from None
+
+    def need_sampling(self, name: str, sampling: Sampling | None) -> None:
+        """Refuse options that are not possible for a model, before anybody waits for it.
+
+        Raises:
+            HTTPException: 404, there is no such model.
+            UserError: an option is not possible for it.
+        """
+        base = self.named(name)
+        if sampling is not None:
+            need_sampling(base, sampling, name)
 
     def sampled(self, name: str, sampling: Sampling | None) -> Predictor:
         """A model with other options of sampling. The weights are shared where that is possible.

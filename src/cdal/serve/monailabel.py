@@ -19,19 +19,23 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from cdal.imaging.open import open_image
+from cdal.runtime.errors import UserError
 from cdal.runtime.text import printable
 from cdal.runtime.version import __version__
 from cdal.serve.answers import Answer
 from cdal.serve.cases import Entry
 from cdal.serve.monailabel_store import download_name, labels_of_case
 from cdal.serve.refusals import missing, unusable
-from cdal.serve.reviews import next_case, review_of
+from cdal.serve.reviews import review_of
 from cdal.serve.site import Site
 from cdal.serve.training import Run, curve_of, need_running
 
 _STRATEGIES = {"uncertainty": "the least certain first", "first": "in the order of their names"}
 _MINUTES = 10.0
 """Minutes of a training, if a client does not say."""
+
+MOST_NUMBER = 2**31
+"""Highest place or size in pixels that a client may ask for."""
 
 _LARGEST_CHECKED = 2**28
 """Bytes up to which a checksum of a file is told."""
@@ -78,10 +82,12 @@ def monailabel_routes(site: Site) -> APIRouter:
     async def train(request: Request, model: str) -> Answer:
         """Train a model further on reviewed cases."""
         asked = json_of(await request.body())
-        minutes, name = asked.get("minutes", _MINUTES), str(asked.get("name", ""))
+        minutes, name = asked.get("minutes", _MINUTES), asked.get("name", "")
         if isinstance(minutes, bool) or not isinstance(minutes, (int, float)):
             raise unusable("minutes must be a number.")
-        run = await run_in_threadpool(site.training.start, model, float(minutes), name)
+        if not isinstance(name, str):
+            raise unusable("name must be text.")
+        run = await run_in_threadpool(site.training.start, model, minutes, name)
         return _status(run)
 
     @routes.delete("/train/")
@@ -111,7 +117,7 @@ def _status(run: Run) -> Answer:
     told = [datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds") for at in times]
     return {
         "id": run.out.name,
-        "status": {"running": "RUNNING", "done": "DONE"}.get(run.state, "ERROR"),
+        "status": "RUNNING" if run.running else "DONE" if run.state == "done" else "ERROR",
         "start_ts": told[0],
         "end_ts": told[-1] if run.ended is not None else None,
         "result": run.message or run.state,
@@ -155,8 +161,35 @@ def json_of(body: bytes) -> Answer:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise HTTPException(422, "Expected a JSON object.")
+        raise unusable("Expected a JSON object.")
     return content
+
+
+def numbers_of(asked: Answer, name: str, count: int) -> list[int]:
+    """Whole numbers from a list in a JSON object, zeros if there is none.
+
+    Raises:
+        HTTPException: 422, it is something else.
+    """
+    values = asked.get(name)
+    if values is None:
+        return [0] * count
+    if not isinstance(values, list) or len(values) != count or not all(map(_is_number, values)):
+        raise unusable(f"{name}: expected a list of {count} numbers; it is {values!r:.60}.")
+    return [int(value) for value in values]
+
+
+def number_of(asked: Answer, name: str) -> float:
+    """A number in a JSON object, 0 if there is none; errors as `numbers_of`."""
+    value = asked.get(name)
+    if value is not None and not _is_number(value):
+        raise unusable(f"{name}: expected a number; it is {value!r:.60}.")
+    return float(value or 0)
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -MOST_NUMBER <= value <= MOST_NUMBER  # type: ignore[operator]
 
 
 def _info(site: Site) -> Answer:
@@ -197,17 +230,16 @@ def _info(site: Site) -> Answer:
 
 
 def _following(site: Site, strategy: str, asked: Answer) -> Answer:
-    size = asked.get("patch_size")
-    if asked.get("image") and isinstance(size, list) and len(size) == 2:
+    if asked.get("image") and asked.get("patch_size") is not None:
+        size = numbers_of(asked, "patch_size", 2)
         entry = site.find(str(asked["image"]))
-        corner = _doubtful(site, entry, (int(size[0]), int(size[1])))
-        return {**_sample(entry), "bbox": corner}
+        return {**_sample(entry), "bbox": _doubtful(site, entry, (size[0], size[1]))}
     entries = site.cases.listed()
     if strategy == "first":
         ordered = sorted(entries, key=lambda entry: entry.name)
         found = next((entry for entry in ordered if review_of(entry) is None), None)
     else:
-        found = next_case(entries)
+        found = site.next()
     return {} if found is None else _sample(found)
 
 
@@ -236,10 +268,11 @@ def _doubtful(site: Site, entry: Entry, size: tuple[int, int]) -> list[int]:
     """
     shape = site.opener.about(entry).shape
     if len(shape) != 2:
-        raise missing("A picture; this case is a volume, which")
+        raise UserError(f"{entry.name} is a volume; parts are chosen of pictures only.")
     height, width = (
         max(1, min(n, most)) for n, most in zip((size[1], size[0]), shape, strict=True)
     )
+    site.changes.need_same(entry)
     path = entry.file("uncertainty")
     if path is None:
         return [(shape[1] - width) // 2, (shape[0] - height) // 2, width, height]

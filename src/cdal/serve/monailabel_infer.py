@@ -23,6 +23,7 @@ from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.runtime.text import printable
 from cdal.serve.answers import Answer
+from cdal.serve.asked import sampling_of
 from cdal.serve.cases import Entry
 from cdal.serve.forms import Form, receive_form
 from cdal.serve.monailabel import json_of
@@ -31,7 +32,7 @@ from cdal.serve.refusals import unusable
 from cdal.serve.sending import as_file
 from cdal.serve.site import Site
 from cdal.serve.uploads import Upload
-from cdal.serve.v1 import received, result_of, sampling_of
+from cdal.serve.v1 import received, result_of
 
 _SUFFIXES = (".nrrd", ".nii.gz", ".nii", ".mha")
 """Formats of the reply; the first if the client does not say."""

@@ -72,6 +72,7 @@ def store_routes(site: Site) -> APIRouter:
         entry = site.find(label)
         if tag not in labels_of_case(entry):
             raise missing(f"A label {tag!r:.40} of this image")
+        site.changes.need_same(entry)
         kind = _KINDS[tag]
         path = path_of(entry, kind, reviewed_of(entry, review_of(entry)))
         layer = layer_of(entry, Wanted(kind, packed=True), path, site.opener)

@@ -63,15 +63,19 @@ def files_of_entry(entry: Entry, channels: int) -> Files:
     return Files(entry.inputs[0], entry.file("mask"), entry.file("uncertainty"), names, known)
 
 
-def stamp_of(*paths: Path | None) -> tuple[tuple[str, int, int], ...]:
-    """Names, times and sizes of files, which change if their content does."""
+def stamp_of(*paths: Path | None) -> tuple[tuple[str, int, int, int], ...]:
+    """Names, times and sizes of files, which change if their content does.
+
+    A file that was moved to its place has its old time of writing, and a new one of its entry.
+    """
     files = [
         file
         for path in paths
         if path is not None and path.exists()
         for file in (dicom_files(path) if path.is_dir() else [path])
     ]
-    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    known = [(str(file), file.stat()) for file in files]
+    return tuple((name, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in known)
 
 
 class Opener:

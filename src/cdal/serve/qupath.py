@@ -20,7 +20,7 @@ from cdal.runtime.errors import UserError
 from cdal.serve.answers import Answer
 from cdal.serve.cases import Entry
 from cdal.serve.forms import receive_form
-from cdal.serve.monailabel import json_of
+from cdal.serve.monailabel import json_of, number_of, numbers_of
 from cdal.serve.refusals import unusable
 from cdal.serve.site import Site
 from cdal.serve.uploads import Upload
@@ -98,12 +98,9 @@ def _part(asked: Answer) -> Part:
     Raises:
         HTTPException: 422, it is not described as QuPath does, or not at full size.
     """
-    try:
-        left, top = (int(n) for n in asked.get("location") or (0, 0))
-        width, height = (int(n) for n in asked.get("size") or (0, 0))
-        least, level = float(asked.get("min_poly_area") or 0), int(asked.get("level") or 0)
-    except (TypeError, ValueError) as error:
-        raise unusable('Expected {"location": [x, y], "size": [width, height], ...}.') from error
+    left, top = numbers_of(asked, "location", 2)
+    width, height = numbers_of(asked, "size", 2)
+    least, level = (number_of(asked, name) for name in ("min_poly_area", "level"))
     if level != 0 or min(left, top, width, height) < 0:
         raise unusable("Expected a part of the picture at level 0, with numbers from 0.")
     return Part(left, top, width, height, least)

@@ -13,6 +13,24 @@ def missing(what: str) -> HTTPException:
     return HTTPException(404, f"{what} is not here, or not any more.")
 
 
+def outdated(name: str) -> HTTPException:
+    """409: results are of an image that is not there any more."""
+    return HTTPException(
+        409,
+        f"The image {name} has changed since it was segmented: its results belong to the image "
+        "that was there before. Segment it again.",
+    )
+
+
+def stays() -> HTTPException:
+    """409: a case that is not the client's to delete."""
+    return HTTPException(
+        409,
+        "This case is of the server's own folders, and stays. Only images that were sent to it can "
+        "be deleted.",
+    )
+
+
 def unusable(message: str) -> HTTPException:
     """422: what was sent cannot be used."""
     return HTTPException(422, message)

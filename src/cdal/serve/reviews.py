@@ -51,25 +51,39 @@ def _source(entry: Entry) -> str:
 
 
 def review_of(entry: Entry) -> Review | None:
-    """What was said of a case; `None` if nothing was.
-
-    Raises:
-        UserError: the reviews cannot be read.
-    """
-    if entry.folder is None:
+    """What was said of a case; `None` if nothing was, or not of its image as it was segmented."""
+    known = _reviews_of(entry)
+    review = None if isinstance(known, str) else known.cases.get(case_name(entry))
+    digest = "" if entry.found is None else entry.found.digest
+    if review is not None and review.image and digest and review.image != digest:
         return None
+    return review
+
+
+def fault_of_review(entry: Entry) -> str:
+    """Why what was said of a case cannot be read; empty if it can, or nothing was."""
+    known = _reviews_of(entry)
+    return known if isinstance(known, str) else known.broken.get(case_name(entry), "")
+
+
+def _reviews_of(entry: Entry) -> Reviews | str:
+    """The reviews of the folder of a case, or why none of them can be read."""
+    if entry.folder is None:
+        return Reviews()
     try:
         about = (entry.folder / REVIEWS).stat()
     except OSError:
-        return None
-    known = _read(entry.folder, about.st_mtime_ns, about.st_size)
-    return known.cases.get(case_name(entry))
+        return Reviews()
+    return _read(entry.folder, about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=64)
-def _read(folder: Path, modified: int, size: int) -> Reviews:
+def _read(folder: Path, modified: int, size: int) -> Reviews | str:
     """The reviews of a folder, read again when their file changes."""
-    return read_reviews(folder)
+    try:
+        return read_reviews(folder)
+    except UserError as error:
+        return str(error)
 
 
 def reviewed_of(entry: Entry, review: Review | None) -> Path | None:
@@ -98,7 +112,8 @@ def keep_verdict(entry: Entry, verdict: Verdict) -> Review:
     mask = None if found is None else found.files.get("mask")
     before = review_of(entry)
     dice = before.dice if before is not None and verdict == "fix" else {}
-    return keep_review(folder, case_name(entry), _source(entry), verdict, mask, dice)
+    image = "" if found is None else found.digest
+    return keep_review(folder, case_name(entry), _source(entry), verdict, mask, dice, image)
 
 
 def keep_correction(entry: Entry, image: Image, label: np.ndarray, opener: Opener) -> Review:
@@ -133,7 +148,8 @@ def keep_correction(entry: Entry, image: Image, label: np.ndarray, opener: Opene
         predicted = read_mask(files_of_entry(entry, opener.channels), image)
         dice = dice_by_class(label, predicted, names)
     mask = None if entry.found is None else entry.found.files.get("mask")
-    return keep_review(folder, name, _source(entry), "fix", mask, dice)
+    digest = "" if entry.found is None else entry.found.digest
+    return keep_review(folder, name, _source(entry), "fix", mask, dice, digest)
 
 
 def read_correction(
@@ -197,13 +213,10 @@ def _named(name: str, classes: Sequence[str]) -> str:
 
 
 def next_case(entries: Sequence[Entry]) -> Entry | None:
-    """The case to review next; `None` if all are reviewed.
+    """The case to review next; `None` if all are reviewed. Those that have failed are left out.
 
     Segmented cases come first, ordered as `cdal rank --method dice` orders images: the one with the
     lowest expected Dice first, and no patient a second time before each has had a turn.
-
-    Raises:
-        UserError: the reviews cannot be read.
     """
     open_ = [entry for entry in entries if entry.inputs[0].exists() and not entry.failed]
     judged = [entry for entry in open_ if entry.found is not None and entry.found.dice is not None]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import terminated_is_interrupted
+from cdal.runtime.files import holding
 from cdal.serve.settings import Serving
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def serve(
         started: called with the address when the server answers.
 
     Raises:
-        UserError: the extra is not installed, a model or a folder cannot be used, or the address is
-            taken.
+        UserError: the extra is not installed, a model or a folder cannot be used, or the address or
+            the folder of results is taken.
     """
     try:
         import fastapi  # noqa: F401 (is it there?)
@@ -62,7 +63,8 @@ def serve(
     from cdal.serve.site import Site
     from cdal.serve.uploads import upload_folder
 
-    with upload_folder() as root, listening(settings) as listener:
+    writes = bool(len(models)) and data is not None
+    with upload_folder() as root, sole_server(results, writes), listening(settings) as listener:
         site = Site(settings, Models(models, sampling or Sampling(), device), root, results, data)
         config = configured(create_app(site), settings)
 
@@ -82,6 +84,34 @@ def serve(
         finally:
             site.close()
             site.join()
+
+
+@contextmanager
+def sole_server(results: Path | None, makes: bool) -> Iterator[None]:
+    """Keep other servers away from a folder of results as long as this one runs.
+
+    `cdal predict` and `cdal train` may use it meanwhile. A server that is killed keeps nobody away.
+
+    Args:
+        results: the folder; `None` for none.
+        makes: whether the folder is made if it is not there. If not, nothing is written into it.
+
+    Raises:
+        UserError: another server has it.
+    """
+    if results is None or not (makes or results.is_dir()):
+        yield
+        return
+    lock = results / ".cdal" / "serve.lock"
+    taken = (
+        f"another server is running with the results in {results}. End it, or give another folder "
+        "for results: two would review and train on the same cases without knowing of each other."
+    )
+    with ExitStack() as held:
+        with suppress(OSError):  # it cannot be written, so no server writes reviews into it
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(holding(lock, taken))
+        yield
 
 
 def configured(app: ASGIApp, settings: Serving) -> uvicorn.Config:

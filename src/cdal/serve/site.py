@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.datasets.reviews import Review
-from cdal.evaluation.review.opening import need_shape
+from cdal.datasets.reviews import Review, Verdict
+from cdal.evaluation.review.opening import need_shape, read_mask
 from cdal.imaging.annotations.geojson import write_geojson
 from cdal.imaging.formats import is_dicom, suffix_of
 from cdal.imaging.image import Image
@@ -26,15 +26,16 @@ from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.serve.cases import Cases, Entry
+from cdal.serve.changes import Changes
 from cdal.serve.forms import Received
 from cdal.serve.jobs import Job, Jobs
 from cdal.serve.kept import Kept
 from cdal.serve.layers import ALL, saved_as_layers
 from cdal.serve.models import Models
 from cdal.serve.names import safe_name
-from cdal.serve.opened import Opener, stamp_of
-from cdal.serve.refusals import missing, unusable
-from cdal.serve.reviews import keep_correction, read_correction
+from cdal.serve.opened import Opener, files_of_entry, stamp_of
+from cdal.serve.refusals import missing, outdated, unusable
+from cdal.serve.reviews import keep_correction, keep_verdict, next_case, read_correction
 from cdal.serve.settings import Serving
 from cdal.serve.stoppable import stoppable
 from cdal.serve.training import Training
@@ -78,7 +79,8 @@ class Site:
         channel_files = headers[0].channel_files if headers else None
         self.cases = Cases(results, data, self.uploads, channels, channel_files)
         self.opener = Opener(channels)
-        self.jobs = Jobs(settings.queue, settings.seconds)
+        self.changes = Changes()
+        self.jobs = Jobs(settings.queue, settings.seconds, self.spoken)
         self.training = Training(models, results, self.spoken)
         self.pyramids = Kept(root / "tiles", _PYRAMIDS)
         self._objects = Kept(root / "objects", _OBJECTS)
@@ -125,8 +127,9 @@ class Site:
         Raises:
             HTTPException: 404, there is no such model; 422, nothing can be saved under a name, or
                 the server has no folder for results; and as `Jobs.submit`.
+            UserError: an option of sampling is not possible for the model.
         """
-        self.models.named(model)
+        self.models.need_sampling(model, sampling)
         folder = entry.folder
         if folder is None:
             raise unusable("This server has no folder for results: start it with --out.")
@@ -145,7 +148,7 @@ class Site:
                 if entry.origin == "upload":
                     self.uploads.clear(entry.id)
             for message in written.failed.values():
-                raise UserError(self.spoken(message))
+                raise UserError(message)
             return self.cases.named(entry.id)
 
         return self.jobs.submit(entry.id, work)
@@ -153,19 +156,22 @@ class Site:
     def _kinds(self, entry: Entry, save: Collection[str], votes: int) -> Collection[str]:
         """What to save, with the layers of this image in the place of `layers`."""
         if ALL not in save:
-            return save or ("mask",)
-        try:
-            return saved_as_layers(save, self.opener.about(entry), votes)
-        except UserError as error:
-            raise UserError(self.spoken(str(error))) from error
+            return save
+        return saved_as_layers(save, self.opener.about(entry), votes)
 
     def spoken(self, message: str) -> str:
-        """A message without the folders of the server."""
-        message = re.sub(rf"{re.escape(str(self.uploads.root))}/[^/]+/(image/)?", "", message)
-        for folder in (self.cases.results, self.cases.data):
-            if folder is not None:
-                message = message.replace(f"{folder}/", "")
-        return message
+        """A message without the folders of the server: files are called by their names."""
+        root, results, data = self._root, self.cases.results, self.cases.data
+        inside = r"(/[^/\s'\":;,]+(/(image|results)(?![\w.-]))?)?"
+        known = [(root, inside), (results, ""), (data, "")]
+        for folder, more in known:
+            if folder is None:
+                continue
+            for path in sorted({str(folder), str(folder.absolute()), str(folder.resolve())}):
+                begin = rf"(?<![\w./-]){re.escape(path)}"
+                message = re.sub(rf"{begin}{more}/", "", message)
+        hidden = re.escape(str(root))
+        return re.sub(rf"{hidden}(/[^\s'\":;,]*)?", "a temporary file", message)
 
     def take(self, upload: Upload, received: Sequence[Received], series: str = "") -> None:
         """Find the image in what was sent: one file, the files of its channels, or a series.
@@ -224,11 +230,39 @@ class Site:
         Raises:
             UserError: the mask cannot be read, or does not belong to the image.
         """
+        self.changes.need_same(entry)
         with self.opener.open(entry) as image:
             if not isinstance(image, Image):
                 raise UserError(f"{entry.name} is too large to be corrected here.")
             label = read_correction(path, image, self.classes(entry), numbers)
             return keep_correction(entry, image, label, self.opener)
+
+    def judge(self, entry: Entry, verdict: Verdict) -> Review:
+        """Save a verdict.
+
+        Raises:
+            HTTPException: 409, the image has changed since it was segmented; and as `keep_verdict`.
+            UserError: as `keep_verdict`, or an accepted mask does not have the shape of its image.
+        """
+        self.changes.need_same(entry)
+        case, mask = entry.found, entry.file("mask")
+        if verdict == "accept" and mask and case and not case.digest and entry.inputs[0].exists():
+            self._need_fitting(entry, mask)
+        return keep_verdict(entry, verdict)
+
+    def _need_fitting(self, entry: Entry, mask: Path) -> None:
+        """Refuse a mask of another shape than its image; an older record tells no checksum."""
+        with self.opener.open(entry) as rows, self.scratch() as folder:
+            if isinstance(rows, Image):
+                read_mask(files_of_entry(entry, self.opener.channels), rows)
+                return
+            with open_mask(mask, folder) as label:
+                need_shape(mask, tuple(label.shape), tuple(rows.shape))
+
+    def next(self) -> Entry | None:
+        """The case to review next, see `next_case`; none whose image has changed."""
+        listed = self.cases.listed()
+        return next_case([one for one in listed if not self.changes.changed(one)])
 
     def tag(self, entry: Entry, *more: Path) -> str:
         """Checksum that changes with the files of a case."""
@@ -241,6 +275,7 @@ class Site:
             HTTPException: 404, no mask was saved.
             UserError: the image is a volume, or the mask is damaged.
         """
+        self.changes.need_same(entry)
         if saved := entry.file("geojson"):
             return saved
         mask = self.file(entry, "mask")
@@ -259,6 +294,11 @@ class Site:
                 write_geojson(folder / "objects.geojson", read, (shape[0], shape[1]), names)
 
         return self._objects.get(self.tag(entry, mask), make) / "objects.geojson"
+
+    def message(self, entry: Entry, changed: bool) -> str:
+        """What a person should know of a case: why its last segmentation failed, or what to do."""
+        failed = self.jobs.failure(entry.id) or entry.failed
+        return failed or (str(outdated(entry.name).detail) if changed else "")
 
     def entry(self, name: str) -> Entry:
         """The case with this id; 404 if there is none."""

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from cdal.imaging.rows import Rows, RowStore
+from cdal.runtime.errors import UserError
 from cdal.serve.answers import Answer
 from cdal.serve.cases import Entry
 from cdal.serve.kept import Kept
@@ -63,7 +64,9 @@ def tile_of(
     """
     with opener.open(entry) as rows:
         shape = rows.shape
-        if len(shape) != 2 or not 0 <= level < levels_of(shape):
+        if len(shape) != 2:
+            raise UserError(f"{entry.name} is a volume; tiles are for pictures.")
+        if not 0 <= level < levels_of(shape):
             raise missing(f"Level {level}")
         height, width = (_at_level(n, level, shape) for n in shape)
         top, left = row * TILE, column * TILE

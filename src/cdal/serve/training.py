@@ -59,9 +59,14 @@ class Run:
     minutes: float
     began: float = field(default_factory=time.time)
     ended: float | None = None
-    state: Literal["running", "done", "failed", "stopped"] = "running"
+    state: Literal["running", "stopping", "done", "failed", "stopped"] = "running"
     message: str = ""
     unwanted: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended."""
+        return self.ended is None
 
 
 class Training:
@@ -87,8 +92,8 @@ class Training:
 
     @property
     def running(self) -> bool:
-        """Whether one is running."""
-        return self.run is not None and self.run.state == "running"
+        """Whether one is running, or has been told to end and has not."""
+        return self.run is not None and self.run.running
 
     def start(self, model: str, minutes: float, name: str) -> Run:
         """Train a model further on what was accepted or corrected.
@@ -96,7 +101,8 @@ class Training:
         Args:
             model: name of the model.
             minutes: how long.
-            name: name of the new model; a number is added if there is one of that name.
+            name: name of the new model, empty for one after the model; a number is added if there
+                is one of that name.
 
         Raises:
             HTTPException: 404, there is no such model; 422, it is not possible here; 429, one is
@@ -106,11 +112,16 @@ class Training:
             raise unusable("This server has no folder of results, so it has no reviewed cases.")
         if not 0 < minutes <= _MOST_MINUTES:
             raise unusable(f"minutes must be more than 0, and {_MOST_MINUTES:g} at most.")
+        if name and safe_name(name) != name:
+            raise unusable(
+                "name must be that of a folder to make: letters, digits, spaces and . ( ) + - _, "
+                f"the first a letter, a digit or _. It is {name!r:.60}."
+            )
         given = self._models.named(model).name
         with self._lock:
             if self.running:
                 raise full("A model is being trained already. Stop it, or wait for its end.")
-            run = Run(model, self._free(safe_name(name, f"{model}-reviewed")), minutes)
+            run = Run(model, self._free(name or f"{model}-reviewed"), minutes)
             words = ["train", "folder", "--reviewed", "--data", str(self._results)]
             words += ["--from", given, "--out", str(run.out), "--minutes", f"{minutes:g}"]
             words += ["--device", self._models.device]
@@ -123,9 +134,13 @@ class Training:
 
     def stop(self) -> None:
         """Tell the training to end after its step, if one is running."""
-        if self.run is not None and self.running:
-            self.run.unwanted.set()
-            self._stop()
+        with self._lock:
+            run = self.run
+            if run is None or not run.running:
+                return
+            run.unwanted.set()
+            run.state = "stopping"
+        self._stop()
 
     def join(self) -> None:
         """Wait for the end of the training, after `stop`."""
@@ -184,9 +199,11 @@ class Training:
             reason = run_verb(words, lambda line: None, begun)
         except Exception as error:
             reason = f"the training cannot be started: {error}"
-        run.message = "" if run.unwanted.is_set() else self._spoken(reason)
-        run.ended = time.time()
-        run.state = "done" if not reason else "stopped" if run.unwanted.is_set() else "failed"
+        with self._lock:
+            stopped = run.unwanted.is_set()
+            run.message = "" if stopped else self._spoken(reason)
+            run.state = "done" if not reason else "stopped" if stopped else "failed"
+            run.ended = time.time()
 
 
 def _nothing() -> None:
@@ -239,6 +256,6 @@ def need_running(training: Training) -> Run:
         HTTPException: 404, none is.
     """
     run = training.run
-    if run is None or run.state != "running":
+    if run is None or not run.running:
         raise HTTPException(404, "No model is being trained.")
     return run

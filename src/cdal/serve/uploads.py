@@ -112,7 +112,7 @@ class Uploads:
         """
         upload = self._uploads.get(name)
         if upload is None:
-            raise missing("An upload of this id")
+            raise missing("A case of this id")
         upload.asked = time.monotonic()
         return upload
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -12,9 +11,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from cdal.inference.sampling import Sampling
 from cdal.runtime.version import __version__
 from cdal.serve.answers import Answer, job_answer, model_answer
+from cdal.serve.asked import need_known, sampling_of, save_of
 from cdal.serve.cases import Entry
 from cdal.serve.forms import receive_form
 from cdal.serve.jobs import Cancelled, Job
@@ -23,9 +22,6 @@ from cdal.serve.refusals import unusable
 from cdal.serve.sending import Sent, zipped
 from cdal.serve.site import Site
 from cdal.serve.uploads import Upload
-
-MOST_VOTES = 500
-"""Most votes of a request: nothing can stop an engine while it draws them."""
 
 _STEP = 0.2
 """Seconds between two looks at a job."""
@@ -91,6 +87,7 @@ def v1_routes(site: Site) -> APIRouter:
         site.models.named(model)
         upload, fields = await received(site, request, "file")
         try:
+            _need_fields(fields)
             sampling = sampling_of(site, fields.get("sampling", [""])[-1])
             save = save_of(fields.get("save", ["mask"]))
             upload.kept = not wait
@@ -123,6 +120,15 @@ def v1_routes(site: Site) -> APIRouter:
         return job_answer(found, site.jobs)
 
     return routes
+
+
+_FIELDS = ("file", "sampling", "save", "name")
+
+
+def _need_fields(fields: Collection[str]) -> None:
+    if "file" in fields:
+        raise unusable("file is text here; expected a file: curl -F file=@NAME, with the @.")
+    need_known("the form", fields, _FIELDS)
 
 
 async def received(
@@ -169,50 +175,6 @@ async def result_of(site: Site, request: Request, job: Job) -> Any:
         return ended.result()
     except Cancelled:
         raise HTTPException(409, "The computation was cancelled.") from None
-
-
-def sampling_of(site: Site, content: str | Answer | None) -> Sampling | None:
-    """Options of sampling from JSON; what it does not name is as the server was started.
-
-    Raises:
-        HTTPException: 422, it is no JSON object, or a field is unknown or of another kind.
-        UserError: a number is too low or too high.
-    """
-    if not content:
-        return None
-    try:
-        values = json.loads(content) if isinstance(content, str) else content
-    except (ValueError, RecursionError) as error:
-        raise unusable(f"sampling: expected a JSON object; {error}.") from error
-    known = {field.name: field for field in dataclasses.fields(Sampling)}
-    if not isinstance(values, dict):
-        raise unusable('sampling: expected a JSON object, such as {"votes": 5}.')
-    for name, value in values.items():
-        if name not in known:
-            raise unusable(f"sampling has no field {name!r:.40}; there are {', '.join(known)}.")
-        if not _fits(value, str(known[name].type)):
-            raise unusable(f"sampling: {name} must be {known[name].type}; it is {value!r:.40}.")
-    sampling = dataclasses.replace(site.models.sampling, **values)
-    if (sampling.votes or 0) > MOST_VOTES:
-        raise unusable(f"votes must be {MOST_VOTES} or less here; it is {sampling.votes}.")
-    return sampling
-
-
-def _fits(value: Any, kind: str) -> bool:
-    """Whether a JSON value is of the type of a field, as it is written in `Sampling`."""
-    if value is None:
-        return "None" in kind
-    if isinstance(value, bool):
-        return "bool" in kind
-    if isinstance(value, int):
-        return "int" in kind or "float" in kind
-    return ("float" in kind) if isinstance(value, float) else "Literal" in kind
-
-
-def save_of(values: Collection[str]) -> tuple[str, ...]:
-    """Kinds of results from the values of a field, which may be lists with commas."""
-    names = [name.strip() for value in values for name in value.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name)) or ("mask",)
 
 
 def _sent(site: Site, upload: Upload, entry: Entry, model: str, save: Collection[str]) -> Response:

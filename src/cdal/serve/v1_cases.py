@@ -6,17 +6,18 @@ from contextlib import suppress
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import Field
 
 from cdal.runtime.errors import UserError
-from cdal.serve.answers import Answer, case_answer
+from cdal.serve.answers import Answer, Known, case_answer
+from cdal.serve.asked import Body, sampling_of, save_of
 from cdal.serve.cases import Entry
-from cdal.serve.reviews import review_answer, review_of, reviewed_of
+from cdal.serve.refusals import stays
+from cdal.serve.reviews import fault_of_review, review_answer, review_of, reviewed_of
 from cdal.serve.site import Site
-from cdal.serve.v1 import sampling_of, save_of
 
 
-class Asked(BaseModel):
+class Asked(Body):
     """What is asked of a model for a case.
 
     Attributes:
@@ -26,8 +27,8 @@ class Asked(BaseModel):
     """
 
     model: str = ""
-    sampling: dict[str, object] = {}
-    save: list[str] = ["mask", "probability", "uncertainty"]
+    sampling: dict[str, object] = Field(default_factory=dict)
+    save: list[str] = Field(default_factory=lambda: ["mask", "probability", "uncertainty"])
 
 
 def case_routes(site: Site) -> APIRouter:
@@ -40,19 +41,29 @@ def case_routes(site: Site) -> APIRouter:
             with suppress(UserError):  # asking for its image says what is wrong with it
                 about = site.opener.about(entry)
         given = {site.models.named(name).name: name for name in site.models.names}
-        review = review_of(entry)
-        answer = None if review is None else review_answer(review)
-        return case_answer(entry, about, answer, reviewed_of(entry, review), given)
+        review, changed = review_of(entry), site.changes.changed(entry)
+        known = Known(
+            about,
+            None if review is None else review_answer(review),
+            reviewed_of(entry, review),
+            changed,
+            site.spoken(site.message(entry, changed)),
+            site.spoken(fault_of_review(entry)),
+        )
+        return case_answer(entry, known, given)
 
     @routes.get("")
     def cases() -> Answer:
         """All cases: the lowest expected Dice first, then those without one.
 
         `shape` and `spacing` are null until a case has been opened: by asking for it alone.
+        `state` is new, segmented, failed, or changed: the image is not the one that was segmented.
+        `faults` tells which files of the server cannot be read.
         """
         return {
             "cases": [said(entry, False) for entry in site.cases.listed()],
             "order": "expected_dice",
+            "faults": [site.spoken(fault) for fault in site.cases.faults],
         }
 
     @routes.get("/{name}")
@@ -64,6 +75,8 @@ def case_routes(site: Site) -> APIRouter:
     @routes.delete("/{name}")
     def remove(name: str) -> Answer:
         """Delete a case that was sent to the server. Others cannot be deleted."""
+        if site.entry(name).origin != "upload":
+            raise stays()
         site.remove(name)
         return {"id": name}
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from cdal.serve.layers import Wanted, layer_of, path_of, tag_of
 from cdal.serve.refusals import missing
 from cdal.serve.reviews import review_of, reviewed_of
-from cdal.serve.sending import Sent
+from cdal.serve.sending import Sent, has_tag
 from cdal.serve.site import Site
 
 
@@ -33,11 +33,13 @@ def layer_routes(site: Site) -> APIRouter:
         axis). Labels and small volumes are compressed, unless `packed` says otherwise.
         """
         entry, wanted = site.entry(name), Wanted(kind, number, vote, packed)
+        if kind != "image":
+            site.changes.need_same(entry)
         reviewed = reviewed_of(entry, review_of(entry)) if kind == "reviewed" else None
         path = path_of(entry, kind, reviewed)
         tag = f'"{tag_of(entry, wanted, path)}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-        if tag in request.headers.get("if-none-match", ""):
+        if has_tag(request.headers, tag):
             return Response(status_code=304, headers=headers)
         made = layer_of(entry, wanted, path, site.opener)
         return Response(made.content, media_type=made.media, headers=headers)

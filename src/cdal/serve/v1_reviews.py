@@ -6,11 +6,11 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
 from cdal.serve.answers import Answer
-from cdal.serve.forms import receive_body
-from cdal.serve.reviews import keep_verdict, next_case, review_answer
+from cdal.serve.asked import Body
+from cdal.serve.forms import receive_mask
+from cdal.serve.reviews import review_answer
 from cdal.serve.site import Site
 
 _BODY = {
@@ -24,7 +24,7 @@ _BODY = {
 }
 
 
-class Judged(BaseModel):
+class Judged(Body):
     """A verdict on a case.
 
     Attributes:
@@ -44,26 +44,28 @@ def review_routes(site: Site) -> APIRouter:
 
         `fix` says that a corrected mask is right; it has to be saved before.
         """
-        return review_answer(keep_verdict(site.entry(name), judged.verdict))
+        return review_answer(site.judge(site.entry(name), judged.verdict))
 
     @routes.put("/cases/{name}/correction", openapi_extra=_BODY)
     async def correction(request: Request, name: str) -> Answer:
         """Save a corrected mask; the verdict is then `fix`.
 
         The body is NIfTI on the grid of the layer `image`, or for pictures a PNG of the numbers of
-        the classes. The mask is written in the format of the image, as `reviewed/NAME`. The reply
-        has the Dice of each class with the prediction.
+        the classes: the bare bytes of the file (`curl -T mask.nii.gz ADDRESS`), or a form with one
+        file. The mask is written in the format of the image, as `reviewed/NAME`. The reply has the
+        Dice of each class with the prediction.
         """
         entry = await run_in_threadpool(site.entry, name)
         with site.scratch() as folder:
-            path = await receive_body(request.stream(), folder)
+            kind = request.headers.get("content-type", "")
+            path = await receive_mask(kind, request.stream(), folder)
             review = await run_in_threadpool(site.correct, entry, path)
         return review_answer(review)
 
     @routes.get("/next")
     def following() -> Answer:
         """The case to review next: the lowest expected Dice first, one patient after the other."""
-        entry = next_case(site.cases.listed())
+        entry = site.next()
         return {"case": None if entry is None else entry.id}
 
     return routes

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from cdal.serve.answers import Answer
+from cdal.serve.asked import Body
 from cdal.serve.site import Site
 
 
-class Wanted(BaseModel):
+class Wanted(Body):
     """A training.
 
     Attributes:
         model: name of the model to train further; the server's first if empty.
         minutes: how long it may train.
-        name: name of the new model.
+        name: name of the new model; made from that of the model if empty.
     """
 
     model: str = ""
@@ -39,14 +39,14 @@ def training_routes(site: Site) -> APIRouter:
     def training() -> Answer:
         """What has become of the last training: its learning curve, and both models compared.
 
-        `state` is idle, running, done, failed or stopped. `result` is null until it is done, and if
-        there were too few reviewed cases to hold some out.
+        `state` is idle, running, stopping, done, failed or stopped. `result` is null until it is
+        done, and if there were too few reviewed cases to hold some out.
         """
         return site.training.answer()
 
     @routes.delete("")
     def stop() -> Answer:
-        """Tell the training to end."""
+        """Tell the training to end. It is `stopping`, until it has finished its step."""
         site.training.stop()
         return site.training.answer()
 

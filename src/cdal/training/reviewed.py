@@ -109,6 +109,8 @@ def read_corrections(
 ) -> Corrections:
     """Read the reviewed cases of a folder of results, and derive a training on them.
 
+    A case that cannot be used, as its mask has another shape than its image, is left out.
+
     Args:
         results: folder that `cdal predict` wrote, with reviews.
         start: model to train further.
@@ -116,10 +118,13 @@ def read_corrections(
         report: receives the progress, in cases.
 
     Raises:
-        UserError: as `reviewed_folder`, or a case cannot be read.
+        UserError: as `reviewed_folder`, no case can be used, or they do not belong together.
     """
     reviewed = reviewed_folder(results, start.header)
     check = check_listed(reviewed.folder, report)
+    if faults := {fault.case: fault.message for fault in check.errors if fault.case}:
+        reviewed = reviewed.without(faults)
+        check = check_listed(reviewed.folder, report)
     if check.errors:
         listed = "\n".join(f"  {finding.message}" for finding in check.errors[:5])
         raise UserError(

@@ -149,3 +149,18 @@ def test_next_goes_to_the_worst_case_that_nobody_has_seen(page: Watched, folder:
     page.page.wait_for_selector("#review .verdict:text-is('accepted')")
     page.page.keyboard.press("n")
     page.wait_for(second)
+
+
+def test_an_image_that_was_replaced_is_shown_without_its_old_mask(page: Watched, folder: Path):
+    image = folder.parent / "images" / "picture.png"
+    before = image.read_bytes()
+    try:
+        Pillow.new("L", (60, 50), 90).save(image)
+        page.open("picture.png")
+        assert "image changed" in chips(page, "picture.png")
+        told = page.page.inner_text("#review .warnings")
+        assert "picture.png has changed" in told and "Segment it again" in told
+        assert page.page.locator("#review [aria-pressed]").count() == 0
+        assert page.look().std() < 60
+    finally:
+        image.write_bytes(before)

@@ -40,8 +40,9 @@ def outlines(page: Watched) -> np.ndarray:
 def test_a_slide_is_shown_by_tiles_with_its_objects(page: Watched, folder: Path):
     tiles = []
     page.page.on("response", lambda reply: tiles.append(reply.url) if "/tiles/" in reply.url else 0)
-    page.open("slide.tif")
-    page.page.wait_for_timeout(2000)
+    with page.page.expect_response(lambda reply: reply.url.endswith(".jpg")):
+        page.open("slide.tif")
+    page.page.wait_for_load_state("networkidle")
     page.settle()
     assert any(url.endswith(".jpg") for url in tiles)
     seen, found = page.look(), outlines(page)

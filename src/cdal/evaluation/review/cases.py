@@ -59,6 +59,9 @@ class Case:
         outside: whether the image is unlike those of the training; `None` if it is not known.
         warnings: what is unlike them, and what else the user was told.
         votes: number of votes; `None` if it is not known.
+        digest: checksum of the image's bytes, see `cdal.inference.predict.digest_of_input`; empty
+            if it is not known.
+        when: when they were read, in seconds since 1970; `None` if it is not known.
     """
 
     source: str
@@ -71,6 +74,8 @@ class Case:
     outside: bool | None
     warnings: tuple[str, ...]
     votes: int | None = None
+    digest: str = ""
+    when: float | None = None
 
     @property
     def name(self) -> str:
@@ -167,6 +172,8 @@ def _case(row: Mapping[str, Any]) -> Case:
         outside=outside if isinstance(outside, bool) else None,
         warnings=tuple(map(_text, warnings)) if isinstance(warnings, list) else (),
         votes=votes if isinstance(votes, int) and not isinstance(votes, bool) else None,
+        digest=_text(row.get("input_digest")),
+        when=_time(row.get("when")),
     )
 
 
@@ -213,6 +220,13 @@ def _number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _time(value: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _interval(value: Any) -> Interval:

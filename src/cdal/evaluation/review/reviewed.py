@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cdal.datasets.layout import Annotation, CaseFiles, DataFolder
@@ -21,10 +21,10 @@ from cdal.datasets.reviews import (
     read_reviews,
 )
 from cdal.evaluation.review.cases import Case, read_results
-from cdal.imaging.channels import CHANNEL
-from cdal.imaging.formats import DICOM, format_of, stem_of, suffix_of
-from cdal.inference.inputs import Input, list_inputs
+from cdal.imaging.formats import DICOM, format_of
+from cdal.inference.inputs import Input, input_of
 from cdal.inference.patients import find_patients
+from cdal.inference.predict import digest_of_input
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import digest_of
 from cdal.segmenters.model_header import ModelHeader
@@ -47,6 +47,19 @@ class Reviewed:
     corrected: frozenset[str]
     left_out: tuple[str, ...]
 
+    def without(self, faults: Mapping[str, str]) -> Reviewed:
+        """These cases but for some, of which a message says what is wrong.
+
+        Raises:
+            UserError: no other is left.
+        """
+        cases = tuple(case for case in self.folder.cases if case.name not in faults)
+        told = tuple(f"{name} is left out: {why}" for name, why in faults.items())
+        if not cases:
+            raise _none_left(self.folder.root, len(self.reviews.cases), told)
+        folder, left_out = replace(self.folder, cases=cases), (*self.left_out, *told)
+        return Reviewed(folder, self.reviews, self.corrected - set(faults), left_out)
+
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of cases by verdict."""
@@ -56,8 +69,8 @@ class Reviewed:
 def reviewed_folder(results: Path, header: ModelHeader) -> Reviewed:
     """List the accepted and the corrected cases of a folder of results.
 
-    No image is opened. A case whose image or mask is missing, or whose accepted mask was replaced
-    after the review, is left out.
+    No image is opened. A case whose image or mask is missing, whose image or accepted mask was
+    replaced after the review, or whose review cannot be read, is left out.
 
     Args:
         results: folder that `cdal predict` wrote.
@@ -72,33 +85,37 @@ def reviewed_folder(results: Path, header: ModelHeader) -> Reviewed:
         for case in read_results(results).cases
     }
     reviews = read_reviews(results)
-    if not reviews.cases:
+    if not reviews.cases and not reviews.broken:
         raise UserError(
             f"{results} holds no reviews: expected cases in {REVIEWS}. Review the results first "
             "(cdal serve, cdal view), and accept or correct some."
         )
     found: list[tuple[str, Input, Path]] = []
-    left_out = []
+    left_out = [f"{name} is left out: {why}" for name, why in reviews.broken.items()]
     for name, review in sorted(reviews.cases.items()):
         if review.verdict == "reject":
             continue
         try:
             case = _case_of(cases, name, header.classes)
             mask = _mask_of(results, case, review)
-            found.append((name, _input_of(Path(review.input), header), mask))
+            found.append((name, _input_of(case, review, header), mask))
         except UserError as error:
             left_out.append(f"{name} is left out: {error}")
     if not found:
-        first = f" {left_out[0]}" if left_out else ""
-        raise UserError(
-            f"{results}: expected cases that were accepted or corrected; of {len(reviews.cases)} "
-            f"reviewed ones, none can be used.{first}"
-        )
+        raise _none_left(results, len(reviews.cases), left_out)
     folder = _as_folder(results, found, header)
     corrected = frozenset(
         case.name for case in folder.cases if case.labels[0].paths[0].parent == results / REVIEWED
     )
     return Reviewed(folder, reviews, corrected, tuple(left_out))
+
+
+def _none_left(results: Path, reviewed: int, left_out: Sequence[str]) -> UserError:
+    first = f" {left_out[0]}" if left_out else ""
+    return UserError(
+        f"{results}: expected cases that were accepted or corrected; of {reviewed} reviewed ones, "
+        f"none can be used.{first}"
+    )
 
 
 def _case_of(cases: Mapping[str, Case], name: str, classes: tuple[str, ...]) -> Case:
@@ -131,24 +148,16 @@ def _mask_of(results: Path, case: Case, review: Review) -> Path:
     return path
 
 
-def _input_of(path: Path, header: ModelHeader) -> Input:
-    """The image of a prediction with its files, as `cdal predict` found it."""
-    if not path.exists():
+def _input_of(case: Case, review: Review, header: ModelHeader) -> Input:
+    """The image of a prediction with its files, if it is still the one that was segmented."""
+    entry = input_of(Path(review.input), header.image_channels, header.channel_files)
+    known = {case.digest, review.image} - {""}
+    if known and known != {digest_of_input(entry)}:
         raise UserError(
-            f"its image {path} is not there. Work in the folder in which cdal predict did, or put "
-            "it back."
+            f"its image {entry.path} has changed since it was segmented and reviewed. Predict and "
+            "review it again."
         )
-    together, channels = [path], header.image_channels
-    match = CHANNEL.match(stem_of(path)) if path.is_file() and channels > 1 else None
-    if match:
-        suffix = suffix_of(path) or path.suffix
-        names = [f"{match['name']}_{channel:04d}{suffix}" for channel in range(channels)]
-        siblings = [path.with_name(name) for name in names]
-        together = siblings if all(file.is_file() for file in siblings) else together
-    inputs, failed = list_inputs(together, (), None, channels, header.channel_files)
-    if path not in (known := {entry.path: entry for entry in inputs}):
-        raise UserError(failed.get(str(path), f"its image {path} cannot be told from others."))
-    return known[path]
+    return entry
 
 
 def _as_folder(

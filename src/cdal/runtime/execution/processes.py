@@ -10,13 +10,40 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+_TIED = "CDAL_TIED"
+"""Environment variable of a process that shall end when its standard input does."""
+
+
+def tied() -> dict[str, str]:
+    """Environment of a verb that ends with this process, whatever ends it.
+
+    Its standard input has to be a pipe of which this process has the other end.
+    """
+    return {**os.environ, _TIED: "1"}
+
+
+def end_with_parent() -> None:
+    """End as by SIGTERM when the process that has started this one ends, if that has `tied` it.
+
+    A training then finishes its step and writes a checkpoint.
+    """
+    if os.environ.pop(_TIED, None) is None:
+        return
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass  # nobody writes: the end of the pipe is the end of the other process
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="cdal-tied", daemon=True).start()
+
 
 def run_verb(
     words: Sequence[str],
     on_line: Callable[[str], object],
     begun: Callable[[Callable[[], None]], object] | None = None,
 ) -> str:
-    """Run a verb of the command line in a separate process.
+    """Run a verb of the command line in a separate process, which ends with this one.
 
     Args:
         words: verb and its options, as on the command line.
@@ -29,11 +56,12 @@ def run_verb(
     command = [sys.executable, "-m", "cdal", *words]
     # Keeps the working directory out of the module path, so that both processes find the same
     # modules.
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {**tied(), "PYTHONSAFEPATH": "1"}
     lines: list[str] = []
     # In a new process group the child gets no Ctrl-C from the terminal, only the signal from here.
     with subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -48,6 +76,7 @@ def run_verb(
             for line in map(str.rstrip, process.stderr):
                 on_line(line)
                 lines.append(line)
+            process.wait()  # before its standard input is closed
         except KeyboardInterrupt:
             process.terminate()  # a training finishes its step and writes a checkpoint
             process.wait()

@@ -21,7 +21,13 @@ const send = (method, path, body) => json(path, {
 const at = (id) => `cases/${encodeURIComponent(id)}`
 
 export const models = async () => (await json('models')).models
-export const cases = async () => (await json('cases')).cases
+/** All cases; `fault` is called with each of the server's files that cannot be read. */
+export async function cases(fault) {
+  const found = await json('cases')
+  for (const each of found.faults) fault(each)
+  return found.cases
+}
+
 export const oneCase = (id) => json(at(id))
 export const removeCase = (id) => call(at(id), { method: 'DELETE' })
 export const nextCase = async () => (await json('next')).case

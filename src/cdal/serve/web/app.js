@@ -22,7 +22,7 @@ async function open(id, focus = true) {
 }
 
 async function refresh() {
-  list.show(await api.cases())
+  list.show(await api.cases((fault) => say(fault, true)))
 }
 
 async function refreshModels(chosen = model()) {

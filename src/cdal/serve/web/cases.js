@@ -68,6 +68,7 @@ function chips(theCase) {
   const chip = (text, kind = '') => found.push(make('span', { class: `chip ${kind}` }, text))
   if (theCase.state === 'failed') chip('failed', 'bad')
   else if (theCase.state === 'new') chip('not segmented')
+  else if (theCase.state === 'changed') chip('image changed', 'bad')
   const doubtful = theCase.verdict === 'review' ? 'bad' : ''
   if (low) chip(`Dice ${score(low.expected_dice, low.dice_interval)}`, doubtful)
   for (const { name, volume: size, volume_interval: interval } of theCase.classes) {

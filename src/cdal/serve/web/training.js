@@ -6,7 +6,11 @@ import { score } from './format.js'
 
 const ASK = 2000  // ms between questions while a training is running
 const [WIDTH, HEIGHT, EDGE] = [260, 120, 24]
-const STATES = { idle: '', running: 'Training', done: 'Done', failed: 'Failed', stopped: 'Stopped' }
+const STATES = {
+  idle: '', running: 'Training', stopping: 'Stopping', done: 'Done', failed: 'Failed',
+  stopped: 'Stopped',
+}
+const UNDER_WAY = ['running', 'stopping']
 const NOT_COMPARED = 'Too few cases are reviewed to hold some out, so the models are not compared.'
 
 export class Training {
@@ -44,13 +48,15 @@ export class Training {
     clearTimeout(this.timer)
     const state = await api.training()
     this.show(state)
-    if (state.state === 'running') this.timer = setTimeout(() => attempt(() => this.ask()), ASK)
+    if (UNDER_WAY.includes(state.state)) {
+      this.timer = setTimeout(() => attempt(() => this.ask()), ASK)
+    }
   }
 
   show({ state, curve, message, result }) {
-    const running = state === 'running'
+    const running = UNDER_WAY.includes(state)
     this.start.disabled = running
-    this.stop.disabled = !running
+    this.stop.disabled = state !== 'running'
     const why = message || (state === 'done' && !result ? NOT_COMPARED : '')
     this.line.textContent = [STATES[state], why].filter(Boolean).join('. ')
     this.body.replaceChildren(
