@@ -10,6 +10,7 @@ from pathlib import Path
 from cdal.inference.load import load, need_sampling
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
+from cdal.recipes.recipe import Recipe
 from cdal.serve.refusals import missing
 
 _KEPT = 4
@@ -96,7 +97,7 @@ class Models:
         if sampling in (None, base.sampling):
             return base
         assert sampling is not None  # by the line above
-        if _network(sampling) == _network(base.sampling):
+        if _recipes(base, sampling) == _recipes(base, base.sampling):
             return Predictor(
                 base.engine,
                 base.header,
@@ -116,9 +117,9 @@ class Models:
             return self._others[key]
 
 
-def _network(sampling: Sampling) -> tuple[object, ...]:
-    """The options that a recipe holds (`Sampling.of`), and by which a network is built."""
-    return sampling.timesteps, sampling.mirror, sampling.components
+def _recipes(base: Predictor, sampling: Sampling) -> list[Recipe]:
+    """The recipes of a model's members with these options; a network is built by its recipe."""
+    return [sampling.of(model.recipe, Path(base.name)) for model in base.header.models]
 
 
 def _short_name(model: str) -> str:
