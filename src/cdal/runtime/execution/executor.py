@@ -1,0 +1,110 @@
+"""Running many tasks, one after the other or by several workers: the one interface, and this process.
+
+Tasks are paths and small values; what they make, the workers write into files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work.
+
+    Attributes:
+        name: name of the task in messages.
+        content: what to do. It is sent to other processes, so it holds paths and no pixels.
+        attempt: 2 if a worker died with the task before, else 1.
+    """
+
+    name: str
+    content: Any = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        task: the task.
+        value: what the worker returned; `None` if there is a failure.
+        failure: why there is no value; empty if there is one.
+        deaths: workers that died with the task.
+    """
+
+    task: Task
+    value: Any = None
+    failure: str = ""
+    deaths: int = 0
+
+
+Tell = Callable[[Any], object]
+"""Takes what a worker says of its task while it is at it: a share, or a line of text."""
+
+Heard = Callable[[Task, Any], object]
+"""Takes a task and what its worker says of it; an exception ends the work."""
+
+Worker = Callable[[Task, Tell], Any]
+"""Does a task and returns a small value. An exception is a failure of this task alone."""
+
+MakeWorker = Callable[[], Worker]
+"""Makes a worker, such as by loading a model; picklable where workers are other processes."""
+
+
+class Executor(Protocol):
+    """Something that has tasks done."""
+
+    def run(
+        self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
+    ) -> Iterator[Outcome]:
+        """Have tasks done, and yield what becomes of each as soon as it is known.
+
+        The tasks are taken from the iterable only as they are needed. If the caller stops, by
+        closing the iterator or by an exception such as KeyboardInterrupt, the workers end.
+
+        Args:
+            tasks: the tasks, of any number.
+            make_worker: makes a worker.
+            heard: receives what workers say.
+
+        Raises:
+            UserError: no worker can be made.
+        """
+        ...
+
+
+class Here:
+    """One worker in this process."""
+
+    def run(
+        self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
+    ) -> Iterator[Outcome]:
+        """See `Executor.run`."""
+        worker, stops = make_worker(), list[Exception]()
+        for task in tasks:
+
+            def tell(said: Any, task: Task = task) -> None:
+                try:
+                    if heard is not None:
+                        heard(task, said)
+                except Exception as error:
+                    stops.append(error)
+                    raise
+
+            try:
+                value = worker(task, tell)
+            except Exception as error:  # no task may stop the others, only who listens may
+                if error in stops:
+                    raise
+                yield Outcome(task, failure=reason_of(error))
+            else:
+                yield Outcome(task, value)
+
+
+def reason_of(error: BaseException) -> str:
+    """An unexpected error as the reason of a failure."""
+    return f"{type(error).__name__}: {error}"
