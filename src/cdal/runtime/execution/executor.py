@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cdal.runtime.errors import UserError
+
 
 @dataclass(frozen=True)
 class Task:
@@ -84,7 +86,7 @@ class Here:
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
     ) -> Iterator[Outcome]:
         """See `Executor.run`."""
-        worker, stops = make_worker(), list[Exception]()
+        worker = make_worker()
         for task in tasks:
 
             def tell(said: Any, task: Task = task) -> None:
@@ -92,19 +94,22 @@ class Here:
                     if heard is not None:
                         heard(task, said)
                 except Exception as error:
-                    stops.append(error)
-                    raise
+                    raise _StoppedError from error
 
             try:
-                value = worker(task, tell)
+                outcome = Outcome(task, worker(task, tell))
             except Exception as error:  # no task may stop the others, only who listens may
-                if error in stops:
-                    raise
-                yield Outcome(task, failure=reason_of(error))
-            else:
-                yield Outcome(task, value)
+                outcome = Outcome(task, failure=reason_of(error))
+            except _StoppedError as stopped:
+                assert stopped.__cause__ is not None
+                raise stopped.__cause__ from None
+            yield outcome
 
 
-def reason_of(error: BaseException) -> str:
-    """An unexpected error as the reason of a failure."""
-    return f"{type(error).__name__}: {error}"
+class _StoppedError(BaseException):
+    """Who listens raised an error. No worker takes this for a failure of its task."""
+
+
+def reason_of(error: Exception) -> str:
+    """An error as the reason of a failure, or of why there is no worker."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

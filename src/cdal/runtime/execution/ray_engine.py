@@ -120,7 +120,7 @@ class _Actor:
         try:
             self._worker = make_worker()
         except Exception as error:
-            self._problem = str(error) if isinstance(error, UserError) else reason_of(error)
+            self._problem = reason_of(error)
 
     def ready(self) -> tuple[Kind, Any]:
         """Whether there is a worker."""

@@ -58,9 +58,7 @@ class LocalWorkers:
 class _Processes:
     """See `cdal.runtime.execution.dealing.Crew`."""
 
-    def __init__(
-        self, make_worker: MakeWorker, environments: Sequence[Mapping[str, str]]
-    ) -> None:
+    def __init__(self, make_worker: MakeWorker, environments: Sequence[Mapping[str, str]]) -> None:
         self._make, self._environments = make_worker, environments
         self._context = multiprocessing.get_context("spawn")
         self._processes: dict[int, Any] = {}
@@ -134,7 +132,7 @@ def _work(pipe: Connection, make_worker: MakeWorker) -> None:
         try:
             worker = make_worker()
         except Exception as error:
-            pipe.send((Kind.UNUSABLE, str(error) if isinstance(error, UserError) else reason_of(error)))
+            pipe.send((Kind.UNUSABLE, reason_of(error)))
             return
         pipe.send((Kind.READY,))
         while (task := tasks.get()) is not None:
