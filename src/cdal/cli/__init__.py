@@ -37,6 +37,7 @@ from cdal.cli import (
 from cdal.cli.output import steady_output, tell
 from cdal.cli.words import BAD_INPUT, INTERRUPTED, add_config, split_fields
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution.processes import end_with_parent
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.program import settle
 from cdal.runtime.version import __version__
@@ -68,6 +69,7 @@ _TAKE_FIELDS = {"train": train.run, "crossval": crossval.run, "experiment": expe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     settle(quiet=arguments is None)
+    end_with_parent()
     try:
         with steady_output():
             words, fields = split_fields(sys.argv[1:] if arguments is None else arguments)

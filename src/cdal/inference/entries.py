@@ -1,7 +1,7 @@
 """What a record holds: the results of the inputs of one name, and what failed of them.
 
-A record is the file `.cdal/records/NAME.json`. All files that can be called `NAME_...` are in it, so
-no other record needs to be read to know whose a file is.
+A record is the file `.cdal/records/NAME.json`. All results that can be called `NAME_kind` are in
+it, so no other record has to be read to know whose a file is.
 """
 
 from __future__ import annotations

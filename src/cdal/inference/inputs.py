@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -96,20 +96,25 @@ class Lister:
         self._passed, self._series = passed, series
         self._channels = channels if channel_files is not False else 1
         self._channel_files = channel_files is True
-        self._alone: dict[
-            tuple[Path, str], bool
-        ] = {}  # by folder and suffix, whose files are alike
+        # By folder and suffix, whose files are alike.
+        self._alone: dict[tuple[Path, str], bool] = {}
 
     def __call__(self, paths: Iterable[Path | str]) -> Iterator[Input | Refused]:
         """The images of paths, and the paths that stand for none, in this order."""
         for kind, some in groupby(map(Path, paths), key=_kind):
             if kind == "file":
                 yield from self._files(some)
-            for path in some:
-                try:
-                    yield from self._table(path) if kind == "table" else self._folder(path)
-                except UserError as error:  # noqa: PERF203 (one bad input must not stop the others)
-                    yield Refused(path, stem_of(path), str(error))
+            else:
+                for path in some:
+                    yield from self._many(path, self._table if kind == "table" else self._folder)
+
+    def _many(
+        self, path: Path, images: Callable[[Path], Iterator[Input | Refused]]
+    ) -> Iterator[Input | Refused]:
+        try:
+            yield from images(path)
+        except UserError as error:  # one bad path must not stop the others
+            yield Refused(path, stem_of(path), str(error))
 
     def _files(self, paths: Iterable[Path]) -> Iterator[Input | Refused]:
         inputs: list[Input] = []
@@ -120,7 +125,7 @@ class Lister:
                 yield Refused(path, stem_of(path), str(error))
         yield from self._together(inputs)
 
-    def _folder(self, folder: Path) -> Iterator[Input]:
+    def _folder(self, folder: Path) -> Iterator[Input | Refused]:
         names = []
         for name in file_names(folder):
             if name in self._passed:
@@ -247,7 +252,7 @@ def about_how_many(paths: Iterable[Path | str]) -> int | None:
                 count += len(names)
             else:
                 count += count_rows(path) if _kind(path) == "table" else 1
-        except UserError:  # told when it is its turn
+        except UserError:  # noqa: PERF203 (told when it is its turn)
             continue
     return count
 

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ class Call:
 
     def run(
         self, executor: Executor, make_worker: MakeWorker, report: Report
-    ) -> Iterator[Predicted]:
+    ) -> Generator[Predicted, None, None]:
         """Segment the inputs, once, and yield what becomes of each as soon as it is known.
 
         `predictions.json` is merged now and then, and at the end, however it comes.

@@ -1,1 +1,1 @@
-"""Having tasks done: in this process, in others, or by a Ray cluster; verbs in their own process."""
+"""Having tasks done: here, by other processes, by a Ray cluster; verbs in their own process."""

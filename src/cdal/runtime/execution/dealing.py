@@ -7,7 +7,7 @@ a failure. Tasks that had only been waiting for the worker are given to others a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Crew(Protocol):
 
 def deal(
     tasks: Iterable[Task], crew: Crew, workers: int, ahead: int, heard: Heard | None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Have the tasks done by the workers of a crew, and yield what becomes of each.
 
     Args:

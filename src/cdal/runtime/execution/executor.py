@@ -1,11 +1,11 @@
-"""Running many tasks, one after the other or by several workers: the one interface, and this process.
+"""Having many tasks done: the one interface of all engines, and the engine that is this process.
 
 Tasks are paths and small values; what they make, the workers write into files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,7 +62,7 @@ class Executor(Protocol):
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Have tasks done, and yield what becomes of each as soon as it is known.
 
         The tasks are taken from the iterable only as they are needed. If the caller stops, by
@@ -84,7 +84,7 @@ class Here:
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """See `Executor.run`."""
         worker = make_worker()
         for task in tasks:

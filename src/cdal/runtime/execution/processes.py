@@ -7,8 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+_PARENT = "CDAL_PARENT"
+"""Environment variable with the process that started a verb and waits for it."""
 
 
 def run_verb(
@@ -29,7 +33,7 @@ def run_verb(
     command = [sys.executable, "-m", "cdal", *words]
     # Keeps the working directory out of the module path, so that both processes find the same
     # modules.
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", _PARENT: str(os.getpid())}
     lines: list[str] = []
     # In a new process group the child gets no Ctrl-C from the terminal, only the signal from here.
     with subprocess.Popen(
@@ -59,6 +63,23 @@ def run_verb(
         hint = ", most likely because memory ran out" if name == "SIGKILL" else ""
         return f"the process was ended by {name}{hint}"
     return _failure([line for line in lines if line.strip()], f"cdal {words[0]}: ")
+
+
+def end_with_parent() -> None:
+    """End this process, as SIGTERM does, when the one is gone that has started it for a verb.
+
+    Whoever was killed cannot tell it to end; and what starts it again needs its folder.
+    """
+    parent = os.environ.pop(_PARENT, "")
+    if not parent.isdigit():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _failure(lines: Sequence[str], prefix: str) -> str:

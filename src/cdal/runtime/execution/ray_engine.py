@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class RayWorkers:
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """See `cdal.runtime.execution.executor.Executor.run`."""
         with self._cluster():
             resources = self._ray.cluster_resources()

@@ -7,7 +7,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -40,7 +40,7 @@ class LocalWorkers:
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """See `cdal.runtime.execution.executor.Executor.run`."""
         crew = _Processes(make_worker, [self._share(number) for number in range(self.workers)])
         yield from deal(tasks, crew, self.workers, self.ahead, heard)
