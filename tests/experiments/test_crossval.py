@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cdal.cli import main
 from cdal.experiments import crossval
+from cdal.experiments.crossval import waves
+from cdal.experiments.jobs import Job
 from cdal.recipes.recipe import load_recipe
 from cdal.runtime.execution.processes import run_verb
 from cdal.runtime.files import sole_writer
 from cdal.training.log import read_log
+from helpers.recipes import small_recipe
 from helpers.verbs import run_here
 
 NETWORKS = """
@@ -204,3 +208,35 @@ def test_a_cross_validation_that_is_terminated_stops_its_training_with_a_checkpo
     assert [row["step"] for row in read_log(run)] == list(range(1, step + 1))
     with sole_writer(run):  # nobody trains there any more
         assert not (run / "failed.json").exists()
+
+
+def job(system: str, folder: str, *members: Job) -> Job:
+    return Job(system, 0, small_recipe(), Path(folder), members=members)
+
+
+def test_jobs_that_need_each_other_wait():
+    first, second = job("a", "a"), job("b", "b")
+    again, third = job("a, more votes", "a"), job("a, fewer votes", "a")
+    other = job("a", "a-seed-1")
+    ensemble = job("both", "both", first, other)
+    planned = [first, second, again, third, ensemble]
+    assert waves(planned) == [[first, second], [again], [third], [other], [ensemble]]
+    assert waves([first]) == [[first]]
+
+
+@pytest.mark.slow
+def test_two_trainings_at_a_time_are_those_of_one_after_the_other(
+    recipe: str, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["crossval", recipe, "--data", str(phantoms), "--folds", "0,1", "--budget", "2steps"]
+    words += ["--segmenter", "cdal-unet", "--device", "cpu", "--json", "--out"]
+    shown = []
+    for name, more in (("one", []), ("two", ["--workers", "2"])):
+        assert main([*words, str(tmp_path / name), *more]) == 0
+        shown.append(capsys.readouterr())
+    scores = [json.loads(one.out)["systems"]["cdal-unet"]["mean"] for one in shown]
+    assert scores[0] == scores[1]
+    assert "[cdal-unet, fold 1] 2 of 2" in shown[1].err
+    models = [tmp_path / name / "cdal-unet/fold-1/model.safetensors" for name in ("one", "two")]
+    weights = [load_file(model) for model in models]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

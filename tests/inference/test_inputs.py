@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 from cdal.cli import main
 from cdal.imaging.image import Image
-from cdal.inference.inputs import find_inputs
+from cdal.inference.inputs import list_inputs
 from cdal.inference.load import load
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import DataSettings, Recipe
@@ -102,7 +102,7 @@ def test_radiographs_and_pictures_in_one_folder_are_one_image_each(tmp_path: Pat
             delattr(file, tag)
         file.save_as(folder / f"IM{i:04d}", enforce_file_format=True)
     Pillow.fromarray(numbers((8, 8))).save(tmp_path / "s/preview.png")
-    found, failed = find_inputs([tmp_path / "s"])
+    found, failed = list_inputs([tmp_path / "s"])
     assert not failed
     assert sorted(one.name for one in found) == ["IM0000", "IM0001", "IM0002", "preview"]
 
@@ -150,7 +150,7 @@ def test_frames_are_channels_only_where_no_frame_fits_by_itself(
     or not, as with models of earlier versions.
     """
     paths = frames(tmp_path / "in", kind)
-    found, failed = find_inputs([tmp_path / "in"], channels=3, channel_files=channel_files)
+    found, failed = list_inputs([tmp_path / "in"], channels=3, channel_files=channel_files)
     assert not failed
     assert len(found) == images
     if images == 1:
@@ -198,14 +198,14 @@ def test_suffixes_of_dicom_are_cut_off_and_localizers_passed_over(tmp_path: Path
     for i, suffix in enumerate((".IMA", ".dicom", ".DCM")):
         path = tmp_path / "scan" / f"{i:03d}.dcm"
         path.rename(path.with_suffix(suffix))
-        (one,), _ = find_inputs([path.with_suffix(suffix)])
+        (one,), _ = list_inputs([path.with_suffix(suffix)])
         assert (one.name, one.suffix) == (f"{i:03d}", ".dcm")
 
     def localizer(_: int, file: pydicom.Dataset) -> None:
         file.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
     axial_series(tmp_path / "scan" / "other", numbers((2, 6, 7), np.uint16), change=localizer)
-    (one,), failed = find_inputs([tmp_path / "scan"])
+    (one,), failed = list_inputs([tmp_path / "scan"])
     assert (len(one.files), failed) == (3, {})
 
 
@@ -215,6 +215,6 @@ def test_a_segmentation_is_no_image(tmp_path: Path):
         numbers((1, 6, 7), np.uint16),
         change=lambda i, f: setattr(f, "Modality", "SEG"),
     )
-    (one,), _ = find_inputs([folder / "000.dcm"])
+    (one,), _ = list_inputs([folder / "000.dcm"])
     with pytest.raises(UserError, match="of the kind SEG"), one.open(tmp_path):
         pass

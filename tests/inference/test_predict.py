@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
 from cdal.imaging.formats import tiff_rows
-from cdal.inference import predict as predicting
+from cdal.inference import case as segmenting
 from cdal.inference import segmented
 from cdal.inference.predict import predict
 from cdal.inference.sampling import Sampling
@@ -159,7 +159,7 @@ def test_results_kept_on_disk_are_those_kept_in_memory(
     nib.save(nib.Nifti1Image(array, OBLIQUE), tmp_path / "v.nii.gz")
     kinds = ("mask", "probability", "uncertainty", "votes")
     predict(volume_model, [tmp_path / "v.nii.gz"], tmp_path / "memory", Sampling(votes=2), kinds)
-    monkeypatch.setattr(predicting, "LARGE", 1)
+    monkeypatch.setattr(segmenting, "LARGE", 1)
     predict(volume_model, [tmp_path / "v.nii.gz"], tmp_path / "disk", Sampling(votes=2), kinds)
     for kind in kinds:
         names = [tmp_path / where / f"v_{kind}.nii.gz" for where in ("memory", "disk")]
@@ -191,7 +191,7 @@ def test_a_large_picture_gets_its_results_band_by_band(
     microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(tiff_rows, "LARGE", 90 * 95)
-    monkeypatch.setattr(predicting, "LARGE", 90 * 95)
+    monkeypatch.setattr(segmenting, "LARGE", 90 * 95)
     colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "slide.tif", colours, tile=(32, 32), photometric="rgb")
     kinds = ("mask", "probability", "uncertainty", "geojson")
@@ -232,7 +232,7 @@ def test_a_large_picture_gets_its_results_band_by_band(
 def test_a_large_picture_of_another_format_keeps_it(
     suffix: str, microscope: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(predicting, "LARGE", 90 * 95)
+    monkeypatch.setattr(segmenting, "LARGE", 90 * 95)
     colours = np.random.default_rng(0).integers(0, 255, size=(110, 95, 3)).astype(np.uint8)
     Pillow.fromarray(colours).save(tmp_path / f"a{suffix}")
     written = predict(

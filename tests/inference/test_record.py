@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cdal.inference import record as record_module
-from cdal.inference.record import Record, earlier_results
+from cdal.inference.record import Record, ResultsOf
 from cdal.runtime.errors import UserError
 
 NAMES = ("x_mask.png", "x_uncertainty.png")
@@ -24,16 +23,14 @@ class KilledError(BaseException):
 
 def predict_once(out: Path, text: str = "a", key: str = "k") -> None:
     """What a call does for one case whose results hold this text."""
-    record = Record(out, {})
-    record.merge()
-    if (row := record.finished("x.png", key)) is not None:
-        record.pass_over(row)
-    else:
+    record = Record(out)
+    record.begin()
+    if record.finished("x", key) is None:
         with record.scratch() as scratch:
-            made = [scratch / record.free("x.png", name).name for name in NAMES]
+            made = [scratch / record.free("x", name).name for name in NAMES]
             for path in made:
                 path.write_text(text)
-            record.add("x.png", key, {**ROW, "key": key}, made)
+            record.add("x", key, {**ROW, "key": key}, made)
     record.merge()
 
 
@@ -80,17 +77,17 @@ def test_a_call_killed_at_any_moment_is_finished_by_the_same_call(
         assert [(out / name).read_text() for name in NAMES] == ["a", "a"]
         if not ended:
             break
-    assert moment >= 5  # both records, two results, and predictions.json twice
+    assert moment >= 5  # both records, two results, and predictions.json
 
 
 def test_what_was_moved_before_the_kill_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The record says which bytes the call had made; they are all there."""
-    assert killed_at(4, monkeypatch, lambda: predict_once(tmp_path))
+    assert killed_at(3, monkeypatch, lambda: predict_once(tmp_path))
     assert all((tmp_path / name).is_file() for name in NAMES)
-    assert Record(tmp_path, {}).finished("x.png", "k") == {**ROW, "key": "k"}
-    assert Record(tmp_path, {}).finished("x.png", "other") is None
+    assert Record(tmp_path).finished("x", "k") == {**ROW, "key": "k"}
+    assert Record(tmp_path).finished("x", "other") is None
 
 
 def test_results_of_a_killed_call_are_not_taken_for_those_of_an_earlier_one(
@@ -100,9 +97,9 @@ def test_results_of_a_killed_call_are_not_taken_for_those_of_an_earlier_one(
     comes again.
     """
     predict_once(tmp_path, "first", key="first")
-    assert killed_at(3, monkeypatch, lambda: predict_once(tmp_path, "other", key="other"))
+    assert killed_at(2, monkeypatch, lambda: predict_once(tmp_path, "other", key="other"))
     assert [(tmp_path / name).read_text() for name in NAMES] == ["other", "first"]
-    Record(tmp_path, {}).merge()
+    Record(tmp_path).merge()
     assert rows(tmp_path) == []
     predict_once(tmp_path, "first", key="first")
     assert [(tmp_path / name).read_text() for name in NAMES] == ["first", "first"]
@@ -112,7 +109,7 @@ def test_results_of_a_killed_call_are_not_taken_for_those_of_an_earlier_one(
 def test_a_strangers_file_is_kept_though_a_killed_call_wanted_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert killed_at(2, monkeypatch, lambda: predict_once(tmp_path))
+    assert killed_at(1, monkeypatch, lambda: predict_once(tmp_path))
     (tmp_path / NAMES[0]).write_text("drawn by hand")
     with pytest.raises(UserError, match="not made by a prediction"):
         predict_once(tmp_path)
@@ -128,40 +125,49 @@ def test_a_folder_in_the_place_of_a_result_is_a_strangers(tmp_path: Path):
 
 
 def test_a_file_that_appears_while_a_case_is_segmented_is_kept(tmp_path: Path):
-    record = Record(tmp_path, {})
-    path = record.free("x.png", NAMES[0])
+    record = Record(tmp_path)
+    path = record.free("x", NAMES[0])
     with record.scratch() as scratch:
         (scratch / path.name).write_text("ours")
         path.write_text("drawn by hand")
         with pytest.raises(UserError, match="not made by a prediction"):
-            record.add("x.png", "k", {"input": "x.png", "mask": path.name}, [scratch / path.name])
+            record.add("x", "k", {"input": "x.png", "mask": path.name}, [scratch / path.name])
     assert path.read_text() == "drawn by hand"
 
 
 def test_a_row_keeps_the_kinds_that_a_later_call_has_not_replaced(tmp_path: Path):
     predict_once(tmp_path)
-    record = Record(tmp_path, {})
+    record = Record(tmp_path)
     with record.scratch() as scratch:
         (scratch / NAMES[0]).write_text("b")
-        record.add("x.png", "m", {"input": "x.png", "mask": NAMES[0]}, [scratch / NAMES[0]])
+        record.add("x", "m", {"input": "x.png", "mask": NAMES[0]}, [scratch / NAMES[0]])
     record.merge()
     assert [set(row) & {"mask", "uncertainty"} for row in rows(tmp_path)] == [
         {"uncertainty"},
         {"mask"},
     ]
-    assert Record(tmp_path, {}).finished("x.png", "k") is None
-    assert Record(tmp_path, {}).free("x.png", NAMES[1]) == tmp_path / NAMES[1]
+    assert Record(tmp_path).finished("x", "k") is None
+    assert Record(tmp_path).free("x", NAMES[1]) == tmp_path / NAMES[1]
 
 
-def test_results_of_a_version_without_records_are_ours(tmp_path: Path):
-    content = {"version": "0.1.0", "predictions": [ROW], "failed": {}}
+@pytest.mark.parametrize("moment", [0, 1, 2, 9])
+def test_results_of_a_version_without_records_are_ours(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also if the call that makes records of them is killed."""
+    image = tmp_path / "bad.png"
+    image.write_text("")
+    content = {"version": "0.1.0", "predictions": [ROW], "failed": {str(image): "damaged"}}
     (tmp_path / "predictions.json").write_text(json.dumps(content))
     for name in NAMES:
         (tmp_path / name).write_text("old")
-    assert earlier_results(tmp_path) == sorted(NAMES)
-    record = Record(tmp_path, {})
+    earlier = ResultsOf([tmp_path])
+    assert [name in earlier for name in (*NAMES, "bad.png", "x_votes.png")] == [1, 1, 0, 0]
+    killed_at(moment, monkeypatch, lambda: Record(tmp_path).begin())
+    record = Record(tmp_path)
+    record.begin()
     record.merge()
-    assert rows(tmp_path) == [ROW]
+    assert json.loads((tmp_path / "predictions.json").read_text()) == content
     predict_once(tmp_path)
     assert [row["key"] for row in rows(tmp_path)] == ["k"]
 
@@ -169,23 +175,55 @@ def test_results_of_a_version_without_records_are_ours(tmp_path: Path):
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", '{"results": 3}', "\xff", ""])
 def test_a_damaged_record_is_no_record(content: str, tmp_path: Path):
     predict_once(tmp_path)
-    (tmp_path / ".cdal/records/x.png.json").write_text(content)
+    (tmp_path / ".cdal/records/x.json").write_text(content)
     (tmp_path / "predictions.json").write_text(content)
     with pytest.raises(UserError, match="not made by a prediction"):
         predict_once(tmp_path)
 
 
+def failed(out: Path) -> dict[str, str]:
+    return json.loads((out / "predictions.json").read_text())["failed"]
+
+
 def test_failures_stay_until_their_input_is_tried_again(tmp_path: Path):
-    image = tmp_path / "bad.png"
-    image.write_text("")
-    first = Record(tmp_path / "out", {str(image): "damaged", "gone.png": "is missing"})
-    first.merge([str(image), "gone.png"])
-    second = Record(tmp_path / "out", {})
-    second.merge()
-    merged = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert merged["failed"] == {str(image): "damaged"}
-    second.merge([str(image)])
-    assert json.loads((tmp_path / "out/predictions.json").read_text())["failed"] == {}
+    """Those of an input that is not there are those of one call."""
+    (tmp_path / "x.png").write_text("")
+    path, out = str(tmp_path / "x.png"), tmp_path / "out"
+    first, other = Record(out, "first"), Record(out, "other")
+    first.fail("x", path, "damaged")
+    first.fail("x", "gone/x.png", "is missing")
+    first.merge()
+    assert failed(out) == {path: "damaged", "gone/x.png": "is missing"}
+    other.merge()
+    assert failed(out) == {path: "damaged"}
+    other.fail("x", path, "still damaged")
+    other.merge()
+    assert failed(out) == {path: "still damaged"}
+    with other.scratch() as scratch:
+        (scratch / "x_mask.png").write_text("a")
+        other.add("x", "k", {"input": path, "mask": "x_mask.png"}, [scratch / "x_mask.png"])
+    other.merge()
+    assert (failed(out), other.rows) == ({}, 1)
+    first.fail("x", path, "damaged", "of other options")
+    assert first.finished("x", "k")
+    assert not first.failed("x", path)
+
+
+def test_an_input_with_which_two_workers_died_is_given_up(tmp_path: Path):
+    record = Record(tmp_path)
+    record.fail("x", "x.png", "one died", "k", deaths=1)
+    assert record.given_up("x", "k") == ""
+    record.fail("x", "x.png", "two died", "k", deaths=2)
+    assert record.given_up("x", "k") == "two died"
+    assert record.given_up("x", "other") == ""
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Record(tmp_path / "file" / "out").begin()
+    Record(tmp_path / "out").begin()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".cdal"]
 
 
 MANY = """
@@ -194,15 +232,15 @@ from pathlib import Path
 from cdal.inference.record import Record
 
 out, part = Path(sys.argv[1]), sys.argv[2]
-record = Record(out, {})
-record.merge()
+record = Record(out)
+record.begin()
 for number in range(20):
     name = f"{part}{number}"
     with record.scratch() as scratch:
-        path = scratch / record.free(f"{name}.png", f"{name}_mask.png").name
+        path = scratch / record.free(name, f"{name}_mask.png").name
         path.write_text(name)
-        record.add(f"{name}.png", name, {"input": name, "mask": path.name}, [path])
-    record.merge([name])
+        record.add(name, name, {"input": name, "mask": path.name}, [path])
+    record.merge()
 """
 
 
@@ -214,4 +252,5 @@ def test_two_calls_at_once_keep_all_rows(tmp_path: Path):
     names = {f"{part}{number}" for part in "ab" for number in range(20)}
     assert {row["input"] for row in rows(tmp_path)} == names
     assert {p.read_text() for p in tmp_path.glob("*_mask.png")} == names
-    assert record_module.earlier_results(tmp_path) == sorted(f"{n}_mask.png" for n in names)
+    earlier = ResultsOf([tmp_path])
+    assert all(f"{name}_mask.png" in earlier for name in names)

@@ -9,9 +9,7 @@ Exit codes: 0 done; 1 bug; 2 unusable input; 3 done in part; 130 interrupted.
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, Namespace
@@ -41,8 +39,8 @@ from cdal.cli.output import steady_output, tell
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
-from cdal.runtime.memory import is_shortage, keep_freed_memory
-from cdal.runtime.threads import respect_quota
+from cdal.runtime.memory import is_shortage
+from cdal.runtime.program import settle
 from cdal.runtime.version import __version__
 from cdal.segmenters.trust import trust_own_network
 
@@ -79,23 +77,11 @@ cdal train folder --data DATA --out runs/mine    train on it
 cdal --help                                      all verbs; cdal VERB --help shows their options"""
 """What a user sees who types no word."""
 
-_CHATTY = ("lightning", "lightning_fabric", "lightning.fabric", "lightning_fabric.utilities")
-_SILENT = ("matplotlib", "nibabel", "nibabel.global", "PIL", "pydicom", "tifffile", "highdicom")
-"""Loggers of libraries. What matters to the user is in our own messages."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    settle(quiet=arguments is None)
     end_with_parent()
-    keep_freed_memory()
-    respect_quota()
-    if arguments is None and not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    for name, level in {
-        **dict.fromkeys(_CHATTY, logging.ERROR),
-        **dict.fromkeys(_SILENT, logging.CRITICAL),
-    }.items():
-        logging.getLogger(name).setLevel(level)
     try:
         with steady_output():
             given = sys.argv[1:] if arguments is None else arguments

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from cdal.cli.output import marked, plain
 from cdal.evaluation.metrics import DISTANCES, SCORES
-from cdal.runtime.events import Event
+from cdal.runtime.events import Event, Pace
 from cdal.training.progress import Step
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ _LINES_WITHOUT_TERMINAL = 20
 
 _SECONDS_BETWEEN_LINES = 10.0
 """Minimum time between two progress lines about a file."""
+
+_SECONDS_BETWEEN_PACES = 60.0
+"""Minimum time between two progress lines about many files."""
 
 
 class ProgressBars:
@@ -54,12 +57,16 @@ class ProgressBars:
         if event.task not in self.bars:
             self.bars[event.task] = self.progress.add_task(event.task, total=event.total, text="")
         text = _step(event) if isinstance(event, Step) else f"{_count(event)} {event.name}"
+        if isinstance(event, Pace):
+            text = f"{_count(event)}{_pace(event)} {event.name}"
         text = plain(text)
         self.progress.update(
             self.bars[event.task], completed=event.done, total=event.total, text=text
         )
         if not _error.is_terminal:
             self._print(event, text)
+            if isinstance(event, Pace):
+                self._print_pace(event)
         if isinstance(event, Step) and event.message:
             message = plain(f"warning: {event.message}")
             _error.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -77,14 +84,34 @@ class ProgressBars:
             subject = text if isinstance(event, Step) else f"of {plain(event.name)}"
             _error.print(f"{share:4.0%} {subject}", highlight=False, markup=False, soft_wrap=True)
 
+    def _print_pace(self, pace: Pace) -> None:
+        """Print a line about many items now and then, for logs."""
+        if pace.done == int(pace.done) and time.monotonic() - self.last > _SECONDS_BETWEEN_PACES:
+            self.last = time.monotonic()
+            text = f"{_count(pace) or int(pace.done)} done{_pace(pace)}"
+            _error.print(text, highlight=False, markup=False, soft_wrap=True)
+
 
 def _count(event: Event) -> str:
     return f"{int(event.done)}/{event.total:.0f}" if event.total else ""
 
 
+def _pace(pace: Pace) -> str:
+    failed = f", {pace.failed} failed" if pace.failed else ""
+    left = "" if pace.seconds_left is None else f", {_clock(pace.seconds_left)} left"
+    return f", {pace.rate:.2g}/s{failed}{left}" if pace.rate else failed
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes = int(seconds) // 60
+    hours = f"{minutes // 60}:{minutes % 60:02d}" if minutes >= 60 else f"{minutes}"
+    return f"{hours}:{int(seconds) % 60:02d}"
+
+
 def _step(step: Step) -> str:
     dice = ", ".join(f"{name} {value:.3f}" for name, value in step.scores.items())
-    left = f"{int(step.seconds_left) // 60}:{int(step.seconds_left) % 60:02d}"
+    left = _clock(step.seconds_left)
     text = f"step {step.step}, loss {step.loss:.3f}, {step.rate:.1f} steps/s, {left} left"
     return text + (f"; Dice {dice}" if dice else "")
 

@@ -18,6 +18,8 @@ from cdal.cli.words import (
     add_device,
     add_dry_run,
     add_json,
+    add_workers,
+    executor_of,
     read_numbers,
     split_list,
 )
@@ -54,6 +56,7 @@ def add_options(parser: ArgumentParser) -> None:
             "Random seeds, separated by commas; one training for each (default: the recipe's seed)."
         ),
     )
+    add_workers(parser, "Trainings that run at the same time, each with its part of the cores")
     add_dry_run(parser)
     add_device(parser)
     add_json(parser)
@@ -72,5 +75,8 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     seeds = None if options.seeds is None else read_numbers("--seeds", options.seeds)
     if options.dry_run:
         return show_jobs(plan(systems, data, out, folds, options.budget, seeds), options.json)
-    comparison = crossval(systems, data, out, folds, options.budget, seeds, options.device, say)
+    comparison = crossval(
+        *(systems, data, out, folds, options.budget, seeds, options.device, say),
+        executor=executor_of(options, ahead=1),
+    )
     return show_comparison(comparison, options.json)

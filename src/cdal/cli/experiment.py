@@ -19,6 +19,8 @@ from cdal.cli.words import (
     add_device,
     add_dry_run,
     add_json,
+    add_workers,
+    executor_of,
     read_numbers,
     split_list,
 )
@@ -70,6 +72,7 @@ def add_options(parser: ArgumentParser) -> None:
         type=str | None,
         help="Budget of each training: 5min, 2h or 500steps (default: the experiment's).",
     )
+    add_workers(parser, "Trainings that run at the same time, each with its part of the cores")
     add_dry_run(parser)
     add_device(parser)
     add_json(parser)
@@ -88,6 +91,11 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     chosen = find_experiment(options.name)
     if isinstance(chosen, Rounds) and options.folds is not None:
         raise UserError(f"{chosen.name} has one fold: omit --folds.")
+    if isinstance(chosen, Rounds) and (options.workers, options.engine) != (None, None):
+        raise UserError(
+            f"the trainings of {chosen.name} need each other's results, and run one after the "
+            "other: omit --workers and --engine."
+        )
     numbers = {
         name: read_numbers(f"--{name}", options[name])
         for name in ("folds", "seeds")
@@ -117,8 +125,9 @@ def _compared(chosen: Experiment, options: Namespace) -> int:
     data, out, arms = checked(options.data), Path(options.out), split_list(options.arms)
     if options.dry_run:
         return show_jobs(chosen.jobs(data, out, arms), options.json)
+    executor = executor_of(options, ahead=1)
     return show_comparison(
-        run_experiment(chosen, data, out, arms, options.device, say), options.json
+        run_experiment(chosen, data, out, arms, options.device, say, executor), options.json
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -11,17 +13,19 @@ from cdal.cli.output import tell
 from cdal.cli.words import (
     BAD_INPUT,
     DONE,
-    IMAGES,
     IN_PART,
+    INPUTS,
     MODEL,
     add_device,
     add_sampling,
     add_series,
+    add_workers,
+    executor_of,
     sampling_of,
 )
 
-_SHOWN = 5
-"""Cases of a kind that are named on the terminal; `predictions.json` has all."""
+if TYPE_CHECKING:
+    from cdal.runtime.execution.executor import MakeWorker
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -33,7 +37,7 @@ def add_options(parser: ArgumentParser) -> None:
         "inputs",
         type=str,
         nargs="+",
-        help=IMAGES,
+        help=INPUTS,
     )
     parser.add_argument("--out", type=str, default="cdal-results", help="Folder for the results.")
     parser.add_argument(
@@ -44,6 +48,20 @@ def add_options(parser: ArgumentParser) -> None:
         help=f"Outputs to write for each image, one or more of: {' '.join(OUTPUTS)}.",
     )
     add_series(parser)
+    parser.add_argument(
+        "--shard",
+        type=str | None,
+        help=(
+            "Take the I-th of N parts of the inputs, I/N, counted from 1; slurm: that of the task "
+            "of a job array."
+        ),
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="Also try the inputs again with which two workers died in an earlier, same call.",
+    )
+    add_workers(parser, "Processes that segment at the same time, each with the model")
     add_sampling(parser)
     add_device(parser)
 
@@ -51,75 +69,54 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
     from cdal.cli.console import progress_bar
+    from cdal.cli.judged import Judged
+    from cdal.inference.archive import LoadingWorkers, brief_worker
+    from cdal.inference.case import Wanted
     from cdal.inference.load import load
-    from cdal.inference.predict import predict
+    from cdal.inference.many import Call, call_of
+    from cdal.inference.shards import read_shard
+    from cdal.runtime.execution.executor import Here
+    from cdal.runtime.execution.processes import terminated_is_interrupted
 
-    predictor = load(options.model, sampling_of(options), options.device)
-    with progress_bar() as report:
-        written = predict(
-            predictor,
-            options.inputs,
-            options.out,
-            save=options.save,
-            series=options.series,
-            report=report,
+    shard = None if options.shard is None else read_shard(options.shard)
+    executor, sampling = executor_of(options), sampling_of(options)
+    here = isinstance(executor, Here)
+    # Beside workers this process only lists, and leaves the GPU to them.
+    predictor = load(options.model, sampling, options.device if here else "cpu")
+    out, save = Path(options.out), tuple(options.save)
+    wanted = Wanted(out, save, call_of(options.inputs), options.retry_failed)
+    stream = not here or shard is not None
+    call = Call(predictor.header, options.inputs, wanted, options.series, stream, shard)
+    make_worker: MakeWorker = (
+        partial(brief_worker, predictor, wanted)
+        if here
+        else LoadingWorkers(options.model, sampling, options.device, wanted)
+    )
+    judged, done, earlier, failed = Judged(), 0, 0, 0
+    with (
+        terminated_is_interrupted(),
+        progress_bar() as report,
+        closing(call.run(executor, make_worker, report)) as outcomes,
+    ):
+        for one in outcomes:
+            if one.made is None:
+                failed += 1
+                tell(f"cdal predict: {one.failure}", error=True)
+            else:
+                done += 1
+                earlier += one.made.earlier
+                judged.add(one.made.row)
+    passed = call.lister.passed_over
+    by_earlier = f" ({earlier} of them by an earlier call)" if earlier else ""
+    passed_over = f", {passed} earlier results passed over" if passed else ""
+    tell(f"{done} segmented into {out}{by_earlier}, {failed} failed{passed_over}")
+    if shard is not None:
+        tell(
+            f"shard {shard.number} of {shard.count}: {call.shares.taken:,} of "
+            f"{call.shares.seen:,} cases; done in this folder: {call.record.rows:,}"
         )
-    for message in written.failed.values():
-        tell(f"cdal predict: {message}", error=True)
-    passed_over = (
-        f", {written.passed_over} earlier results passed over" if written.passed_over else ""
-    )
-    earlier = f" ({written.earlier} of them by an earlier call)" if written.earlier else ""
-    tell(
-        f"{len(written.done)} segmented into {options.out}{earlier}, {len(written.failed)} "
-        f"failed{passed_over}"
-    )
-    for line in [*_skipped(written.done), *_judged(written.done, predictor.judge.missing)]:
+    for line in judged.lines(predictor.judge.missing):
         tell(line)
-    if written.failed:
-        return IN_PART if written.done else BAD_INPUT
+    if failed:
+        return IN_PART if done else BAD_INPUT
     return DONE
-
-
-def _skipped(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Slides of which a part was not segmented."""
-    return [
-        f"{row['input']}: {row['skipped']:.1%} of the area is glass, taken for background without "
-        "being segmented (--no-skip segments it)"
-        for row in rows
-        if row.get("skipped")
-    ]
-
-
-def _judged(rows: Sequence[Mapping[str, Any]], missing: str) -> list[str]:
-    """What to look at first: cases for review, cases unlike the training images, the worst ones."""
-    judged = [row for row in rows if row.get("quality")]
-    lines = []
-    if judged and missing:
-        lines.append(f"expected Dice is the votes' own and has no interval: {missing}")
-    outside = [row for row in judged if row.get("outside")]
-    lines += _listed(
-        [f"{row['input']}: {'; '.join(row['warnings'])}" for row in outside],
-        f"{len(outside)} unlike the training images:",
-    )
-    lowest = sorted(judged, key=_lowest)
-    review = [row for row in lowest if row.get("verdict") == "review"]
-    if any("verdict" in row for row in judged):
-        lines += _listed(
-            [f"{row['input']}: expected Dice {_lowest(row):.3f}" for row in review],
-            f"{len(review)} of {len(judged)} for review:",
-        )
-    elif len(judged) > 1:
-        worst = [f"{row['input']}: {_lowest(row):.3f}" for row in lowest[:_SHOWN]]
-        lines += _listed(worst, "lowest expected Dice:")
-    return lines
-
-
-def _lowest(row: Mapping[str, Any]) -> float:
-    """Lowest expected Dice of the classes of a case."""
-    return min(float(of_class["expected_dice"]) for of_class in row["quality"].values())
-
-
-def _listed(lines: Sequence[str], heading: str) -> list[str]:
-    more = [f"  ... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [heading, *(f"  {line}" for line in lines[:_SHOWN]), *more] if lines else []

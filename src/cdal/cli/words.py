@@ -6,13 +6,16 @@ import dataclasses
 import os
 from argparse import BooleanOptionalAction
 from collections.abc import Sequence
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.serve.settings import Serving
+
+if TYPE_CHECKING:
+    from cdal.runtime.execution.executor import Executor
 
 DONE, BAD_INPUT, IN_PART, INTERRUPTED = 0, 2, 3, 130
 """Exit codes. Python itself exits with 1 on a bug."""
@@ -27,6 +30,7 @@ MODEL = (
     "the folder of a cross-validation, all of whose models vote."
 )
 IMAGES = "Files, folders of files, or folders with a DICOM series."
+INPUTS = f"{IMAGES[:-1]}; tables (.csv, .tsv, .parquet) with their paths in the column path."
 RECIPE = "Name of a shipped recipe (cdal info), or a YAML file."
 DATA = (
     "Data folder with imagesTr and labelsTr, images and labels, or another layout; or a table "
@@ -73,6 +77,45 @@ def add_series(parser: ArgumentParser) -> None:
         type=str | None,
         help="Number, description or UID of the DICOM series, if a folder has several.",
     )
+
+
+def add_workers(parser: ArgumentParser, workers: str) -> None:
+    """Add the options of having work done by several workers.
+
+    Args:
+        parser: parser of the verb.
+        workers: what the workers are, for the help.
+    """
+    parser.add_argument(
+        "--workers",
+        type=int | None,
+        help=f"{workers} (default: none beside this one; with --engine one for each GPU or core).",
+    )
+    parser.add_argument(
+        "--engine",
+        type=str | None,
+        help="What runs the workers: process (on this machine; the default) or ray.",
+    )
+    parser.add_argument(
+        "--address",
+        type=str | None,
+        help="Address of a running Ray cluster, or auto (default: one is started here).",
+    )
+
+
+def executor_of(options: Namespace, ahead: int = 2) -> Executor:
+    """The executor that the options of `add_workers` and `--device` describe.
+
+    Args:
+        options: the options.
+        ahead: tasks that a worker holds at most.
+
+    Raises:
+        UserError: as `cdal.runtime.execution.engines.find_executor`.
+    """
+    from cdal.runtime.execution.engines import find_executor
+
+    return find_executor(options.engine, options.workers, options.address, options.device, ahead)
 
 
 def add_dry_run(parser: ArgumentParser) -> None:

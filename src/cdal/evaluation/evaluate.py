@@ -32,10 +32,11 @@ from cdal.evaluation.metrics import DISTANCES, case_scores
 from cdal.evaluation.result import Evaluation
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
+from cdal.inference.case import explained
 from cdal.inference.engine import Engine
 from cdal.inference.ensemble_engine import EnsembleEngine
 from cdal.inference.load import load
-from cdal.inference.predict import explained, predictor_of
+from cdal.inference.predict import predictor_of
 from cdal.inference.predictor import Prediction, Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine

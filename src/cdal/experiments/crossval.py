@@ -7,7 +7,10 @@ affect the others; the comparison reports it as a failed system.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdal.datasets.check import Check
@@ -18,6 +21,7 @@ from cdal.recipes.recipe import Recipe, to_yaml
 from cdal.runtime.cost import joined_cost, keep_cost, kept_cost
 from cdal.runtime.devices import find_device
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.execution.executor import Executor, Here, Outcome, Task, Tell, Worker
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
 from cdal.training.run_folder import MODEL
@@ -35,6 +39,7 @@ def crossval(
     seeds: Sequence[int] | None = None,
     device: str = "auto",
     report: Report = silent,
+    executor: Executor | None = None,
 ) -> Comparison:
     """Run the missing trainings and evaluations, then compare the systems.
 
@@ -51,6 +56,7 @@ def crossval(
         seeds: random seeds of the trainings; `None` for the recipe's.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: receives the progress, in trainings, and a line for each step of the work.
+        executor: runs the trainings; `None` for one after the other. Each is given as a task.
 
     Raises:
         UserError: a fold, a seed or the budget is invalid, `out` holds a run of another recipe, or
@@ -59,67 +65,157 @@ def crossval(
     """
     out = Path(out)
     jobs = plan(systems, data, out, folds, budget, seeds)
-    run_jobs(jobs, data, out, device, report)
+    run_jobs(jobs, data, out, device, report, executor)
     comparison = compare([job.result for job in jobs], names=list(systems))
     write_comparison(comparison, out)
     return comparison
 
 
 def run_jobs(
-    jobs: Sequence[Job], data: Check, out: Path, device: str = "auto", report: Report = silent
+    jobs: Sequence[Job],
+    data: Check,
+    out: Path,
+    device: str = "auto",
+    report: Report = silent,
+    executor: Executor | None = None,
 ) -> None:
     """Run the missing trainings and evaluations; arguments and errors are those of `crossval`."""
     data.need_no_errors()
-    find_device(device)
+    executor = executor or Here()
+    if isinstance(executor, Here):
+        find_device(device)
+    progress = _Progress(jobs, report)
+    make_worker = _JobWorkers(data.folder.root, device)
     with sole_writer(out), terminated_is_interrupted():
-        for number, job in enumerate(jobs, start=1):
-            state = "done already" if job.done else f"{number} of {len(jobs)}"
-
-            def say(line: str, number: int = number, job: Job = job) -> None:
-                report(Event("running", job.name, number - 1, len(jobs), line))
-
-            say(state)
-            if not job.done:
-                run_job(job, data.folder.root, device, say)
-            report(Event("running", job.name, number, len(jobs)))
+        for wave in waves(jobs):
+            missing = progress.missing(wave)
+            with closing(executor.run(missing, make_worker, progress.heard)) as outcomes:
+                for outcome in outcomes:
+                    progress.finished(outcome)
 
 
-def run_job(job: Job, data: Path, device: str, say: Callable[[str], object]) -> None:
-    """Train a job if necessary and evaluate it; a failure is written into the job's folder."""
+def waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs in groups, one group after the other; those of a group can run at the same time.
+
+    Jobs that share a run folder are in different groups. Ensembles are in the last one, after their
+    members; those that are no jobs themselves are added.
+    """
+    groups: list[list[Job]] = []
+    times: Counter[Path] = Counter()
+    for job in jobs:
+        if not job.members:
+            if times[job.folder] == len(groups):
+                groups.append([])
+            groups[times[job.folder]].append(job)
+            times[job.folder] += 1
+    ensembles = [job for job in jobs if job.members]
+    members = {member.folder: member for job in ensembles for member in job.members}
+    others = [member for folder, member in members.items() if folder not in times]
+    return [group for group in (*groups, others, ensembles) if group]
+
+
+def run_job(
+    job: Job, data: Path, device: str, say: Callable[[str], object], scored: bool = True
+) -> str:
+    """Train a job if necessary, and evaluate it.
+
+    Args:
+        job: the job.
+        data: the data folder.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        say: receives the lines that the verbs write.
+        scored: whether to evaluate it.
+
+    Returns:
+        What failed, and why, which is also written into the job's folder; else nothing.
+    """
     job.failure.unlink(missing_ok=True)
     stage, message = "training", "" if job.trained else _train(job, data, device, say)
-    if not message:
+    if scored and not message:
         words = ["evaluate", str(job.folder), "--data", str(data), "--device", device]
         words += ["--out", str(job.evaluation), *job.sampling.words(), _TRUST]
         stage, message = "evaluation", run_verb(words, say)
-    if message:
-        failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
-        write_json(job.failure, failure)
-        say(f"failed in {stage}: {message}")
+    return _failed(job, stage, message) if message else ""
+
+
+def _failed(job: Job, stage: str, message: str) -> str:
+    """Write a failure into the job's folder; returns it as a line."""
+    failure = {"segmenter": job.system, "fold": job.fold, "stage": stage, "message": message}
+    write_json(job.failure, failure)
+    return f"failed in {stage}: {message}"
+
+
+@dataclass(frozen=True)
+class _JobWorkers:
+    """Makes workers that run jobs; see `cdal.runtime.execution.executor.MakeWorker`."""
+
+    data: Path
+    device: str
+
+    def __call__(self) -> Worker:
+        """A worker. It needs little itself: each of its verbs is a process of its own."""
+        return self._run
+
+    def _run(self, task: Task, tell: Tell) -> str:
+        job, scored = task.content
+        return run_job(job, self.data, self.device, tell, scored)
+
+
+class _Progress:
+    """Reports which jobs run, and how many are done."""
+
+    def __init__(self, jobs: Sequence[Job], report: Report) -> None:
+        self._numbers = {id(job): number for number, job in enumerate(jobs, start=1)}
+        self._report, self._done, self._total = report, 0, len(jobs)
+
+    def missing(self, wave: Sequence[Job]) -> Iterator[Task]:
+        """The jobs of a wave that are not done, when they are to begin."""
+        for job in wave:
+            number = self._numbers.get(id(job))
+            task = Task(job.name, (job, number is not None))
+            if number is None:
+                if not job.trained:
+                    self.heard(task, "a member of an ensemble")
+                    yield task
+            elif job.done:
+                self.heard(task, "done already")
+                self._count(task)
+            else:
+                self.heard(task, f"{number} of {self._total}")
+                yield task
+
+    def heard(self, task: Task, line: str) -> None:
+        """A line about a job."""
+        self._report(Event("running", task.name, self._done, self._total, line))
+
+    def finished(self, outcome: Outcome) -> None:
+        """A job is done, or has failed."""
+        job, scored = outcome.task.content
+        line = _failed(job, "training", outcome.failure) if outcome.failure else outcome.value
+        if line:
+            self.heard(outcome.task, line)
+        if scored:
+            self._count(outcome.task)
+
+    def _count(self, task: Task) -> None:
+        self._done += 1
+        self._report(Event("running", task.name, self._done, self._total))
 
 
 def _train(job: Job, data: Path, device: str, say: Callable[[str], object]) -> str:
     """Train a job, or put its members together; returns why that failed, or nothing."""
     if job.members:
-        return _join(job, data, device, say)
+        return _join(job, say)
     recipe = job.folder / "asked.yaml"
     write_text(recipe, to_yaml(job.recipe))
     words = ["train", str(recipe), "--data", str(data), "--device", device]
     return run_verb([*words, "--out", str(job.folder)], say)
 
 
-def _join(job: Job, data: Path, device: str, say: Callable[[str], object]) -> str:
-    """Put the models of an ensemble's members into one file; returns why that failed, or nothing.
-
-    Members that no other job has trained are trained first.
-    """
-    for member in job.members:
-        if member.trained:
-            continue
-        failed = member.failure.is_file()
-        message = "it has failed" if failed else _train(member, data, device, say)
-        if message:
-            return f"{member.name}: {message}"
+def _join(job: Job, say: Callable[[str], object]) -> str:
+    """Put the models of an ensemble's members into one file; returns why that failed."""
+    if missing := [member.name for member in job.members if not member.trained]:
+        return f"{missing[0]}: it has failed"
     folders = [member.folder for member in job.members]
     words = ["ensemble", *map(str, folders), "--out", str(job.folder / MODEL), _TRUST]
     message = run_verb(words, say)

@@ -19,6 +19,7 @@ from cdal.recipes.recipe import Recipe, override, words_of
 from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
+from cdal.runtime.execution.executor import Executor
 
 _TOGETHER = (
     " The trainings of an ensemble are those of one variant with several seeds; they share its "
@@ -170,6 +171,7 @@ def run_experiment(
     arms: Sequence[str] = (),
     device: str = "auto",
     report: Report = silent,
+    executor: Executor | None = None,
 ) -> Comparison:
     """Run the missing trainings and evaluations of an experiment, and write its page.
 
@@ -183,6 +185,7 @@ def run_experiment(
         arms: see `Experiment.jobs`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: see `cdal.experiments.crossval.crossval`.
+        executor: see `cdal.experiments.crossval.crossval`.
 
     Raises:
         UserError: every variant failed; also the errors of `Experiment.jobs`.
@@ -190,7 +193,7 @@ def run_experiment(
     """
     out = Path(out)
     jobs = experiment.jobs(data, out, arms)
-    run_jobs(jobs, data, out / experiment.name, device, report)
+    run_jobs(jobs, data, out / experiment.name, device, report, executor)
     comparison = compare(
         [job.result for job in jobs], names=list(dict.fromkeys(job.system for job in jobs))
     )

@@ -103,8 +103,8 @@ class _Simulation:
         self._tried.add(job.folder)
         say = self._say(job.name)
         say("done already" if job.done else f"{len(self._tried)} of {self._total}")
-        if not job.done:
-            run_job(job, self.pool.folder, self.device, say)
+        if not job.done and (line := run_job(job, self.pool.folder, self.device, say)):
+            say(line)
 
     def _pick(self, job: Job, arm: str, count: int, cases: Sequence[str]) -> list[str]:
         """The next cases, picked with the trained model of a job; none if that failed."""

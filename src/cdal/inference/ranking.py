@@ -14,14 +14,15 @@ import numpy as np
 from cdal.datasets.tables import PARTS
 from cdal.imaging.image import Image, image_digest
 from cdal.imaging.rows import Rows
+from cdal.inference.case import digest_of_input, explained
 from cdal.inference.decision import decide
 from cdal.inference.features import image_features, together
 from cdal.inference.footprint import need_room
 from cdal.inference.inputs import Input, list_inputs
 from cdal.inference.patients import find_patients
-from cdal.inference.predict import digest_of_input, explained, predictor_of
+from cdal.inference.predict import predictor_of
 from cdal.inference.predictor import Predictor
-from cdal.inference.record import earlier_results
+from cdal.inference.record import ResultsOf
 from cdal.inference.sampling import Sampling
 from cdal.inference.selection import select
 from cdal.inference.signs import Signs
@@ -148,7 +149,7 @@ def rank(
         raise UserError(f"{out} cannot be written: expected a file in a folder that is there.")
     predictor = predictor_of(model, sampling)
     header = predictor.header
-    earlier = {name for path in map(Path, inputs) for name in earlier_results(path)}
+    earlier = ResultsOf(list(map(Path, inputs)))
     found, failed = list_inputs(
         inputs, earlier, series, header.image_channels, header.channel_files
     )

@@ -26,6 +26,21 @@ class Event:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class Pace(Event):
+    """The progress of many items of one kind.
+
+    Attributes:
+        rate: items per second, of late.
+        failed: number of items that have failed.
+        seconds_left: estimated number of remaining seconds; `None` if that is not known.
+    """
+
+    rate: float = 0.0
+    failed: int = 0
+    seconds_left: float | None = None
+
+
 Report = Callable[[Event], object]
 """Function called with each event. Its return value is ignored; an exception ends the task."""
 

@@ -210,6 +210,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
         ) from error
 
 
+class BusyError(UserError):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def holding(lock: Path, taken: str) -> Iterator[None]:
     """Hold a lock file while the block runs. A process that is killed holds none.
@@ -234,19 +238,24 @@ def holding(lock: Path, taken: str) -> Iterator[None]:
 
 
 @contextmanager
-def taking_turns(lock: Path) -> Iterator[None]:
+def taking_turns(lock: Path, wait: float = _WAIT) -> Iterator[None]:
     """Hold a lock file for a moment, after the other processes that hold it.
 
+    Args:
+        lock: the file.
+        wait: seconds to wait for the others.
+
     Raises:
-        UserError: the lock cannot be had, or its folder cannot be created.
+        BusyError: others hold it for so long.
+        UserError: the folder of the lock cannot be created or written.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        holder = FileLock(lock, timeout=_WAIT)
+        holder = FileLock(lock, timeout=wait)
         holder.acquire()
     except Timeout as error:
-        raise UserError(
-            f"another process has held {lock} for {_WAIT:.0f} s. Is it stopped? End it, or give "
+        raise BusyError(
+            f"another process has held {lock} for {wait:.0f} s. Is it stopped? End it, or give "
             "another --out."
         ) from error
     except OSError as error:

@@ -19,7 +19,7 @@ from cdal.imaging.channels import CHANNEL
 from cdal.imaging.formats import SUFFIXES, format_of, holds_series, stem_of, suffix_of
 from cdal.imaging.image import result_suffix
 from cdal.inference.inputs import channels_beside, list_inputs
-from cdal.inference.record import earlier_results
+from cdal.inference.record import ResultsOf
 from cdal.runtime.errors import UserError
 from cdal.serve.uploads import Upload, Uploads
 
@@ -235,7 +235,7 @@ class Cases:
         ]
 
     def _list(self, folders: Sequence[Path]) -> list[Entry]:
-        passed = [] if self.results is None else earlier_results(self.results)
+        passed = ResultsOf([] if self.results is None else [self.results])
         found, _ = list_inputs(folders, passed, None, self._channels, self._channel_files)
         return [
             Entry(

@@ -68,7 +68,7 @@ def _written(inputs: Sequence[Path]) -> float:
 
 
 def _digests_of(inputs: Sequence[Path]) -> frozenset[str]:
-    """Checksums that an image may have, see `cdal.inference.predict.digest_of_input`.
+    """Checksums that an image may have, see `cdal.inference.case.digest_of_input`.
 
     A folder may hold several series, of which one was segmented.
     """

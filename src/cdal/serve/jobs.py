@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fastapi import HTTPException
 
-from cdal.inference.predict import explained
+from cdal.inference.case import explained
 from cdal.runtime.events import Event
 from cdal.serve.refusals import closing, full, missing, too_slow
 

@@ -23,6 +23,21 @@ one = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], stdin=subprocess.PIP
 one.wait()
 """
 
+STARTER = """
+import os, signal, subprocess, sys
+child = (
+    "import sys, time; from cdal.runtime.execution.processes import end_with_parent; "
+    "end_with_parent(); print('begun', flush=True); time.sleep(100)"
+)
+environment = {**os.environ, "CDAL_PARENT": str(os.getpid())}
+process = subprocess.Popen(
+    [sys.executable, "-c", child], stdout=subprocess.PIPE, env=environment, start_new_session=True
+)
+process.stdout.readline()
+print(process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 def test_a_process_can_be_told_to_end_as_soon_as_it_has_begun():
     reason = run_verb(["info"], lambda line: None, lambda stop: stop())

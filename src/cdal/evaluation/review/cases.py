@@ -59,7 +59,7 @@ class Case:
         outside: whether the image is unlike those of the training; `None` if it is not known.
         warnings: what is unlike them, and what else the user was told.
         votes: number of votes; `None` if it is not known.
-        digest: checksum of the image's bytes, see `cdal.inference.predict.digest_of_input`; empty
+        digest: checksum of the image's bytes, see `cdal.inference.case.digest_of_input`; empty
             if it is not known.
         when: when they were read, in seconds since 1970; `None` if it is not known.
     """

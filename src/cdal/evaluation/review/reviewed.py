@@ -22,9 +22,9 @@ from cdal.datasets.reviews import (
 )
 from cdal.evaluation.review.cases import Case, read_results
 from cdal.imaging.formats import DICOM, format_of
+from cdal.inference.case import digest_of_input
 from cdal.inference.inputs import Input, input_of
 from cdal.inference.patients import find_patients
-from cdal.inference.predict import digest_of_input
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import digest_of
 from cdal.segmenters.model_header import ModelHeader

@@ -1,1 +1,1 @@
-"""Running jobs in separate processes."""
+"""Having tasks done: here, by other processes, by a Ray cluster; verbs in their own process."""

@@ -1,0 +1,90 @@
+"""Tables that list the inputs of a prediction."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cdal.inference.input_tables import count_rows, rows_of
+from cdal.inference.inputs import Input, Lister, Refused, about_how_many
+from cdal.runtime.errors import UserError
+from helpers.files import picture
+
+
+def table(folder: Path, text: str, name: str = "list.csv") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_rows_are_images_with_names_of_their_own(tmp_path: Path):
+    """Paths are relative to the table; rows that are of no use are told by number."""
+    picture(tmp_path / "a" / "x.png", np.zeros((4, 4), np.uint8))
+    picture(tmp_path / "b" / "x.png", np.zeros((4, 4), np.uint8))
+    listed = table(
+        tmp_path,
+        "\ufeffpatient,path,name\n7,a/x.png,\n8,b/x.png,other\n9,,third\n"
+        f"9,{tmp_path / 'a'},whole\n9,a/x.png,../x\n9,gone.png,\n9,b,=b\n",
+    )
+    found = list(Lister()([listed]))
+    images = [(entry.path, entry.name) for entry in found if isinstance(entry, Input)]
+    assert images == [
+        (tmp_path / "a/x.png", "x"),
+        (tmp_path / "b/x.png", "other"),
+        (tmp_path / "a/x.png", "whole"),
+        (tmp_path / "gone.png", "gone"),
+        (tmp_path / "b/x.png", "=b"),
+    ]
+    refused = [entry for entry in found if isinstance(entry, Refused)]
+    assert [entry.message for entry in refused] == [
+        f"row 3 of {listed} has no path.",
+        f"row 5 of {listed}: '../x' is no name for results. Expected one without / and \\.",
+    ]
+    assert about_how_many([listed]) == 7
+
+
+def test_a_table_has_tabs_if_its_name_says_so(tmp_path: Path):
+    listed = table(tmp_path, "name\tpath\nx, y\ta.png\n", "list.tsv")
+    assert [(row.path, row.name) for row in rows_of(listed)] == [("a.png", "x, y")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"image,label\na,b\n", "expected a column 'path'.*it has image, label"),
+        (b"", "no columns"),
+        (b"path\n\xff\xfe\n", "cannot be read as a table"),
+    ],
+)
+def test_what_is_no_table_is_one_failed_input(content: bytes, message: str, tmp_path: Path):
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        list(rows_of(tmp_path / "list.csv"))
+    picture(tmp_path / "x.png", np.zeros((4, 4), np.uint8))
+    refused, image = Lister()([tmp_path / "list.csv", tmp_path / "x.png"])
+    assert isinstance(refused, Refused)
+    assert isinstance(image, Input)
+
+
+@pytest.mark.skipif(not find_spec("pyarrow"), reason="PyArrow is not installed")
+def test_parquet_is_a_table_too(tmp_path: Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"size": [1, 2], "path": ["a.png", "b.png"], "name": [None, "c"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
+    rows = [(row.path, row.name) for row in rows_of(tmp_path / "list.parquet")]
+    assert rows == [("a.png", ""), ("b.png", "c")]
+    assert count_rows(tmp_path / "list.parquet") == 2
+    (tmp_path / "list.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read as a table"):
+        list(rows_of(tmp_path / "list.parquet"))
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "list.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"pip install 'cdal\[parquet\]'"):
+        list(rows_of(tmp_path / "list.parquet"))
