@@ -29,9 +29,10 @@ from cdal.segmenters.diffusion.schedule import (
     posterior_weights,
     sample_posterior,
 )
+from cdal.segmenters.draws import rand, randint, randn
 from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
 from cdal.segmenters.random_inputs import RandomInputs
-from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
+from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, sum_of, turn
 
 
 class Draws(NamedTuple):
@@ -103,7 +104,7 @@ class CDAL(Segmenter):
         schedule = make_schedule(T, batch.image.device)
         truth = one_hot(batch.labels(), self.classes)
         x0 = generator.fold(label_channels(truth))
-        t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
+        t = randint(1, T + 1, len(x0), rng, x0)
         features = generator.encode(batch.image)
         if not self.settings.diffusion:
             yield turn(
@@ -282,9 +283,7 @@ class CDAL(Segmenter):
         share = self.settings.recycling
         if not share:
             return attended
-        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(
-            attended.device
-        )
+        chosen = rand((len(attended),), rng, attended) < share
         with torch.no_grad():
             level = torch.ones(len(attended), device=attended.device)
             noise = seen_noise(
@@ -301,7 +300,9 @@ class CDAL(Segmenter):
         """`Draws.noise` of one vote, for `count` images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
         return (
-            randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
+            randn(shape, rng, like, axis=1)
+            if self.settings.diffusion and steps
+            else like.new_zeros(shape)
         )
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
@@ -313,7 +314,11 @@ class CDAL(Segmenter):
         shape = (steps, count, self.settings.latent)
         if not self.settings.diffusion or not steps:
             return like.new_zeros(shape)
-        return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
+        return (
+            like.new_ones(shape)
+            if self.settings.z == "constant"
+            else randn(shape, rng, like, axis=1)
+        )
 
 
 class _Traced(Graph):
