@@ -81,9 +81,12 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     if rank == 0:
         return _run(options, fields)
     try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            with redirect_stderr(nowhere):
-                return _run(options, fields)
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
+            return _run(options, fields)
     except UserError as error:
         raise UserError(f"rank {rank}: {error}") from error
     except KeyboardInterrupt:

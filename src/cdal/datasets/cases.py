@@ -23,9 +23,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.seeds import generator
 
-
 LAST_KEY = 0
-"""Last key of every draw: it has no meaning, and stays so that earlier trainings can be repeated."""
+"""Last key of every draw. It has no meaning, and stays so that trainings can be repeated."""
 
 
 @dataclass(frozen=True)

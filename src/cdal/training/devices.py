@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -115,15 +116,15 @@ def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[
             the block. The message names it.
     """
     where = need_place(devices, nodes)
-    fabric = make_fabric(recipe, device, devices, nodes)
     if where is None:
-        yield fabric
+        yield make_fabric(recipe, device)
         return
     need_slices(recipe, devices * nodes)
     try:
+        fabric = make_fabric(recipe, device, devices, nodes)
         fabric.launch()
         roll = ranks.RollCall(fabric.global_rank, TIMEOUT)
-    except (RuntimeError, ValueError, ranks.Disconnected) as error:
+    except (RuntimeError, ValueError, ranks.DisconnectedError) as error:
         raise UserError(
             f"rank {where.rank} has not found the other ranks: {str(error).splitlines()[0]}. "
             "Start all of them, with the same numbers of devices and nodes; the first node must be "
@@ -132,7 +133,7 @@ def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[
     torch.set_num_threads(min(torch.get_num_threads(), share_of_threads(devices)))
     try:
         yield fabric
-    except ranks.Disconnected as error:
+    except ranks.DisconnectedError as error:
         raise UserError(
             f"{roll.end(error)} ({error}). This rank ends too. The same command resumes from the "
             "last checkpoint."
@@ -148,7 +149,7 @@ def make_fabric(recipe: Recipe, device: str, devices: int = 1, nodes: int = 1) -
     """Choose device and precision, see `find_device` and `TrainingSettings.precision`."""
     chosen, precision = find_device(device), recipe.training.precision
     bf16 = wants_bf16(precision, chosen) and (precision == "bf16" or _bf16_is_sound(recipe, chosen))
-    name = "bf16-mixed" if bf16 else "32-true"
+    name: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if bf16 else "32-true"
     if devices * nodes == 1:
         return Fabric(accelerator=chosen.type, devices=1, precision=name)
     found = place()

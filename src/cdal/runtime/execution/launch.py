@@ -153,12 +153,11 @@ def _watch(started: Sequence[subprocess.Popen[bytes]], joined: Callable[[], bool
     while not joined():
         for local, copy in enumerate(started, start=1):
             if copy.poll():
-                print(
+                sys.stderr.write(
                     f"cdal train: process {local} of this node ended with code {copy.returncode} "
-                    "before the training began. Its message is above.",
-                    file=sys.stderr,
-                    flush=True,
+                    "before the training began. Its message is above.\n"
                 )
+                sys.stderr.flush()
                 _end(started, 0.0)
                 os._exit(2)
         if all(copy.poll() is not None for copy in started):
@@ -169,9 +168,8 @@ def _watch(started: Sequence[subprocess.Popen[bytes]], joined: Callable[[], bool
 def _end(started: Sequence[subprocess.Popen[bytes]], patience: float = _PATIENCE) -> None:
     """Wait for the copies, and end those that are left after some time."""
     until = time.monotonic() + patience
+    while time.monotonic() < until and any(copy.poll() is None for copy in started):
+        time.sleep(0.05)
     for copy in started:
-        try:
-            copy.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            copy.kill()
-            copy.wait()
+        copy.kill()
+        copy.wait()

@@ -1,6 +1,6 @@
 """What several ranks compute together. With one rank every function is the identity.
 
-A collective that fails says that a rank is gone: `Disconnected`. `RollCall` then finds out which.
+A collective that fails says that a rank is gone: `DisconnectedError`. `RollCall` finds out which.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,7 @@ GRACE = timedelta(seconds=10)
 _Item = TypeVar("_Item")
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """A collective has failed: another rank is gone, or does not answer."""
 
 
@@ -49,7 +50,7 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         summed = x.detach().clone()
-        collective(lambda: dist.all_reduce(summed))
+        collective(partial(dist.all_reduce, summed))
         return summed
 
     @staticmethod
@@ -61,7 +62,7 @@ def mean(x: Tensor) -> Tensor:
     """The mean of a tensor over all ranks, without gradient; `x` itself is overwritten."""
     if count() == 1:
         return x
-    collective(lambda: dist.all_reduce(x))
+    collective(partial(dist.all_reduce, x))
     return x.div_(count())
 
 
@@ -81,7 +82,7 @@ def start_alike(module: nn.Module) -> None:
     """Give a module the weights and buffers that rank 0 has."""
     if count() > 1:
         for tensor in module.state_dict().values():
-            collective(lambda tensor=tensor: dist.broadcast(tensor, 0))
+            collective(partial(dist.broadcast, tensor, 0))
 
 
 def of_first(number: float, device: torch.device) -> float:
@@ -89,7 +90,7 @@ def of_first(number: float, device: torch.device) -> float:
     if count() == 1:
         return number
     shared = torch.tensor(number, dtype=torch.float64, device=device)
-    collective(lambda: dist.broadcast(shared, 0))
+    collective(partial(dist.broadcast, shared, 0))
     return float(shared)
 
 
@@ -98,7 +99,7 @@ def any_of(flag: bool, device: torch.device) -> bool:
     if count() == 1:
         return flag
     shared = torch.tensor(float(flag), device=device)
-    collective(lambda: dist.all_reduce(shared))
+    collective(partial(dist.all_reduce, shared))
     return bool(shared > 0)
 
 
@@ -107,7 +108,7 @@ def gathered(items: Sequence[_Item]) -> list[_Item]:
     if count() == 1:
         return list(items)
     by_rank: list[list[_Item]] = [[] for _ in range(count())]
-    collective(lambda: dist.all_gather_object(by_rank, list(items)))
+    collective(partial(dist.all_gather_object, by_rank, list(items)))
     longest = max(map(len, by_rank))
     return [row[i] for i in range(longest) for row in by_rank if i < len(row)]
 
@@ -116,12 +117,12 @@ def collective(call: Callable[[], object]) -> None:
     """Call a function of `torch.distributed`.
 
     Raises:
-        Disconnected: it failed.
+        DisconnectedError: it failed.
     """
     try:
         call()
     except RuntimeError as error:
-        raise Disconnected(str(error).strip().splitlines()[0]) from error
+        raise DisconnectedError(str(error).strip().splitlines()[0]) from error
 
 
 class RollCall:
@@ -140,7 +141,7 @@ class RollCall:
         if rank == 0:
             self.store = dist.TCPStore(host, 0, None, True, timeout, wait_for_workers=False)
             port = [self.store.port]
-        collective(lambda: dist.broadcast_object_list(port, 0))
+        collective(partial(dist.broadcast_object_list, port, 0))
         if rank > 0:
             self.store = dist.TCPStore(host, port[0], None, False, timeout)
 
@@ -151,7 +152,7 @@ class RollCall:
             error: what ends this rank; `None` if it has finished.
         """
         dist.destroy_process_group()
-        own = "" if error is None or isinstance(error, Disconnected) else str(error)
+        own = "" if error is None or isinstance(error, DisconnectedError) else str(error)
         names = {rank: f"ended/{rank}" for rank in range(self.ranks)}
         try:
             self.store.set(names[self.rank], own or "-")
