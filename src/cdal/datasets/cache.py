@@ -25,6 +25,9 @@ from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import replacing
 from cdal.runtime.version import __version__
 
+_ABOUT = "cdal"
+"""Name of the only entry of a file's header. The order of several would be random."""
+
 
 class Cases(Sequence[Case]):
     """Cases, each of which is loaded when it is asked for.
@@ -116,8 +119,9 @@ class OnDisk:
         if case is not None:
             return case
         case = load_case(files, self.folder, self.settings)
-        about = {"key": self._key(files), "checksum": _checksum(case.image, case.labels)}
-        content = save({"image": case.image, "labels": case.labels}, about)
+        content = save(
+            {"image": case.image, "labels": case.labels}, {_ABOUT: self._about(files, case)}
+        )
         with replacing(path) as temporary:
             temporary.write_bytes(content)
         self.checked.add(files.name)
@@ -127,19 +131,19 @@ class OnDisk:
         """The case in a file; `None` if it is not there, damaged, or made from something else."""
         try:
             with safe_open(path, framework="pt") as file:
-                about = file.metadata() or {}
+                about = (file.metadata() or {}).get(_ABOUT)
                 image, labels = file.get_tensor("image"), file.get_tensor("labels")
         except (OSError, SafetensorError):
             return None
+        case = Case(files.name, image, labels)
         if files.name not in self.checked:
-            found = {"key": self._key(files), "checksum": _checksum(image, labels)}
-            if about != found:
+            if about != self._about(files, case):
                 return None
             self.checked.add(files.name)
-        return Case(files.name, image, labels)
+        return case
 
-    def _key(self, files: CaseFiles) -> str:
-        """What a case is made from: its files, the settings, the classes and the version."""
+    def _about(self, files: CaseFiles, case: Case) -> str:
+        """The key of what a case is made from (files, settings, classes), and its checksum."""
         labels = [path for annotation in files.labels for path in annotation.paths]
         states = [(path, path.stat()) for path in (*files.images, *files.slices, *labels)]
         made_from = {
@@ -148,7 +152,8 @@ class OnDisk:
             "classes": [self.folder.classes, self.folder.values, self.folder.coding],
             "version": __version__,
         }
-        return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+        return f"{key} {_checksum(case.image, case.labels)}"
 
 
 def _checksum(image: Tensor, labels: Tensor) -> str:
