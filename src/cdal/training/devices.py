@@ -101,6 +101,19 @@ def need_shareable(segmenter: Segmenter, recipe: Recipe) -> None:
         )
 
 
+def need_same_data(fingerprint: str) -> None:
+    """Require that all ranks have the same cases.
+
+    Raises:
+        UserError: they differ.
+    """
+    if len(set(ranks.gathered([fingerprint]))) > 1:
+        raise UserError(
+            "the ranks have read different data. Give all nodes the same data folder, or the same "
+            "copy of it."
+        )
+
+
 @contextmanager
 def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[Fabric]:
     """Choose device and precision, and join the other ranks for the time of the block.

@@ -33,7 +33,7 @@ from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
 from cdal.training.calibrate import calibrate, some_of
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
-from cdal.training.devices import need_shareable
+from cdal.training.devices import need_same_data, need_shareable
 from cdal.training.log import Log, learning_curve
 from cdal.training.optimisers import make_optimiser, moving_average
 from cdal.training.progress import Step
@@ -97,6 +97,7 @@ class Run:
             *self.place,
         )
         of_train, of_both = fingerprints(train_cases, cases.of(split.validation))
+        need_same_data(of_both)
         self.data: dict[str, Any] = {
             "name": folder.root.resolve().name,
             **split.names(),

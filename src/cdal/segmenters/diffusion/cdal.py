@@ -299,11 +299,8 @@ class CDAL(Segmenter):
     ) -> Tensor:
         """`Draws.noise` of one vote, for `count` images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
-        return (
-            randn(shape, rng, like, axis=1)
-            if self.settings.diffusion and steps
-            else like.new_zeros(shape)
-        )
+        drawn = self.settings.diffusion and steps
+        return randn(shape, rng, like, axis=1) if drawn else like.new_zeros(shape)
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
         """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; a constant for the controls."""
@@ -314,11 +311,8 @@ class CDAL(Segmenter):
         shape = (steps, count, self.settings.latent)
         if not self.settings.diffusion or not steps:
             return like.new_zeros(shape)
-        return (
-            like.new_ones(shape)
-            if self.settings.z == "constant"
-            else randn(shape, rng, like, axis=1)
-        )
+        constant = self.settings.z == "constant"
+        return like.new_ones(shape) if constant else randn(shape, rng, like, axis=1)
 
 
 class _Traced(Graph):
