@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdal.datasets.cases import BatchSource, Case, fingerprint, load_case, load_cases
+from cdal.datasets.cases import BatchSource, Case, fingerprints, load_case, load_cases
 from cdal.datasets.convert import convert_folder
 from cdal.datasets.folder import open_folder
 from cdal.datasets.reading import read_case
@@ -66,7 +66,7 @@ def test_a_training_sees_the_same_tensors_in_each_form_of_labels(form: str, tmp_
     drawn = convert_folder(tmp_path / "masks", tmp_path / "drawn", form)
     settings = small_recipe().data
     expected, ours = (load_cases(f.cases, f, settings) for f in (masks, drawn))
-    assert fingerprint(ours) == fingerprint(expected)
+    assert fingerprints(ours) == fingerprints(expected)
     assert drawn.classes == masks.classes == ("background", "foreground")
 
 

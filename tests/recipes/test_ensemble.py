@@ -45,6 +45,7 @@ FREE = {
     "data.flips": (0,),
     "training.seed": 7,
     "training.precision": "auto",
+    "training.cache": "disk",
 }
 
 

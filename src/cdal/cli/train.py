@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +12,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.output import plain, tell
 from cdal.cli.recipes import checked, recipe_of
-from cdal.cli.words import DATA, DONE, FIELDS, RECIPE, add_device
+from cdal.cli.words import DATA, DONE, FIELDS, INTERRUPTED, RECIPE, add_device
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution.launch import copies, place
 
 if TYPE_CHECKING:
     from cdal.datasets.check import Check
@@ -60,14 +63,47 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int | None, help="Random seed.")
     add_device(parser)
+    parser.add_argument(
+        "--devices",
+        type=str | None,
+        help="Devices of this machine to train on together, each with a process: a number, or "
+        "auto for all GPUs (default: 1, or as torchrun has started).",
+    )
+    parser.add_argument(
+        "--nodes", type=int | None, help="Machines to train on together, each with --devices."
+    )
     parser.epilog = FIELDS
 
 
 def run(options: Namespace, fields: Mapping[str, str]) -> int:
-    """Run the verb and return the exit code."""
+    """Run the verb and return the exit code. Of several ranks the first alone talks."""
+    rank = _rank(options)
+    if rank == 0:
+        return _run(options, fields)
+    try:
+        with (
+            Path(os.devnull).open("w") as nowhere,
+            redirect_stdout(nowhere),
+            redirect_stderr(nowhere),
+        ):
+            return _run(options, fields)
+    except UserError as error:
+        raise UserError(f"rank {rank}: {error}") from error
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _rank(options: Namespace) -> int:
+    """The number of this process among those that train together."""
+    found = place()
+    asked = options.devices is not None or options.nodes is not None
+    # Slurm may start trainings that have nothing to do with each other.
+    return found.rank if found and (asked or found.launcher == "torchrun") else 0
+
+
+def _run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.cli.console import progress_bar, show_findings
     from cdal.recipes.recipe import to_yaml
-    from cdal.runtime.devices import find_device
     from cdal.training.run_folder import check_same_run
     from cdal.training.start import find_start
 
@@ -89,26 +125,42 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         tell(f"{field}: {reason}", error=True)
     if options.data is None or options.out is None:
         raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
-    find_device(options.device)  # fails early, before the data are read
+    devices, nodes = _devices(options, recipe)  # fails early, before the data are read
     check_same_run(Path(options.out), recipe, start)
     if start:
         start.need_fitting(recipe)
     check = check or checked(options.data)
     show_findings(check)
 
+    from cdal.runtime.execution.ranks import joined
     from cdal.training.reviewed import train_on_reviews
     from cdal.training.train import train
 
     out, device, compared = Path(options.out), options.device, None
-    with progress_bar() as report:
+    with copies(devices, nodes, joined), progress_bar() as report:
         if corrections and start:
             model, compared = train_on_reviews(recipe, corrections, out, start, device, report)
         else:
-            model = train(recipe, check, out, device, report, start)
+            model = train(recipe, check, out, device, report, start, None, devices, nodes)
     for line in compared.lines() if compared else ():
         tell(line)
     tell(model)
     return DONE
+
+
+def _devices(options: Namespace, recipe: Recipe) -> tuple[int, int]:
+    """Devices of each node, and nodes.
+
+    Raises:
+        UserError: they are not there, or the training cannot be shared among them.
+    """
+    from cdal.training.devices import need_slices, number_of_devices
+
+    devices, nodes = number_of_devices(options.devices, options.nodes, options.device)
+    if devices * nodes > 1 and options.reviewed:
+        raise UserError("--reviewed trains on one device. Leave out --devices and --nodes.")
+    need_slices(recipe, devices * nodes)
+    return devices, nodes
 
 
 def _corrections(options: Namespace, fields: Mapping[str, str], start: Start | None) -> Corrections:

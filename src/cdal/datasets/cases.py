@@ -23,6 +23,9 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.seeds import generator
 
+LAST_KEY = 0
+"""Last key of every draw. It has no meaning, and stays so that trainings can be repeated."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -82,40 +85,58 @@ def load_cases(
     cases = []
     for number, case_files in enumerate(files, start=1):
         cases.append(load_case(case_files, folder, settings))
-        if cases[-1].image.shape[0] != cases[0].image.shape[0]:
-            expected, count = cases[0].image.shape[0], cases[-1].image.shape[0]
-            raise UserError(
-                f"{case_files.image}: expected {expected} channel(s), as {cases[0].name} has; it "
-                f"has {count}. Convert all to the same number, or choose one: --data.channels 1 or "
-                "3."
-            )
+        need_channels(case_files, cases[-1], cases[0])
         report(Event("reading", case_files.name, number, len(files)))
     return cases
 
 
-def fingerprint(cases: Iterable[Case]) -> str:
-    """Return a checksum of names, images and labels, to detect models trained on the same data."""
-    digest = hashlib.sha256()
-    for case in cases:
-        digest.update(case.name.encode(errors="surrogateescape"))
-        digest.update(case.image.numpy().tobytes())
-        digest.update(case.labels.numpy().tobytes())
-    return digest.hexdigest()
+def need_channels(files: CaseFiles, case: Case, first: Case) -> None:
+    """Require that a case has as many channels as the first one.
+
+    Raises:
+        UserError: it has more or fewer.
+    """
+    expected, count = first.image.shape[0], case.image.shape[0]
+    if count != expected:
+        raise UserError(
+            f"{files.image}: expected {expected} channel(s), as {first.name} has; it has {count}. "
+            "Convert all to the same number, or choose one: --data.channels 1 or 3."
+        )
+
+
+def fingerprints(*parts: Iterable[Case]) -> list[str]:
+    """Checksums of names, images and labels, to detect models trained on the same data.
+
+    Args:
+        parts: cases. Each is looked at once, and only one is held at a time.
+
+    Returns:
+        For each part the checksum of its cases and of those of all parts before it.
+    """
+    digest, found = hashlib.sha256(), []
+    for part in parts:
+        for case in part:
+            digest.update(case.name.encode(errors="surrogateescape"))
+            digest.update(case.image.numpy().tobytes())
+            digest.update(case.labels.numpy().tobytes())
+        found.append(digest.hexdigest())
+    return found
 
 
 class BatchSource:
     """Source of training batches.
 
-    The batch of a step depends on (seed, rank, step) only. Every case is drawn once before any case
-    is drawn again.
+    The batch of a step depends on (seed, step) only. Every case is drawn once before any case is
+    drawn again. Several ranks have slices of it: the first has the first samples, and so on.
 
     Args:
         cases: training cases.
         settings: patch size and augmentation.
-        batch: cases per batch.
+        batch: cases per batch, over all ranks together.
         seed: random seed for all draws.
-        rank: rank of this process if several processes train together.
         annotators: annotators of each image, see `TrainingSettings.annotators`.
+        rank: number of this rank.
+        ranks: number of ranks, by which the batch can be divided.
 
     Raises:
         UserError: no case has as many annotators.
@@ -127,12 +148,16 @@ class BatchSource:
         settings: DataSettings,
         batch: int,
         seed: int,
-        rank: int = 0,
         annotators: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.cases, self.settings, self.batch = cases, settings, batch
-        self.seed, self.rank, self.annotators = seed, rank, annotators
-        most = max(len(case.labels) for case in cases)
+        self.seed, self.annotators = seed, annotators
+        slice_size = batch // ranks
+        self.positions = range(rank * slice_size, (rank + 1) * slice_size)
+        """Positions in the batch of the samples of this rank."""
+        most = 1 if annotators == 1 else max(len(case.labels) for case in cases)
         if annotators > most:
             raise UserError(
                 f"training.annotators is {annotators}; expected at most {most}, as many labels as "
@@ -140,9 +165,9 @@ class BatchSource:
             )
 
     def __call__(self, step: int) -> Batch:
-        """Return the batch of a step, on the CPU."""
-        drawn = [self._case(step * self.batch + i) for i in range(self.batch)]
-        rngs = [generator(self.seed, "patch", step, i, self.rank) for i in range(len(drawn))]
+        """Return this rank's slice of the batch of a step, on the CPU."""
+        drawn = [self._case(step * self.batch + i) for i in self.positions]
+        rngs = [generator(self.seed, "patch", step, i, LAST_KEY) for i in self.positions]
         images, labels, drawn_by_any = zip(
             *(self._seen(case, rng) for case, rng in zip(drawn, rngs, strict=True)), strict=True
         )
@@ -156,7 +181,7 @@ class BatchSource:
     def _case(self, position: int) -> Case:
         epoch, index = divmod(position, len(self.cases))
         order = torch.randperm(
-            len(self.cases), generator=generator(self.seed, "order", epoch, self.rank)
+            len(self.cases), generator=generator(self.seed, "order", epoch, LAST_KEY)
         )
         return self.cases[int(order[index])]
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from cdal.runtime.errors import UserError
 
 Precision = Literal["auto", "32", "bf16"]
+Cache = Literal["memory", "disk", "none"]
 
 MOST = 10_000
 """Largest whole number in the settings of a segmenter, and largest length of a patch."""
@@ -210,7 +211,7 @@ class TrainingSettings:
         steps: number of optimisation steps. `None`: only `minutes` limits the length.
         minutes: wall-clock budget; the learning rate's schedule follows it. If `steps` is set too,
             training ends with whichever is reached first.
-        batch: patches per step.
+        batch: patches per step, on all devices together.
         annotators: annotators of one image whose labels are learned in one step, if it has several;
             drawn anew at every step. `cdal` computes the image's features once for all of them;
             other segmenters need 1.
@@ -233,6 +234,9 @@ class TrainingSettings:
         calibrate: whether a temperature for the probabilities is fitted on the validation cases at
             the end. Masks do not depend on it.
         checkpoint_every: steps from one checkpoint to the next.
+        cache: where decoded cases are kept. `memory`: all in memory. `disk`: in files of the run
+            folder until the training ends, mapped into memory. `none`: nowhere; a case is decoded
+            whenever it is drawn. The result is the same.
         seed: random seed for all draws.
     """
 
@@ -254,6 +258,7 @@ class TrainingSettings:
     watch_test: bool = False
     calibrate: bool = True
     checkpoint_every: int = 250
+    cache: Cache = "memory"
     seed: int = 0
 
 

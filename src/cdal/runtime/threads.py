@@ -23,6 +23,11 @@ def allowed_threads() -> int:
     return max(1, min(_by_affinity(), _by_quota()))
 
 
+def share_of_threads(processes: int) -> int:
+    """Threads for each of several processes that share what this one may use; at least 1."""
+    return max(1, min(_by_affinity(), _by_quota()) // processes)
+
+
 def respect_quota() -> None:
     """Set OMP_NUM_THREADS if a container's quota is below the number of processors it sees.
 

@@ -5,22 +5,16 @@ All losses are scalars. `probabilities` and `truth` are `[B, K, *S]`, and class 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import torch
 from torch import Tensor
+
+from cdal.runtime.execution import ranks
 
 _SMOOTH = 4.0
 """Voxels that are added to intersection and union."""
 
-
-@cache
-def _dice() -> Callable[[Tensor, Tensor], Tensor]:
-    """Soft Dice loss over the whole batch. Prediction needs no MONAI, which is slow to import."""
-    from monai.losses import DiceLoss
-
-    return DiceLoss(include_background=False, smooth_nr=1e-5, smooth_dr=1e-5, batch=True)
+_SMOOTH_DICE = 1e-5
+"""What is added to numerator and denominator of soft Dice."""
 
 
 def dice_and_cross_entropy(
@@ -28,7 +22,6 @@ def dice_and_cross_entropy(
 ) -> dict[str, Tensor]:
     """Weighted soft Dice and cross-entropy, the usual pair (Isensee et al., Nature Methods 2021).
 
-    Soft Dice treats the batch as one image. It is computed for each class except the background.
     Cross-entropy is the mean over voxels of -log p(true class).
 
     Args:
@@ -39,11 +32,26 @@ def dice_and_cross_entropy(
     """
     terms = {}
     if dice:
-        terms["dice"] = dice * _dice()(probabilities, truth)
+        terms["dice"] = dice * soft_dice(probabilities, truth)
     if cross_entropy:
         log_p = probabilities.clamp_min(1e-7).log()
         terms["cross_entropy"] = -cross_entropy * (truth * log_p).sum(dim=1).mean()
     return terms
+
+
+def soft_dice(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """1 - soft Dice, the mean over the classes except the background.
+
+    The whole batch is treated as one image, also if several ranks have slices of it.
+    """
+    p, y = probabilities[:, 1:], truth[:, 1:]
+    axes = [0, *range(2, p.dim())]
+    found, predicted, true = ranks.total(
+        torch.stack([(p * y).sum(dim=axes), p.sum(dim=axes), y.sum(dim=axes)])
+    )
+    extra, missed = predicted - found, true - found
+    both = 2 * (found + extra * 0.5 + missed * 0.5)
+    return (1 - (2 * found + _SMOOTH_DICE) / (both + _SMOOTH_DICE)).mean()
 
 
 def energy_score(votes: Tensor, truth: Tensor) -> Tensor:

@@ -278,11 +278,6 @@ def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def randn(shape: tuple[int, ...] | torch.Size, rng: torch.Generator, like: Tensor) -> Tensor:
-    """Draw standard normal numbers from `rng`, on the device and in the dtype of `like`."""
-    return torch.randn(tuple(shape), generator=rng, device=rng.device).to(like.device, like.dtype)
-
-
 def parameters(segmenter: Segmenter) -> int:
     """Number of learned parameters of the network that predicts."""
     return sum(weight.numel() for weight in segmenter.players()[segmenter.predictor].parameters())

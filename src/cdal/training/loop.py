@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import process_time
@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from cdal.datasets.batch import Batch
-from cdal.datasets.cases import BatchSource, Case, fingerprint
+from cdal.datasets.cache import Cases
+from cdal.datasets.cases import LAST_KEY, BatchSource, fingerprints
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import Split
 from cdal.inference.torch_engine import TorchEngine
@@ -24,6 +25,7 @@ from cdal.recipes.recipe import Recipe
 from cdal.runtime.cost import keep_cost, peak_memory
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
+from cdal.runtime.execution import ranks
 from cdal.runtime.version import revision
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
@@ -31,6 +33,7 @@ from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
 from cdal.training.calibrate import calibrate, some_of
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from cdal.training.devices import need_same_data, need_shareable
 from cdal.training.log import Log, learning_curve
 from cdal.training.optimisers import make_optimiser, moving_average
 from cdal.training.progress import Step
@@ -56,10 +59,10 @@ class Run:
         recipe: recipe to train.
         folder: data folder.
         split: cases of each part.
-        cases: loaded cases of the parts: training, validation, and test if it is watched.
+        cases: cases of the parts: training, validation, and test if it is watched.
         digests: checksums of the images of each case.
         out: run folder.
-        fabric: device and precision.
+        fabric: device, precision and rank. Rank 0 alone writes.
         report: receives the progress of the calibration after the last step.
         start: model whose weights the run starts from; `None` for random ones.
     """
@@ -69,7 +72,7 @@ class Run:
         recipe: Recipe,
         folder: DataFolder,
         split: Split,
-        cases: Sequence[Case],
+        cases: Cases,
         digests: dict[str, str],
         out: Path,
         fabric: Fabric,
@@ -79,25 +82,30 @@ class Run:
         self.report, self.start = report, start
         self.recipe, self.settings, self.out, self.fabric = recipe, recipe.training, out, fabric
         self.folder, self.split = folder, split
-        first_validation, first_test = len(split.train), len(split.train) + len(split.validation)
-        train_cases, self.test = cases[:first_validation], cases[first_test:]
-        self.validation = some_of(
-            cases[first_validation:first_test], self.settings.validation_cases
-        )
+        train_cases, self.place = cases.of(split.train), (fabric.global_rank, fabric.world_size)
+        self.test = cases.of(split.test if recipe.training.watch_test else ())
+        self.validation = cases.of(some_of(split.validation, self.settings.validation_cases))
         self.classes = folder.classes
         self.licence = start.licence_with(folder.licence) if start else folder.licence
-        training, rank = self.settings, fabric.global_rank
+        training = self.settings
         self.source = BatchSource(
-            train_cases, recipe.data, training.batch, training.seed, rank, training.annotators
+            train_cases,
+            recipe.data,
+            training.batch,
+            training.seed,
+            training.annotators,
+            *self.place,
         )
+        of_train, of_both = fingerprints(train_cases, cases.of(split.validation))
+        need_same_data(of_both)
         self.data: dict[str, Any] = {
             "name": folder.root.resolve().name,
             **split.names(),
-            "fingerprint": fingerprint(train_cases),
+            "fingerprint": of_train,
             "images": digests,
             **({"from": start.about()} if start else {}),
         }
-        self.channels = train_cases[0].image.shape[0]
+        self.channels = len(train_cases[0].image)
         self.channel_files = any(len(case.images) > 1 for case in folder.cases)
         torch.manual_seed(self.settings.seed)
         self.segmenter = build_segmenter(
@@ -106,21 +114,22 @@ class Run:
         if start:
             start.need_channels(self.channels)
             start.load_into(self.segmenter, recipe)
+        need_shareable(self.segmenter, recipe)
+        ranks.start_alike(self.segmenter)
         self.players = self.segmenter.players()
         self.optimisers = {
             name: make_optimiser(player, training, name == self.segmenter.predictor, fabric.device)
             for name, player in self.players.items()
         }
         predictor = self.players[self.segmenter.predictor]
-        steps = RecordedSteps if fabric.device.type == "cuda" else Steps
+        alone = fabric.world_size == 1
+        steps = RecordedSteps if fabric.device.type == "cuda" and alone else Steps
         self.turns = steps(self.segmenter, self.optimisers, self.settings.clip, fabric)
         # Buffers are averaged, too: the statistics of batch normalisation must match the weights.
         self.average = AveragedModel(
             predictor, multi_avg_fn=moving_average(self.settings.ema), use_buffers=True
         )
-        fresh = Checkpoint(
-            fingerprint=f"{fingerprint(cases[:first_test])} {', '.join(self.classes)}"
-        )
+        fresh = Checkpoint(fingerprint=f"{of_both} {', '.join(self.classes)}")
         self.state = (
             load_checkpoint(out / CHECKPOINT, self.players, self.average, self.optimisers) or fresh
         )
@@ -129,7 +138,7 @@ class Run:
                 f"{out} holds a run on other data or classes. Give the data folder that it started "
                 "with, or another --out."
             )
-        self.log = Log(out, self.state.step)
+        self.log = Log(out, self.state.step) if fabric.is_global_zero else None
         self.first = self.state.step
         self.revision = revision()
         self.spent = dict.fromkeys(("batch", "turns", "step"), 0.0)
@@ -146,10 +155,11 @@ class Run:
             self._set_learning_rates(fraction)
             terms = self._step()
             state.step += 1
-            state.seconds = earlier + time.monotonic() - began
+            seconds = earlier + time.monotonic() - began
+            state.seconds = ranks.of_first(seconds, self.fabric.device)
             new = terms[self.segmenter.predictor]
             loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
-            self.log.add(state.step, terms)
+            self._add_to_log(terms)
             last = self._fraction() >= 1
             if last or (
                 state.step % self.settings.validate_every == 0 and (self.validation or self.test)
@@ -172,11 +182,15 @@ class Run:
                 loss,
                 state.scores,
             )
+
+    def finish(self) -> None:
+        """Calibrate the model, and mark the run as finished; for rank 0 alone."""
         cost = self._cost()
         if self.settings.calibrate and self.validation and (self.out / MODEL).is_file():
             self._calibrate()
         keep_cost(self.out, cost)  # last, because this file marks the run as finished
-        self.log.close()
+        if self.log:
+            self.log.close()
 
     def _cost(self) -> dict[str, Any]:
         """What the training cost.
@@ -189,6 +203,7 @@ class Run:
             "peak_memory": peak_memory(),
             "device": str(self.fabric.device),
             "threads": torch.get_num_threads(),
+            "ranks": self.fabric.world_size,
             "taken": self.turns.about(),
             "cdal": self.revision,
             "samples_a_second": round(
@@ -203,6 +218,8 @@ class Run:
 
     def checkpoint(self) -> None:
         """Write everything needed to resume from here, and plot the learning curve."""
+        if self.log is None:
+            return
         self.log.flush()
         save_checkpoint(
             self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers
@@ -263,7 +280,7 @@ class Run:
         batch = batch.with_tensors(lambda tensor: tensor.to(fabric.device))
         batch_ready = time.perf_counter()
         self.spent["batch"] += batch_ready - began
-        moves = self.turns(batch, (self.settings.seed, "turns", step, fabric.global_rank), step)
+        moves = self.turns(batch, (self.settings.seed, "turns", step, LAST_KEY), step)
         logged = self._logged(moves, batch)  # waits for the GPU
         self.spent["turns"] += time.perf_counter() - batch_ready
         self.average.update_parameters(self.players[self.segmenter.predictor])
@@ -271,7 +288,7 @@ class Run:
         return logged
 
     def _logged(self, moves: Sequence[Move], batch: Batch) -> dict[str, float]:
-        """Losses and their terms by name, copied from the device at once.
+        """Losses and their terms by name, means over all ranks, copied from the device at once.
 
         Raises:
             UserError: a loss or a gradient is not finite.
@@ -280,11 +297,13 @@ class Run:
             f"{move.player}/{name}": value for move in moves for name, value in move.terms.items()
         }
         values = [*(move.loss for move in moves), *(move.norm for move in moves), *named.values()]
-        numbers = torch.stack([value.float().reshape(()) for value in values]).tolist()
+        stacked = torch.stack([value.float().reshape(()) for value in values])
+        numbers = ranks.mean(stacked).tolist()
         losses, norms = numbers[: len(moves)], numbers[len(moves) : 2 * len(moves)]
         for move, loss, norm in zip(moves, losses, norms, strict=True):
             if not math.isfinite(loss) or not math.isfinite(norm):
-                raise UserError(self._not_finite(move.player, loss, batch))
+                names = ranks.gathered(batch.cases)
+                raise UserError(self._not_finite(move.player, loss, names))
         by_player = {move.player: loss for move, loss in zip(moves, losses, strict=True)}
         return by_player | dict(zip(named, numbers[2 * len(moves) :], strict=True))
 
@@ -297,7 +316,7 @@ class Run:
                 self.ahead[upcoming] = self.makers.submit(self.source, upcoming)
         return self.ahead.pop(step).result()
 
-    def _not_finite(self, player: str, loss: float, batch: Batch) -> str:
+    def _not_finite(self, player: str, loss: float, names: Sequence[str]) -> str:
         kept = (
             f"The last good checkpoint is kept in {self.out}. "
             if (self.out / CHECKPOINT).is_file()
@@ -305,7 +324,7 @@ class Run:
         )
         return (
             f"step {self.state.step}: the loss of {player} is {loss} or its gradient is not "
-            f"finite, on the cases {', '.join(batch.cases)}. {kept}Look at these cases; or train "
+            f"finite, on the cases {', '.join(names)}. {kept}Look at these cases; or train "
             "with --training.precision 32, or a lower --training.learning_rate, into another "
             "--out."
         )
@@ -317,13 +336,14 @@ class Run:
         """
         engine = TorchEngine(self._averaged(), self.recipe)
         if self.test:
-            self._log_scores("test", validate(engine, self.test, self.classes, self.recipe))
+            scores = validate(engine, self.test, self.classes, self.recipe, *self.place)
+            self._log_scores("test", scores)
         if not self.validation:
             if last:
                 self._save_averaged()
             return
         state = self.state
-        scores = validate(engine, self.validation, self.classes, self.recipe)
+        scores = validate(engine, self.validation, self.classes, self.recipe, *self.place)
         state.scores = scores.dice
         self._log_scores("validation", scores)
         if scores.rank > state.best:
@@ -334,10 +354,16 @@ class Run:
         """Log the Dice of each class and their mean, and the energy score if there is one."""
         by_class = {f"{part}/{name}": value for name, value in scores.dice.items()}
         energy = {} if scores.energy is None else {f"energy_score/{part}": scores.energy}
-        self.log.add(self.state.step, {part: scores.mean} | by_class | energy)
+        self._add_to_log({part: scores.mean} | by_class | energy)
+
+    def _add_to_log(self, values: Mapping[str, float]) -> None:
+        if self.log:
+            self.log.add(self.state.step, values)
 
     def _save_averaged(self) -> None:
         """Write the averaged weights as the model file."""
+        if not self.fabric.is_global_zero:
+            return
         state = self.state
         header = ModelHeader(
             self.recipe,

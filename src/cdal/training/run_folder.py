@@ -23,6 +23,9 @@ _SPLIT = "splits.json"
 _FROM = "from.json"
 _PARTITION = "run"
 
+_WITHOUT_EFFECT = "training.cache"
+"""The setting that may change when a run is resumed: its result does not depend on it."""
+
 
 def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> None:
     """Check that the run in a folder, if any, has this recipe and started from this model.
@@ -41,7 +44,7 @@ def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> Non
     differing = [
         f"{name} is {stored.get(name)!r} there and {current.get(name)!r} now"
         for name in {**current, **stored}
-        if stored.get(name) != current.get(name)
+        if stored.get(name) != current.get(name) and name != _WITHOUT_EFFECT
     ]
     if differing:
         raise UserError(

@@ -4,6 +4,9 @@ On a GPU, each kind of step is recorded once and then replayed as a CUDA graph. 
 thousands of small operations, and a CPU launches them ten times more slowly than a GPU computes
 them. A graph contains all operations of a step and needs one launch. It does the same operations in
 the same order with the same random draws, so the weights are identical, bit by bit.
+
+Several ranks take their turns together, each on its slice of the batch. Their gradients are
+averaged after each turn, so the players stay alike. Such steps are not recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
+from cdal.runtime.execution.ranks import average_gradients
 from cdal.runtime.seeds import generator
+from cdal.segmenters.draws import slice_generator
 from cdal.segmenters.segmenter import Segmenter
 
 _SHARE = 0.4
@@ -82,11 +87,14 @@ class Steps:
         """Take all turns of a step.
 
         Args:
-            batch: batch on the device.
+            batch: batch on the device, or this rank's slice of it.
             keys: keys of the random generator of the step, see `cdal.runtime.seeds.generator`.
             step: number of the step, counted from 0.
         """
-        return self._turns(batch, generator(*keys, device=self.fabric.device), step)
+        fabric = self.fabric
+        rng = generator(*keys, device=fabric.device)
+        rng = slice_generator(rng, fabric.global_rank, fabric.world_size, len(batch.image))
+        return self._turns(batch, rng, step)
 
     def _turns(self, batch: Batch, rng: torch.Generator, step: int) -> list[Move]:
         moves: list[Move] = []
@@ -99,6 +107,7 @@ class Steps:
             player, optimiser = self.players[turn.player], self.optimisers[turn.player]
             optimiser.zero_grad(set_to_none=True)
             self.fabric.backward(turn.loss)
+            average_gradients(player)
             norm = nn.utils.clip_grad_norm_(player.parameters(), self.clip)
             optimiser.step()
             moves.append(Move(turn.player, turn.loss.detach(), norm.detach(), turn.terms))

@@ -7,28 +7,34 @@ the same result as a run without interruption.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import torch
 from lightning_fabric import Fabric
 
-from cdal.datasets.cases import load_cases
+from cdal.datasets.cache import Cases, open_cases
 from cdal.datasets.check import Check, check_folder
 from cdal.datasets.check_tables import split_findings
+from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import Split, split_cases
 from cdal.recipes.recipe import Recipe
-from cdal.runtime.devices import find_device, repeatable, wants_bf16
+from cdal.runtime.devices import repeatable
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.execution.ranks import any_of
 from cdal.runtime.files import sole_writer
 from cdal.segmenters.trust import trust_own_network
+from cdal.training.devices import number_of_devices, together
 from cdal.training.loop import Run
 from cdal.training.run_folder import MODEL, check_same_run, claim, keep_split, kept_split
 from cdal.training.start import Start, find_start
+
+_CASES = "cases"
+"""Name of the folder of decoded cases in the run folder, while it is needed."""
 
 
 def train(
@@ -39,6 +45,8 @@ def train(
     report: Report = silent,
     start: Path | str | Start | None = None,
     parts: Split | None = None,
+    devices: int | str | None = None,
+    nodes: int | None = None,
 ) -> Path:
     """Train a recipe, or resume the interrupted run in `out`.
 
@@ -52,21 +60,38 @@ def train(
         start: name or path of a model whose weights to start from, or the model; `None` for random
             weights. See `cdal.training.start`.
         parts: cases of each part; `None` for those of the recipe's partition.
+        devices: devices of each node, a number or `auto`. For several, torchrun or Slurm must have
+            started this program once for each; the command line starts itself.
+        nodes: number of nodes. `None` for devices and nodes: as torchrun has started, else one.
 
     Returns:
         Path of the model file. It holds the weights that were best on the validation cases, or the
         last weights if there are no validation cases.
 
     Raises:
-        UserError: the data, the run folder, the device or the model to start from cannot be used,
-            or a loss is not finite.
+        UserError: the data, the run folder, the devices or the model to start from cannot be used,
+            a loss is not finite, or a process that trains with this one is lost.
         KeyboardInterrupt: Ctrl-C or SIGTERM was received. The current step was finished and a
             checkpoint written first.
     """
-    out = Path(out)
+    each, of_nodes = number_of_devices(devices, nodes, device)
+    with together(recipe, device, each, of_nodes) as fabric:
+        report = report if fabric.is_global_zero else silent  # rank 0 alone talks
+        return _train(recipe, data, Path(out), fabric, report, start, parts)
+
+
+def _train(
+    recipe: Recipe,
+    data: Path | str | Check,
+    out: Path,
+    fabric: Fabric,
+    report: Report,
+    start: Path | str | Start | None,
+    parts: Split | None,
+) -> Path:
+    """`train`, on the device and the rank of a fabric."""
     for part in recipe.segmenter.parts:
         trust_own_network(part.name)  # whoever trains a network has named it
-    fabric = make_fabric(recipe, device)
     start = find_start(start) if isinstance(start, (str, os.PathLike)) else start
     check_same_run(out, recipe, start)
     if start:
@@ -78,32 +103,24 @@ def train(
     split = kept_split(out, folder) or parts or split_cases(folder, recipe.data)
     for doubt in _doubts(checked, split, recipe, start):
         report(Event("training", message=f"warning: {doubt}"))
-    watched = split.test if recipe.training.watch_test else ()
-    files = (*split.train, *split.validation, *watched)
-    cases = load_cases(files, folder, recipe.data, report)
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with (
-        sole_writer(out),
-        repeatable(fabric.device, gradients=True),
-        _stop_requests() as stop_requested,
-    ):
+    with sole_writer(out) if fabric.is_global_zero else nullcontext():
+        cases = _cases(recipe, folder, split, out, fabric, report)
+        with repeatable(fabric.device, gradients=True), _stop_requests() as stop_requested:
 
-        def calibrating(event: Event) -> None:
-            report(event)
-            if stop_requested():
-                raise KeyboardInterrupt
-
-        claim(out, recipe, start)
-        keep_split(out, split)
-        run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating, start)
-        try:
-            for step in run.steps():
-                report(step)
-                if stop_requested() and step.done < 1:
-                    run.checkpoint()
+            def calibrating(event: Event) -> None:
+                report(event)
+                if stop_requested():
                     raise KeyboardInterrupt
-        finally:
-            run.makers.shutdown(wait=False, cancel_futures=True)
+
+            if fabric.is_global_zero:
+                claim(out, recipe, start)
+                keep_split(out, split)
+            run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating, start)
+            _take_steps(run, stop_requested, report)
+            if fabric.is_global_zero:
+                shutil.rmtree(out / _CASES, ignore_errors=True)
+                run.finish()
     model = out / MODEL
     if not model.is_file():
         raise UserError(
@@ -111,6 +128,32 @@ def train(
             "again."
         )
     return model
+
+
+def _cases(
+    recipe: Recipe, folder: DataFolder, split: Split, out: Path, fabric: Fabric, report: Report
+) -> Cases:
+    """The cases that a training looks at."""
+    watched = split.test if recipe.training.watch_test else ()
+    files = (*split.train, *split.validation, *watched)
+    share = fabric.global_rank / fabric.world_size
+    return open_cases(
+        files, folder, recipe.data, recipe.training.cache, out / _CASES, report, share
+    )
+
+
+def _take_steps(run: Run, stop_requested: Callable[[], bool], report: Report) -> None:
+    """Take all steps of a run, or those until any rank is asked to stop."""
+    device = run.fabric.device
+    try:
+        for step in run.steps():
+            report(step)
+            if any_of(stop_requested(), device) and step.done < 1:
+                run.checkpoint()
+                raise KeyboardInterrupt
+    finally:
+        run.makers.shutdown(wait=run.fabric.world_size > 1, cancel_futures=True)
+    any_of(False, device)  # wait until no rank needs the cases any more
 
 
 def _doubts(checked: Check, split: Split, recipe: Recipe, start: Start | None) -> Iterator[str]:
@@ -126,24 +169,6 @@ def _doubts(checked: Check, split: Split, recipe: Recipe, start: Start | None) -
     if start:
         digests = {fact.name: fact.digest for fact in checked.facts}
         yield from start.doubts(recipe, split.names()["test"], digests)
-
-
-def make_fabric(recipe: Recipe, device: str) -> Fabric:
-    """Choose device and precision, see `find_device` and `TrainingSettings.precision`."""
-    chosen, precision = find_device(device), recipe.training.precision
-    bf16 = wants_bf16(precision, chosen) and (precision == "bf16" or _bf16_is_sound(recipe, chosen))
-    return Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if bf16 else "32-true")
-
-
-def _bf16_is_sound(recipe: Recipe, device: torch.device) -> bool:
-    """Whether gradients in bf16 can be trusted.
-
-    On a CPU, PyTorch (2.13) reads uninitialised memory in the weight gradient of a 3D convolution
-    over 2 voxels or fewer.
-    """
-    if device.type != "cpu" or recipe.data.spatial_dims == 2:
-        return True
-    return recipe.segmenter.smallest_grid(recipe.data) > 2
 
 
 @contextmanager

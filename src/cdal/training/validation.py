@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from cdal.inference.decision import decide
 from cdal.inference.engine import Engine
 from cdal.inference.voting import draw_votes
 from cdal.recipes.recipe import Recipe
+from cdal.runtime.execution.ranks import gathered
 
 
 @dataclass(frozen=True)
@@ -45,24 +47,50 @@ class Validation:
 
 
 def validate(
-    engine: Engine, cases: Sequence[Case], classes: Sequence[str], recipe: Recipe
+    engine: Engine,
+    cases: Sequence[Case],
+    classes: Sequence[str],
+    recipe: Recipe,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Validation:
-    """Segment the validation cases and score them."""
-    totals = dict.fromkeys(classes[1:], 0.0)
-    energy, several = 0.0, any(len(case.labels) > 1 for case in cases)
-    for case in cases:
-        rng = engine.generator(recipe.training.seed, case.name)
-        votes = draw_votes(
-            engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng
-        )
-        mask, labels = decide(votes.mean(axis=0), recipe.data.components), case.labels.numpy()
-        for k, name in enumerate(classes[1:], start=1):
-            by_annotator = [count(mask == k, label == k).dice for label in labels]
-            totals[name] += sum(by_annotator) / len(by_annotator)
-        if several:
-            energy += energy_score(votes.argmax(axis=1), labels, len(classes))
-    dice = {name: total / len(cases) for name, total in totals.items()}
-    return Validation(dice, energy / len(cases) if several else None)
+    """Segment the validation cases and score them.
+
+    Args:
+        engine: engine with the weights.
+        cases: cases to score, the same on every rank. Each rank takes every so manyth one.
+        classes: names of the classes, the background first.
+        recipe: recipe of the training.
+        rank: number of this rank.
+        ranks: number of ranks.
+    """
+    own = gathered(
+        [_scored(engine, cases[i], len(classes), recipe) for i in range(rank, len(cases), ranks)]
+    )
+    dice = {
+        name: sum(scores.dice[k] for scores in own) / len(own) for k, name in enumerate(classes[1:])
+    }
+    several = any(scores.annotators > 1 for scores in own)
+    return Validation(dice, sum(scores.energy for scores in own) / len(own) if several else None)
+
+
+class _Scores(NamedTuple):
+    """The scores of one case: Dice of each class except the background, and the energy score."""
+
+    dice: list[float]
+    energy: float
+    annotators: int
+
+
+def _scored(engine: Engine, case: Case, classes: int, recipe: Recipe) -> _Scores:
+    rng = engine.generator(recipe.training.seed, case.name)
+    votes = draw_votes(engine, case.image.numpy(), recipe, recipe.training.validation_votes, rng)
+    mask, labels = decide(votes.mean(axis=0), recipe.data.components), case.labels.numpy()
+    dice = []
+    for k in range(1, classes):
+        by_annotator = [count(mask == k, label == k).dice for label in labels]
+        dice.append(sum(by_annotator) / len(by_annotator))
+    return _Scores(dice, energy_score(votes.argmax(axis=1), labels, classes), len(labels))
 
 
 def energy_score(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:

@@ -12,6 +12,8 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from cdal.runtime.execution import ranks
+
 MARGIN_IN, MARGIN_OUT, LAMBDA = 0.9, 0.1, 0.5
 
 
@@ -147,7 +149,8 @@ def reconstruction_loss(guess: Tensor, image: Tensor, truth: Tensor) -> Tensor:
         truth: one-hot truth `[B, K, *S]`.
     """
     inside = 1 - truth[:, :1]
-    return (inside * (guess - image).square()).sum() / (inside.sum() * image.shape[1] + 1)
+    squared = ranks.total((inside * (guess - image).square()).sum())
+    return squared / (ranks.total(inside.sum()) * image.shape[1] + 1)
 
 
 def reconstruction_head(spatial_dims: int, channels_in: int, image_channels: int) -> nn.Module:

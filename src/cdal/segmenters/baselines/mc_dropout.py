@@ -22,6 +22,7 @@ from cdal.datasets.batch import Batch
 from cdal.recipes.probabilistic import MCDropoutSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.fast import ImageUNet
+from cdal.segmenters.draws import rand
 from cdal.segmenters.losses import dice_and_cross_entropy
 from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
@@ -91,5 +92,5 @@ def dropping(network: ImageUNet, rate: float, rng: torch.Generator) -> Iterator[
 
 def dropout(x: Tensor, rate: float, rng: torch.Generator) -> Tensor:
     """Set a share of the numbers to zero and scale the others, so that the mean stays the same."""
-    kept = torch.rand(x.shape, generator=rng, device=rng.device).to(x.device) >= rate
+    kept = rand(x.shape, rng, x) >= rate
     return x * kept / (1 - rate)

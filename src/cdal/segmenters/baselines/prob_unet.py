@@ -27,8 +27,9 @@ from cdal.recipes.probabilistic import ProbUNetSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.blocks import convolution, leaky_relu
 from cdal.segmenters.diffusion.fast import ImageUNet
+from cdal.segmenters.draws import randn
 from cdal.segmenters.losses import dice_and_cross_entropy
-from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 
 def build(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cdal.recipes.baselines import ResUNetSettings
 from cdal.recipes.settings import DataSettings
+from cdal.runtime.execution import ranks
 from cdal.segmenters.baselines.u_shape import UShape
 from cdal.segmenters.segmenter import Segmenter, Supervised
 
@@ -50,7 +51,7 @@ def weighted_cross_entropy(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor
         logits: logits `[B, K, *S]`.
         truth: one-hot truth `[B, K, *S]`.
     """
-    voxels = truth.transpose(0, 1).flatten(1).sum(dim=1)
+    voxels = ranks.total(truth.transpose(0, 1).flatten(1).sum(dim=1))
     weights = (voxels > 0) / voxels.clamp_min(1) / (voxels > 0).sum()
     per_class = -(truth * logits.log_softmax(dim=1)).transpose(0, 1).flatten(1).sum(dim=1)
-    return {"weighted_cross_entropy": (weights * per_class).sum()}
+    return {"weighted_cross_entropy": ranks.total((weights * per_class).sum())}

@@ -30,7 +30,8 @@ from cdal.recipes.baselines import SegDiffSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.labels import label_channels, to_probabilities
 from cdal.segmenters.diffusion.schedule import Schedule, at, diffuse, sample_posterior
-from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.draws import randint, randn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 
 def build(
@@ -61,9 +62,7 @@ class SegDiff(Drawing):
         """See `Segmenter.turns`. The loss is the squared error of the noise (the paper's Eq. 7)."""
         schedule = linear_schedule(self.settings.timesteps, batch.image.device)
         x0 = label_channels(one_hot(batch.label, self.classes))
-        t = torch.randint(
-            1, schedule.timesteps + 1, (len(x0),), generator=rng, device=rng.device
-        ).to(x0.device)
+        t = randint(1, schedule.timesteps + 1, len(x0), rng, x0)
         noise = randn(x0.shape, rng, x0)
         guess = self.network.noise(
             diffuse(schedule, x0, t, noise), t, self.network.encode(batch.image)

@@ -24,7 +24,8 @@ from cdal.datasets.batch import Batch
 from cdal.recipes.probabilistic import SSNSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.fast import ImageUNet
-from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, randn, turn
+from cdal.segmenters.draws import randn
+from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 _SMALLEST_VARIANCE = 1e-5
 """Smallest element of D."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdal.recipes.cdal import Attention
+from cdal.segmenters.draws import rand
 
 
 def attention_map(
@@ -40,11 +41,7 @@ def attention_map(
     if kind == "raw":
         return upsample(raw, size)
     if kind == "shuffled":
-        order = (
-            torch.rand(raw.flatten(1).shape, generator=rng, device=rng.device)
-            .argsort(dim=1)
-            .to(raw.device)
-        )
+        order = rand(raw.flatten(1).shape, rng, raw).argsort(dim=1)
         raw = raw.flatten(1).gather(1, order).reshape(raw.shape)
     return normalise(upsample(raw, size))
 

@@ -29,9 +29,10 @@ from cdal.segmenters.diffusion.schedule import (
     posterior_weights,
     sample_posterior,
 )
+from cdal.segmenters.draws import rand, randint, randn
 from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
 from cdal.segmenters.random_inputs import RandomInputs
-from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, randn, sum_of, turn
+from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, sum_of, turn
 
 
 class CDAL(Segmenter):
@@ -90,7 +91,7 @@ class CDAL(Segmenter):
         schedule = make_schedule(T, batch.image.device)
         truth = one_hot(batch.labels(), self.classes)
         x0 = generator.fold(label_channels(truth))
-        t = torch.randint(1, T + 1, (len(x0),), generator=rng, device=rng.device).to(x0.device)
+        t = randint(1, T + 1, len(x0), rng, x0)
         features = generator.encode(batch.image)
         if not self.settings.diffusion:
             yield turn(
@@ -280,9 +281,7 @@ class CDAL(Segmenter):
         share = self.settings.recycling
         if not share:
             return attended
-        chosen = (torch.rand(len(attended), generator=rng, device=rng.device) < share).to(
-            attended.device
-        )
+        chosen = rand((len(attended),), rng, attended) < share
         with torch.no_grad():
             level = torch.ones(len(attended), device=attended.device)
             noise = seen_noise(
@@ -298,9 +297,8 @@ class CDAL(Segmenter):
     ) -> Tensor:
         """`Draws.noise` of one vote, for `count` images of the folded size."""
         shape = (steps, count, self.generator.noise_channels, *folded)
-        return (
-            randn(shape, rng, like) if self.settings.diffusion and steps else like.new_zeros(shape)
-        )
+        drawn = self.settings.diffusion and steps
+        return randn(shape, rng, like, axis=1) if drawn else like.new_zeros(shape)
 
     def _latent(self, count: int, rng: torch.Generator, like: Tensor) -> Tensor:
         """Draw z ~ N(0, I) (Sec. 2.3), `[count, latent]`; a constant for the controls."""
@@ -311,7 +309,8 @@ class CDAL(Segmenter):
         shape = (steps, count, self.settings.latent)
         if not self.settings.diffusion or not steps:
             return like.new_zeros(shape)
-        return like.new_ones(shape) if self.settings.z == "constant" else randn(shape, rng, like)
+        constant = self.settings.z == "constant"
+        return like.new_ones(shape) if constant else randn(shape, rng, like, axis=1)
 
 
 class _Traced(Graph):
