@@ -12,7 +12,7 @@ import yaml
 from cdal.cli import console
 from cdal.cli.console import progress_bar, show_check, show_findings, show_tables, show_values
 from cdal.datasets.check import check_folder
-from cdal.runtime.events import Event
+from cdal.runtime.events import Event, Pace
 from cdal.training.progress import Step
 from helpers.files import change, disc_folder
 
@@ -126,3 +126,15 @@ def test_values_are_shown_as_yaml(capsys: Capture):
     values = {"size": (1, 2), "nested": {"none": None, "text": "ä: [b]"}, "number": 0.5}
     show_values(values)
     assert yaml.safe_load(capsys.readouterr().out) == values | {"size": [1, 2]}
+
+
+def test_of_many_files_a_line_a_minute_is_shown(clock: Clock, capsys: Capture):
+    def events() -> Iterable[Event]:
+        for done in range(1, 8):
+            clock.now += 20
+            yield Pace("segmenting", "a.png", done, 1000, "", 0.05, 0, 19860.0)
+        clock.now += 100
+        yield Pace("segmenting", "a.png", 9, None, "", 2.0, 3)
+
+    lines = ["4/1000 done, 0.05/s, 5:31:00 left", "9 done, 2/s, 3 failed"]
+    assert printed(events(), capsys) == lines
