@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint pictures vendor clean
+.PHONY: demo test test-slow lint docs pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo
@@ -23,6 +23,11 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=docs $(BIN)/python -m tools.site
+
+# The documentation site, in site/.
+docs: $(VENV)/installed-dev
+	PYTHONPATH=docs $(BIN)/python -m tools.site
 
 # The pictures of the guide to the page, drawn by its tests.
 pictures: $(VENV)/installed-dev
@@ -48,4 +53,4 @@ $(VENV)/installed-dev: $(VENV)/torch pyproject.toml
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
