@@ -1,0 +1,72 @@
+"""Every block of the shell and of Python in start/ and guides/ runs, or its page says why not."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+
+from helpers.blocks import DOCS, PAGES, ROOT, Reader, blocks, overview, reading
+
+SLOW: dict[str, str] = {}
+"""Pages whose blocks take long, and what takes it."""
+
+
+def pages() -> list[object]:
+    """The pages that have something to run."""
+    names = [
+        page.relative_to(DOCS).as_posix()
+        for page in PAGES
+        if any(block.language != "text" and not block.reason for block in blocks(page))
+    ]
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else [], id=n) for n in names]
+
+
+@pytest.fixture
+def reader(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Reader:
+    """A reader of a page, to whom a server answers once, and whose trainings are in this process."""
+    import uvicorn
+
+    from cdal.experiments import crossval, demo
+    from cdal.serve import run
+    from helpers.verbs import run_here
+
+    monkeypatch.setattr(crossval, "run_verb", run_here)
+    monkeypatch.setattr(demo, "COUNT", 16)
+    monkeypatch.setattr(run, "_log_to_terminal", lambda: None)
+    monkeypatch.setattr(uvicorn.Server, "run", _answers_once)
+    monkeypatch.delenv("CDAL_TOKEN", raising=False)
+    with reading(tmp_path, request.param) as reader:
+        yield reader
+
+
+def _answers_once(server: object, sockets: object) -> None:
+    """In place of a server that runs until it is ended."""
+    from starlette.testclient import TestClient
+
+    client = TestClient(server.config.app, base_url="http://127.0.0.1")
+    assert client.get("/v1/health").status_code in (200, 401)
+
+
+@pytest.mark.parametrize("reader", pages(), indirect=True)
+def test_all_blocks_of_a_page_run(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logging.getLogger("cdal"), "disabled", True)
+    page = DOCS / reader.page
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as the command line does
+        for block in blocks(page):
+            if not block.reason and block.language != "text":
+                reader.run(block)
+
+
+def test_the_documentation_says_what_is_not_run(capsys: pytest.CaptureFixture[str]):
+    lines = overview()
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+    assert len(lines) == 1 + sum(
+        page.read_text(encoding="utf-8").count("<!-- not run: ") for page in PAGES
+    ), "a mark stands where no block follows"
