@@ -8,10 +8,12 @@ another host for a script, a style, a font or a picture.
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,6 +31,8 @@ COPIED = (
     "benchmarks/**/*.md",
     "clients/**/*",
 )
+_MATH = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"<!-- code: ([\w.]+) -->")
 _NOT_COPIED = ("tools", "__pycache__")
 
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
@@ -69,7 +73,11 @@ def build(place: Path = ROOT) -> Path:
 
 
 def collect(pages: Path) -> Path:
-    """Copy all pages, and the files that they link to, into a new folder."""
+    """Copy all pages, and the files that they link to, into a new folder.
+
+    Raises:
+        SiteError: a page shows code that does not exist.
+    """
     shutil.rmtree(pages, ignore_errors=True)
     for pattern in COPIED:
         for path in ROOT.glob(pattern):
@@ -77,7 +85,40 @@ def collect(pages: Path) -> Path:
             if path.is_file() and not set(name.parts) & set(_NOT_COPIED):
                 (pages / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, pages / name)
+    for page in pages.rglob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(_CODE.sub(_code, _MATH.sub(_math, text)), encoding="utf-8")
     return pages
+
+
+def _math(block: re.Match[str]) -> str:
+    """An equation as MathML, which browsers show without any script."""
+    from latex2mathml.converter import convert
+
+    return f"<div>{convert(block[1].strip(), display='block')}</div>\n"
+
+
+def _code(mark: re.Match[str]) -> str:
+    """The source of a function in place of a mark that names it."""
+    module, names = mark[1], list[str]()
+    while not (path := ROOT / "src" / f"{module.replace('.', '/')}.py").is_file():
+        module, _, name = module.rpartition(".")
+        names.insert(0, name)
+        if not module:
+            raise SiteError(f"A page shows the code of {mark[1]}, which does not exist.")
+    text = path.read_text(encoding="utf-8")
+    nodes: list[ast.stmt] = ast.parse(text).body
+    found: ast.stmt | None = None
+    for name in names:
+        found = next((node for node in nodes if getattr(node, "name", "") == name), None)
+        if found is None:
+            raise SiteError(f"A page shows the code of {mark[1]}, which does not exist.")
+        nodes = getattr(found, "body", [])
+    source = textwrap.dedent(ast.get_source_segment(text, found, padded=True) if found else text)
+    return (
+        f'<details markdown="1"><summary>Code: {mark[1].removeprefix("cdal.")}</summary>\n\n'
+        f"```python\n{source}\n```\n\n</details>"
+    )
 
 
 def unlisted(pages: Path) -> list[str]:

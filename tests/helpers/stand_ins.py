@@ -194,9 +194,11 @@ MADE: dict[str, Callable[[Path], object]] = {
     "slide.svs": slide,
     "dicom_folder": lambda path: write_series(path, np.arange(6 * 20 * 24).reshape(6, 20, 24)),
     "study": study,
-    "slice.dcm": lambda path: write_series(path.parent / "one", np.arange(480).reshape(1, 20, 24))
-    .joinpath("IM0000")
-    .rename(path),
+    "slice.dcm": lambda path: (
+        write_series(path.parent / "one", np.arange(480).reshape(1, 20, 24))
+        .joinpath("IM0000")
+        .rename(path)
+    ),
     "radiograph.dcm": radiograph,
     "results": results,
     "runs/hippocampus": model(3),
@@ -223,9 +225,7 @@ DATA: tuple[tuple[str, Callable[[Path], object]], ...] = (
 """The data folder of a command: the first whose word stands in the command or names the page."""
 
 _SHORT = "--training.batch 2 --training.precision 32 --training.validation_cases 2"
-_TINY = (
-    f"{_SHORT} --segmenter.channels=[4,6,8] --segmenter.denoiser_channels=8"
-)
+_TINY = f"{_SHORT} --segmenter.channels=[4,6,8] --segmenter.denoiser_channels=8"
 SMALLER: tuple[tuple[str, str], ...] = (
     (r"train .*--from", "--steps 2 --training.batch 2"),
     (r"train recipe.yaml", "--steps 2"),
