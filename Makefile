@@ -29,9 +29,11 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	PYTHONPATH=docs $(BIN)/python -m tools.site
 
-# The pictures of the guide to the page, drawn by its tests.
+# The pictures of the guide to the page, drawn by its tests; and those of the method, for which
+# `cdal demo` has to have run.
 pictures: $(VENV)/installed-dev
 	CDAL_PICTURES=yes $(BIN)/python -m pytest -m slow tests/serve/page/test_pictures.py
+	PYTHONPATH=docs $(BIN)/python -m tools.pictures
 
 # The scripts of other projects that the page uses. A build never needs this.
 vendor:

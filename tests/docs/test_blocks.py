@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvicorn
+from starlette.testclient import TestClient
 
+from cdal.experiments import crossval, demo
+from cdal.serve import run as serving
 from helpers.blocks import DOCS, PAGES, Reader, blocks, overview, reading
+from helpers.verbs import run_here
 
 SLOW: dict[str, str] = {}
 """Pages whose blocks take long, and what takes it."""
@@ -30,27 +36,26 @@ def reader(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Reader:
     """A reader of a page. A server answers once, and trainings are in this process."""
-    import uvicorn
-
-    from cdal.experiments import crossval, demo
-    from cdal.serve import run
-    from helpers.verbs import run_here
-
     monkeypatch.setattr(crossval, "run_verb", run_here)
     monkeypatch.setattr(demo, "COUNT", 16)
-    monkeypatch.setattr(run, "_log_to_terminal", lambda: None)
-    monkeypatch.setattr(uvicorn.Server, "run", _answers_once)
+    monkeypatch.setattr(serving, "_log_to_terminal", lambda: None)
+    monkeypatch.setattr(uvicorn.Server, "run", _answers_once(uvicorn.Server.run))
     monkeypatch.delenv("CDAL_TOKEN", raising=False)
     with reading(tmp_path, request.param) as reader:
         yield reader
 
 
-def _answers_once(server: object, sockets: object) -> None:
-    """In place of a server that runs until it is ended."""
-    from starlette.testclient import TestClient
+def _answers_once(run: Callable[..., None]) -> Callable[..., None]:
+    """In place of the server of `cdal serve`, which runs until it is ended."""
 
-    client = TestClient(server.config.app, base_url="http://127.0.0.1")
-    assert client.get("/v1/health").status_code in (200, 401)
+    def answer(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        if type(server) is uvicorn.Server:  # the one that curl asks
+            run(server, sockets)
+            return
+        client = TestClient(server.config.app, base_url="http://127.0.0.1")
+        assert client.get("/v1/health").status_code in (200, 401)
+
+    return answer
 
 
 @pytest.mark.parametrize("reader", pages(), indirect=True)

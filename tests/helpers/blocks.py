@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,10 @@ class Reader:
                 exec(compile(code, f"{block.page}:{block.line}", "exec"), self._names)
             return
         for words in block.commands:
-            while words and _VARIABLE.fullmatch(words[0]):
-                words = words[1:]
+            while _VARIABLE.fullmatch(words[0]):
+                name, _, value = words.pop(0).partition("=")
+                assert (name, value) == ("PYTHONPATH", "."), f"{block.page}: what is {name}?"
+                sys.path.insert(0, str(self._made.folder))
             run = getattr(self, f"_{words[0]}", None)
             assert run, f"{block.page}:{block.line}: what is {words[0]}? Run it, or mark the block."
             run(words[1:])
@@ -169,6 +172,10 @@ class Reader:
     def close(self) -> None:
         """End what has been started."""
         self._made.close()
+        if (here := str(self._made.folder)) in sys.path:
+            sys.path[:] = [path for path in sys.path if path != here]
+            for path in self._made.folder.glob("*.py"):
+                sys.modules.pop(path.stem, None)
 
 
 @contextlib.contextmanager

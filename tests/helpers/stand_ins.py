@@ -127,6 +127,14 @@ def model(dims: int, channels: int = 1) -> Callable[[Path], None]:
     return make
 
 
+def plain(path: Path) -> None:
+    """A run folder with a model of volumes that draws nothing, whose graph is made quickly."""
+    from helpers.graphs import small_model
+
+    path.mkdir()
+    small_model("cdal-unet", path).rename(path / "model.safetensors")
+
+
 def results(path: Path) -> None:
     """A folder that `cdal predict` wrote."""
     from cdal.inference.predict import predict
@@ -210,7 +218,10 @@ OTHERWISE: dict[tuple[str, str], Callable[[Path], object]] = {
     ("guides/dicom.md", "MODEL"): model(3),
     ("start/dicom-study.md", "MODEL"): model(3),
     ("guides/large-images.md", "MODEL"): model(2, channels=3),
+    ("guides/export.md", "hippocampus"): plain,
     ("guides/prediction.md", "MODEL"): model(3),
+    ("guides/python.md", "runs/mine"): lambda path: None,
+    ("guides/python.md", "results"): lambda path: None,
 }
 """The same, where a page means something else by a name."""
 
@@ -226,6 +237,7 @@ DATA: tuple[tuple[str, Callable[[Path], object]], ...] = (
 
 _SHORT = "--training.batch 2 --training.precision 32 --training.validation_cases 2"
 _TINY = f"{_SHORT} --segmenter.channels=[4,6,8] --segmenter.denoiser_channels=8"
+_FOLD = f"{_SHORT} --folds 0 --budget 1steps --segmenter.channels=[4,6,8]"
 SMALLER: tuple[tuple[str, str], ...] = (
     (r"train .*--from", "--steps 2 --training.batch 2"),
     (r"train recipe.yaml", "--steps 2"),
@@ -239,14 +251,15 @@ SMALLER: tuple[tuple[str, str], ...] = (
         r"crossval .*--out runs/cv",
         f"{_TINY} --folds 0,1 --budget 2steps --data.size=[16,16,16] --segmenter.votes 2",
     ),
-    (r"crossval hippocampus", f"{_SHORT} --folds 0 --budget 1steps --data.size=[16,16,16]"),
-    (r"crossval ", f"{_SHORT} --folds 0 --budget 1steps"),
+    (r"crossval .*dynunet", f"{_FOLD} --segmenter cdal,cdal-unet"),
+    (r"crossval ", f"{_FOLD} --data.size=[16,16,16]"),
     (r"experiment .*--data", "--dry-run"),
     (r"data phantoms", "--count 8"),
     (r"demo", "--minutes 0.02"),
     (r"(serve|view) ", "--port 0"),
     (r"(predict|evaluate) cxr", "--votes 2 --no-mirror"),
-    (r"(evaluate|calibrate) hippocampus", "--votes 2"),
+    (r"evaluate (hippocampus|exported)", "--votes 2 --split all"),
+    (r"calibrate hippocampus", "--votes 2"),
 )
 """What is added to the first kind of command that fits."""
 
@@ -279,14 +292,14 @@ class StandIns:
     """
 
     def __init__(self, folder: Path, page: str) -> None:
-        self._folder, self._page = folder, page
+        self.folder, self._page = folder, page
         self._running = ExitStack()
         self._address = ""
 
     def need(self, names: Sequence[str]) -> None:
         """Make what is named and not there."""
         for name in names:
-            path = self._folder / name
+            path = self.folder / name
             if name == "DATA":
                 self._data(self._page)
             make = OTHERWISE.get((self._page, name.rstrip("/")), MADE.get(name.rstrip("/")))
@@ -301,15 +314,15 @@ class StandIns:
             self._data(f"{self._page} {shlex.join(words)}")
         self.need([word for word in words if word not in {*outputs, "DATA"}])
         if "--reviewed" in words:
-            reviewed(self._folder / "results")
+            reviewed(self.folder / "results")
 
     def _data(self, text: str) -> None:
         """Put the data folder that a command is about at `DATA`, unless a block has made one."""
-        link = self._folder / "DATA"
+        link = self.folder / "DATA"
         if link.is_dir() and not link.is_symlink():
             return
         make = next(make for word, make in DATA if word in text)
-        made = self._folder / "made" / make.__name__
+        made = self.folder / "made" / make.__name__
         if not made.exists():
             make(made)
         link.unlink(missing_ok=True)
@@ -322,7 +335,7 @@ class StandIns:
 
         self.need([word.removeprefix("file=@") for word in words])
         if not self._address:
-            server = served(self._folder / "server", ["hippocampus"])
+            server = served(self.folder / "server", ["hippocampus"])
             self._address = self._running.enter_context(server).address
         return run_curl([*words], self._address)
 
