@@ -9,6 +9,7 @@ another host for a script, a style, a font or a picture.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -85,10 +86,20 @@ def collect(pages: Path) -> Path:
             if path.is_file() and not set(name.parts) & set(_NOT_COPIED):
                 (pages / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, pages / name)
+    for notebook in pages.rglob("*.ipynb"):
+        notebook.with_suffix(".md").write_text(_notebook(notebook), encoding="utf-8")
     for page in pages.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(_CODE.sub(_code, _MATH.sub(_math, text)), encoding="utf-8")
+        text = _CODE.sub(_code, _MATH.sub(_math, text)).replace(".ipynb)", ".md)")
+        page.write_text(text, encoding="utf-8")
     return pages
+
+
+def _notebook(path: Path) -> str:
+    """The cells of a notebook as a page."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in cells]
+    return "\n\n".join(f"```python\n{text}\n```" if code else text for code, text in texts)
 
 
 def _math(block: re.Match[str]) -> str:
@@ -98,33 +109,42 @@ def _math(block: re.Match[str]) -> str:
     return f"<div>{convert(block[1].strip(), display='block')}</div>\n"
 
 
-def _code(mark: re.Match[str]) -> str:
-    """The source of a function in place of a mark that names it."""
-    module, names = mark[1], list[str]()
-    while not (path := ROOT / "src" / f"{module.replace('.', '/')}.py").is_file():
-        module, _, name = module.rpartition(".")
-        names.insert(0, name)
-        if not module:
-            raise SiteError(f"A page shows the code of {mark[1]}, which does not exist.")
+def source_of(name: str) -> str:
+    """The source of a function or class by its name, `cdal.room.module.Class.function`.
+
+    Raises:
+        SiteError: there is none.
+    """
+    module, names = name, list[str]()
+    while module and not (ROOT / "src" / f"{module.replace('.', '/')}.py").is_file():
+        module, _, last = module.rpartition(".")
+        names.insert(0, last)
+    if not module:
+        raise SiteError(f"A page shows the code of {name}, which does not exist.")
+    path = ROOT / "src" / f"{module.replace('.', '/')}.py"
     text = path.read_text(encoding="utf-8")
-    nodes: list[ast.stmt] = ast.parse(text).body
-    found: ast.stmt | None = None
-    for name in names:
-        found = next((node for node in nodes if getattr(node, "name", "") == name), None)
-        if found is None:
-            raise SiteError(f"A page shows the code of {mark[1]}, which does not exist.")
-        nodes = getattr(found, "body", [])
-    source = textwrap.dedent(ast.get_source_segment(text, found, padded=True) if found else text)
+    found: ast.AST = ast.parse(text)
+    for part in names:
+        inner = getattr(found, "body", [])
+        found = next((node for node in inner if getattr(node, "name", "") == part), ast.Pass())
+    source = ast.get_source_segment(text, found, padded=True) if hasattr(found, "name") else None
+    if source is None:
+        raise SiteError(f"A page shows the code of {name}, which does not exist.")
+    return textwrap.dedent(source)
+
+
+def _code(mark: re.Match[str]) -> str:
+    """The source of a function, to be unfolded, in place of a mark that names it."""
     return (
         f'<details markdown="1"><summary>Code: {mark[1].removeprefix("cdal.")}</summary>\n\n'
-        f"```python\n{source}\n```\n\n</details>"
+        f"```python\n{source_of(mark[1])}\n```\n\n</details>"
     )
 
 
 def unlisted(pages: Path) -> list[str]:
     """The pages that the navigation does not name, and its names that no page has."""
     navigation = (ROOT / CONFIG).read_text(encoding="utf-8").split("\nnav:\n")[1]
-    named = set(re.findall(r"^ *- (?:[^:\n]+: )?(\S+\.(?:md|ipynb))$", navigation, re.MULTILINE))
+    named = set(re.findall(r"^ *- (?:[^:\n]+: )?(\S+\.md)$", navigation, re.MULTILINE))
     there = {path.relative_to(pages).as_posix() for path in pages.rglob("*.md")}
     return sorted(named ^ there)
 

@@ -8,6 +8,8 @@ import pytest
 
 from tools import site
 
+pytest.importorskip("latex2mathml")
+
 
 def test_the_navigation_names_all_pages_and_no_others(tmp_path: Path):
     pages = site.collect(tmp_path / "pages")
@@ -21,6 +23,26 @@ def test_pages_that_are_copied_hold_no_code_of_ours(tmp_path: Path):
     pages = site.collect(tmp_path / "pages")
     assert not list(pages.rglob("*.py"))
     assert not list(pages.rglob("*.safetensors"))
+
+
+def test_equations_code_and_notebooks_become_part_of_the_page(tmp_path: Path):
+    pages = site.collect(tmp_path / "pages")
+    equations = (pages / "docs/method/equations.md").read_text(encoding="utf-8")
+    assert "```math" not in equations
+    assert "<math" in equations
+    assert "def posterior_weights(" in equations
+    assert "    return (\n        alpha.sqrt() * (1 - alpha_bar_previous)" in equations
+    assert "<!-- code" not in equations
+    notebook = (pages / "docs/notebooks/segment.md").read_text(encoding="utf-8")
+    assert notebook.startswith("# Segment and look\n")
+    assert '```python\nimport cdal\n\npredictor = cdal.load("hippocampus")' in notebook
+    assert "(segment.md)" in (pages / "docs/notebooks/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["cdal.inference.decision.gone", "cdal.gone", "gone", "cdal"])
+def test_code_that_does_not_exist_is_not_shown(name: str):
+    with pytest.raises(site.SiteError, match="does not exist"):
+        site.source_of(name)
 
 
 @pytest.mark.parametrize(
