@@ -18,8 +18,14 @@ from cdal.serve import run as serving
 from helpers.blocks import DOCS, PAGES, Reader, blocks, overview, reading
 from helpers.verbs import run_here
 
-SLOW: dict[str, str] = {}
-"""Pages whose blocks take long, and what takes it."""
+FAST = (
+    "guides/annotate-next.md",
+    "guides/large-images.md",
+    "guides/page.md",
+    "start/dicom-study.md",
+    "start/install.md",
+)
+"""Pages whose blocks take a moment; the others train or use a shipped model, and are slow."""
 
 
 def pages() -> list[object]:
@@ -29,7 +35,7 @@ def pages() -> list[object]:
         for page in PAGES
         if any(block.language != "text" and not block.reason for block in blocks(page))
     ]
-    return [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else [], id=n) for n in names]
+    return [pytest.param(n, marks=[] if n in FAST else [pytest.mark.slow], id=n) for n in names]
 
 
 @pytest.fixture

@@ -129,10 +129,10 @@ def model(dims: int, channels: int = 1) -> Callable[[Path], None]:
 
 def plain(path: Path) -> None:
     """A run folder with a model of volumes that draws nothing, whose graph is made quickly."""
-    from helpers.graphs import small_model
+    from helpers.ensembles import plain_recipe, run
 
-    path.mkdir()
-    small_model("cdal-unet", path).rename(path / "model.safetensors")
+    data = {"spatial_dims": 3, "size": (16,) * 3, "spacing": (1.0,) * 3, "flips": (0,)}
+    run(path, recipe=plain_recipe(**data), classes=("background", "Anterior", "Posterior"))
 
 
 def results(path: Path) -> None:
