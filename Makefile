@@ -7,12 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# Damaged and hostile files for MINUTES, from a random SEED that is printed.
-MINUTES ?= 30
-fuzz: $(VENV)/installed-dev
-	cd tests && ../$(BIN)/python -m helpers.mutants --minutes $(MINUTES) $(SEED)
-
-.PHONY: demo test test-slow fuzz lint pictures vendor clean
+.PHONY: demo test test-slow fuzz lint docs pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo
@@ -23,15 +18,27 @@ test: $(VENV)/installed-dev
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
 
+# Damaged and hostile files for MINUTES, from a random SEED that is printed.
+MINUTES ?= 30
+fuzz: $(VENV)/installed-dev
+	cd tests && ../$(BIN)/python -m helpers.mutants --minutes $(MINUTES) $(SEED)
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=docs $(BIN)/python -m tools.site
 
-# The pictures of the guide to the page, drawn by its tests.
+# The documentation site, in site/.
+docs: $(VENV)/installed-dev
+	PYTHONPATH=docs $(BIN)/python -m tools.site
+
+# The pictures of the guide to the page, drawn by its tests; and those of the method, for which
+# `cdal demo` has to have run.
 pictures: $(VENV)/installed-dev
 	CDAL_PICTURES=yes $(BIN)/python -m pytest -m slow tests/serve/page/test_pictures.py
+	PYTHONPATH=docs $(BIN)/python -m tools.pictures
 
 # The scripts of other projects that the page uses. A build never needs this.
 vendor:
@@ -53,4 +60,4 @@ $(VENV)/installed-dev: $(VENV)/torch pyproject.toml
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

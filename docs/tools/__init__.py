@@ -1,0 +1,1 @@
+"""What makes the documentation: its site and its pictures."""
