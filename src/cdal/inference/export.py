@@ -26,7 +26,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing, write_json
 from cdal.runtime.version import __version__
 from cdal.segmenters.model_file import load_model
-from cdal.segmenters.model_header import ModelHeader, find_model, read_header
+from cdal.segmenters.find_models import find_model
+from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Graph, parameters
 
 Target = Literal["onnx", "openvino", "torch"]

@@ -27,7 +27,7 @@ class TorchEngine:
             segmenter.stochastic,
             segmenter.device,
         )
-        self.parameters = parameters(segmenter)
+        self.recipe, self.parameters = recipe, parameters(segmenter)
         self.bf16 = wants_bf16(recipe.training.precision, self.device)
         # Channels last is faster for pictures; it is not for volumes, nor for training.
         self.memory_format = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from cdal.inference.load import load
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
+from cdal.segmenters.hub import is_hub_name, parse_name
 from cdal.serve.refusals import missing
 
 _KEPT = 4
@@ -112,6 +113,8 @@ def _network(sampling: Sampling) -> tuple[object, ...]:
 
 def _short_name(model: str) -> str:
     """Name of a model for its address: that of its file, or of its folder, without the path."""
+    if is_hub_name(model):
+        return parse_name(model.split(", ")[0]).name
     path = Path(model)
     name = path.stem if path.is_file() and path.suffix else path.resolve().name
     if path.is_file() and name == "model":
