@@ -208,9 +208,7 @@ def _endpoint() -> str | None:
 
 
 def _cached(library: Any, model: HubName) -> Path | None:
-    found = library.try_to_load_from_cache(
-        model.repository, FILE, revision=model.revision or None
-    )
+    found = library.try_to_load_from_cache(model.repository, FILE, revision=model.revision or None)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -243,7 +241,9 @@ def _asked(library: Any, model: HubName) -> Path:
 
 def _need_small(model: HubName, size: int | None) -> None:
     if size is None or size > MOST_BYTES:
-        told = "the hub does not say how large it is" if size is None else f"it has {size:.3g} bytes"
+        told = (
+            "the hub does not say how large it is" if size is None else f"it has {size:.3g} bytes"
+        )
         raise UserError(
             f"{model}: {told}; the most are {MOST_BYTES:.3g}. If it is right, download the file "
             "yourself and give its path."

@@ -96,9 +96,7 @@ def open_shared(model: Path | str) -> Shared:
     """
     path = find_model(model)
     if path.suffix != SUFFIX:
-        raise UserError(
-            f"{path} is an exported graph. Give the {SUFFIX} file that it was made of."
-        )
+        raise UserError(f"{path} is an exported graph. Give the {SUFFIX} file that it was made of.")
     card = path.with_suffix(".md")
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     return Shared(path, read_header(path), short_name(path), text)
@@ -162,7 +160,11 @@ def _described(shared: Shared) -> str:
     steps = settings.diffusion_steps
     drawn = f"{settings.votes} votes" + ("" if steps is None else f", {steps} steps of sampling")
     members = f"{len(header.members)} models that vote together; " if header.members else ""
-    counts = [f"{len(header.data[part])} for {word}" for part, word in _PARTS.items() if header.data.get(part)]
+    counts = [
+        f"{len(header.data[part])} for {word}"
+        for part, word in _PARTS.items()
+        if header.data.get(part)
+    ]
     spacing = f", {' x '.join(f'{s:g}' for s in data.spacing)} mm a voxel" if data.spacing else ""
     rows = {
         "segments": shared.structures,
@@ -197,7 +199,11 @@ def _result(shared: Shared) -> dict[str, Any]:
     name = str(shared.header.data.get("name") or "validation cases")
     return {
         "task": {"type": "image-segmentation"},
-        "dataset": {"name": name, "type": re.sub(r"[^\w.-]+", "-", name.lower()), "split": "validation"},
+        "dataset": {
+            "name": name,
+            "type": re.sub(r"[^\w.-]+", "-", name.lower()),
+            "split": "validation",
+        },
         "metrics": [
             {"type": "dice", "name": f"mean Dice, {key}", "value": round(float(value), 4)}
             for key, value in shared.header.scores.items()
