@@ -241,9 +241,7 @@ def _asked(library: Any, model: HubName) -> Path:
 
 def _need_small(model: HubName, size: int | None) -> None:
     if size is None or size > MOST_BYTES:
-        told = (
-            "the hub does not say how large it is" if size is None else f"it has {size:.3g} bytes"
-        )
+        told = "its size is not known" if size is None else f"it has {size:.3g} bytes"
         raise UserError(
             f"{model}: {told}; the most are {MOST_BYTES:.3g}. If it is right, download the file "
             "yourself and give its path."

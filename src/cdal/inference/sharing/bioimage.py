@@ -2,8 +2,8 @@
 
 Programs that read it show the graph one image and nothing else, so it is the model without
 diffusion: one vote, the coarse segmentation. What happens before is named in the words of the
-format (bioimage.io specification, model 0.5: ensure_dtype, scale_linear, scale_range, clip,
-zero_mean_unit_variance); the temperature is in the graph.
+format (bioimage.io specification, model 0.5: ensure_dtype, scale_linear, scale_range, clip); mean,
+deviation and temperature are in the graph.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ _ARXIV = "https://arxiv.org/abs/2502.06997"
 _SIDE = 512
 """Pixels of each side of the cover."""
 
+_FLAT = 1e-6
+"""Least deviation of a channel, for images without contrast."""
+
 _EIGHT_BITS = 255.0
 _SPACE = {2: ("y", "x"), 3: ("x", "y", "z")}
 """Names of our axes: rows and columns; right, anterior and superior."""
@@ -51,15 +54,26 @@ are in `cdal predict`, of which this is the run with
 `--timesteps 0 --votes 1 --no-mirror --components 0 --decision largest`."""
 
 
-class _Calibrated(nn.Module):
-    """One vote at a temperature, `[1, C, *S] -> [1, K, *S]`; see `cdal.inference.decision.temper`."""
+class _Whole(nn.Module):
+    """The model after clipping: intensities, one vote, temperature, `[1, C, *S] -> [1, K, *S]`.
 
-    def __init__(self, graph: Graph, temperature: float) -> None:
+    Args:
+        graph: the network.
+        standardise: whether each channel gets mean 0 and standard deviation 1.
+        temperature: temperature of the probabilities, see `cdal.inference.decision.temper`.
+    """
+
+    def __init__(self, graph: Graph, standardise: bool, temperature: float) -> None:
         super().__init__()
-        self.vote, self.temperature = graph, temperature
+        self.vote, self.standardise, self.temperature = graph, standardise, temperature
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
+        if self.standardise:
+            space = tuple(range(2, image.dim()))
+            apart = image - image.mean(dim=space, keepdim=True)
+            deviation = (apart**2).mean(dim=space, keepdim=True).sqrt()
+            image = apart / deviation.clamp_min(_FLAT)
         vote = self.vote(image)
         if self.temperature == 1:
             return vote
@@ -91,7 +105,8 @@ def write_bioimage(shared: Shared, folder: Path, example: Path | str | None = No
             f"{shared.path}: {shared.system} draws random numbers, and programs that read "
             "bioimage.io have none. Export a plain network, or cdal."
         )
-    module = _Calibrated(graph, header.temperature or 1.0).eval()
+    standardise = recipe.data.intensities == "image"
+    module = _Whole(graph, standardise, header.temperature or 1.0).eval()
     image, axes, _ = image_example(recipe, header)
     shapes = {"image": {} if recipe.data.resize else axes}
     what = f"{shared.path}: the network of {shared.system}"
@@ -99,7 +114,7 @@ def write_bioimage(shared: Shared, folder: Path, example: Path | str | None = No
         module, (image,), shapes, ["image"], ["probability"], "onnx", folder / "model.onnx", what
     )
     values = _drawn(shared, recipe) if example is None else _middle(shared, recipe, Path(example))
-    stored = np.dtype(np.uint8) if recipe.data.intensities == "range" else values.dtype
+    stored = values.dtype if standardise else np.dtype(np.uint8)
     seen = normalise(values, recipe.data.intensities, stored, "the example")
     with torch.no_grad():
         output = module(torch.from_numpy(seen)[None]).numpy()
@@ -207,18 +222,20 @@ def _recipe(shared: Shared) -> Recipe:
 
 
 def _preprocessing(intensities: str, space: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What `cdal.imaging.intensities.Scale` does, in the words of the format."""
+    """What `cdal.imaging.intensities.Scale` does, in the words of the format.
+
+    The format has `zero_mean_unit_variance` too, but bioimageio.core takes mean and deviation of
+    the image before it was clipped. The graph does that part itself, see `_Whole`.
+    """
     steps: list[dict[str, Any]] = [{"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}]
     if intensities == "range":
         linear = {"gain": 4 / _EIGHT_BITS, "offset": -2.0}
         return [*steps, {"id": "scale_linear", "kwargs": linear}]
-    axes = list(space)
-    percentiles = {"axes": axes, "min_percentile": 0.5, "max_percentile": 99.5}
+    percentiles = {"axes": list(space), "min_percentile": 0.5, "max_percentile": 99.5}
     return [
         *steps,
         {"id": "scale_range", "kwargs": percentiles},
         {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}},
-        {"id": "zero_mean_unit_variance", "kwargs": {"axes": axes}},
     ]
 
 

@@ -35,8 +35,8 @@ probabilities, with `--network_def#votes 5` fewer votes.
     network = cdal.BundleNetwork("models/model.safetensors")
     mask = network(image).argmax(dim=1)  # image [B, C, *S], as it is stored
 
-`models/model.pt` is there because the specification demands a pickled state dictionary. It holds the
-same weights and is not needed."""
+`models/model.pt` is there because the specification demands a pickled state dictionary. It holds
+the same weights and is not needed."""
 
 
 def write_bundle(shared: Shared, folder: Path) -> list[Path]:
@@ -115,7 +115,7 @@ def metadata(shared: Shared) -> dict[str, Any]:
         "copyright": header.licence or "not declared",
         "data_source": str(header.data.get("name") or "not named"),
         "image_classes": "the image as it is stored",
-        "pred_classes": "one channel for each class, the background first: 1 for the class of a voxel",
+        "pred_classes": "a channel for each class, the background first; 1 where a voxel is of it",
         "eval_metrics": {f"mean_dice_{name}": score for name, score in header.scores.items()},
         "intended_use": "research; it is no medical device",
         "references": [PAPER],
@@ -180,9 +180,9 @@ def licence_text(shared: Shared) -> str:
     identifier = shared.licence
     link = f" (https://spdx.org/licenses/{identifier}.html)" if identifier else ""
     return (
-        f"Weights of the model {shared.name}\n\nLicence of the data that they were trained on, under "
-        f"which the weights are given: {declared}{link}\n\nThe program that runs them, cDAL, is "
-        "under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).\n"
+        f"Weights of the model {shared.name}\n\nLicence of the data that they were trained on, "
+        f"under which the weights are given: {declared}{link}\n\nThe program that runs "
+        "them, cDAL, is under the Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).\n"
     )
 
 

@@ -26,9 +26,9 @@ Output = Literal["mask", "probability"]
 class BundleNetwork(nn.Module):
     """A model whose input is an image as it is stored, and whose output is its segmentation.
 
-    All that `cdal predict` does happens inside: the way to the network's grid and back, intensities,
-    windows, votes, temperature and the choice of the mask. With the same file name, seed and device
-    its mask is that of `cdal predict`, voxel by voxel.
+    All that `cdal predict` does happens inside: the way to the network's grid and back,
+    intensities, windows, votes, temperature and the choice of the mask. With the same file name,
+    seed and device its mask is that of `cdal predict`, voxel by voxel.
 
     Args:
         path: `.safetensors` file.
