@@ -37,6 +37,8 @@ _LICENCES = {
 }
 """SPDX identifier of each licence that is recognised, by its words."""
 
+_FILLERS = ("the", "license", "licence", "version")
+
 _NO_DEVICE = "For research. It is no medical device."
 
 
@@ -59,13 +61,14 @@ class Shared:
     @property
     def licence(self) -> str:
         """SPDX identifier of the licence that the header names; empty unless it is just one."""
-        words = " ".join(re.findall(r"[a-z]+\d*|\d+(?:\.\d+)*", self.header.licence.lower()))
-        found = {
+        found = re.findall(r"[a-z]+\d*|\d+(?:\.\d+)*", self.header.licence.lower())
+        words = " ".join(word for word in found if word not in _FILLERS)
+        named = {
             identifier
             for name, identifier in _LICENCES.items()
             if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", words)
         }
-        return found.pop() if len(found) == 1 else ""
+        return named.pop() if len(named) == 1 else ""
 
     @property
     def system(self) -> str:
@@ -176,7 +179,8 @@ def _described(shared: Shared) -> str:
         "version of cDAL": header.version,
     }
     table = "\n".join(f"| {_cell(key)} | {_cell(value)} |" for key, value in rows.items())
-    return f"# {_cell(shared.name)}\n\n{shared.about}\n\n| | |\n|---|---|\n{table}\n\n{_NO_DEVICE}"
+    title = f"# {_cell(shared.name)}\n\n{_cell(shared.about)}"
+    return f"{title}\n\n| | |\n|---|---|\n{table}\n\n{_NO_DEVICE}"
 
 
 _PARTS = {"train": "training", "validation": "validation", "test": "testing"}
