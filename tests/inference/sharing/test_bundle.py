@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from PIL import Image as Pillow
 
 import cdal
 from cdal.cli import main
+from cdal.imaging.open import open_mask
 from cdal.inference.sharing.bundle import write_bundle
 from cdal.inference.sharing.card import open_shared
 from cdal.inference.sharing.network import BundleNetwork
+from helpers.data import real
 from helpers.files import OBLIQUE
 
 REQUIRED = {
@@ -86,6 +89,30 @@ def test_monai_gives_the_mask_of_a_picture(trained: Path, phantoms: Path, tmp_pa
         np.asarray(Pillow.open(tmp_path / place / "a_mask.png")) for place in ("monai", "ours")
     )
     np.testing.assert_array_equal(theirs, ours)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "image"),
+    [
+        ("hippocampus", "hippocampus/imagesTr/hippocampus_001.nii.gz"),
+        ("cxr", "cxr/images/CHNCXR_0001_0.png"),
+    ],
+)
+def test_monai_gives_the_masks_of_shipped_models(model: str, image: str, tmp_path: Path):
+    """On real images, all votes."""
+    folder, _, file = image.partition("/")
+    source = real(folder) / file
+    write_bundle(open_shared(model), tmp_path / "bundle")
+    (tmp_path / "images").mkdir()
+    shutil.copy(source, tmp_path / "images")
+    run(tmp_path / "bundle", tmp_path / "images", tmp_path / "monai")
+    cdal.predict(model, [source], tmp_path / "ours")
+    (ours,) = (tmp_path / "ours").glob("*_mask.*")
+    with open_mask(ours) as mine, open_mask(tmp_path / "monai" / ours.name) as theirs:
+        expected = mine.rows(0, mine.shape[0])
+        np.testing.assert_array_equal(theirs.rows(0, theirs.shape[0]), expected)
+    assert expected.any()
 
 
 def test_the_files_are_those_of_the_specification(volumes: Path, volume_model: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
 from cdal.runtime.errors import UserError
+from cdal.segmenters.segmenter import Segmenter
 
 Output = Literal["mask", "probability"]
 
@@ -95,7 +96,7 @@ class BundleNetwork(nn.Module):
         """The predictor, computed where the weights are now."""
         given = self._predictor
         engines = [
-            TorchEngine(model, engine.recipe)
+            TorchEngine(cast(Segmenter, model), engine.recipe)
             for model, engine in zip(self.models, _engines(given), strict=True)
         ]
         engine = engines[0] if len(engines) == 1 else EnsembleEngine(engines)
