@@ -40,8 +40,8 @@ def run(options: Namespace) -> int:
         tell(pushed.card)
     if pushed.cases:
         tell(
-            f"The file names the {pushed.cases} cases of its training, so that they are not scored "
-            "as new. Whoever has it can read these names.",
+            f"The file names the {pushed.cases} cases of its data set, so that seen ones are not "
+            "scored as new. Whoever has it can read these names.",
             error=True,
         )
     sizes = ", ".join(f"{name} ({size} bytes)" for name, size in pushed.files.items())
