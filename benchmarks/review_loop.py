@@ -35,7 +35,8 @@ from cdal.imaging.formats import read_image, read_label, write_label
 from cdal.inference.predict import predict
 from cdal.recipes.recipe import Recipe, override
 from cdal.runtime.files import write_json
-from cdal.segmenters.model_header import find_model, read_header
+from cdal.segmenters.find_models import find_model
+from cdal.segmenters.model_header import read_header
 from cdal.training.reviewed import read_corrections, train_on_reviews
 from cdal.training.start import find_start
 from cdal.training.train import train

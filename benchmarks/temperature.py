@@ -23,7 +23,8 @@ from cdal.inference.decision import temper
 from cdal.inference.load import load
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
-from cdal.segmenters.model_header import find_model, read_header
+from cdal.segmenters.find_models import find_model
+from cdal.segmenters.model_header import read_header
 
 SAMPLINGS = ((0, 15), (2, 5), (2, 15))
 

@@ -7,6 +7,7 @@ PyTorch and MONAI are imported where they are needed, as the process that only h
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ from helpers.recipes import small_recipe
 
 if TYPE_CHECKING:
     import torch
+
+    from helpers.hub import Hub
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -88,6 +91,21 @@ def rng() -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in for the Hugging Face hub, an empty cache, and a token."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    from helpers.hub import TOKEN, serving
+
+    for name in ("HF_HUB_CACHE", "HF_XET_CACHE"):
+        monkeypatch.setattr(constants, name, str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with serving() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.address)
+        yield running
 
 
 @pytest.fixture(scope="session")

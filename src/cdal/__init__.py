@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cdal.inference.predictor import Prediction, Predictor
     from cdal.inference.ranking import rank
     from cdal.inference.sampling import Sampling
+    from cdal.inference.sharing.network import BundleNetwork
     from cdal.recipes.recipe import Recipe
     from cdal.runtime.errors import UserError
     from cdal.runtime.events import Event
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cdal.training.train import train
 
 _HOME = {
+    "BundleNetwork": "cdal.inference.sharing.network",
     "Event": "cdal.runtime.events",
     "Prediction": "cdal.inference.predictor",
     "Predictor": "cdal.inference.predictor",
@@ -51,6 +53,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BundleNetwork",
     "Event",
     "Prediction",
     "Predictor",

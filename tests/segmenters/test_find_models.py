@@ -1,4 +1,4 @@
-"""Names that stand for several models."""
+"""How a model is found, and names that stand for several models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from cdal.datasets.check import check_folder
 from cdal.experiments.jobs import plan
 from cdal.runtime.errors import UserError
-from cdal.segmenters.find_models import find_models
-from cdal.segmenters.model_header import find_model
+from cdal.segmenters.find_models import find_model, find_models, shipped_models
 from helpers.ensembles import run
 from helpers.recipes import small_recipe
 
@@ -61,3 +60,23 @@ def test_other_folders_hold_no_model(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "empty"):
         with pytest.raises(UserError, match="the folder of a cross-validation"):
             find_models(folder)
+
+
+def test_a_model_is_found_by_file_folder_or_name(trained: Path, tmp_path: Path):
+    assert (
+        find_model(trained)
+        == find_model(trained / "model.safetensors")
+        == trained / "model.safetensors"
+    )
+    with pytest.raises(UserError, match="Shipped: "):
+        find_model("unheard-of")
+    with pytest.raises(UserError, match="holds no model"):
+        find_model(tmp_path)
+
+
+def test_the_shipped_models_are_small_and_have_cards():
+    shipped = shipped_models()
+    assert {"hippocampus", "cxr", "monuseg"} <= set(shipped)
+    for path in shipped.values():
+        assert path.stat().st_size < 25e6
+        assert path.with_suffix(".md").is_file()

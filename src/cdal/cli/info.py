@@ -59,7 +59,7 @@ def _everything() -> dict[str, Any]:
     from cdal.recipes import DERIVED, RECIPES
     from cdal.recipes.protocols import PROTOCOLS
     from cdal.recipes.systems import SYSTEMS
-    from cdal.segmenters.model_header import shipped_models
+    from cdal.segmenters.find_models import shipped_models
 
     return {
         "version": __version__,

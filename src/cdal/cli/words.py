@@ -26,8 +26,9 @@ FIELDS = (
 )
 
 MODEL = (
-    "A .safetensors file, a run folder, the name of a shipped model, an exported .onnx or .xml, or "
-    "the folder of a cross-validation, all of whose models vote."
+    "A .safetensors file, a run folder, the name of a shipped model, a model of the hub "
+    "(hf://OWNER/NAME), an exported .onnx or .xml, or the folder of a cross-validation, all of "
+    "whose models vote."
 )
 IMAGES = "Files, folders of files, or folders with a DICOM series."
 INPUTS = f"{IMAGES[:-1]}; tables (.csv, .tsv, .parquet) with their paths in the column path."

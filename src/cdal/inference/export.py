@@ -25,8 +25,9 @@ from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing, write_json
 from cdal.runtime.version import __version__
+from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_file import load_model
-from cdal.segmenters.model_header import ModelHeader, find_model, read_header
+from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Graph, parameters
 
 Target = Literal["onnx", "openvino", "torch"]
@@ -89,19 +90,13 @@ def export(
             "graph; cdal and plain networks can."
         )
     exported, example, shapes = _with_examples(graph, recipe, header)
-    name = path.parent.resolve().name if path.stem == "model" else path.stem
-    target = Path(out or ".") / f"{name}{GRAPHS[to]}"
-    with _quiet():
-        try:
-            program = torch.export.export(exported, example, dynamic_shapes=shapes, strict=False)
-            _write(program, to, target, ["image", "noise", "z"][: len(example)])
-        except (UserError, OSError, MemoryError):
-            raise
-        except Exception as error:  # tracing and translating fail in many ways
-            raise UserError(
-                f"{path}: the network of {recipe.segmenter.name} cannot be made a graph of the "
-                f"kind {to}: {error}. Try another --to, or another --timesteps."
-            ) from error
+    target = Path(out or ".") / f"{short_name(path)}{GRAPHS[to]}"
+    inputs, outputs = (
+        ["image", "noise", "z"][: len(example)],
+        ["votes", "probability", "uncertainty"],
+    )
+    what = f"{path}: the network of {recipe.segmenter.name}"
+    write_graph(exported, example, shapes, inputs, outputs, to, target, what)
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target
@@ -112,13 +107,8 @@ def _with_examples(
 ) -> tuple[_Exported, tuple[Tensor, ...], Any]:
     """The exported module, inputs to trace it with, and the axes of these that are dynamic."""
     data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
-    image = torch.zeros(1, data.network_channels(header.image_channels), *data.size)
-    sizes = [
-        torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)
-    ]
-    shapes: list[dict[int, Any]] = [
-        {2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}
-    ]
+    image, axes, sizes = image_example(recipe, header)
+    shapes: list[dict[int, Any]] = [axes]
     draws = tuple(
         map(torch.from_numpy, graph.random.draw(data.size, 2, np.random.default_rng(0)).values())
     )
@@ -130,8 +120,6 @@ def _with_examples(
         folded = {3 + axis: step * size if step > 1 else size for axis, size in enumerate(sizes)}
         shapes += [{1: votes, **folded}, {1: votes}]
     exported = _Exported(graph).eval()
-    with torch.no_grad():
-        exported(image, *draws)  # fill caches now, so that they become constants of the graph
     return (
         exported,
         (image, *draws),
@@ -139,10 +127,71 @@ def _with_examples(
     )
 
 
-def _write(
-    program: torch.export.ExportedProgram, to: Target, target: Path, inputs: list[str]
+def image_example(
+    recipe: Recipe, header: ModelHeader
+) -> tuple[Tensor, dict[int, Any], list[torch.export.Dim]]:
+    """An image to trace a network with, its dynamic axes, and the sizes that these stand for.
+
+    Returns:
+        Image `[1, C, *S]`; by the number of an axis its length, a multiple of a size; and the
+        sizes, one for each axis of space.
+    """
+    data, multiple = recipe.data, recipe.segmenter.multiple(recipe.data)
+    image = torch.zeros(1, data.network_channels(header.image_channels), *data.size)
+    sizes = [
+        torch.export.Dim(f"size{axis}", min=1, max=_LARGEST) for axis in range(data.spatial_dims)
+    ]
+    axes = {2 + axis: multiple * size if multiple > 1 else size for axis, size in enumerate(sizes)}
+    return image, axes, sizes
+
+
+def write_graph(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    shapes: Any,
+    inputs: list[str],
+    outputs: list[str],
+    to: Target,
+    target: Path,
+    what: str,
 ) -> None:
-    outputs = ["votes", "probability", "uncertainty"]
+    """Trace a module and write it as a graph.
+
+    Args:
+        module: the module, in evaluation mode.
+        example: its inputs.
+        shapes: dynamic axes of the inputs, as `torch.export.export` takes them.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        to: kind of the graph, see `export`.
+        target: file of the graph.
+        what: what the module is, for errors.
+
+    Raises:
+        UserError: the module cannot become a graph, or an extra is not installed.
+    """
+    with _quiet():
+        try:
+            with torch.no_grad():
+                module(*example)  # fill caches now, so that they become constants of the graph
+            program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
+            _write(program, to, target, inputs, outputs)
+        except (UserError, OSError, MemoryError):
+            raise
+        except Exception as error:  # tracing and translating fail in many ways
+            raise UserError(
+                f"{what} cannot be made a graph of the kind {to}: {error}. Try another --to, or "
+                "another --timesteps."
+            ) from error
+
+
+def _write(
+    program: torch.export.ExportedProgram,
+    to: Target,
+    target: Path,
+    inputs: list[str],
+    outputs: list[str],
+) -> None:
     for module in program.graph_module.modules():
         for node in getattr(module, "graph", torch.fx.Graph()).nodes:
             node.meta.pop("stack_trace", None)  # paths and lines of this machine

@@ -16,6 +16,7 @@ from cdal.recipes.ensemble import join_recipes
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
 from cdal.segmenters.find_models import find_models
+from cdal.segmenters.hub import pinned
 from cdal.segmenters.model_header import ModelHeader, join_headers, named_models, read_header
 
 
@@ -27,8 +28,9 @@ def load(
     """Load a model, ready to predict, or several that vote together.
 
     Args:
-        model: a `.safetensors` file, a run folder, the name of a shipped model, or a graph written
-            by `export` (`.onnx`, `.xml`). A `.pt2` is refused, because opening it runs code. The
+        model: a `.safetensors` file, a run folder, the name of a shipped model, a model of the hub
+            (`hf://owner/name[@revision]`, see `cdal.segmenters.hub`), or a graph written by
+            `export` (`.onnx`, `.xml`). A `.pt2` is refused, because opening it runs code. The
             folder of a cross-validation stands for the models of all its runs, see
             `cdal.segmenters.find_models.find_models`. Several models, those of a list too, vote
             together, see `cdal.inference.ensemble_engine.EnsembleEngine`.
@@ -43,7 +45,8 @@ def load(
     if not names:
         raise UserError("no model is named. Give one or more.")
     sampling = sampling or Sampling()
-    files = [path for name in names for path in find_models(name)]
+    found = [(name, find_models(name)) for name in names]
+    files = [path for _, paths in found for path in paths]
     graphs = {
         path: _open_exported(path, sampling, device)
         for path in files
@@ -62,9 +65,8 @@ def load(
         engine = EnsembleEngine([engine for engine, _ in members])
         recipe = join_recipes([recipe for _, recipe in members], titles)
     path = files[0] if len(files) == 1 else None
-    return Predictor(
-        engine, header, recipe, sampling, path, ", ".join(map(str, names)), tuple(files)
-    )
+    title = ", ".join(pinned(name, paths[0]) for name, paths in found)
+    return Predictor(engine, header, recipe, sampling, path, title, tuple(files))
 
 
 def _load(

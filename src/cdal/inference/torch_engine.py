@@ -32,9 +32,9 @@ class TorchEngine:
             segmenter.stochastic,
             segmenter.device,
         )
-        self.parameters = parameters(segmenter)
         self.draws_apart = segmenter.draws_apart or not segmenter.stochastic
         self.at_once = 1 if self.device.type == "cpu" else _AT_ONCE
+        self.recipe, self.parameters = recipe, parameters(segmenter)
         self.bf16 = wants_bf16(recipe.training.precision, self.device)
         # Channels last is faster for pictures; it is not for volumes, nor for training.
         self.memory_format = (

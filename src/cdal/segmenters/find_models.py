@@ -1,4 +1,7 @@
-"""Where several models are that vote together. Nothing here needs PyTorch."""
+"""Where models are: files, run folders, shipped ones, several that vote together, and the hub.
+
+Nothing here needs PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,60 @@ from pathlib import Path
 
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
-from cdal.segmenters.model_header import SUFFIX, find_model
+from cdal.segmenters import hub
+from cdal.segmenters.model_header import SUFFIX
 
 _MODEL = f"model{SUFFIX}"
 _RUN = re.compile(r"fold-(\d+)(?:-seed-(\d+))?")
 """Name of a run in a cross-validation: its fold, and its seed if it is not the recipe's."""
+
+_SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
+"""Folders of the shipped models: in a wheel, and in a clone of the repository."""
+
+
+def find_model(name: str | Path, download: bool = True) -> Path:
+    """Find a model file: the file itself, that of a run folder, a shipped one, or one of the hub.
+
+    Args:
+        name: path of the file or of the run folder, name of a shipped model, or
+            `hf://owner/name[@revision]`, see `cdal.segmenters.hub`.
+        download: whether a model of the hub may be downloaded; otherwise it must have been before.
+
+    Raises:
+        UserError: the model does not exist; the message lists the shipped models. Or the hub does
+            not give it.
+    """
+    if hub.is_hub_name(name):
+        return hub.fetch(name, download)
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (path / _MODEL).is_file():
+        return path / _MODEL
+    shipped = shipped_models()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    if path.is_dir():
+        raise UserError(
+            f"{path} holds no {_MODEL}. Expected a folder that cdal train wrote, after its "
+            "first validation; where models may vote together, the folder of a cross-validation."
+        )
+    raise UserError(
+        f"no model {name}: neither a file, nor a run folder, nor shipped. Shipped: "
+        f"{', '.join(shipped) or 'none'}."
+    )
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name and path of each model that is shipped with the package."""
+    return {path.stem: path for folder in _SHIPPED for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def short_name(path: Path) -> str:
+    """Name of a model by its file: that of the file, of its run folder, or its name on the hub."""
+    if path.stem != "model":
+        return path.stem
+    return hub.name_of(path) or path.parent.resolve().name
 
 
 def find_models(name: str | Path) -> tuple[Path, ...]:
@@ -27,7 +79,7 @@ def find_models(name: str | Path) -> tuple[Path, ...]:
             finished.
     """
     folder = Path(name)
-    if not folder.is_dir() or (folder / _MODEL).is_file():
+    if hub.is_hub_name(name) or not folder.is_dir() or (folder / _MODEL).is_file():
         return (find_model(name),)
     runs = _runs(folder)
     if not runs:

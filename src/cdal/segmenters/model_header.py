@@ -1,4 +1,4 @@
-"""The header of a model file, and where models are found. Nothing here needs PyTorch."""
+"""The header of a model file. Nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ MOST_MEMBERS = 32
 """Most members of an ensemble."""
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-3, 1e3
-
-_SHIPPED = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
-"""Folders of the shipped models: in a wheel, and in a clone of the repository."""
 
 
 class Seen(NamedTuple):
@@ -344,33 +341,3 @@ def _joined_temperature(headers: Sequence[ModelHeader]) -> float | None:
     if None in fitted:
         return None
     return round(math.prod(fitted) ** (1 / len(fitted)), 3)  # type: ignore[arg-type]
-
-
-def find_model(name: str | Path) -> Path:
-    """Find a model file, given the file itself, a run folder, or the name of a shipped model.
-
-    Raises:
-        UserError: the model does not exist; the message lists the shipped models.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    if (path / f"model{SUFFIX}").is_file():
-        return path / f"model{SUFFIX}"
-    shipped = shipped_models()
-    if str(name) in shipped:
-        return shipped[str(name)]
-    if path.is_dir():
-        raise UserError(
-            f"{path} holds no model{SUFFIX}. Expected a folder that cdal train wrote, after its "
-            "first validation; where models may vote together, the folder of a cross-validation."
-        )
-    raise UserError(
-        f"no model {name}: neither a file, nor a run folder, nor shipped. Shipped: "
-        f"{', '.join(shipped) or 'none'}."
-    )
-
-
-def shipped_models() -> dict[str, Path]:
-    """Name and path of each model that is shipped with the package."""
-    return {path.stem: path for folder in _SHIPPED for path in sorted(folder.glob(f"*{SUFFIX}"))}

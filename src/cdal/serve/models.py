@@ -11,6 +11,7 @@ from cdal.inference.load import load, need_sampling
 from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import Recipe
+from cdal.segmenters.hub import is_hub_name, parse_name
 from cdal.serve.refusals import missing
 
 _KEPT = 4
@@ -124,6 +125,8 @@ def _recipes(base: Predictor, sampling: Sampling) -> list[Recipe]:
 
 def _short_name(model: str) -> str:
     """Name of a model for its address: that of its file, or of its folder, without the path."""
+    if is_hub_name(model):
+        return parse_name(model.split(", ")[0]).name
     path = Path(model)
     name = path.stem if path.is_file() and path.suffix else path.resolve().name
     if path.is_file() and name == "model":

@@ -17,8 +17,9 @@ from cdal.recipes.recipe import Recipe, to_dict, words_of
 from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.events import Event, Report
 from cdal.runtime.files import digest_of
+from cdal.segmenters.find_models import find_model
 from cdal.segmenters.model_file import load_segmenters
-from cdal.segmenters.model_header import ModelHeader, find_model, read_header
+from cdal.segmenters.model_header import ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
 from cdal.segmenters.trust import need_trusted
 

@@ -17,7 +17,8 @@ from cdal.imaging.open import open_image, open_mask
 from cdal.imaging.rows import Rows
 from cdal.inference.graph_engine import GRAPHS, read_description
 from cdal.runtime.errors import UserError
-from cdal.segmenters.model_header import find_model, read_header
+from cdal.segmenters.find_models import find_model
+from cdal.segmenters.model_header import read_header
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def files_of(case: Case, results: Path) -> Files:
 def channels_of(model: str) -> int:
     """Number of channels of a model, 0 if it is not there any more."""
     try:
-        path = find_model(model)
+        path = find_model(model, download=False)
         graph = path.suffix in GRAPHS.values()
         header = read_description(path).header if graph else read_header(path)
     except (UserError, OSError, ValueError):

@@ -32,8 +32,8 @@ from cdal.inference.graph_engine import (
 from cdal.inference.torch_engine import TorchEngine
 from cdal.inference.voting import draw_votes
 from cdal.runtime.errors import UserError
+from cdal.segmenters.find_models import find_model
 from cdal.segmenters.model_file import load_model
-from cdal.segmenters.model_header import find_model
 
 _RUNTIMES: tuple[tuple[Target, str, Callable[[Path, Description], GraphEngine]], ...] = (
     ("onnx", "onnxruntime", OnnxEngine),

@@ -1,0 +1,124 @@
+"""A model for the Hugging Face hub: `model.safetensors` and its card."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdal.inference.sharing.card import Shared, model_card, named_cases, open_shared
+from cdal.runtime.errors import UserError
+from cdal.runtime.files import replacing, write_text
+from cdal.segmenters.hub import (
+    FILE,
+    HubName,
+    connect,
+    explained,
+    parse_name,
+    parse_repository,
+)
+
+_USE = """    pip install "cdal[hub]"
+    cdal predict hf://{repository} IMAGE --out results
+
+or in Python:
+
+    import cdal
+    prediction = cdal.load("hf://{repository}").predict("IMAGE")
+
+Only `{file}` is downloaded, and no code is run from it."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What `push` has sent, or would send.
+
+    Attributes:
+        name: name by which the model can be given now, with its commit if it was sent.
+        files: size in bytes of each file.
+        card: the model card.
+        cases: number of cases that the model's header names.
+    """
+
+    name: str
+    files: dict[str, int]
+    card: str
+    cases: int
+
+
+def write_hub(shared: Shared, folder: Path, repository: str = "") -> list[Path]:
+    """Write the files of a repository of the hub.
+
+    Args:
+        shared: the model.
+        folder: folder for the files.
+        repository: `owner/name`, for the card; a place for it if empty.
+
+    Returns:
+        The files.
+    """
+    with replacing(folder / FILE) as temporary:
+        temporary.write_bytes(shared.path.read_bytes())
+    use = _USE.format(repository=repository or f"OWNER/{shared.name}", file=FILE)
+    write_text(folder / "README.md", model_card(shared, use))
+    return [folder / FILE, folder / "README.md"]
+
+
+def push(
+    model: Path | str,
+    repository: str,
+    revision: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+) -> Pushed:
+    """Send a model to the hub, into a repository that is made if it is not there.
+
+    The token is that of `hf auth login` or of the environment variable HF_TOKEN. It is neither
+    printed nor stored here.
+
+    Args:
+        model: as for `open_shared`.
+        repository: `owner/name`.
+        revision: branch to write, made if it is not there; `main` if `None`.
+        private: whether a new repository is private.
+        dry_run: whether nothing is sent.
+
+    Raises:
+        UserError: the model does not exist, the name is none of a repository, the extra `hub` is
+            not installed, or the hub refuses.
+    """
+    target = parse_repository(repository)
+    if revision is not None:
+        target = parse_name(f"{target}@{revision}")
+    shared = open_shared(model)
+    with tempfile.TemporaryDirectory(prefix="cdal-") as scratch:
+        files = write_hub(shared, Path(scratch), target.repository)
+        sizes = {path.name: path.stat().st_size for path in files}
+        card = files[1].read_text(encoding="utf-8")
+        if not dry_run:
+            commit = _send(files, target, private, shared.name)
+            target = HubName(target.owner, target.name, commit)
+    return Pushed(str(target), sizes, card, named_cases(shared.header))
+
+
+def _send(files: list[Path], target: HubName, private: bool, name: str) -> str:
+    """Upload the files in one commit, and return that commit."""
+    api = connect()
+    from huggingface_hub import CommitOperationAdd
+
+    branch = target.revision or None
+    try:
+        api.create_repo(target.repository, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(target.repository, branch=branch, exist_ok=True)
+        done = api.create_commit(
+            target.repository,
+            [CommitOperationAdd(path.name, path) for path in files],
+            commit_message=f"{name}, written by cdal push",
+            revision=branch,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the library and what is behind it have many kinds
+        raise explained(error, f"the model cannot be sent to {target}") from None
+    return str(done.oid)
