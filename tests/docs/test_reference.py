@@ -18,6 +18,8 @@ from cdal.serve.settings import Serving
 from helpers.blocks import DOCS
 
 SHARED = {"sampling": Sampling, "serving": Serving}
+WORKERS = "workers"
+"""Section of the options by which verbs have workers."""
 _ROW = re.compile(r"^\| (?P<first>`[^|]+`) \|(?P<rest>.*)\|$", re.MULTILINE)
 
 
@@ -64,6 +66,8 @@ def test_every_option_of_a_verb_stands_in_its_section_with_its_default(verb: str
         if f"(#{name})" in text
         for field in dataclasses.fields(kind)
     }
+    if f"(#{WORKERS})" in text:
+        shared |= set(rows(sections("command-line.md")[WORKERS.capitalize()]))
     for flag, default in options(verb).items():
         if flag in told and isinstance(default, (str, int, float)) and default:
             assert words(default) in told[flag][-1], f"{flag}: {told[flag]}"

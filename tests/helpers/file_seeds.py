@@ -17,7 +17,7 @@ from cdal.evaluation.comparison import compare
 from cdal.evaluation.result import read_result
 from cdal.evaluation.review.cases import read_results
 from cdal.inference.graph_engine import description_of, read_description
-from cdal.inference.record import earlier_results
+from cdal.inference.record import ResultsOf
 from cdal.recipes.recipe import load_recipe, to_yaml
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
@@ -107,7 +107,7 @@ def _record(folder: Path) -> Seed:
     content = (results / "predictions.json").read_text(encoding="utf-8")
 
     def need(path: Path) -> None:
-        earlier_results(path.parent)
+        assert "nothing" not in ResultsOf([path.parent])
         read_results(path.parent)
 
     return _text("predictions.json", content, need)

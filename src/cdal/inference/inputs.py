@@ -242,12 +242,12 @@ def need_distinct(inputs: Iterable[Input]) -> None:
 
 
 def input_of(path: Path, channels: int = 1, channel_files: bool | None = None) -> Input:
-    """The image that a path in the record of a prediction stands for, as `find_inputs` found it.
+    """The image that a path in the record of a prediction stands for, as `Lister` found it.
 
     Args:
         path: file; one of a channel stands for those beside it. Or folder of a DICOM series.
         channels: number of channels C of the model.
-        channel_files: see `find_inputs`.
+        channel_files: see `Lister`.
 
     Raises:
         UserError: it is not there, or cannot be told from others.

@@ -238,17 +238,18 @@ def holding(lock: Path, taken: str) -> Iterator[None]:
 
 
 @contextmanager
-def taking_turns(lock: Path, wait: float = _WAIT) -> Iterator[None]:
+def taking_turns(lock: Path, wait: float | None = None) -> Iterator[None]:
     """Hold a lock file for a moment, after the other processes that hold it.
 
     Args:
         lock: the file.
-        wait: seconds to wait for the others.
+        wait: seconds to wait for the others; some minutes if `None`.
 
     Raises:
         BusyError: others hold it for so long.
         UserError: the folder of the lock cannot be created or written.
     """
+    wait = _WAIT if wait is None else wait
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         holder = FileLock(lock, timeout=wait)

@@ -15,7 +15,7 @@ from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import read_image
 from cdal.imaging.formats.dicom import read_series
 from cdal.imaging.formats.dicom_series import choose_series, find_series
-from cdal.inference.inputs import find_inputs
+from cdal.inference.inputs import list_inputs
 from cdal.runtime.errors import UserError
 from helpers.dicom import axial_series
 from helpers.files import numbers, write_series
@@ -63,7 +63,7 @@ def test_one_series_of_several_has_to_be_chosen(tmp_path: Path):
     assert {
         len(choose_series(tmp_path / "s", found, name).files) for name in ("t2", "4", found[1].uid)
     } == {4}
-    (one,), failed = find_inputs([tmp_path / "s"], series="T1")
+    (one,), failed = list_inputs([tmp_path / "s"], series="T1")
     assert (one.name, one.suffix, len(one.files), failed) == ("s", ".dcm", 3, {})
 
 
@@ -106,7 +106,7 @@ def test_a_radiograph_is_bright_where_it_is_meant_to_be(tmp_path: Path):
     file.PhotometricInterpretation, file.Modality = "MONOCHROME1", "CR"
     file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
     file.save_as(tmp_path / "x.dcm", enforce_file_format=True)
-    (one,), _ = find_inputs([tmp_path / "x.dcm"])
+    (one,), _ = list_inputs([tmp_path / "x.dcm"])
     image = read_image(one.path)
     stored = numbers((1, 6, 7), np.uint16)[0].astype(float)
     np.testing.assert_array_equal(image.array[0], stored.max() + stored.min() - stored)
@@ -123,7 +123,7 @@ def test_an_enhanced_file_of_many_frames_is_its_series(tmp_path: Path):
         file.AcquisitionNumber, file.InstanceNumber = 1, i + 1
     enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(slices, hd.UID(), 9, hd.UID(), 1)
     enhanced.save_as(tmp_path / "enhanced.dcm")
-    (one,), failed = find_inputs([tmp_path / "enhanced.dcm"])
+    (one,), failed = list_inputs([tmp_path / "enhanced.dcm"])
     assert not failed
     image, series = read_image(one.path), read_series(find_series(folder)[0].files)
     there = {
