@@ -138,6 +138,8 @@ def _variables(devices: int, nodes: int) -> dict[str, str]:
         "GROUP_RANK": str(environment.node_rank()),
         "RANK": str(environment.node_rank() * devices),
         "LOCAL_RANK": "0",
+        # Else PyTorch prints its own stack for a rank that is gone.
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }
 
 

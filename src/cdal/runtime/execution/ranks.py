@@ -6,6 +6,7 @@ A collective that fails says that a rank is gone: `DisconnectedError`. `RollCall
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -15,8 +16,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-GRACE = timedelta(seconds=10)
-"""Time that a rank has to answer when another is missed."""
+GRACE = 10.0
+"""Seconds that a rank has to answer when another is missed."""
+
+_LINGER = 1.0
+"""Seconds that rank 0 stays for the others to read why it ends."""
 
 _Item = TypeVar("_Item")
 
@@ -122,7 +126,8 @@ def collective(call: Callable[[], object]) -> None:
     try:
         call()
     except RuntimeError as error:
-        raise DisconnectedError(str(error).strip().splitlines()[0]) from error
+        said = str(error).partition("] ")[2] or str(error)  # after the place in the library
+        raise DisconnectedError(said.strip().splitlines()[0].split(". ")[0]) from error
 
 
 class RollCall:
@@ -158,12 +163,15 @@ class RollCall:
             self.store.set(names[self.rank], own or "-")
             if error is None:
                 return ""
-            try:
-                self.store.wait(list(names.values()), GRACE)
-            except RuntimeError:  # not all have answered in time
-                missing = [rank for rank in names if not self.store.check([names[rank]])]
+            until = time.monotonic() + GRACE
+            missing = list(names)
+            while missing and time.monotonic() < until:
+                missing = [rank for rank in missing if not self.store.check([names[rank]])]
+                time.sleep(0.05)
+            if missing:
                 return _told(missing, self.ranks)
             reasons = {rank: self.store.get(name).decode() for rank, name in names.items()}
+            time.sleep(_LINGER if self.rank == 0 else 0.0)
         except RuntimeError:  # the store has gone with the process that kept it
             return _told([0], self.ranks)
         ended = [f"rank {rank} has ended: {why}" for rank, why in reasons.items() if why != "-"]
