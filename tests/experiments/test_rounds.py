@@ -24,7 +24,8 @@ from cdal.experiments.rounds import first_cases, run_rounds
 from cdal.inference.sampling import Sampling
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
-from cdal.training.run_folder import MODEL, claim
+from cdal.segmenters.model_header import MODEL
+from cdal.training.run_folder import claim
 from helpers.events import lines_into
 from helpers.recipes import small_recipe
 from helpers.verbs import run_here

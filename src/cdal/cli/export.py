@@ -10,8 +10,6 @@ from cdal.cli.output import tell
 from cdal.cli.words import DONE
 from cdal.runtime.errors import UserError
 
-_GRAPHS = ("onnx", "openvino", "torch")
-
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verb's options to its parser."""
@@ -51,7 +49,9 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
-    if options.to in _GRAPHS:
+    from cdal.inference.graph_engine import GRAPHS
+
+    if options.to in GRAPHS:
         from cdal.inference.export import export
 
         if options.example is not None:

@@ -24,7 +24,7 @@ from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.execution.executor import Executor, Here, Outcome, Task, Tell, Worker
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
-from cdal.training.run_folder import MODEL
+from cdal.segmenters.model_header import MODEL
 
 _TRUST = "--trust-own-network"
 """The models of a comparison are those that it has trained, with networks that the user named."""

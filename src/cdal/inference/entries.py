@@ -6,7 +6,6 @@ it, so no other record has to be read to know whose a file is.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 
 from cdal.imaging.formats import stem_of
 from cdal.inference.outputs import OUTPUTS
-from cdal.runtime.files import digest_of, scratch_folder, write_json
+from cdal.runtime.files import digest_of, read_object, scratch_folder, write_json
 
 MERGED = "predictions.json"
 HOME = ".cdal"
@@ -130,7 +129,7 @@ class Entries:
 
 def read_entries(out: Path, name: str) -> Entries:
     """The record of a name; empty if it is missing or was not written by cDAL."""
-    content = _read(_file(out, name))
+    content = read_object(_file(out, name))
     try:
         return Entries(
             [
@@ -170,7 +169,7 @@ def is_recorded(out: Path) -> bool:
 
 def unrecorded(out: Path) -> Iterator[tuple[str, Entries]]:
     """What `predictions.json` lists in a folder without records, by the names of records."""
-    content, found = _read(out / MERGED), dict[str, Entries]()
+    content, found = read_object(out / MERGED), dict[str, Entries]()
     rows, failed = content.get("predictions"), content.get("failed")
     for row in rows if isinstance(rows, list) else []:
         if not isinstance(row, dict):
@@ -196,12 +195,3 @@ def record_the_unrecorded(out: Path) -> None:
 
 def _file(out: Path, name: str) -> Path:
     return out / HOME / _RECORDS / f"{name}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if the file is missing or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cdal.runtime import memory
-from cdal.runtime.files import write_json
+from cdal.runtime.files import read_object, write_json
 
 
 def peak_memory() -> float | None:
@@ -37,11 +36,7 @@ def keep_cost(out: Path, cost: Mapping[str, Any]) -> None:
 
 def kept_cost(out: Path) -> dict[str, Any]:
     """What `keep_cost` wrote; empty if the file is missing or cannot be read."""
-    try:
-        cost = json.loads((out / _COST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return cost if isinstance(cost, dict) else {}
+    return read_object(out / _COST)
 
 
 def joined_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
 from cdal.segmenters import hub
-from cdal.segmenters.model_header import SUFFIX
+from cdal.segmenters.model_header import MODEL, SUFFIX
 
-_MODEL = f"model{SUFFIX}"
 _RUN = re.compile(r"fold-(\d+)(?:-seed-(\d+))?")
 """Name of a run in a cross-validation: its fold, and its seed if it is not the recipe's."""
 
@@ -38,14 +37,14 @@ def find_model(name: str | Path, download: bool = True) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if (path / _MODEL).is_file():
-        return path / _MODEL
+    if (path / MODEL).is_file():
+        return path / MODEL
     shipped = shipped_models()
     if str(name) in shipped:
         return shipped[str(name)]
     if path.is_dir():
         raise UserError(
-            f"{path} holds no {_MODEL}. Expected a folder that cdal train wrote, after its "
+            f"{path} holds no {MODEL}. Expected a folder that cdal train wrote, after its "
             "first validation; where models may vote together, the folder of a cross-validation."
         )
     raise UserError(
@@ -79,7 +78,7 @@ def find_models(name: str | Path) -> tuple[Path, ...]:
             finished.
     """
     folder = Path(name)
-    if hub.is_hub_name(name) or not folder.is_dir() or (folder / _MODEL).is_file():
+    if hub.is_hub_name(name) or not folder.is_dir() or (folder / MODEL).is_file():
         return (find_model(name),)
     runs = _runs(folder)
     if not runs:
@@ -91,12 +90,12 @@ def find_models(name: str | Path) -> tuple[Path, ...]:
             )
         runs = _runs(systems[0]) if systems else ()
     for run in runs:
-        if not kept_cost(run) or not (run / _MODEL).is_file():
+        if not kept_cost(run) or not (run / MODEL).is_file():
             raise UserError(
                 f"{run}: its training is not finished, or failed. Finish the cross-validation, or "
                 "give the finished models one by one to cdal ensemble."
             )
-    return tuple(run / _MODEL for run in runs) or (find_model(name),)
+    return tuple(run / MODEL for run in runs) or (find_model(name),)
 
 
 def _runs(folder: Path) -> tuple[Path, ...]:

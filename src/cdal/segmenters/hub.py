@@ -15,10 +15,7 @@ from typing import Any
 
 from cdal.recipes.baselines import OwnSettings
 from cdal.runtime.errors import UserError
-from cdal.segmenters.model_header import SUFFIX, read_header
-
-FILE = f"model{SUFFIX}"
-"""Name of the model's file in a repository."""
+from cdal.segmenters.model_header import MODEL, read_header
 
 MOST_BYTES = 2**31
 """Largest model that is downloaded."""
@@ -187,7 +184,7 @@ def explained(error: Exception, what: str) -> UserError:
     elif isinstance(error, errors.RevisionNotFoundError):
         reason = "the repository has no such revision. See its page for branches, tags and commits"
     elif isinstance(error, errors.EntryNotFoundError):
-        reason = f"the repository holds no {FILE}, as cdal push writes it"
+        reason = f"the repository holds no {MODEL}, as cdal push writes it"
     else:
         reason = f"the hub does not answer as expected ({told}). Try again later"
     return UserError(f"{what}: {reason.removesuffix('.')}.")
@@ -208,7 +205,7 @@ def _endpoint() -> str | None:
 
 
 def _cached(library: Any, model: HubName) -> Path | None:
-    found = library.try_to_load_from_cache(model.repository, FILE, revision=model.revision or None)
+    found = library.try_to_load_from_cache(model.repository, MODEL, revision=model.revision or None)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -220,17 +217,17 @@ def _asked(library: Any, model: HubName) -> Path:
     where = {"revision": revision, "endpoint": endpoint}
     try:
         try:
-            address = library.hf_hub_url(model.repository, FILE, **where)
+            address = library.hf_hub_url(model.repository, MODEL, **where)
             size = library.get_hf_file_metadata(address, endpoint=endpoint).size
         except HfHubHTTPError:
             raise
         except Exception:  # no network: the library behind raises its own errors
             local = library.hf_hub_download(
-                model.repository, FILE, revision=revision, local_files_only=True
+                model.repository, MODEL, revision=revision, local_files_only=True
             )
             return Path(local)
         _need_small(model, size)
-        path = Path(library.hf_hub_download(model.repository, FILE, **where))
+        path = Path(library.hf_hub_download(model.repository, MODEL, **where))
     except UserError:
         raise
     except Exception as error:

@@ -17,6 +17,9 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.version import __version__
 
 SUFFIX = ".safetensors"
+MODEL = f"model{SUFFIX}"
+"""Name of the model file in a run folder, and in a repository of the hub."""
+
 KEY = "cdal"
 """Metadata key of the header in a model file."""
 

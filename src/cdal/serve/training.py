@@ -18,6 +18,7 @@ from fastapi import HTTPException
 from cdal.evaluation.before_after import kept_before_after
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import run_verb
+from cdal.segmenters.model_header import MODEL
 from cdal.serve.answers import Answer
 from cdal.serve.models import Models
 from cdal.serve.names import safe_name
@@ -27,7 +28,6 @@ from cdal.training.log import block_means, read_log
 TRAINED = "trained"
 """Folder of the new models in a folder of results."""
 
-_MODEL = "model.safetensors"
 _MOST_MINUTES = 24 * 60.0
 _POINTS = 200
 """Most points of a learning curve."""
@@ -158,7 +158,7 @@ class Training:
             UserError: it cannot be loaded.
         """
         run = self.run
-        if run is None or run.state != "done" or not (run.out / _MODEL).is_file():
+        if run is None or run.state != "done" or not (run.out / MODEL).is_file():
             raise missing("A new model")
         compared = kept_before_after(run.out)
         if not anyway and (compared is None or not compared.better):

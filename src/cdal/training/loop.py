@@ -29,7 +29,7 @@ from cdal.runtime.execution import ranks
 from cdal.runtime.version import revision
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
-from cdal.segmenters.model_header import ModelHeader, read_header
+from cdal.segmenters.model_header import MODEL, ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
 from cdal.training.calibrate import calibrate, some_of
 from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
@@ -37,7 +37,6 @@ from cdal.training.devices import need_same_data, need_shareable
 from cdal.training.log import Log, learning_curve
 from cdal.training.optimisers import make_optimiser, moving_average
 from cdal.training.progress import Step
-from cdal.training.run_folder import MODEL
 from cdal.training.start import Start
 from cdal.training.steps import Move, RecordedSteps, Steps
 from cdal.training.validation import Validation, validate

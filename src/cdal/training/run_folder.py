@@ -12,11 +12,9 @@ from cdal.datasets.tables import read_json
 from cdal.recipes.recipe import Recipe, load_recipe, to_dict, to_yaml
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_json, write_text
+from cdal.segmenters.model_header import MODEL
 from cdal.training.checkpoint import CHECKPOINT
 from cdal.training.start import Start
-
-MODEL = "model.safetensors"
-"""Name of the model file in the run folder."""
 
 _RECIPE = "recipe.yaml"
 _SPLIT = "splits.json"

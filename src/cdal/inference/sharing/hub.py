@@ -10,13 +10,13 @@ from cdal.inference.sharing.card import Shared, model_card, named_cases, open_sh
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing, write_text
 from cdal.segmenters.hub import (
-    FILE,
     HubName,
     connect,
     explained,
     parse_name,
     parse_repository,
 )
+from cdal.segmenters.model_header import MODEL
 
 _USE = """    pip install "cdal[hub]"
     cdal predict hf://{repository} IMAGE --out results
@@ -57,11 +57,11 @@ def write_hub(shared: Shared, folder: Path, repository: str = "") -> list[Path]:
     Returns:
         The files.
     """
-    with replacing(folder / FILE) as temporary:
+    with replacing(folder / MODEL) as temporary:
         temporary.write_bytes(shared.path.read_bytes())
-    use = _USE.format(repository=repository or f"OWNER/{shared.name}", file=FILE)
+    use = _USE.format(repository=repository or f"OWNER/{shared.name}", file=MODEL)
     write_text(folder / "README.md", model_card(shared, use))
-    return [folder / FILE, folder / "README.md"]
+    return [folder / MODEL, folder / "README.md"]
 
 
 def push(

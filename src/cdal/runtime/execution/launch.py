@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution.processes import environment
 
 _SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _PATIENCE = 30.0
@@ -103,18 +104,12 @@ def copies(devices: int, nodes: int, joined: Callable[[], bool]) -> Iterator[Non
         yield
         return
     variables = _variables(devices, nodes)
-    before = {name: os.environ.get(name) for name in variables}
     started = [_started(local, variables) for local in range(1, devices)]
-    os.environ.update(variables)
     threading.Thread(target=_watch, args=(started, joined), daemon=True).start()
     try:
-        yield
+        with environment(variables):
+            yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         _end(started)
 
 

@@ -7,14 +7,15 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.dealing import Kind, News, deal
 from cdal.runtime.execution.executor import Heard, MakeWorker, Outcome, Task, reason_of
+from cdal.runtime.execution.processes import environment, interrupt
 from cdal.runtime.threads import thread_count
 
 _GRACE = 60.0
@@ -69,7 +70,7 @@ class _Processes:
         ours, theirs = self._context.Pipe()
         # A daemon ends with this process, should this process leave in a way nobody foresaw.
         process = self._context.Process(target=_work, args=(theirs, self._make), daemon=True)
-        with _environment(self._environments[number]):
+        with environment(self._environments[number]):
             process.start()
         theirs.close()
         self._processes[number], self._pipes[number] = process, ours
@@ -125,7 +126,7 @@ class _Processes:
 def _work(pipe: Connection, make_worker: MakeWorker) -> None:
     """What a process does: tasks, until there are no more, or until it is told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process decides
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     try:
         threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
@@ -153,22 +154,3 @@ def _receive(pipe: Connection, tasks: queue.SimpleQueue[Task | None]) -> None:
         tasks.put(None)
     except (EOFError, OSError):
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables within the block, for processes that are started there."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
