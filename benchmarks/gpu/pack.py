@@ -2,8 +2,9 @@
 
     python benchmarks/gpu/pack.py --data DATA
 
-DATA holds the files of the data owners in `hippocampus`, `monuseg` and `cxr`. Images are packed at
-the size that the steps need. The script prints for each step how much is copied to the machine.
+DATA holds the files of the data owners in `hippocampus`, `monuseg`, `cxr` and `lidc_nodules`.
+Images are packed at the size that the steps need. The script prints for each step how much is
+copied to the machine.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ PYTHON = "3.12"
 SIDES = {"monuseg": 512, "cxr": 256}
 """Side of the packed pictures in pixels, as in the paper's protocols."""
 
-EVERY = {"hippocampus": 40, "monuseg": 5, "cxr": 16}
+EVERY = {"hippocampus": 40, "monuseg": 5, "cxr": 16, "lidc_nodules": 100}
 """For a rehearsal, only every n-th case is packed."""
+
+PREPARED = ("lidc_nodules",)
+"""Sets whose owners' files are a data folder of small pictures already."""
 
 
 def pack_wheels(folder: Path) -> None:
@@ -78,6 +82,9 @@ def pack_wheels(folder: Path) -> None:
 
 def pack_data(name: str, source: Path, target: Path, tiny: bool) -> None:
     """Convert the owners' files into a data folder, with pictures at the size of `SIDES`."""
+    if name in PREPARED:
+        copy_cases(source, target, EVERY[name] if tiny else 1)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         chosen = some_of(source, Path(scratch) / "some", EVERY[name]) if tiny else source
         prepared = Path(scratch) / "prepared"
@@ -85,6 +92,19 @@ def pack_data(name: str, source: Path, target: Path, tiny: bool) -> None:
         if name in SIDES:
             shrink(prepared, SIDES[name])
         shutil.copytree(prepared, target)
+
+
+def copy_cases(source: Path, target: Path, every: int) -> None:
+    """Copy every n-th case of a data folder of pictures with several annotators."""
+    head, *rows = (source / "cases.csv").read_text(encoding="utf-8").splitlines()
+    chosen = rows[::every]
+    for folder in ("images", "masks"):
+        (target / folder).mkdir(parents=True)
+        for case in (row.split(",")[0] for row in chosen):
+            for path in sorted((source / folder).glob(f"{case}[._]*")):
+                shutil.copyfile(path, target / folder / path.name)
+    (target / "cases.csv").write_text("\n".join([head, *chosen, ""]), encoding="utf-8")
+    shutil.copyfile(source / "dataset.json", target / "dataset.json")
 
 
 def some_of(source: Path, target: Path, every: int) -> Path:
@@ -155,7 +175,7 @@ def main() -> None:
         "--data",
         type=Path,
         required=True,
-        help="folder with the owners' files in hippocampus, monuseg and cxr",
+        help="folder with the owners' files in hippocampus, monuseg, cxr and lidc_nodules",
     )
     parser.add_argument("--tiny", action="store_true", help="pack only some cases, for a rehearsal")
     options = parser.parse_args()

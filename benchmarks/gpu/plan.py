@@ -67,6 +67,12 @@ STEPS = {
     "systems-monuseg": Step(
         "every system with the same seconds: MoNuSeg", "trainings", 480, ("monuseg",)
     ),
+    "annotators-lidc": Step(
+        "whose votes are distributed as radiologists are: nodules with four annotators",
+        "annotators",
+        560,
+        ("lidc_nodules",),
+    ),
     "default-long": Step(
         "the default recipe with more steps and wider networks: hippocampus",
         "trainings",

@@ -264,9 +264,17 @@ def trainings(parts: Parts) -> list[str]:
                     f"{best['test']:.4f}, step {best['step']}" if best else ""
                 ),
                 "s a case": summary["seconds_per_case"],
+                **votes_of(summary),
             }
         )
     return of_mappings(rows)
+
+
+def votes_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """How close the votes are to several annotators, if there are several."""
+    measured = summary.get("annotators") or {}
+    names = {"ged": "GED", "matched_iou": "HM-IoU", "diversity_agreement": "diversity agreement"}
+    return {head: f"{measured[name]:.4f}" for name, head in names.items() if measured.get(name)}
 
 
 def of_mappings(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -27,8 +27,14 @@ from cdal.runtime.cost import kept_cost
 from cdal.training.log import read_log
 from cdal.training.train import train
 
-_SCORING = {"paper": 60.0, "systems": 20.0, "default": 20.0}
+_SCORING = {"paper": 100.0, "systems": 20.0, "default": 20.0}
 """Seconds reserved after a training to score the test cases, by kind of step."""
+
+_PAPER_VALIDATES_EVERY = {"hippocampus": 2000}
+"""Steps between validations of the paper's network; 500 for other data.
+
+A validation of the volumes takes as long as a thousand steps.
+"""
 
 _WIDE = {"segmenter.channels": (32, 64, 128, 256), "segmenter.denoiser_channels": 64}
 _LONGER: dict[str, tuple[float, dict[str, Any]]] = {
@@ -125,14 +131,13 @@ def paper(
         )
     else:
         minutes = round((seconds - _SCORING["paper"]) / 60, 2)
+        every = _PAPER_VALIDATES_EVERY.get(recipe_name.removesuffix("-paper"), 500)
         recipe = replace(
             recipe,
-            training=replace(recipe.training, steps=None, minutes=minutes, validate_every=500),
+            training=replace(recipe.training, steps=None, minutes=minutes, validate_every=every),
         )
-    record.part(name, lambda: train_and_score(recipe, data, out, device))
-    model = out / "model.safetensors"
-    if model.is_file() and model.stat().st_size <= LARGEST_RESULT:
-        shutil.copyfile(model, record.path.with_suffix(".safetensors"))
+    kept = record.path.with_suffix(".safetensors")
+    record.part(name, lambda: train_and_score(recipe, data, out, device, kept))
 
 
 def systems(data: str, tiny: bool) -> Mapping[str, Recipe]:
@@ -165,14 +170,25 @@ def longer(tiny: bool) -> Mapping[str, Recipe]:
     return recipes
 
 
-def train_and_score(recipe: Recipe, data: Check, out: Path, device: str) -> dict[str, Any]:
+def train_and_score(
+    recipe: Recipe, data: Check, out: Path, device: str, kept: Path | None = None
+) -> dict[str, Any]:
     """Train, or resume an interrupted training, and score the test cases.
+
+    Args:
+        recipe: recipe to train.
+        data: the data.
+        out: run folder.
+        device: `cuda` or `cpu`.
+        kept: path of a copy of the model, made before the scores if it is small enough; else none.
 
     Returns:
         The cost of the training, the scores at every validation, the summary of the evaluation and
         its table of cases.
     """
     model = train(recipe, data, out, device)
+    if kept is not None and model.stat().st_size <= LARGEST_RESULT:
+        shutil.copyfile(model, kept)
     validations = [row for row in read_log(out) if "validation" in row or "test" in row]
     evaluation = evaluate(load(out, device=device), data.folder.root)
     write_result(evaluation, out / "evaluation")
