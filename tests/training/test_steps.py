@@ -5,19 +5,23 @@ in `test_cuda`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cdal.datasets.batch import Batch
+from cdal.imaging.position import positions
 from cdal.runtime.seeds import generator
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.segmenter import Segmenter, Turn
 from cdal.training.steps import Steps
 from helpers.recipes import small_recipe
-from helpers.systems import random_batch
+from helpers.systems import APPLICABLE, random_batch, sized, small
 
 
 class Chase(Segmenter):
@@ -90,3 +94,53 @@ def test_the_kind_of_a_step_says_which_turns_it_has():
         assert ("r1" in turns[0].terms) == (step % 16 == 0)
     assert len(by_kind) == 3
     assert all(len(found) == 1 for found in by_kind.values())
+
+
+class AskingTheDevice(TorchDispatchMode):
+    """Counts operations whose result's value or shape the processor has to wait for.
+
+    A GPU cannot record a step with one of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        by_mask = func.overloadpacket.__name__ in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if func in WAITED_FOR or by_mask:
+            self.asked.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+WAITED_FOR = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten._unique2.default,
+)
+
+RECORDED = [(data, system) for data, system in APPLICABLE if system != "em-segcaps"]
+"""What is recorded on a GPU; the margin of EM routing grows from step to step."""
+
+
+@pytest.mark.parametrize(("data", "system"), [*RECORDED, ("lidc", "cdal")])
+def test_a_step_asks_the_device_for_nothing(
+    data: str, system: str, monkeypatch: pytest.MonkeyPatch
+):
+    """PyTorch's `one_hot` looks at its input on the CPU alone."""
+    monkeypatch.setattr(F, "one_hot", lambda label, classes: torch.eye(classes).long()[label])
+    recipe = sized("lidc", (32, 32)) if data == "lidc" else small(data, system)
+    batch = random_batch(recipe, 2)
+    if data == "lidc":
+        places = torch.tensor(positions(recipe.data.size)).expand(len(batch.image), -1, -1, -1)
+        others = torch.stack([batch.label.flip(axis) for axis in (1, 2)])
+        batch = batch._replace(image=torch.cat([batch.image, places], dim=1), others=others)
+    segmenter = build_segmenter(recipe, 1, 2, training=True)
+    with AskingTheDevice() as mode:
+        for step in range(4):  # also a step of the discriminator with its penalty
+            for move in segmenter.train().turns(batch, generator(0, step), step):
+                move.loss.backward()
+    assert mode.asked == []

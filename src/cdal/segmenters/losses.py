@@ -103,8 +103,11 @@ def iou_energy_score(votes: Tensor, truth: Tensor) -> Tensor:
     if count < 2:
         raise ValueError(f"the energy score compares votes and needs at least 2; it got {count}.")
     to_truth = _iou_distance(votes, truth[None].expand_as(votes)).mean()
-    pairs = torch.combinations(torch.arange(count, device=votes.device))
-    between = _iou_distance(votes[pairs[:, 0]], votes[pairs[:, 1]]).mean()
+    # Votes 1, 2, ... places apart: every pair once, and no index that a GPU has to be asked for.
+    apart = range(1, count)
+    first = torch.cat([votes[:-shift] for shift in apart])
+    second = torch.cat([votes[shift:] for shift in apart])
+    between = _iou_distance(first, second).mean()
     return to_truth - between / 2
 
 
