@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow fuzz lint docs pictures vendor clean
+.PHONY: demo test test-slow fuzz lint audit package docs pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo
@@ -29,6 +29,23 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PYTHONPATH=docs $(BIN)/python -m tools.site
+
+# Known weaknesses of the installed packages. It asks a public database, so it is not part of lint.
+audit: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+# Wheel, source archive, and the list of all that the program needs (SBOM, CycloneDX), in dist/.
+package: $(VENV)/torch
+	$(BIN)/pip install --quiet build
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(PYTHON) -m venv dist/.sbom
+	dist/.sbom/bin/pip install --quiet '$(TORCH)'
+	dist/.sbom/bin/pip install --quiet dist/*.whl
+	$(BIN)/pip install --quiet cyclonedx-bom
+	$(BIN)/cyclonedx-py environment dist/.sbom --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
+	rm -rf dist/.sbom
 
 # The documentation site, in site/.
 docs: $(VENV)/installed-dev

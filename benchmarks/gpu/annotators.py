@@ -24,8 +24,8 @@ from cdal.runtime.cost import kept_cost
 WORKERS = 8
 """Trainings at a time."""
 
-_SPARE = 30.0
-"""Seconds kept for a training to stop, and for the archives."""
+_SPARE, _LOOK, _PATIENCE = 25.0, 5.0, 15.0
+"""Seconds kept at the end, between two looks at what is scored, and for the command to stop."""
 
 _FIELDS = {"training.validate_every": 500}
 _TINY = {
@@ -44,21 +44,30 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     out = KEPT / "runs" / (f"{name}-tiny" if tiny else name)
     words = [sys.executable, "-m", "cdal", "experiment", name, "--data"]
     words += [str(PACKED / STEPS[name].data[0]), "--out", str(out), "--device", device]
-    words += [*words_of(_TINY if tiny else _FIELDS)]
+    words += ["--workers", str(2 if tiny else WORKERS), *words_of(_TINY if tiny else _FIELDS)]
     if tiny:
         words += ["--arms", "cdal-deterministic", "--seeds", "0", "--budget", "2steps"]
-    else:
-        words += ["--workers", str(WORKERS)]
     until = time.monotonic() + seconds - _SPARE
     process = subprocess.Popen(words, cwd=ROOT)
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(_LOOK)
+        collect(record, name, out)
+    process.send_signal(signal.SIGTERM)
     try:
-        process.wait(max(1.0, until - time.monotonic()))
+        process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        process.kill()
+    collect(record, name, out)
+
+
+def collect(record: Record, name: str, out: Path) -> None:
+    """Add the trainings that are scored by now to the record, and pack them anew."""
     folders = sorted(path.parents[1] for path in (out / name).glob(f"*/*/evaluation*/{SUMMARY}"))
-    for folder in folders:
-        record.part(" ".join(folder.relative_to(out / name).parts), lambda f=folder: scores(f))
+    parts = {" ".join(folder.relative_to(out / name).parts): folder for folder in folders}
+    if parts.keys() <= record.content["parts"].keys():
+        return
+    for part, folder in parts.items():
+        record.part(part, lambda folder=folder: scores(folder))
     pack(folders, out, record.path.with_name(f"{name}.tar.gz"))
     for system in _KEPT_MODELS:
         models = [folder for folder in folders if folder.parent.name == system]

@@ -33,6 +33,7 @@ from cdal.runtime.version import revision
 WHEELS = (
     "monai",
     "nibabel",
+    "pydicom",
     "jsonargparse",
     "lightning-fabric",
     "rich",

@@ -212,7 +212,8 @@ def load_recipe(path: Path) -> Recipe:
     try:
         if path.stat().st_size > _LONGEST:
             raise ValueError(f"it has more than {_LONGEST} bytes")
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, _Loader)  # noqa: S506 (it is a SafeLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as a YAML recipe: {error}") from error
     return from_dict(values, str(path))
