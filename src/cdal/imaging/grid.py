@@ -301,14 +301,12 @@ def resized(
     """
     height, width = size
     top, bottom = rows or (0, values.shape[1])
-    pictures = [Pillow.fromarray(np.ascontiguousarray(channel, np.float32)) for channel in values]
     box = (0, top, values.shape[2], bottom)
-    return np.stack(
-        [
-            np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR, box))
-            for picture in pictures
-        ]
-    )
+    result = np.empty((len(values), height, width), np.float32)
+    for channel, target in zip(values, result, strict=True):
+        picture = Pillow.fromarray(np.ascontiguousarray(channel, np.float32))
+        target[:] = picture.resize((width, height), Pillow.Resampling.BILINEAR, box)
+    return result
 
 
 def _remedy(spacing: np.ndarray) -> str:
