@@ -134,6 +134,15 @@ def test_a_damaged_log_is_refused(text: str, tmp_path: Path):
     assert [row["step"] for row in read_log(tmp_path)] == [1]
 
 
+def test_the_log_needs_no_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cdal.training.log.find_spec", lambda name: None)
+    log = Log(tmp_path, 0)
+    log.add(1, {"loss": 0.5})
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}]
+
+
 def test_a_file_called_as_the_folder_of_tensorboard_is_refused(tmp_path: Path):
     (tmp_path / "tensorboard").write_text("")
     with pytest.raises(UserError, match="tensorboard is a file"):

@@ -1,9 +1,13 @@
-"""The log of a run: `metrics.jsonl`, TensorBoard events and the plot of the learning curve."""
+"""The log of a run: `metrics.jsonl`, the plot of the learning curve, and TensorBoard's events.
+
+The last are written if TensorBoard is installed.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,6 @@ class Log:
     """
 
     def __init__(self, out: Path, step: int) -> None:
-        from lightning_fabric.loggers import TensorBoardLogger
-
         self.path = out / "metrics.jsonl"
         board = out / "tensorboard"
         if board.exists() and not board.is_dir():
@@ -36,9 +38,7 @@ class Log:
         self.rows: list[dict[str, Any]] = []
         kept = [row for row in read_log(out) if row["step"] <= step]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
-        self.board = TensorBoardLogger(
-            out, name=board.name, version="", purge_step=step + 1, max_queue=1000
-        )
+        self.board = _tensorboard(board, step) if find_spec("tensorboard") else None
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add the numbers of a step."""
@@ -48,16 +48,24 @@ class Log:
         """Write the numbers added since the last flush."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
-        for row in self.rows:
-            self.board.log_metrics(
-                {name: value for name, value in row.items() if name != "step"}, row["step"]
-            )
+        for row in self.rows if self.board else ():
+            values = {name: value for name, value in row.items() if name != "step"}
+            self.board.log_metrics(values, row["step"])
         self.rows.clear()
 
     def close(self) -> None:
         """Write the remaining numbers and close the files."""
         self.flush()
-        self.board.finalize("success")
+        if self.board:
+            self.board.finalize("success")
+
+
+def _tensorboard(board: Path, step: int) -> Any:
+    from lightning_fabric.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(
+        board.parent, name=board.name, version="", purge_step=step + 1, max_queue=1000
+    )
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:

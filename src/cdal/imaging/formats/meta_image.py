@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, write
+from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-
-__all__ = ["read", "write"]
+from cdal.runtime.files import replacing
 
 _LONGEST_HEADER = 2**20
 _KINDS = {
@@ -28,6 +28,9 @@ _KINDS = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+_LEVEL = 2
+"""Level of the compression, ITK's own."""
+
 _SYNONYMS = {
     "Position": "Offset",
     "Origin": "Offset",
@@ -92,6 +95,40 @@ def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
         turn * (np.ones(dims) if spacing is None else spacing),
         np.zeros(dims) if origin is None else origin,
     )
+
+
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+    """Write a picture or a volume, `[*S]` or `[N, *S]`, compressed, in one file."""
+    numbers, axes, origin, vector = placed(array, like)
+    dims = len(axes)
+    spacing = np.linalg.norm(axes, axis=0)
+    kinds = {np.dtype(kind): name for name, kind in reversed(_KINDS.items())}
+    little = numbers.astype(numbers.dtype.newbyteorder("<"), copy=False)
+    packed = zlib.compress(memoryview(little).cast("B"), _LEVEL)
+    fields = {
+        "ObjectType": "Image",
+        "NDims": dims,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": True,
+        "CompressedDataSize": len(packed),
+        "TransformMatrix": _words((axes / spacing).T),  # each row is the direction of an axis
+        "Offset": _words(origin),
+        "CenterOfRotation": _words(np.zeros(dims)),
+        "ElementSpacing": _words(spacing),
+        "DimSize": " ".join(map(str, numbers.shape[:dims][::-1])),
+        **({"ElementNumberOfChannels": numbers.shape[-1]} if vector else {}),
+        "ElementType": kinds[little.dtype.newbyteorder("=")],
+        "ElementDataFile": "LOCAL",  # has to be the last
+    }
+    header = "".join(f"{name} = {value}\n" for name, value in fields.items())
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(header.encode("ascii"))
+        file.write(packed)
+
+
+def _words(numbers: np.ndarray) -> str:
+    return " ".join(repr(float(number)) for number in numbers.ravel())
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:

@@ -1,4 +1,7 @@
-"""NRRD, with the numbers behind the header or in a file beside it. Headers are read by pynrrd."""
+"""NRRD, with the numbers behind the header or in a file beside it.
+
+Headers are read, and files are written, by pynrrd.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, write
+from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-
-__all__ = ["read", "read_header", "write"]
+from cdal.runtime.files import replacing
 
 _LONGEST_HEADER = 2**24
+_LEVEL = 2
+"""Level of the compression; masks are hardly smaller with more."""
+
 _ENCODINGS = {
     "raw": "raw",
     "gzip": "gzip",
@@ -94,6 +99,23 @@ def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
             )
     axes, origin = _geometry(path, fields, [i for i in range(count) if i != axis])
     return image_of(stored, axis, fourth_axis, axes, origin)
+
+
+def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
+    """Write a picture or a volume, `[*S]` or `[N, *S]`, compressed, in one file."""
+    numbers, axes, origin, vector = placed(array, like)
+    of_voxel = [np.full(len(axes), np.nan)] if vector else []
+    header = {
+        "space": "left-posterior-superior" if len(axes) == 3 else None,
+        "space dimension": None if len(axes) == 3 else len(axes),
+        "kinds": [*(["vector"] if vector else []), *["domain"] * len(axes)],
+        "space directions": np.stack([*of_voxel, *axes.T]),
+        "space origin": origin,
+        "encoding": "gzip",
+    }
+    known = {name: value for name, value in header.items() if value is not None}
+    with replacing(path) as temporary:
+        nrrd.write(str(temporary), numbers, known, index_order="C", compression_level=_LEVEL)
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], Path, int]:

@@ -12,13 +12,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from cdal.imaging.image import LPS, Image, invertible, need_regular, need_size, result_suffix
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
 
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "?", "???")
 _BLOCK = 2**20
@@ -213,25 +212,40 @@ def not_a_volume(path: Path, shape: Sequence[int]) -> str:
     )
 
 
-def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
-    """Write `[*S]` or `[N, *S]` with SimpleITK; N becomes the length of a vector at each voxel."""
-    # Imported here because only writing needs it.
-    import SimpleITK as sitk  # noqa: N813 (its own documentation's name)
+class Placed(NamedTuple):
+    """Numbers in the order of a file, and their place in space.
 
+    Attributes:
+        numbers: `[*reversed(S)]` or `[*reversed(S), N]`, C-contiguous: the last axis is the
+            fastest.
+        axes: steps along each axis of a voxel in millimetres (LPS+), as columns, `[D, D]`.
+        origin: place of the first voxel in millimetres (LPS+), `[D]`.
+        vector: whether the last axis counts the N numbers of a voxel.
+    """
+
+    numbers: np.ndarray
+    axes: np.ndarray
+    origin: np.ndarray
+    vector: bool
+
+
+def placed(array: np.ndarray, like: Image) -> Placed:
+    """Put the numbers of a result into the order of a file.
+
+    Args:
+        array: `[*S]` or `[N, *S]`; N becomes the length of a vector at each voxel.
+        like: image that the result belongs to.
+    """
     dims = len(like.shape)
     vector = array.ndim > dims
     if dims == 3:
         array = array.transpose(0, 3, 2, 1) if vector else array.transpose(2, 1, 0)
-    image = sitk.GetImageFromArray(
-        np.ascontiguousarray(np.moveaxis(array, 0, -1) if vector else array), isVector=vector
-    )
     affine = like.header
-    if affine is None and like.affine is not None:
-        affine = LPS @ like.affine
-    if affine is not None:
-        spacing = np.linalg.norm(affine[:dims, :dims], axis=0)
-        image.SetOrigin(affine[:dims, 3].tolist())
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection((affine[:dims, :dims] / spacing).ravel().tolist())
-    with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+    if affine is None:
+        affine = np.eye(4) if like.affine is None else LPS @ like.affine
+    return Placed(
+        np.ascontiguousarray(np.moveaxis(array, 0, -1) if vector else array),
+        affine[:dims, :dims],
+        affine[:dims, 3],
+        vector,
+    )
