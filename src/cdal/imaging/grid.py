@@ -305,7 +305,7 @@ def resized(
     result = np.empty((len(values), height, width), np.float32)
     for channel, target in zip(values, result, strict=True):
         picture = Pillow.fromarray(np.ascontiguousarray(channel, np.float32))
-        target[:] = picture.resize((width, height), Pillow.Resampling.BILINEAR, box)
+        target[:] = np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR, box))
     return result
 
 

@@ -48,9 +48,10 @@ class Log:
         """Write the numbers added since the last flush."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
-        for row in self.rows if self.board else ():
-            values = {name: value for name, value in row.items() if name != "step"}
-            self.board.log_metrics(values, row["step"])
+        if self.board:
+            for row in self.rows:
+                values = {name: value for name, value in row.items() if name != "step"}
+                self.board.log_metrics(values, row["step"])
         self.rows.clear()
 
     def close(self) -> None:

@@ -104,7 +104,7 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     spacing = np.linalg.norm(axes, axis=0)
     kinds = {np.dtype(kind): name for name, kind in reversed(_KINDS.items())}
     little = numbers.astype(numbers.dtype.newbyteorder("<"), copy=False)
-    packed = zlib.compress(memoryview(little).cast("B"), _LEVEL)
+    packed = zlib.compress(little.data, _LEVEL)
     fields = {
         "ObjectType": "Image",
         "NDims": dims,
