@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdal.recipes.baselines import OwnSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import MODEL, read_header
+from cdal.segmenters.trust import own_networks
 
 MOST_BYTES = 2**31
 """Largest model that is downloaded."""
@@ -120,12 +120,12 @@ def fetch(name: str | Path, download: bool = True) -> Path:
         path = _asked(library, model)
     if path is None:
         raise UserError(f"{model} has not been downloaded to this machine.")
-    header = read_header(path)
-    if any(isinstance(part, OwnSettings) for part in header.recipe.segmenter.parts):
+    if named := own_networks(read_header(path).recipe):
         raise UserError(
-            f"{model} names a network that is no part of cDAL, {header.recipe.segmenter.name}, "
-            "whose code would run here. If you trust it, download the file yourself and give its "
-            "path."
+            f"{model} names a network that is no part of cDAL, {', '.join(named)}, whose code "
+            f"would run here. If you trust it, download the file yourself (hf download "
+            f"{model.repository} {MODEL} --local-dir FOLDER), and give its path and "
+            "--trust-own-network."
         )
     return path
 
