@@ -37,6 +37,7 @@ from cdal.cli import (
     view,
 )
 from cdal.cli.output import steady_output, tell
+from cdal.cli.parser import Parser
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
@@ -141,7 +142,7 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
 def _parser(words: Sequence[str]) -> ArgumentParser:
     """The parser for these words: the options of other verbs are left out, to start quickly."""
     chosen = next((word for word in words if word in VERBS), None)
-    parser = ArgumentParser(
+    parser = Parser(
         prog="cdal",
         description=(
             "Segment medical images with few-step diffusion, and show where the model is unsure."
