@@ -21,7 +21,7 @@ from cdal.inference.archive import LoadingWorkers, brief
 from cdal.inference.case import CaseWorker, Wanted
 from cdal.inference.inputs import Input
 from cdal.inference.load import load
-from cdal.inference.many import Call
+from cdal.inference.many import Call, call_of
 from cdal.inference.predictor import Predictor
 from cdal.inference.record import Record
 from cdal.inference.sampling import Sampling
@@ -199,8 +199,8 @@ def test_an_unusable_table_beside_an_image_is_recorded(
     events: list[Event] = []
     (tmp_path / "rows.csv").write_text("path\n")
     predictor = load(model, Sampling(votes=1), "cpu")
-    wanted = Wanted(tmp_path / "out", ("mask",))
     inputs = [tmp_path / "rows.csv", images / "case_0.png", tmp_path / "none.png"]
+    wanted = Wanted(tmp_path / "out", ("mask",), call_of(inputs))
     call = Call(predictor.header, inputs, wanted)
     found = list(call.run(Here(), lambda: CaseWorker(predictor, wanted), events.append))
     assert sorted(Path(one.path).name for one in found if one.made is None) == [

@@ -45,9 +45,9 @@ def test_numbers_of_devices():
     assert number_of_devices(None, None, "cpu") == (1, 1)
     assert number_of_devices("auto", None, "cpu") == (1, 1)
     assert number_of_devices("2", 3, "cpu") == (2, 3)
-    for devices, nodes in (("0", 1), ("two", 1), ("1", 0)):
+    for each, nodes in (("0", 1), ("two", 1), ("1", 0)):
         with pytest.raises(UserError, match="must be"):
-            number_of_devices(devices, nodes, "cpu")
+            number_of_devices(each, nodes, "cpu")
 
 
 def test_a_python_call_does_not_copy_itself(phantoms: Path, tmp_path: Path):

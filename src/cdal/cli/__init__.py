@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from cdal.cli import (
     bench,
@@ -139,7 +139,7 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         return BAD_INPUT
 
 
-def _parser(words: Sequence[str]) -> ArgumentParser:
+def _parser(words: Sequence[str]) -> Parser:
     """The parser for these words: the options of other verbs are left out, to start quickly."""
     chosen = next((word for word in words if word in VERBS), None)
     parser = Parser(
@@ -152,7 +152,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     subcommands = parser.add_subcommands(dest="verb", title="verbs")
     for name, module in VERBS.items():
         about = (module.__doc__ or "").splitlines()[0].split(": ", 1)[1]
-        verb = ArgumentParser(description=about)
+        verb = Parser(description=about)
         add_config(verb)
         add_trust(verb)
         # A verb's options may be subcommands, which need the verb in its place first.

@@ -121,8 +121,7 @@ class RayWorkers:
 
 
 def _short() -> str:
-    """The folder for Ray's own: that of its variable, or a short one, as the paths of its sockets
-    have at most 107 characters."""
+    """Where Ray may have its folder: the paths of its sockets have at most 107 characters."""
     usual = tempfile.gettempdir()
     return os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= _LONGEST else "/tmp")
 
