@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -48,6 +49,16 @@ def test_a_death_touches_only_its_task_which_is_tried_once_more(
     assert [len(work.tries(str(n))) for n in range(12)] == [1, 1, 1, 2, 1, 2, *6 * [1]]
     assert len(set(work.tries("5"))) == 2
     assert os.getpid() not in {pid for n in range(12) for pid in work.tries(str(n))}
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cluster_that_was_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        assert [out.value for out in RayWorkers(1).run(numbers(2), Squares(tmp_path))] == [0, 1]
+        assert list(Path(short).iterdir()) == []
 
 
 def test_tasks_are_taken_as_they_are_needed(tmp_path: Path):
