@@ -76,6 +76,7 @@ def test_a_table_without_rows_lists_no_image(text: str, tmp_path: Path):
     [
         (b"image,label\na,b\n", "expected a column 'path'.*it has image, label"),
         (b"", "no columns"),
+        (b"path|name\na|b\n", r"it has path\|name. Commas, semicolons or tabs"),
         (b"path\n\xff\xfe\n", "cannot be read as a table"),
     ],
 )

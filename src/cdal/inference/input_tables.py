@@ -119,9 +119,10 @@ def _open_parquet(table: Path) -> Any:
 
 def _need_path(table: Path, columns: list[str]) -> None:
     if _PATH not in columns:
+        signs = " Commas, semicolons or tabs separate columns." if len(columns) == 1 else ""
         raise UserError(
             f"{table}: expected a column {_PATH!r} with the paths of images, and perhaps {_NAME!r} "
-            f"with the names of their results; it has {first_few(columns) or 'no columns'}."
+            f"with the names of their results; it has {first_few(columns) or 'no columns'}.{signs}"
         )
 
 

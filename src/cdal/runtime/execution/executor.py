@@ -123,9 +123,11 @@ def about_deaths(executor: Executor) -> str:
     count = executor.deaths
     if not count:
         return ""
+    if count == 1:
+        return "1 worker has died (out of memory?) and was replaced; its task was tried once more."
     return (
-        f"{count} {'worker has' if count == 1 else 'workers have'} died (out of memory?) and "
-        f"{'was' if count == 1 else 'were'} replaced. What they were at was tried once more."
+        f"{count} workers have died (out of memory?) and were replaced; their tasks were tried once "
+        "more."
     )
 
 
