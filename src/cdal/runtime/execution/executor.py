@@ -126,8 +126,8 @@ def about_deaths(executor: Executor) -> str:
     if count == 1:
         return "1 worker has died (out of memory?) and was replaced; its task was tried once more."
     return (
-        f"{count} workers have died (out of memory?) and were replaced; their tasks were tried once "
-        "more."
+        f"{count} workers have died (out of memory?) and were replaced; their tasks were tried "
+        "once more."
     )
 
 
