@@ -91,7 +91,7 @@ def _compare() -> None:
     first, one = os.environ["RANK"] == "0", Fabric(accelerator="cpu")
     alone = {system: weights(system, one) for system in SYSTEMS[:-1] if first}
     found: dict[str, float | str] = {}
-    with together(small_recipe(), "cpu", 2, 1) as fabric:
+    with together(small_recipe(), "cpu", 2, 1, Path("none")) as fabric:
         for system in SYSTEMS[:-1]:
             shared = weights(system, fabric)
             found[system] = float((shared - alone.get(system, shared)).abs().max())

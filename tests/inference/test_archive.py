@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from cdal.inference.archive import LoadingWorkers, brief
 from cdal.inference.case import CaseWorker, Wanted
 from cdal.inference.inputs import Input
 from cdal.inference.load import load
-from cdal.inference.many import Call
+from cdal.inference.many import Call, call_of
 from cdal.inference.predictor import Predictor
 from cdal.inference.record import Record
 from cdal.inference.sampling import Sampling
@@ -98,10 +100,13 @@ def test_of_two_inputs_of_one_name_the_second_fails_in_a_stream(
     words = command(model, images, tmp_path / "out")
     words.insert(3, str(twice.parent))
     assert main(words) == 2
-    assert "would share the result" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "would share the name case_0" in told and "in the column name" in told
+    assert not (tmp_path / "out").exists()
     assert main([*words, "--shard", "1/1"]) == 3
-    message = f"{twice} would share the results case_0_... with an input before it"
-    assert f"cdal predict: {message}" in capsys.readouterr().err
+    message = f"{twice} would share the name case_0 of its results with an input before it"
+    told = capsys.readouterr().err
+    assert f"cdal predict: {message}" in told and "in the column name" in told
     merged = json.loads((tmp_path / "out/predictions.json").read_text())
     assert len(merged["predictions"]) == COUNT
     assert message in merged["failed"][str(twice)]
@@ -167,6 +172,68 @@ def test_little_is_told_of_a_row():
     quality = {"x": {"expected_dice": 0.9, "hd95": 1}, "y": {"expected_dice": 0.4}}
     row = {"input": "a", "quality": quality, "outside": True, "warnings": ["dark"]}
     assert brief(row) == {"input": "a", "lowest": 0.4, "outside": True, "warnings": ["dark"]}
+
+
+@pytest.mark.parametrize("more", [[], ["--shard", "1/2"], ["--shard", "2/2"]])
+def test_nothing_is_written_if_there_is_no_image(
+    more: list[str], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Each shard says so, not only that of the table's name."""
+    (tmp_path / "empty").mkdir()
+    for name, text in (("rows.csv", "path,name\n"), ("other.csv", "image\na.png\n")):
+        (tmp_path / name).write_text(text)
+    wrong = ["rows.csv", "other.csv", "none.tsv", "none.png", "empty"]
+    for paths in (*([name] for name in wrong), wrong):
+        inputs = [str(tmp_path / name) for name in paths]
+        words = ["predict", str(model), *inputs, "--out", str(tmp_path / "out"), *more]
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert told.err.count("cdal predict: ") == len(paths)
+        assert "nothing was written" in told.err and "segmented" not in told.out
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_unusable_table_beside_an_image_is_recorded(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    events: list[Event] = []
+    (tmp_path / "rows.csv").write_text("path\n")
+    predictor = load(model, Sampling(votes=1), "cpu")
+    inputs = [tmp_path / "rows.csv", images / "case_0.png", tmp_path / "none.png"]
+    wanted = Wanted(tmp_path / "out", ("mask",), call_of(inputs))
+    call = Call(predictor.header, inputs, wanted)
+    found = list(call.run(Here(), lambda: CaseWorker(predictor, wanted), events.append))
+    assert sorted(Path(one.path).name for one in found if one.made is None) == [
+        "none.png",
+        "rows.csv",
+    ]
+    failed = json.loads((tmp_path / "out/predictions.json").read_text())["failed"]
+    assert "lists no image" in failed[str(tmp_path / "rows.csv")]
+    assert "no such file" in failed[str(tmp_path / "none.png")]
+    last = events[-1]
+    assert isinstance(last, Pace)
+    assert (last.total, last.failed >= 1) == (3, True)
+
+
+class Mourned(LocalWorkers):
+    """Workers of which one has died, without a process."""
+
+    def run(self, tasks: Iterable[Task], make_worker: Any, heard: Any = None) -> Any:
+        yield from Here().run(tasks, make_worker, heard)
+        self.deaths += 1
+
+
+def test_workers_that_died_are_told_at_the_end(
+    model: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("cdal.cli.predict.executor_of", lambda options: Mourned(1))
+    assert main(command(model, images / "case_0.png", tmp_path, "--workers", "1")) == 0
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("1 worker has died")
 
 
 @pytest.mark.slow

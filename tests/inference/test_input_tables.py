@@ -34,13 +34,13 @@ def test_rows_are_images_with_names_of_their_own(tmp_path: Path):
         (tmp_path / "a/x.png", "x"),
         (tmp_path / "b/x.png", "other"),
         (tmp_path / "a/x.png", "whole"),
-        (tmp_path / "gone.png", "gone"),
         (tmp_path / "b/x.png", "=b"),
     ]
     refused = [entry for entry in found if isinstance(entry, Refused)]
     assert [entry.message for entry in refused] == [
         f"row 3 of {listed} has no path.",
         f"row 5 of {listed}: '../x' is no name for results. Expected one without / and \\.",
+        f"{tmp_path / 'gone.png'}: no such file.",
     ]
     assert about_how_many([listed]) == 7
 
@@ -51,10 +51,32 @@ def test_a_table_has_tabs_if_its_name_says_so(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", 'name;path;"sites"\nx;"a;, b.png";2\n'),
+        ("list.csv", "name\tpath\nx\ta;, b.png\n"),
+        ("list.tsv", 'name,path\nx,"a;, b.png"\n'),
+    ],
+)
+def test_columns_may_be_separated_by_other_signs(name: str, text: str, tmp_path: Path):
+    """As programs write them where the comma is in numbers; the heading tells."""
+    listed = table(tmp_path, f"\ufeff{text}", name)
+    assert [(row.path, row.name) for row in rows_of(listed)] == [("a;, b.png", "x")]
+
+
+@pytest.mark.parametrize("text", ["path\n", "path,name\n\n", "path"])
+def test_a_table_without_rows_lists_no_image(text: str, tmp_path: Path):
+    (refused,) = Lister()([table(tmp_path, text)])
+    assert isinstance(refused, Refused)
+    assert "lists no image: expected a row for each" in refused.message
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"image,label\na,b\n", "expected a column 'path'.*it has image, label"),
         (b"", "no columns"),
+        (b"path|name\na|b\n", r"it has path\|name. Commas, semicolons or tabs"),
         (b"path\n\xff\xfe\n", "cannot be read as a table"),
     ],
 )

@@ -54,7 +54,7 @@ def test_the_task_of_an_array_is_a_shard():
     [
         ("0/8", "no shard 0 of 8: shards are counted from 1 to 8"),
         ("9/8", "no shard 9 of 8"),
-        ("1/0", "no shard 1 of 0"),
+        ("1/0", "there are no 0 shards: expected I/N"),
         ("3", "a shard is I/N"),
         ("-1/8", "a shard is I/N"),
         ("slurm", "SLURM_ARRAY_TASK_ID is not set"),

@@ -117,13 +117,14 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path):
         {"seconds": float("nan")},
         {"best": None},
         {"scores": []},
+        {"loss": "low"},
         {"soul": 1},
     ],
 )
 def test_numbers_of_a_wrong_type_are_refused(values: dict[str, object], tmp_path: Path):
     path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(1, 1)
     optimiser = torch.optim.Adam(network.parameters())
-    state = Checkpoint(step=3)
+    state = Checkpoint(step=3, loss=0.5)
     save_checkpoint(path, state, {"a": network}, network, {"a": optimiser})
     assert load_checkpoint(path, {"a": network}, network, {"a": optimiser}) == state
     content = torch.load(path, weights_only=True)

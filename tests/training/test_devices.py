@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe, to_yaml
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
+from cdal.runtime.execution import ranks
+from cdal.training import devices
 from cdal.training.devices import need_slices, number_of_devices
 from cdal.training.log import read_log
 from cdal.training.train import train
@@ -42,15 +45,37 @@ def test_numbers_of_devices():
     assert number_of_devices(None, None, "cpu") == (1, 1)
     assert number_of_devices("auto", None, "cpu") == (1, 1)
     assert number_of_devices("2", 3, "cpu") == (2, 3)
-    for devices, nodes in (("0", 1), ("two", 1), ("1", 0)):
+    for each, nodes in (("0", 1), ("two", 1), ("1", 0)):
         with pytest.raises(UserError, match="must be"):
-            number_of_devices(devices, nodes, "cpu")
+            number_of_devices(each, nodes, "cpu")
 
 
 def test_a_python_call_does_not_copy_itself(phantoms: Path, tmp_path: Path):
     with pytest.raises(UserError, match="The command line starts them"):
         train(small_recipe(), phantoms, tmp_path / "run", "cpu", devices=2)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [(True, "resumes from the last checkpoint"), (False, "there is no checkpoint yet")],
+)
+def test_what_the_same_command_does_depends_on_the_checkpoint(
+    there: bool, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A rank is lost, without processes."""
+    roll = SimpleNamespace(end=lambda error: "of the ranks 0 to 1, 1 is missing")
+    fabric = SimpleNamespace(launch=lambda: None, global_rank=0)
+    monkeypatch.setattr(devices, "need_place", lambda *numbers: SimpleNamespace(rank=0))
+    monkeypatch.setattr(devices, "make_fabric", lambda *arguments: fabric)
+    monkeypatch.setattr(ranks, "RollCall", lambda *arguments: roll)
+    if there:
+        (tmp_path / CHECKPOINT).touch()
+    with (
+        pytest.raises(UserError, match=says),
+        devices.together(small_recipe(), "cpu", 2, 1, tmp_path / CHECKPOINT),
+    ):
+        raise ranks.DisconnectedError("closed")
 
 
 def recipe_of(kind: str) -> Recipe:
@@ -179,6 +204,7 @@ def test_a_lost_rank_is_named_and_the_run_ends_in_the_same_bytes(
     code, _, error = ends(ranks)[1 - lost]
     assert code == 2
     assert f"of the ranks 0 to 1, {lost} is missing" in error
+    assert "resumes from the last checkpoint" in error
     assert not (tmp_path / "cost.json").exists()
     assert [code for code, *_ in ends(start_ranks(words("cdal", tmp_path)))] == [0, 0]
     assert (tmp_path / MODEL).read_bytes() == (unbroken / MODEL).read_bytes()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from cdal.recipes.cdal import ImageUNetSettings
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
+from cdal.runtime.events import Event
 from cdal.runtime.files import sole_writer
 from cdal.segmenters.model_file import load_model
 from cdal.segmenters.segmenter import Supervised
@@ -59,10 +60,35 @@ def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(
         if now.step == 8:
             os.kill(os.getpid(), signal.SIGINT)
 
+    heard: list[Event] = []
+    stop = steps_only(press)
     with pytest.raises(KeyboardInterrupt):
-        train(small_recipe(), phantoms, tmp_path / "run", "cpu", steps_only(press))
-    assert [row["step"] for row in read_log(tmp_path / "run")][-1] == 8
-    resumed = train(small_recipe(), phantoms, tmp_path / "run", "cpu")
+        train(
+            small_recipe(cache="disk"),
+            phantoms,
+            tmp_path / "run",
+            "cpu",
+            lambda event: (heard.append(event), stop(event)),
+        )
+    log = read_log(tmp_path / "run")
+    assert log[-1]["step"] == 8
+    assert f"{tmp_path / 'run/cases'} holds the decoded images" in heard[-1].message
+    assert (tmp_path / "run/cases").is_dir()
+    shown: list[float] = []
+    resumed = train(
+        small_recipe(),
+        phantoms,
+        tmp_path / "run",
+        "cpu",
+        steps_only(lambda now: shown.append(now.loss)),
+    )
+    log = read_log(tmp_path / "run")
+    losses = [row["generator"] for row in log if "generator" in row]
+    mean = losses[0]
+    for loss in losses[1:9]:
+        mean = 0.98 * mean + 0.02 * loss
+    assert shown[0] == pytest.approx(mean)  # it goes on, and does not begin again
+    assert not (tmp_path / "run/cases").exists()
     assert resumed.read_bytes() == (trained / "model.safetensors").read_bytes()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from cdal.cli import (
     bench,
@@ -37,6 +37,7 @@ from cdal.cli import (
     view,
 )
 from cdal.cli.output import steady_output, tell
+from cdal.cli.parser import Parser
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
@@ -138,10 +139,10 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         return BAD_INPUT
 
 
-def _parser(words: Sequence[str]) -> ArgumentParser:
+def _parser(words: Sequence[str]) -> Parser:
     """The parser for these words: the options of other verbs are left out, to start quickly."""
     chosen = next((word for word in words if word in VERBS), None)
-    parser = ArgumentParser(
+    parser = Parser(
         prog="cdal",
         description=(
             "Segment medical images with few-step diffusion, and show where the model is unsure."
@@ -151,7 +152,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     subcommands = parser.add_subcommands(dest="verb", title="verbs")
     for name, module in VERBS.items():
         about = (module.__doc__ or "").splitlines()[0].split(": ", 1)[1]
-        verb = ArgumentParser(description=about)
+        verb = Parser(description=about)
         add_config(verb)
         add_trust(verb)
         # A verb's options may be subcommands, which need the verb in its place first.

@@ -64,5 +64,10 @@ def run(options: Namespace) -> int:
         raise UserError(
             f"--timesteps belongs to graphs; --to {options.to} says itself how it is sampled."
         )
+    from cdal.inference.sharing.card import needs_code, open_shared
+
     tell(share(options.model, options.to, options.out, options.example))
+    networks = open_shared(options.model).networks
+    if networks and options.to != "bioimage":  # whose graph needs no code
+        tell(needs_code(networks), error=True)
     return DONE

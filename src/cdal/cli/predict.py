@@ -75,7 +75,7 @@ def run(options: Namespace) -> int:
     from cdal.inference.load import load
     from cdal.inference.many import Call, call_of
     from cdal.inference.shards import read_shard
-    from cdal.runtime.execution.executor import Here
+    from cdal.runtime.execution.executor import Here, about_deaths
     from cdal.runtime.execution.processes import terminated_is_interrupted
 
     shard = None if options.shard is None else read_shard(options.shard)
@@ -106,10 +106,15 @@ def run(options: Namespace) -> int:
                 done += 1
                 earlier += one.made.earlier
                 judged.add(one.made.row)
+    if call.empty:
+        tell("there is no image to segment; nothing was written", error=True)
+        return BAD_INPUT
     passed = call.lister.passed_over
     by_earlier = f" ({earlier} of them by an earlier call)" if earlier else ""
     passed_over = f", {passed} earlier results passed over" if passed else ""
     tell(f"{done} segmented into {out}{by_earlier}, {failed} failed{passed_over}")
+    if lost := about_deaths(executor):
+        tell(lost, error=True)
     if shard is not None:
         tell(
             f"shard {shard.number} of {shard.count}: {call.shares.taken:,} of "

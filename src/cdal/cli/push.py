@@ -44,6 +44,13 @@ def run(options: Namespace) -> int:
             "scored as new. Whoever has it can read these names.",
             error=True,
         )
+    if pushed.networks:
+        tell(
+            f"The network is no part of cDAL ({', '.join(pushed.networks)}), and its code is not "
+            f"sent. hf:// is refused for it: others download the file, and trust it themselves, as "
+            "the card says.",
+            error=True,
+        )
     sizes = ", ".join(f"{name} ({size} bytes)" for name, size in pushed.files.items())
     tell(f"would send {sizes} to {pushed.name}" if options.dry_run else pushed.name)
     return DONE

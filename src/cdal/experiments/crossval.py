@@ -21,7 +21,15 @@ from cdal.recipes.recipe import Recipe, to_yaml
 from cdal.runtime.cost import joined_cost, keep_cost, kept_cost
 from cdal.runtime.devices import find_device
 from cdal.runtime.events import Event, Report, silent
-from cdal.runtime.execution.executor import Executor, Here, Outcome, Task, Tell, Worker
+from cdal.runtime.execution.executor import (
+    Executor,
+    Here,
+    Outcome,
+    Task,
+    Tell,
+    Worker,
+    about_deaths,
+)
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
 from cdal.runtime.files import sole_writer, write_json, write_text
 from cdal.segmenters.model_header import MODEL
@@ -92,6 +100,8 @@ def run_jobs(
             with closing(executor.run(missing, make_worker, progress.heard)) as outcomes:
                 for outcome in outcomes:
                     progress.finished(outcome)
+    if lost := about_deaths(executor):
+        report(Event("running", message=lost))
 
 
 def waves(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -23,7 +23,6 @@ from cdal.inference.outputs import OUTPUTS, Result, need_possible, paths_of
 from cdal.inference.predictor import Predictor
 from cdal.inference.record import Record
 from cdal.inference.segmented import Segmented
-from cdal.recipes.baselines import OwnSettings
 from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.dealing import TWICE
@@ -31,6 +30,7 @@ from cdal.runtime.execution.executor import Task, Tell
 from cdal.runtime.files import digest_of
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.version import revision
+from cdal.segmenters.trust import own_networks
 
 _ELSEWHERE = (".mhd", ".nhdr", ".mrxs", ".vms", ".vmu")
 """Suffixes of files whose numbers may be in other files."""
@@ -136,8 +136,7 @@ def _decided(predictor: Predictor, save: Collection[str]) -> str:
 
     The code of a network of your own may change between two calls.
     """
-    own = any(isinstance(settings, OwnSettings) for settings in predictor.recipe.segmenter.parts)
-    if not predictor.files or own:
+    if not predictor.files or own_networks(predictor.recipe):
         return ""
     beside = [
         path.with_suffix(suffix)

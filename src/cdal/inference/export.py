@@ -23,7 +23,7 @@ from cdal.inference.graph_engine import GRAPHS, description_of
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing, write_json
+from cdal.runtime.files import read_object, replacing, write_json
 from cdal.runtime.version import __version__
 from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_file import load_model
@@ -66,7 +66,8 @@ def export(
         The graph's file. `cdal.load` takes those of ONNX and OpenVINO.
 
     Raises:
-        UserError: the model does not exist, it cannot become a graph, or an extra is not installed.
+        UserError: the model does not exist, it cannot become a graph, an extra is not installed, or
+            a file of that name is there that no export wrote.
     """
     if to not in get_args(Target):
         raise UserError(f"--to must be one of {', '.join(get_args(Target))}; it is {to!r}.")
@@ -81,6 +82,8 @@ def export(
             f"{path} is an ensemble of {len(header.members)} models, which cannot be one graph. "
             "Export the models that it was made of: cdal.load takes a list of graphs, too."
         )
+    target = Path(out or ".") / f"{short_name(path)}{GRAPHS[to]}"
+    _need_free(target)
     recipe = with_timesteps(header.recipe, timesteps, path)
     segmenter, header = load_model(path, recipe)
     graph = segmenter.graph()
@@ -90,7 +93,6 @@ def export(
             "graph; cdal and plain networks can."
         )
     exported, example, shapes = _with_examples(graph, recipe, header)
-    target = Path(out or ".") / f"{short_name(path)}{GRAPHS[to]}"
     inputs, outputs = (
         ["image", "noise", "z"][: len(example)],
         ["votes", "probability", "uncertainty"],
@@ -100,6 +102,22 @@ def export(
     about = description_of(header, recipe, parameters(segmenter), graph.random, __version__)
     write_json(target.with_suffix(".json"), about)
     return target
+
+
+def _need_free(target: Path) -> None:
+    """Refuse to replace files that no export wrote; the JSON file tells whose they are.
+
+    Raises:
+        UserError: one is there.
+    """
+    about = target.with_suffix(".json")
+    if not {"cdal", "random", "header"} <= set(read_object(about)):
+        for path in (target, about):
+            if path.exists():
+                raise UserError(
+                    f"{path} is there and was not written by an export; it is kept. Move it away, "
+                    "or give another --out."
+                )
 
 
 def _with_examples(

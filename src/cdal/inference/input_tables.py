@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import cell_text, is_plain
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ALSO = (",", ";", "\t")
+"""What some programs write between columns, whatever the name of the file says."""
+
 _PARQUET = ".parquet"
 _PATH, _NAME = "path", "name"
 _ROWS_AT_ONCE = 4096
@@ -39,6 +43,8 @@ def is_table(path: Path) -> bool:
 
 def rows_of(table: Path) -> Iterator[Row]:
     """The rows of a table with the columns `path` and, if there is one, `name`.
+
+    Columns of text are separated by commas, semicolons or tabs.
 
     Raises:
         UserError: the table cannot be read, has no column `path`, or is Parquet and PyArrow is not
@@ -76,9 +82,19 @@ def need_name(name: str, place: str) -> None:
 
 def _text(table: Path) -> Iterator[Mapping[str, Any]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=_DELIMITERS[table.suffix.lower()])
+        head = file.readline()
+        delimiter = _delimiter(head, _DELIMITERS[table.suffix.lower()])
+        reader = csv.DictReader(itertools.chain([head], file), delimiter=delimiter)
         _need_path(table, list(reader.fieldnames or ()))
         yield from reader
+
+
+def _delimiter(head: str, usual: str) -> str:
+    """What separates the columns: the usual sign, or another by which there is a column `path`."""
+    for sign in (usual, *_ALSO):
+        if _PATH in next(csv.reader([head], delimiter=sign), []):
+            return sign
+    return usual
 
 
 def _parquet(table: Path) -> Iterator[Mapping[str, Any]]:
@@ -103,9 +119,10 @@ def _open_parquet(table: Path) -> Any:
 
 def _need_path(table: Path, columns: list[str]) -> None:
     if _PATH not in columns:
+        signs = " Commas, semicolons or tabs separate columns." if len(columns) == 1 else ""
         raise UserError(
             f"{table}: expected a column {_PATH!r} with the paths of images, and perhaps {_NAME!r} "
-            f"with the names of their results; it has {first_few(columns) or 'no columns'}."
+            f"with the names of their results; it has {first_few(columns) or 'no columns'}.{signs}"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cdal.imaging.channels import CHANNEL, read_channels
 from cdal.imaging.formats import DICOM, SUFFIXES, format_of, stem_of, suffix_of
-from cdal.imaging.image import result_suffix
+from cdal.imaging.image import need_regular, result_suffix
 from cdal.imaging.open import open_image
 from cdal.imaging.rows import Rows
 from cdal.inference.input_tables import count_rows, is_name, is_table, need_name, rows_of
@@ -20,6 +20,12 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.text import is_plain
 
 _DICOM = ".dcm"
+
+APART = (
+    "Predict them into two folders, or list them in a table that gives each a name of its own, in "
+    "the column name."
+)
+"""What to do about two inputs of one name."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,7 @@ class Lister:
         return radiographs
 
     def _table(self, table: Path) -> Iterator[Input | Refused]:
+        number = 0
         for number, row in enumerate(rows_of(table), start=1):
             place = f"row {number} of {table}"
             path = table.parent / row.path if is_plain(row.path) else table
@@ -183,6 +190,8 @@ class Lister:
                 yield Refused(Path(place) if path == table else path, name, str(error))
             else:
                 yield from found
+        if not number:
+            raise UserError(f"{table} lists no image: expected a row for each; it has none.")
 
     def _together(self, inputs: list[Input]) -> list[Input]:
         """Combine files that hold one channel each."""
@@ -235,8 +244,8 @@ def need_distinct(inputs: Iterable[Input]) -> None:
     for entry in inputs:
         if (key := entry.name + entry.suffix) in by_result:
             raise UserError(
-                f"{by_result[key]} and {entry.path} would share the result {entry.name}_mask. "
-                "Predict them into two folders."
+                f"{by_result[key]} and {entry.path} would share the name {entry.name} of their "
+                f"results. {APART}"
             )
         by_result[key] = entry.path
 
@@ -346,7 +355,13 @@ def _fits_alone(path: Path, channels: int, channel_files: bool) -> bool:
 
 
 def _of_file(path: Path) -> Input:
-    found = format_of(path) if path.is_file() else None
+    """The image that a file is.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    need_regular(path)
+    found = format_of(path)
     suffix = suffix_of(path)
     if found is DICOM:
         return Input(path, stem_of(path), _DICOM)

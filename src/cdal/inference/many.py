@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import time
@@ -14,7 +15,14 @@ from pathlib import Path
 
 from cdal.inference.case import Made, Wanted
 from cdal.inference.input_tables import is_table
-from cdal.inference.inputs import Input, Lister, Refused, about_how_many, need_distinct
+from cdal.inference.inputs import (
+    APART,
+    Input,
+    Lister,
+    Refused,
+    about_how_many,
+    need_distinct,
+)
 from cdal.inference.outputs import OUTPUTS
 from cdal.inference.record import Record, ResultsOf
 from cdal.inference.shards import Shard, Shares, number_of
@@ -25,6 +33,9 @@ from cdal.segmenters.model_header import ModelHeader
 
 _WINDOW = 200
 """Inputs whose times give the rate."""
+
+_LOOKED_AT = 1000
+"""Paths without an image that are looked at before one is written down as failed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Call:
 
     Attributes:
         lister: knows how many files were passed over.
+        empty: whether no path stands for an image; then nothing is written.
         shares: knows how many inputs there were so far, and how many of them in the shard.
         record: the records of the folder; knows how many rows `predictions.json` has.
 
@@ -79,23 +91,27 @@ class Call:
             ResultsOf(list(map(Path, inputs))), series, header.image_channels, header.channel_files
         )
         self._inputs = inputs
-        self._sources = self.shares(self.lister(inputs))
+        listed = self.lister(inputs)
+        first = _up_to_an_image(listed)
+        self.empty = len(first) < _LOOKED_AT and not any(isinstance(one, Input) for one in first)
+        sources = itertools.chain(first, listed)
+        self._sources = sources if self.empty else self.shares(sources)
         if stream:
             self._sources = _distinct(self._sources, wanted.save)
             total = about_how_many(inputs)
             self._total = None if total is None else math.ceil(total / self.shares.shard.count)
         else:
-            listed = list(self._sources)
-            found = [source for source in listed if isinstance(source, Input)]
-            need_distinct(found)
-            self._sources, self._total = iter(listed), len(found)
+            taken = list(self._sources)
+            need_distinct(source for source in taken if isinstance(source, Input))
+            self._sources, self._total = iter(taken), len(taken)
 
     def run(
         self, executor: Executor, make_worker: MakeWorker, report: Report
     ) -> Generator[Predicted, None, None]:
         """Segment the inputs, once, and yield what becomes of each as soon as it is known.
 
-        `predictions.json` is merged now and then, and at the end, however it comes.
+        `predictions.json` is merged now and then, and at the end, however it comes. If no path
+        stands for an image, nothing is written.
 
         Args:
             executor: has the inputs segmented.
@@ -105,10 +121,13 @@ class Call:
         Raises:
             UserError: the folder cannot be written, or no worker can be made.
         """
+        if self.empty:
+            yield from _failed(deque(one for one in self._sources if isinstance(one, Refused)))
+            return
         self.record.begin(self._inputs)
         progress, refused = _Progress(report, self._total), deque[Refused]()
         try:
-            tasks = _tasks(self._sources, self.record, refused)
+            tasks = _tasks(self._sources, self.record, refused, progress)
             with closing(executor.run(tasks, make_worker, progress.heard)) as outcomes:
                 for outcome in outcomes:
                     yield from _failed(refused)
@@ -129,6 +148,16 @@ class Call:
         return Predicted(path, None if failure else outcome.value, failure)
 
 
+def _up_to_an_image(sources: Iterator[Input | Refused]) -> list[Input | Refused]:
+    """The first sources, up to an image if one is among them."""
+    first = list[Input | Refused]()
+    for source in itertools.islice(sources, _LOOKED_AT):
+        first.append(source)
+        if isinstance(source, Input):
+            break
+    return first
+
+
 def _distinct(
     sources: Iterable[Input | Refused], save: Collection[str]
 ) -> Iterator[Input | Refused]:
@@ -146,8 +175,8 @@ def _distinct(
                 yield Refused(
                     source.path,
                     source.name,
-                    f"{source.path} would share the results {source.name}_... with an input before "
-                    "it. Predict them into two folders, or give names in a table.",
+                    f"{source.path} would share the name {source.name} of its results with an "
+                    f"input before it. {APART}",
                 )
                 continue
             before.add(number)
@@ -178,7 +207,10 @@ def call_of(inputs: Iterable[Path | str]) -> str:
 
 
 def _tasks(
-    sources: Iterable[Input | Refused], record: Record, refused: deque[Refused]
+    sources: Iterable[Input | Refused],
+    record: Record,
+    refused: deque[Refused],
+    progress: _Progress,
 ) -> Iterator[Task]:
     for source in sources:
         if isinstance(source, Input):
@@ -186,6 +218,7 @@ def _tasks(
         else:
             record.fail(source.name, str(source.path), source.message)
             refused.append(source)
+            progress.refused()
 
 
 def _failed(refused: deque[Refused]) -> Iterator[Predicted]:
@@ -202,6 +235,11 @@ class _Progress:
         self._done = self._failed = 0
         self._shares: dict[int, float] = {}
         self._times: deque[float] = deque([time.monotonic()], maxlen=_WINDOW)
+
+    def refused(self) -> None:
+        """A path stands for no image."""
+        self._done += 1
+        self._failed += 1
 
     def heard(self, task: Task, share: float) -> None:
         """A worker tells the finished share of its input."""

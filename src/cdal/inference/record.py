@@ -119,7 +119,7 @@ class Record:
         if file in self._taken:
             raise UserError(
                 f"{path} is the result of another input of this call. Predict them into two "
-                "folders."
+                "folders, or list them in a table with names."
             )
         try:
             exists = path.exists() or path.is_symlink()

@@ -75,6 +75,8 @@ def read_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
                 f"a shard is I/N, such as 2/8 for the second of eight, or {SLURM}; it is {text!r}."
             )
         number, count = int(match[1]), int(match[2])
+    if count < 1:
+        raise UserError(f"there are no {count} shards: expected I/N with an N of 1 or more.")
     if not 1 <= number <= count:
         raise UserError(
             f"there is no shard {number} of {count}: shards are counted from 1 to {count}."

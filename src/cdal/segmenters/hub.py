@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cdal.recipes.baselines import OwnSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_header import MODEL, read_header
+from cdal.segmenters.trust import own_networks
 
 MOST_BYTES = 2**31
 """Largest model that is downloaded."""
@@ -120,12 +120,12 @@ def fetch(name: str | Path, download: bool = True) -> Path:
         path = _asked(library, model)
     if path is None:
         raise UserError(f"{model} has not been downloaded to this machine.")
-    header = read_header(path)
-    if any(isinstance(part, OwnSettings) for part in header.recipe.segmenter.parts):
+    if named := own_networks(read_header(path).recipe):
         raise UserError(
-            f"{model} names a network that is no part of cDAL, {header.recipe.segmenter.name}, "
-            "whose code would run here. If you trust it, download the file yourself and give its "
-            "path."
+            f"{model} names a network that is no part of cDAL, {', '.join(named)}, whose code "
+            f"would run here. If you trust it, download the file yourself (hf download "
+            f"{model.repository} {MODEL} --local-dir FOLDER), and give its path and "
+            "--trust-own-network."
         )
     return path
 
@@ -168,7 +168,7 @@ def explained(error: Exception, what: str) -> UserError:
     """
     from huggingface_hub import errors
 
-    kind = type(error).__name__
+    kind, names = type(error).__name__, {kind.__name__ for kind in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
     told = f"{kind}, status {status}" if status else kind
     login = "Log in with: hf auth login (or set the environment variable HF_TOKEN)."
@@ -185,6 +185,13 @@ def explained(error: Exception, what: str) -> UserError:
         reason = "the repository has no such revision. See its page for branches, tags and commits"
     elif isinstance(error, errors.EntryNotFoundError):
         reason = f"the repository holds no {MODEL}, as cdal push writes it"
+    elif isinstance(error, errors.OfflineModeIsEnabled):
+        reason = "the hub is not asked, because HF_HUB_OFFLINE is set. Unset it"
+    elif isinstance(error, OSError) or "TransportError" in names:  # of httpx, whatever its version
+        reason = (
+            f"the hub cannot be reached ({kind}). Is there a network? A proxy is given by "
+            "HTTPS_PROXY, another hub by HF_ENDPOINT"
+        )
     else:
         reason = f"the hub does not answer as expected ({told}). Try again later"
     return UserError(f"{what}: {reason.removesuffix('.')}.")

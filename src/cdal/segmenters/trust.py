@@ -32,6 +32,12 @@ def trust_own_network(name: str | None = None) -> None:
         _trusted.add(name)
 
 
+def own_networks(recipe: Recipe) -> list[str]:
+    """The classes outside this package that a recipe names, each once."""
+    parts = recipe.segmenter.parts
+    return list(dict.fromkeys(part.name for part in parts if isinstance(part, OwnSettings)))
+
+
 def need_trusted(path: object, recipe: Recipe) -> None:
     """Check that the network of a model file is this package's own, or trusted.
 
@@ -42,10 +48,9 @@ def need_trusted(path: object, recipe: Recipe) -> None:
     Raises:
         UserError: it is a class that the user has not trusted.
     """
-    named = [part.name for part in recipe.segmenter.parts if isinstance(part, OwnSettings)]
     if os.environ.get(_VARIABLE) == "1":
         return
-    if strange := [name for name in named if name not in _trusted]:
+    if strange := [name for name in own_networks(recipe) if name not in _trusted]:
         raise UserError(
             f"{path} names a network outside cDAL, {strange[0]}, whose module would be imported "
             "and run. If you trust whoever made the file, give --trust-own-network (in Python: "

@@ -32,6 +32,7 @@ class Checkpoint:
         seconds: seconds of training so far, over all resumptions.
         best: highest `Validation.rank` so far.
         scores: Dice of each class at the last validation.
+        loss: running mean of the loss, for the display; `None` before the first step.
         fingerprint: fingerprint of the training data.
     """
 
@@ -40,6 +41,7 @@ class Checkpoint:
     best: float = -math.inf
     scores: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
+    loss: float | None = None
 
 
 def save_checkpoint(
@@ -116,6 +118,7 @@ def _state_of(values: Mapping[str, Any]) -> Checkpoint:
         "best": (int, float),
         "scores": (dict,),
         "fingerprint": (str,),
+        "loss": (int, float, type(None)),
     }
     for name, kind in kinds.items():
         value = getattr(state, name)

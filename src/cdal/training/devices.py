@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -115,7 +116,9 @@ def need_same_data(fingerprint: str) -> None:
 
 
 @contextmanager
-def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[Fabric]:
+def together(
+    recipe: Recipe, device: str, devices: int, nodes: int, checkpoint: Path
+) -> Iterator[Fabric]:
     """Choose device and precision, and join the other ranks for the time of the block.
 
     Args:
@@ -123,6 +126,7 @@ def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[
         device: see `find_device`.
         devices: devices of each node.
         nodes: number of nodes.
+        checkpoint: where the run keeps its checkpoint, for the message if a rank is lost.
 
     Raises:
         UserError: the processes are not there, they cannot find each other, or one is lost within
@@ -147,9 +151,13 @@ def together(recipe: Recipe, device: str, devices: int, nodes: int) -> Iterator[
     try:
         yield fabric
     except ranks.DisconnectedError as error:
+        then = (
+            "resumes from the last checkpoint"
+            if checkpoint.is_file()
+            else "starts again from the first step, as there is no checkpoint yet"
+        )
         raise UserError(
-            f"{roll.end(error)} ({error}). This rank ends too. The same command resumes from the "
-            "last checkpoint."
+            f"{roll.end(error)} ({error}). This rank ends too. The same command {then}."
         ) from error
     except BaseException as error:
         roll.end(error)

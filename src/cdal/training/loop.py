@@ -149,7 +149,7 @@ class Run:
     def steps(self) -> Iterator[Step]:
         """Train until the budget is used, and yield the state after each step."""
         state, began, busy = self.state, time.monotonic(), process_time()
-        first, earlier, loss = state.step, state.seconds, math.nan
+        first, earlier = state.step, state.seconds
         while (fraction := self._fraction()) < 1:
             self._set_learning_rates(fraction)
             terms = self._step()
@@ -157,7 +157,7 @@ class Run:
             seconds = earlier + time.monotonic() - began
             state.seconds = ranks.of_first(seconds, self.fabric.device)
             new = terms[self.segmenter.predictor]
-            loss = new if math.isnan(loss) else 0.98 * loss + 0.02 * new
+            state.loss = new if state.loss is None else 0.98 * state.loss + 0.02 * new
             self._add_to_log(terms)
             last = self._fraction() >= 1
             if last or (
@@ -178,7 +178,7 @@ class Run:
                 state.step,
                 self._seconds_left(used, rate),
                 rate,
-                loss,
+                state.loss,
                 state.scores,
             )
 

@@ -29,6 +29,7 @@ from cdal.runtime.execution.ranks import any_of
 from cdal.runtime.files import sole_writer
 from cdal.segmenters.model_header import MODEL
 from cdal.segmenters.trust import trust_own_network
+from cdal.training.checkpoint import CHECKPOINT
 from cdal.training.devices import number_of_devices, together
 from cdal.training.loop import Run
 from cdal.training.run_folder import check_same_run, claim, keep_split, kept_split
@@ -76,7 +77,7 @@ def train(
             checkpoint written first.
     """
     each, of_nodes = number_of_devices(devices, nodes, device)
-    with together(recipe, device, each, of_nodes) as fabric:
+    with together(recipe, device, each, of_nodes, Path(out) / CHECKPOINT) as fabric:
         report = report if fabric.is_global_zero else silent  # rank 0 alone talks
         return _train(recipe, data, Path(out), fabric, report, start, parts)
 
@@ -105,7 +106,10 @@ def _train(
     for doubt in _doubts(checked, split, recipe, start):
         report(Event("training", message=f"warning: {doubt}"))
     digests = {fact.name: fact.digest for fact in checked.facts}
-    with sole_writer(out) if fabric.is_global_zero else nullcontext():
+    with (
+        sole_writer(out) if fabric.is_global_zero else nullcontext(),
+        _told_of_cases(out / _CASES, report),
+    ):
         cases = _cases(recipe, folder, split, out, fabric, report)
         with repeatable(fabric.device, gradients=True), _stop_requests() as stop_requested:
 
@@ -129,6 +133,23 @@ def _train(
             "again."
         )
     return model
+
+
+@contextmanager
+def _told_of_cases(place: Path, report: Report) -> Iterator[None]:
+    """Say so if a training that has not finished leaves images of patients in its run folder."""
+    try:
+        yield
+    except BaseException:
+        if place.is_dir():
+            report(
+                Event(
+                    "training",
+                    message=f"{place} holds the decoded images of the cases until the training is "
+                    "finished. If you do not go on with it, delete this folder.",
+                )
+            )
+        raise
 
 
 def _cases(

@@ -58,6 +58,18 @@ def test_a_branch_of_a_private_repository(hub: Hub, trained: Path):
     assert find_model("hf://some/one@v1") == find_model(pushed.name)
 
 
+@pytest.mark.parametrize(("offline", "says"), [(False, "network"), (True, "HF_HUB_OFFLINE is set")])
+def test_without_a_network_it_is_said_so(
+    offline: bool, says: str, hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No one listens at the port."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=f"cannot be sent to hf://some/one: the hub .*{says}") as no:
+        push(trained, "some/one")
+    assert "Try again later" not in str(no.value)
+
+
 def test_a_refusal_is_explained_without_the_token(
     hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdal.runtime.errors import UserError
-from cdal.runtime.execution.executor import Executor, Here, Outcome, Task
+from cdal.runtime.execution.executor import Executor, Here, Outcome, Task, about_deaths
 from cdal.runtime.execution.ray_engine import RayWorkers
 from cdal.runtime.execution.workers import LocalWorkers
 from helpers.workers import Squares
@@ -33,7 +34,10 @@ def test_a_death_touches_only_its_task_which_is_tried_once_more(
     engine: Callable[[], Executor], tmp_path: Path
 ):
     work = Squares(tmp_path, deadly=(("3", 1), ("5", 9)), wrong=("4",))
-    found = {out.task.name: out for out in engine().run(numbers(12), work)}
+    executor = engine()
+    found = {out.task.name: out for out in executor.run(numbers(12), work)}
+    assert executor.deaths == 3
+    assert about_deaths(executor).startswith("3 workers have died")
     good = {str(n): n**2 for n in range(12) if n not in (4, 5)}
     assert {name: out.value for name, out in found.items() if not out.failure} == good
     assert found["4"].failure == "ValueError: wrong"
@@ -45,6 +49,16 @@ def test_a_death_touches_only_its_task_which_is_tried_once_more(
     assert [len(work.tries(str(n))) for n in range(12)] == [1, 1, 1, 2, 1, 2, *6 * [1]]
     assert len(set(work.tries("5"))) == 2
     assert os.getpid() not in {pid for n in range(12) for pid in work.tries(str(n))}
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_cluster_that_was_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        assert [out.value for out in RayWorkers(1).run(numbers(2), Squares(tmp_path))] == [0, 1]
+        assert list(Path(short).iterdir()) == []
 
 
 def test_tasks_are_taken_as_they_are_needed(tmp_path: Path):
@@ -97,6 +111,7 @@ def test_in_this_process_tasks_are_done_in_order(tmp_path: Path):
         Outcome(Task("2", 2), 4),
     ]
     assert heard == ["at 0", "at 1", "at 2"]
+    assert about_deaths(Here()) == ""
     with pytest.raises(ZeroDivisionError):  # an error of who listens is none of the task
         list(Here().run(numbers(3), work, lambda task, said: 1 / 0))
 

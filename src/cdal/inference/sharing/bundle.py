@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cdal.inference.sharing.card import AUTHORS, PAPER, Shared, readme
+from cdal.inference.sharing.card import AUTHORS, PAPER, Shared, needs_code, readme, trusting
 from cdal.recipes.settings import DataSettings
 from cdal.runtime.files import replacing, write_json, write_text
 from cdal.runtime.version import __version__
@@ -23,7 +23,7 @@ _SCHEMA = (
 _WEIGHTS = "models/model.safetensors"
 
 _USE = """    pip install cdal "monai[fire,ignite]"
-    python -m monai.bundle run --config_file configs/inference.json \\
+    {trusted}python -m monai.bundle run --config_file configs/inference.json \\
         --meta_file configs/metadata.json --bundle_root . --dataset_dir IMAGES --output_dir RESULTS
 
 IMAGES is a folder of `{pattern}` files. The network of the bundle is `cdal.BundleNetwork`: it takes
@@ -32,11 +32,11 @@ resampling nor windows. With `--network_def#output probability` and without `AsD
 probabilities, with `--network_def#votes 5` fewer votes.
 
     import cdal
-    network = cdal.BundleNetwork("models/model.safetensors")
+{trusting}    network = cdal.BundleNetwork("models/model.safetensors")
     mask = network(image).argmax(dim=1)  # image [B, C, *S], as it is stored
 
 `models/model.pt` is there because the specification demands a pickled state dictionary. It holds
-the same weights and is not needed."""
+the same weights and is not needed.{needs}"""
 
 
 def write_bundle(shared: Shared, folder: Path) -> list[Path]:
@@ -63,7 +63,13 @@ def write_bundle(shared: Shared, folder: Path) -> list[Path]:
         torch.save(weights, temporary)
     write_json(folder / "configs/metadata.json", metadata(shared))
     write_json(folder / "configs/inference.json", inference(shared))
-    use = _USE.format(pattern=_pattern(shared.header.recipe.data))
+    networks = shared.networks
+    use = _USE.format(
+        pattern=_pattern(shared.header.recipe.data),
+        trusted="CDAL_TRUST_OWN_NETWORK=1 " if networks else "",
+        trusting=trusting(networks),
+        needs=f"\n\n{needs_code(networks)}" if networks else "",
+    )
     write_text(folder / "docs/README.md", readme(shared, use))
     write_text(folder / "LICENSE", licence_text(shared))
     return sorted(path for path in folder.rglob("*") if path.is_file())

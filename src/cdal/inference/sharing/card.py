@@ -7,6 +7,7 @@ All of it comes from the header of the model file, and from the card beside it, 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cdal.recipes.systems import SYSTEMS
 from cdal.runtime.errors import UserError
 from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_header import SUFFIX, ModelHeader, read_header
+from cdal.segmenters.trust import own_networks
 
 PAPER = (
     "Hejrati, Banerjee, Glide-Hurst, Dong: Conditional diffusion model with spatial attention and "
@@ -76,6 +78,11 @@ class Shared:
         return self.header.recipe.segmenter.name
 
     @property
+    def networks(self) -> list[str]:
+        """Classes outside cDAL that the file names, without whose code it cannot be loaded."""
+        return own_networks(self.header.recipe)
+
+    @property
     def structures(self) -> str:
         """The classes without the background, as text."""
         return ", ".join(self.header.classes[1:])
@@ -114,7 +121,23 @@ def readme(shared: Shared, use: str) -> str:
     """
     text = shared.text.strip() or _described(shared)
     validation = _validation(shared.header)
-    return f"{text}\n\n## Use\n\n{use.strip()}\n\n## Validation\n\n{validation}\n"
+    use = use.strip("\n")  # the spaces before its first line make it code
+    return f"{text}\n\n## Use\n\n{use}\n\n## Validation\n\n{validation}\n"
+
+
+def trusting(networks: Sequence[str]) -> str:
+    """The lines of Python by which someone trusts classes outside cDAL, each indented."""
+    return "".join(f"    cdal.trust_own_network({name!r})\n" for name in networks)
+
+
+def needs_code(networks: Sequence[str]) -> str:
+    """What others need for a model that names classes outside cDAL, in one paragraph."""
+    named = ", ".join(f"`{name}`" for name in networks)
+    return (
+        f"The network is no part of cDAL: {named}. Loading the model imports the module and runs "
+        "it, so only load it if you trust it. Install the package that holds it, or name its "
+        "folder in `PYTHONPATH`."
+    )
 
 
 def hub_metadata(shared: Shared) -> dict[str, Any]:

@@ -6,7 +6,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdal.inference.sharing.card import Shared, model_card, named_cases, open_shared
+from cdal.inference.sharing.card import (
+    Shared,
+    model_card,
+    named_cases,
+    needs_code,
+    open_shared,
+    trusting,
+)
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import replacing, write_text
 from cdal.segmenters.hub import (
@@ -28,22 +35,36 @@ or in Python:
 
 Only `{file}` is downloaded, and no code is run from it."""
 
+_USE_OWN = """    pip install "cdal[hub]"
+    hf download {repository} {file} --local-dir model
+    cdal predict model/{file} IMAGE --out results --trust-own-network
+
+or in Python:
+
+    import cdal
+{trusting}    prediction = cdal.load("model/{file}").predict("IMAGE")
+
+{needs} The name `hf://{repository}` is refused, because no code is run that came from there."""
+
 
 @dataclass(frozen=True)
 class Pushed:
     """What `push` has sent, or would send.
 
     Attributes:
-        name: name by which the model can be given now, with its commit if it was sent.
+        name: `hf://owner/name`, with its commit if it was sent.
         files: size in bytes of each file.
         card: the model card.
         cases: number of cases that the model's header names.
+        networks: classes outside cDAL that the model names. If there are some, `name` is refused
+            where a model can be given; the card says how the model is used.
     """
 
     name: str
     files: dict[str, int]
     card: str
     cases: int
+    networks: list[str]
 
 
 def write_hub(shared: Shared, folder: Path, repository: str = "") -> list[Path]:
@@ -59,7 +80,12 @@ def write_hub(shared: Shared, folder: Path, repository: str = "") -> list[Path]:
     """
     with replacing(folder / MODEL) as temporary:
         temporary.write_bytes(shared.path.read_bytes())
-    use = _USE.format(repository=repository or f"OWNER/{shared.name}", file=MODEL)
+    use = (_USE_OWN if shared.networks else _USE).format(
+        repository=repository or f"OWNER/{shared.name}",
+        file=MODEL,
+        trusting=trusting(shared.networks),
+        needs=needs_code(shared.networks),
+    )
     write_text(folder / "README.md", model_card(shared, use))
     return [folder / MODEL, folder / "README.md"]
 
@@ -98,7 +124,7 @@ def push(
         if not dry_run:
             commit = _send(files, target, private, shared.name)
             target = HubName(target.owner, target.name, commit)
-    return Pushed(str(target), sizes, card, named_cases(shared.header))
+    return Pushed(str(target), sizes, card, named_cases(shared.header), shared.networks)
 
 
 def _send(files: list[Path], target: HubName, private: bool, name: str) -> str:

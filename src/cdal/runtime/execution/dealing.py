@@ -7,7 +7,7 @@ a failure. Tasks that had only been waiting for the worker are given to others a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -64,7 +64,12 @@ class Crew(Protocol):
 
 
 def deal(
-    tasks: Iterable[Task], crew: Crew, workers: int, ahead: int, heard: Heard | None
+    tasks: Iterable[Task],
+    crew: Crew,
+    workers: int,
+    ahead: int,
+    heard: Heard | None,
+    died: Callable[[], object],
 ) -> Generator[Outcome, None, None]:
     """Have the tasks done by the workers of a crew, and yield what becomes of each.
 
@@ -74,6 +79,7 @@ def deal(
         workers: number of workers.
         ahead: tasks that a worker holds at most.
         heard: receives what workers say.
+        died: called when a worker has died.
 
     Raises:
         UserError: a worker cannot be made, or workers die before they can work.
@@ -82,6 +88,8 @@ def deal(
     try:
         while table.fill():
             for news in crew.news():
+                if news.kind is Kind.DIED:
+                    died()
                 held = table.held[news.number]
                 if news.kind is Kind.SAID and heard is not None and held:
                     heard(held[0], news.value)

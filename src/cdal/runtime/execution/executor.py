@@ -58,7 +58,13 @@ MakeWorker = Callable[[], Worker]
 
 
 class Executor(Protocol):
-    """Something that has tasks done."""
+    """Something that has tasks done.
+
+    Attributes:
+        deaths: workers that have died so far; each was replaced.
+    """
+
+    deaths: int
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
@@ -80,7 +86,9 @@ class Executor(Protocol):
 
 
 class Here:
-    """One worker in this process."""
+    """One worker in this process. It does not outlive its own death, so there is none to count."""
+
+    deaths = 0
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
@@ -108,6 +116,19 @@ class Here:
 
 class _StoppedError(BaseException):
     """Who listens raised an error. No worker takes this for a failure of its task."""
+
+
+def about_deaths(executor: Executor) -> str:
+    """A line about workers that have died; empty if none has."""
+    count = executor.deaths
+    if not count:
+        return ""
+    if count == 1:
+        return "1 worker has died (out of memory?) and was replaced; its task was tried once more."
+    return (
+        f"{count} workers have died (out of memory?) and were replaced; their tasks were tried "
+        "once more."
+    )
 
 
 def reason_of(error: Exception) -> str:

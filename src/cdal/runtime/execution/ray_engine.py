@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import tempfile
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,9 @@ from cdal.runtime.threads import thread_count
 
 _STORE = 100 * 2**20
 """Bytes of Ray's object store. No result passes through it."""
+
+_LONGEST = 32
+"""Longest path of a folder in which there is room for the paths of Ray's sockets."""
 
 
 class RayWorkers:
@@ -60,7 +64,7 @@ class RayWorkers:
             ) from error
         self._ray: Any = ray
         self.workers, self.address = workers, address
-        self.with_gpus, self.ahead = with_gpus, ahead
+        self.with_gpus, self.ahead, self.deaths = with_gpus, ahead, 0
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
@@ -76,7 +80,10 @@ class RayWorkers:
                 "num_gpus": _share(gpus, workers) if gpus else 0,
             }
             crew = _Actors(self._ray, make_worker, places)
-            yield from deal(tasks, crew, workers, self.ahead, heard)
+            yield from deal(tasks, crew, workers, self.ahead, heard, self._died)
+
+    def _died(self) -> None:
+        self.deaths += 1
 
     @contextmanager
     def _cluster(self) -> Iterator[None]:
@@ -84,17 +91,25 @@ class RayWorkers:
         if self._ray.is_initialized():
             yield
             return
-        options: dict[str, Any] = {"address": self.address}
-        if self.address is None:
-            options = {
-                "num_cpus": thread_count(),
-                "include_dashboard": False,
-                "object_store_memory": _STORE,
-            }
+        if self.address is not None:
+            with self._connected(f"be reached at {self.address}", address=self.address):
+                yield
+            return
+        # Ray's logs and sockets would stay in the temporary folder of the machine.
+        with tempfile.TemporaryDirectory(
+            prefix="ray-", dir=_short(), ignore_cleanup_errors=True
+        ) as folder:
+            options = {"num_cpus": thread_count(), "object_store_memory": _STORE}
+            with self._connected(
+                "be started here", **options, include_dashboard=False, _temp_dir=folder
+            ):
+                yield
+
+    @contextmanager
+    def _connected(self, where: str, **options: Any) -> Iterator[None]:
         try:
             self._ray.init(**options, logging_level="ERROR", log_to_driver=False)
         except Exception as error:  # Ray raises whatever its parts raise
-            where = "be started here" if self.address is None else f"be reached at {self.address}"
             raise UserError(
                 f"no Ray cluster can {where}: {reason_of(error)}. Is it running (ray status), and "
                 "of the same version of Ray and Python?"
@@ -103,6 +118,12 @@ class RayWorkers:
             yield
         finally:
             self._ray.shutdown()
+
+
+def _short() -> str:
+    """Where Ray may have its folder: the paths of its sockets have at most 107 characters."""
+    usual = tempfile.gettempdir()
+    return os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= _LONGEST else "/tmp")
 
 
 def _share(total: int, workers: int) -> float:

@@ -37,14 +37,17 @@ class LocalWorkers:
     def __init__(self, workers: int, gpus: int = 0, ahead: int = 2) -> None:
         if workers < 1:
             raise UserError(f"the number of workers must be 1 or more; it is {workers}.")
-        self.workers, self.gpus, self.ahead = workers, gpus, ahead
+        self.workers, self.gpus, self.ahead, self.deaths = workers, gpus, ahead, 0
 
     def run(
         self, tasks: Iterable[Task], make_worker: MakeWorker, heard: Heard | None = None
     ) -> Generator[Outcome, None, None]:
         """See `cdal.runtime.execution.executor.Executor.run`."""
         crew = _Processes(make_worker, [self._share(number) for number in range(self.workers)])
-        yield from deal(tasks, crew, self.workers, self.ahead, heard)
+        yield from deal(tasks, crew, self.workers, self.ahead, heard, self._died)
+
+    def _died(self) -> None:
+        self.deaths += 1
 
     def _share(self, number: int) -> dict[str, str]:
         """Environment of a worker: its threads and its GPU."""

@@ -1,0 +1,30 @@
+"""What the command line says of wrong values."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdal.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["predict", "m", "i", "--workers", "x"], "--workers: expected a whole number; it is 'x'."),
+        (["predict", "m", "i", "--temperature", "hot"], "--temperature: expected a number; it is"),
+        (["train", "r", "--steps", "1.5"], "--steps: expected a whole number; it is '1.5'."),
+        (["export", "m", "--to", "x"], "--to: expected one of onnx, openvino, torch, bundle,"),
+        (["predict", "m", "i", "--review-below", "x"], "--review-below: expected a number; it is"),
+        (["predict", "m", "i", "--no-such"], "unrecognized arguments: --no-such"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_option(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"error: {says}" in told
+    assert "usage: cdal" in told
+    assert "<class" not in told and "Union" not in told
