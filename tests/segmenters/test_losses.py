@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from cdal.evaluation.agreement import distances
-from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
+from cdal.segmenters.losses import (
+    dice_and_cross_entropy,
+    dice_and_cross_entropy_of_logits,
+    energy_score,
+    iou_energy_score,
+)
 from cdal.segmenters.segmenter import one_hot
 
 
@@ -20,6 +25,27 @@ def test_cross_entropy_is_that_of_torch(rng: torch.Generator):
     label = torch.randint(4, (3, 6, 6), generator=rng)
     terms = dice_and_cross_entropy(logits.softmax(dim=1), one_hot(label, 4), cross_entropy=0.5)
     torch.testing.assert_close(terms["cross_entropy"], 0.5 * F.cross_entropy(logits, label))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_losses_of_logits_are_those_of_their_probabilities(classes: int, rng: torch.Generator):
+    logits = torch.randn(3, 1 if classes == 2 else classes, 6, 6, generator=rng)
+    p = (
+        torch.cat([1 - logits.sigmoid(), logits.sigmoid()], 1)
+        if classes == 2
+        else logits.softmax(1)
+    )
+    truth = one_hot(torch.randint(classes, (3, 6, 6), generator=rng), classes)
+    of_logits = dice_and_cross_entropy_of_logits(logits, truth, 0.5, 2)
+    torch.testing.assert_close(of_logits, dice_and_cross_entropy(p, truth, 0.5, 2))
+
+
+def test_certainty_that_is_wrong_has_a_gradient():
+    """Minus the share of the voxels that are of the class, as for any logit far below 0."""
+    logits = torch.full((1, 1, 4, 4), -40.0, requires_grad=True)
+    truth = one_hot(torch.eye(4, dtype=torch.long)[None], 2)
+    dice_and_cross_entropy_of_logits(logits, truth, dice=0)["cross_entropy"].backward()
+    torch.testing.assert_close(logits.grad, -torch.eye(4)[None, None] / 16)
 
 
 def test_dice_loss_is_the_formula(rng: torch.Generator):

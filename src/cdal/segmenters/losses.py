@@ -39,6 +39,31 @@ def dice_and_cross_entropy(
     return terms
 
 
+def dice_and_cross_entropy_of_logits(
+    logits: Tensor, truth: Tensor, dice: float = 1.0, cross_entropy: float = 1.0
+) -> dict[str, Tensor]:
+    """`dice_and_cross_entropy` of the softmax of logits, whose gradient never vanishes.
+
+    A probability that has been rounded to 0 has no gradient. A network that says background
+    everywhere, and is certain, would stay so.
+
+    Args:
+        logits: `[B, K, *S]`; for two classes also `[B, 1, *S]`, whose sigmoid is that of class 1.
+        truth: one-hot truth.
+        dice: weight of soft Dice; 0 leaves the term out.
+        cross_entropy: weight of the cross-entropy; 0 leaves the term out.
+    """
+    if logits.shape[1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    terms = {}
+    if dice:
+        terms["dice"] = dice * soft_dice(logits.softmax(dim=1), truth)
+    if cross_entropy:
+        log_p = logits.log_softmax(dim=1)
+        terms["cross_entropy"] = -cross_entropy * (truth * log_p).sum(dim=1).mean()
+    return terms
+
+
 def soft_dice(probabilities: Tensor, truth: Tensor) -> Tensor:
     """1 - soft Dice, the mean over the classes except the background.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cdal.datasets.batch import Batch
 from cdal.runtime.errors import UserError
-from cdal.segmenters.losses import dice_and_cross_entropy
+from cdal.segmenters.losses import dice_and_cross_entropy_of_logits
 from cdal.segmenters.random_inputs import RandomInputs
 
 
@@ -140,11 +140,6 @@ class Graph(nn.Module, ABC):
 
 Loss = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 """Function from logits `[B, K, *S]` in float32 and the one-hot truth to the terms of a loss."""
-
-
-def dice_and_cross_entropy_of_logits(logits: Tensor, truth: Tensor) -> Mapping[str, Tensor]:
-    """Dice and cross-entropy, see `cdal.segmenters.losses.dice_and_cross_entropy`."""
-    return dice_and_cross_entropy(logits.softmax(dim=1), truth)
 
 
 class OneNetwork(Segmenter):

@@ -56,6 +56,24 @@ def test_each_turn_moves_its_own_player_only(rng: torch.Generator):
             assert moved == (name == turn.player)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_votes_that_are_certain_and_wrong_everywhere_still_learn(
+    classes: int, rng: torch.Generator
+):
+    """Background with logits beyond the precision of a probability, after some too large steps."""
+    segmenter = make_cdal(classes, coarse=0.0, adversarial=0.0)
+    bias = segmenter.generator.head.bias
+    assert isinstance(bias, Tensor)
+    with torch.no_grad():
+        bias.fill_(-60.0 if classes == 2 else 0.0)
+        bias[: 0 if classes == 2 else len(bias) // classes] = 60.0
+    *_, turn = segmenter.turns(make_batch(classes), rng, 0)
+    turn.loss.backward()
+    assert bias.grad is not None
+    # Cross-entropy alone moves a logit by the share of its class: 1/2 or 1/3 of a pixel's weight.
+    assert bias.grad.abs().max() > 0.2 / classes / len(bias)
+
+
 def test_the_gradient_penalty_is_lazy(rng: torch.Generator):
     segmenter = make_cdal(discriminator_every=1, r1_every=4)
     with_penalty = [

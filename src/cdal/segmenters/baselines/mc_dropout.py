@@ -23,7 +23,7 @@ from cdal.recipes.probabilistic import MCDropoutSettings
 from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.fast import ImageUNet
 from cdal.segmenters.draws import rand
-from cdal.segmenters.losses import dice_and_cross_entropy
+from cdal.segmenters.losses import dice_and_cross_entropy_of_logits
 from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 
@@ -59,7 +59,7 @@ class MCDropout(Drawing):
         with dropping(self.network, self.rate, rng):
             logits = batch.per_annotator(self.network(batch.image).float())
         truth = one_hot(batch.labels(), self.classes)
-        yield turn("network", dice_and_cross_entropy(logits.softmax(dim=1), truth))
+        yield turn("network", dice_and_cross_entropy_of_logits(logits, truth))
 
     @torch.no_grad()
     def sample(self, image: Tensor, votes: int, rng: torch.Generator) -> Tensor:

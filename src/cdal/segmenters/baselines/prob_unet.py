@@ -28,7 +28,7 @@ from cdal.recipes.settings import DataSettings
 from cdal.segmenters.diffusion.blocks import convolution, leaky_relu
 from cdal.segmenters.diffusion.fast import ImageUNet
 from cdal.segmenters.draws import randn
-from cdal.segmenters.losses import dice_and_cross_entropy
+from cdal.segmenters.losses import dice_and_cross_entropy_of_logits
 from cdal.segmenters.segmenter import Drawing, Segmenter, Turn, one_hot, turn
 
 
@@ -84,7 +84,7 @@ class ProbUNet(Drawing):
         posterior = network.posterior(torch.cat([batch.per_annotator(batch.image), truth], dim=1))
         features = batch.per_annotator(network.unet(batch.image))
         logits = network.combine(features, posterior.draw(rng))
-        terms = dice_and_cross_entropy(logits.float().softmax(dim=1), truth, dice=0)
+        terms = dice_and_cross_entropy_of_logits(logits.float(), truth, dice=0)
         prior = Normal(*map(batch.per_annotator, network.prior(batch.image)))
         divergence = kl_divergence(posterior, prior).mean()
         terms["divergence"] = self.beta * divergence / batch.label[0].numel()

@@ -30,7 +30,7 @@ from cdal.segmenters.baselines.capsules import (
     reconstruction_head,
     reconstruction_loss,
 )
-from cdal.segmenters.losses import dice_and_cross_entropy
+from cdal.segmenters.losses import dice_and_cross_entropy_of_logits
 from cdal.segmenters.segmenter import Deterministic, Segmenter, Turn, one_hot, turn
 
 
@@ -66,7 +66,7 @@ class UCaps3D(Deterministic):
         """See `Segmenter.turns`."""
         truth = one_hot(batch.label, self.classes)
         logits, capsules, features = self.network.all(batch.image)
-        terms = dice_and_cross_entropy(logits.float().softmax(dim=1), truth)
+        terms = dice_and_cross_entropy_of_logits(logits.float(), truth)
         coarse = F.interpolate(truth, size=capsules.shape[3:], mode="trilinear")
         terms["margin"] = self.settings.margin * margin_loss(lengths(capsules), coarse)
         guess = self.network.reconstruction(features).float()

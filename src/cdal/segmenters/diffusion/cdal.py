@@ -30,7 +30,12 @@ from cdal.segmenters.diffusion.schedule import (
     sample_posterior,
 )
 from cdal.segmenters.draws import rand, randint, randn
-from cdal.segmenters.losses import dice_and_cross_entropy, energy_score, iou_energy_score
+from cdal.segmenters.losses import (
+    dice_and_cross_entropy,
+    dice_and_cross_entropy_of_logits,
+    energy_score,
+    iou_energy_score,
+)
 from cdal.segmenters.random_inputs import RandomInputs
 from cdal.segmenters.segmenter import Graph, Segmenter, Turn, one_hot, sum_of, turn
 
@@ -256,9 +261,10 @@ class CDAL(Segmenter):
                 (votes + 1) / 2, (self._by_label(x0) + 1) / 2
             )
         if settings.coarse and features.coarse is not None:
-            coarse = to_probabilities(to_x0(self._by_label(features.coarse)), bounded=True)
+            coarse = self._by_label(features.coarse)
             coarse = _per_vote(coarse, len(truth) // len(coarse))
-            terms["coarse"] = settings.coarse * sum_of(dice_and_cross_entropy(coarse, truth))
+            of_coarse = dice_and_cross_entropy_of_logits(coarse, truth)
+            terms["coarse"] = settings.coarse * sum_of(of_coarse)
         if settings.adversarial and discriminator is not None:
             # D judges each vote separately, so one vote per image is enough.
             x_t, t = x_t[: len(x0)], t[: len(x0)]
