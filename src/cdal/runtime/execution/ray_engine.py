@@ -123,7 +123,7 @@ class RayWorkers:
 def _short() -> str:
     """Where Ray may have its folder: the paths of its sockets have at most 107 characters."""
     usual = tempfile.gettempdir()
-    return os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= _LONGEST else "/tmp")
+    return os.environ.get("RAY_TMPDIR") or (usual if len(usual) <= _LONGEST else "/tmp")  # noqa: S108 (a new folder in it)
 
 
 def _share(total: int, workers: int) -> float:
