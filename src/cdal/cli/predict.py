@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
+    if sys.stderr.isatty():  # importing PyTorch and reading a model take seconds
+        tell(f"loading {options.model}", error=True)
     from cdal.cli.console import progress_bar
     from cdal.cli.judged import Judged
     from cdal.inference.archive import LoadingWorkers, brief_worker
