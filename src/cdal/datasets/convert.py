@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from cdal.imaging.formats import suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.files import scratch_folder
 from cdal.runtime.text import text_cell
 
 _OF_FILES = ("training", "test", "numTraining", "numTest", "file_ending", "regions_class_order")
@@ -111,8 +111,8 @@ def convert_folder(
         raise UserError(f"{source} holds no case.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
-            made = Path(scratch) / "data"
+        with scratch_folder(target.parent) as scratch:
+            made = scratch / "data"
             _write(folder, made, to, report)
             made.chmod(0o755)
             if target.is_dir():

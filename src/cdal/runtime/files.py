@@ -6,6 +6,7 @@ into a folder deletes what killed processes have left there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -44,6 +45,8 @@ _WAIT = 120.0
 """Seconds to wait for another process that writes into the same folder."""
 
 _MACHINE = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}-")
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _swept: set[Path] = set()
 """Folders from which this process has deleted leftovers."""
@@ -174,10 +177,19 @@ def _locked(path: Path, wait: bool = True) -> int | None:
     return handle
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8. This and the two functions below raise UserError as `replacing` does."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes. This and the functions below raise UserError as `replacing` does.
+
+    What a library encodes goes this way: Pillow takes a file for whole of which the disk took a
+    part, and PyTorch's own writer ends the process if the disk is full.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -186,12 +198,28 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if the file is missing or holds something else."""
+    """The JSON object in a file; empty if the file is missing or holds something else.
+
+    Raises:
+        OSError: it is there and cannot be read now, such as when too many files are open.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
+        return {}
+    except OSError as error:
+        if not is_no_file(error):
+            raise
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def is_no_file(error: OSError) -> bool:
+    """Whether an error says that a path leads to no file.
+
+    Other errors may go by, such as that too many files are open, and say nothing of what is there.
+    """
+    return error.errno in _NO_FILE
 
 
 def write_figure(path: Path, figure: Figure) -> None:

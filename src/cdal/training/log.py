@@ -53,6 +53,7 @@ class Log:
                 {name: value for name, value in row.items() if name != "step"}, row["step"]
             )
         self.rows.clear()
+        self.board.experiment.flush()  # what a checkpoint has, a kill after it does not take away
 
     def close(self) -> None:
         """Write the remaining numbers and close the files."""

@@ -7,7 +7,9 @@ damaged one can end the process, and a hostile one can name any file of the disk
 from __future__ import annotations
 
 import bz2
+import errno
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -234,4 +236,22 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         image.SetSpacing(spacing.tolist())
         image.SetDirection((affine[:dims, :dims] / spacing).ravel().tolist())
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            reason = str(error).strip().rpartition("\n")[2]
+            raise OSError(errno.EIO, f"{reason} (is the disk full?)") from error
+        if path.suffix == ".nrrd":
+            _need_end(temporary, array.nbytes)
+
+
+def _need_end(path: Path, size: int) -> None:
+    """Check that a compressed NRRD is whole: SimpleITK writes half of one to a full disk, silently.
+
+    The last four bytes of gzip are the size of what was compressed (RFC 1952).
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
+        end = file.read()
+    if end != (size % 2**32).to_bytes(4, "little"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
