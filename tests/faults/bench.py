@@ -17,13 +17,13 @@ from pathlib import Path
 from faults.children import Child, Home, start, warm
 from faults.commands import COMMANDS, Command, make_things
 from faults.moments import FAULTS, MOUNTED, Moment, Plain, at_changes
-from faults.reading import look, temporaries
+from faults.reading import MINE, look, temporaries
 
 _GOOD = (0, 2, 3)
 _GRACE = 90.0
 """Seconds that processes of a killed command have to end."""
 
-_MINE = "what another has written\n"
+_TEXT = "what another has written\n"
 
 
 @dataclass
@@ -73,6 +73,8 @@ class Bench:
                 continue
             plain = self._plain(command)
             for fault in faults:
+                if command.faults and fault not in command.faults:
+                    continue
                 if (tried := self._try_fault(name, command, fault, plain)) is not None:
                     yield tried
 
@@ -110,14 +112,15 @@ class Bench:
         again = [start(self._line(line, home.out), home) for line in command.lines]
         for child in again:
             child.wait()
-            if child.code != 0:
+            refused = not command.again and "nothing was changed" in child.text
+            if child.code != 0 and not refused:
                 losses.append(f"the next call ended with {child.code}: {child.text[-1500:]}")
         losses += _left_behind(home)
         said, broken = look(home.out)
         losses += broken
         differing = sorted(n for n in {*said, *plain.said} if said.get(n) != plain.said.get(n))
         losses += [f"differing: {', '.join(differing)}"] if differing else []
-        if (home.path / "other/mine.txt").read_text() != _MINE:
+        if (home.path / "other" / MINE).read_text() != _TEXT:
             losses.append("a file of another was changed")
         return losses
 
@@ -154,7 +157,9 @@ class Bench:
             numbers["memory"] += _address_space("VmPeak")
             note.write_text(json.dumps(numbers))
 
-        children = [start(self._line(line, home.out), home, before, after) for line in command.lines]
+        children = [
+            start(self._line(line, home.out), home, before, after) for line in command.lines
+        ]
         for child in children:
             child.wait()
         seconds = time.monotonic() - children[0].began
@@ -181,7 +186,7 @@ class Bench:
         shutil.rmtree(self.home.path, ignore_errors=True)
         home = self.home.make()
         (home.path / "other").mkdir()
-        (home.path / "other/mine.txt").write_text(_MINE)
+        (home.path / "other" / MINE).write_text(_TEXT)
         return home
 
 

@@ -149,7 +149,10 @@ def nothing() -> None:
 
 
 def start(
-    line: str, home: Home, before: Callable[[], object] = nothing, after: Callable[[], object] = nothing
+    line: str,
+    home: Home,
+    before: Callable[[], object] = nothing,
+    after: Callable[[], object] = nothing,
 ) -> Child:
     """Start a command in a child of this process.
 
@@ -165,7 +168,11 @@ def start(
 
         fcntl.fcntl(write, _SET_PIPE_SIZE, _PIPE)
     words = shlex.split(line)
-    environment = {"TMPDIR": str(home.tmp), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        "TMPDIR": str(home.tmp),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     pid = os.fork()
     if pid == 0:
         os.close(read)

@@ -26,25 +26,40 @@ class Command:
         worker: what is in the command line of a process that does its work; empty if it has none.
         share: of so many moments one is tried, because the command takes long.
         needs: module without which it is skipped.
+        faults: faults that are tried; all if empty. Processes that start take seconds each.
+        again: whether it can be given again when it is done; else it refuses, changing nothing.
     """
 
     lines: tuple[str, ...]
     worker: str = ""
     share: int = 1
     needs: str = ""
+    faults: tuple[str, ...] = ()
+    again: bool = True
 
 
 _PREDICT = "predict {model} {images} --out {out} --device cpu --votes 2 --save mask probability"
 _TRAIN = "train {recipe} --data {data} --out {out} --device cpu"
-_SPAWNED = "multiprocessing.spawn"
+_KILLS = ("killed at any time", "worker killed", "killed at a change")
 
 COMMANDS: dict[str, Command] = {
     "predict": Command((_PREDICT,)),
-    "predict, volumes": Command((_PREDICT.replace("model", "volume").replace("images", "volumes"),)),
+    "predict, volumes": Command(
+        (_PREDICT.replace("model", "volume").replace("images", "volumes"),)
+    ),
     "predict, two shards at once": Command((f"{_PREDICT} --shard 1/2", f"{_PREDICT} --shard 2/2")),
-    "predict --workers 2": Command((f"{_PREDICT} --workers 2",), _SPAWNED, share=8),
+    "predict --workers 2": Command(
+        (f"{_PREDICT} --workers 2",),
+        "multiprocessing.spawn",
+        share=2,
+        faults=(*_KILLS, "few open files", "two at once"),
+    ),
     "predict --engine ray": Command(
-        (f"{_PREDICT} --engine ray --workers 2",), "ray::_Actor", share=16, needs="ray"
+        (f"{_PREDICT} --engine ray --workers 2",),
+        "ray::_Actor",
+        share=5,
+        needs="ray",
+        faults=_KILLS[:2],
     ),
     "review": Command(("review {results} --out {out}/page.html",)),
     "train": Command((_TRAIN,), share=2),
@@ -55,9 +70,12 @@ COMMANDS: dict[str, Command] = {
             "--budget 4steps --device cpu",
         ),
         "-m cdal",
-        share=16,
+        share=5,
+        faults=_KILLS,
     ),
-    "evaluate": Command(("evaluate {model} --data {data} --split all --out {out} --votes 2 --device cpu",)),
+    "evaluate": Command(
+        ("evaluate {model} --data {data} --split all --out {out} --votes 2 --device cpu",)
+    ),
     "calibrate": Command(
         (
             "calibrate {model} --data {data} --split all --out {out}/model.safetensors --votes 2 "
@@ -76,8 +94,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "export --to hub": Command(("export {model} --to hub --out {out}",)),
     "data phantoms": Command(("data phantoms {out} --count 3",)),
-    "data convert": Command(("data convert {data} {out} --to geojson",)),
-    "data prepare": Command(("data prepare hippocampus {originals} {out}",)),
+    "data convert": Command(("data convert {data} {out} --to geojson",), again=False),
+    "data prepare": Command(("data prepare hippocampus {originals} {out}",), again=False),
 }
 
 

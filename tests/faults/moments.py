@@ -1,4 +1,4 @@
-"""The faults: how each disturbs a command, at a moment that a generator of random numbers decides."""
+"""The faults: how each disturbs a command, at a moment that random numbers decide."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults.children import Child, Home, nothing
+from faults.reading import MINE
 
 CHANGES = {
     **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 1),
@@ -94,7 +95,7 @@ def at_changes(home: Home, happen: Callable[[int, str], object]) -> None:
             name = os.path.join(os.getcwd(), os.fsdecode(path))  # noqa: PTH118, PTH109 (no events)
             if name.startswith(inside):
                 number += 1
-                happen(number, f"{event} {name[len(inside):]}")
+                happen(number, f"{event} {name[len(inside) :]}")
 
     sys.addaudithook(hook)
 
@@ -252,11 +253,15 @@ def linked(plain: Plain, rng: random.Random, home: Home) -> Moment:
     def around(home: Home) -> Iterator[None]:
         link = home.out / name
         link.parent.mkdir(parents=True, exist_ok=True)
-        targets = {"file": "other/mine.txt", "folder": "other", "nothing": "gone"}
+        targets = {"file": f"other/{MINE}", "folder": "other", "nothing": "gone"}
         link.symlink_to(home.path / targets[kind] if kind in targets else link)
         yield
-        if link.is_symlink():
+        used = len(list((home.path / "other").iterdir())) > 1
+        if link.is_symlink() and not used:  # else the output is there, as the user wanted it
             link.unlink()
+            with suppress(OSError):
+                for folder in link.parents[: list(link.parents).index(home.disk)]:
+                    folder.rmdir()
 
     return Moment(f"{name} is a link to {kind}", around)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,9 @@ _TIMED = {
 }
 """Names of values that a clock decides."""
 
+MINE = "mine.txt"
+"""Name of a file of another."""
+
 _LOCKS = ("locks",)
 """Folders of lock files, which are empty."""
 
@@ -30,7 +35,7 @@ _BOARD = "events.out.tfevents."
 def look(out: Path) -> tuple[dict[str, str], list[str]]:
     """What the files of an output say, by their paths; and which of them cannot be read.
 
-    Files that a command in progress has, and lock files, are passed over.
+    Temporary files, lock files and links are passed over.
     """
     said, broken = dict[str, str](), list[str]()
     for path in _files(out):
@@ -53,10 +58,12 @@ def temporaries(*folders: Path) -> list[str]:
 def _files(out: Path) -> Iterator[Path]:
     if out.is_file():
         yield out
-    for path in sorted(out.rglob("*")):
+    below = (Path(top) / name for top, _, names in os.walk(out, followlinks=True) for name in names)
+    for path in sorted(below):
         parts = path.relative_to(out).parts
         hidden = any(part.startswith(".cdal-") or part in _LOCKS for part in parts)
-        if not hidden and not path.name.endswith("lock") and path.is_file():
+        ours = path.name != MINE and not path.is_symlink() and path.is_file()
+        if ours and not hidden and not path.name.endswith("lock"):
             yield path
 
 
@@ -128,7 +135,8 @@ def _checkpoint(path: Path) -> str:
     digest = hashlib.sha256()
     for key, value in _leaves(torch.load(path, weights_only=True)):
         digest.update(key.encode())
-        digest.update(value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode())
+        plain = value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode()
+        digest.update(plain)
     return digest.hexdigest()
 
 
@@ -149,7 +157,7 @@ def _json(path: Path) -> str:
 
 
 def _lines(path: Path) -> str:
-    """The rows of a log. Its last line may be half: readers pass over it, and a command mends it."""
+    """The rows of a log. Its last line may be half: readers skip it, the next call mends it."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return repr([json.loads(line) for line in lines if line.endswith("\n")])
 
@@ -165,6 +173,7 @@ def _board(folder: Path) -> str:
     """What TensorBoard shows of the event files of a folder."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # of steps that a kill has repeated
     board = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     board.Reload()
     return repr(

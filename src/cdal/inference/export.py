@@ -200,8 +200,8 @@ def _write(
         write_bytes(target, buffer.getvalue())
         return
     try:
-        import onnx
-        import onnxscript  # noqa: F401 (what torch.onnx needs)
+        import onnx  # noqa: F401 (what torch.onnx needs)
+        import onnxscript  # noqa: F401 (the same)
     except ImportError as error:
         raise UserError(
             f'exporting to {to} needs further packages: pip install "cdal[{to}]"'

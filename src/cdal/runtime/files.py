@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LOCK = ".lock"
 _PREFIX = ".cdal-"
 _OLD = 24 * 60 * 60
 """Age in seconds from which a temporary file is a leftover where locks do not tell."""
@@ -73,10 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{path} cannot be written: {reason}. Free some space, or choose another folder."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -101,16 +99,41 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
                 break
             os.close(handle)
     except OSError as error:
-        raise UserError(
-            f"{parent} cannot be written: {error.strerror or error}. Free some space, or choose "
-            "another folder."
-        ) from error
+        raise cannot_write(parent, error) from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `target` when the block ends: completely or not at all.
+
+    It lies in a scratch folder beside `target`, whose other content is deleted.
+
+    Raises:
+        UserError: `target` exists and is not empty, or cannot be written.
+    """
+    sweep(target.parent)  # a call that was killed when all was done is refused now
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(
+            f"{target} exists and is not empty; nothing was changed. Give another target, or "
+            "remove it."
+        )
+    try:
+        with scratch_folder(target.parent) as scratch:
+            made = scratch / "data"
+            made.mkdir()
+            yield made
+            if target.is_dir():
+                target.rmdir()
+            made.chmod(0o777 & ~_umask())
+            made.rename(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def sweep(folder: Path) -> None:
@@ -214,6 +237,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The error of a path that cannot be written, for the user."""
+    todo = remedy(error, "Free some space, or choose another folder.")
+    return UserError(f"{path} cannot be written: {error.strerror or error}. {todo}")
+
+
+def remedy(
+    error: OSError, other: str = "Is the disk full, or a folder not readable or writable?"
+) -> str:
+    """What a user can do about an error of the system; `other` if it is an ordinary one."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Raise the limit of open files (ulimit -n), or end other programs."
+    return other
+
+
 def is_no_file(error: OSError) -> bool:
     """Whether an error says that a path leads to no file.
 
@@ -238,13 +276,26 @@ def sole_writer(folder: Path) -> Iterator[None]:
     taken = f"another process is training into {folder}. Wait for it, or give another --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with holding(folder / ".lock", taken):
+        with holding(folder / _LOCK, taken):
             sweep(folder)
             yield
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
             f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
         ) from error
+
+
+def wait_for_writer(folder: Path) -> None:
+    """Wait until nobody is the sole writer of a folder.
+
+    A training whose caller was killed takes its last step and a checkpoint before it ends.
+
+    Raises:
+        BusyError: it takes minutes.
+        UserError: the folder cannot be created or written.
+    """
+    with taking_turns(folder / _LOCK):
+        pass
 
 
 class BusyError(UserError):
@@ -297,10 +348,7 @@ def taking_turns(lock: Path, wait: float | None = None) -> Iterator[None]:
             "another --out."
         ) from error
     except OSError as error:
-        raise UserError(
-            f"{lock.parent} cannot be written: {error.strerror or error}. Free some space, or "
-            "choose another folder."
-        ) from error
+        raise cannot_write(lock.parent, error) from error
     try:
         yield
     finally:
