@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow fuzz lint audit package docs pictures vendor clean
+.PHONY: demo test test-slow test-faults fuzz lint audit package docs pictures vendor clean
 
 demo: $(VENV)/installed
 	$(BIN)/cdal demo
@@ -17,6 +17,12 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# Commands that are killed and hindered at up to MOMENTS random moments for each fault, from a random
+# SEED that is printed.
+MOMENTS ?= 20
+test-faults: $(VENV)/installed-dev
+	cd tests && ../$(BIN)/python -m faults --moments $(MOMENTS) $(if $(SEED),--seed $(SEED))
 
 # Damaged and hostile files for MINUTES, from a random SEED that is printed.
 MINUTES ?= 30

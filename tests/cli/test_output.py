@@ -98,6 +98,7 @@ def test_the_work_goes_on_when_the_reader_has_left():
         (RuntimeError("could not create a primitive"), "not enough memory"),
         (UserError("wrong"), "cdal info: wrong"),
         (OSError(28, "No space left"), "Is the disk full"),
+        (OSError(24, "Too many open files"), "Raise the limit of open files"),
     ],
 )
 def test_errors_of_the_machine_are_messages(

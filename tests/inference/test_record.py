@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from cdal.inference.record import Record, ResultsOf
 from cdal.runtime.errors import UserError
+from cdal.runtime.files import _swept
 
 NAMES = ("x_mask.png", "x_uncertainty.png")
 ROW = {"input": "x.png", "mask": NAMES[0], "uncertainty": NAMES[1]}
@@ -88,6 +90,27 @@ def test_what_was_moved_before_the_kill_is_not_made_again(
     assert all((tmp_path / name).is_file() for name in NAMES)
     assert Record(tmp_path).finished("x", "k") == {**ROW, "key": "k"}
     assert Record(tmp_path).finished("x", "other") is None
+
+
+def test_a_call_that_makes_nothing_settles_what_a_killed_one_has_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    predict_once(tmp_path / "whole")
+    out = tmp_path / "out"
+    moment = 0
+    while killed_at(moment, monkeypatch, lambda: predict_once(out)):
+        # An end of the process leaves what `with` would have deleted.
+        for left in (".cdal/tmp/.cdal-left", ".cdal/records/.cdal-left"):
+            (out / left).parent.mkdir(parents=True, exist_ok=True)
+            (out / left).write_text("half")
+        _swept.clear()
+        predict_once(out)
+        assert not list(out.rglob(".cdal-*"))
+        record = Path(".cdal/records/x.json")
+        assert (out / record).read_text() == (tmp_path / "whole" / record).read_text()
+        shutil.rmtree(out)
+        moment += 1
+    assert moment > 3
 
 
 def test_results_of_a_killed_call_are_not_taken_for_those_of_an_earlier_one(

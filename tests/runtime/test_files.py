@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +17,13 @@ import pytest
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import (
     digest_of,
+    new_folder,
+    read_object,
     replacing,
     scratch_folder,
     sole_writer,
     taking_turns,
+    wait_for_writer,
     write_text,
 )
 
@@ -60,6 +65,68 @@ def test_what_a_killed_process_left_is_deleted_by_the_next(
     write(tmp_path)
     assert not list(tmp_path.glob(".cdal-*"))
     assert (tmp_path / "own.txt").read_text() == "whole"
+
+
+@locks
+def test_a_call_that_is_refused_deletes_what_one_has_left_that_was_killed_when_all_was_done(
+    tmp_path: Path,
+):
+    (tmp_path / ".cdal-folder").mkdir()
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made/own.txt").write_text("whole")
+    with pytest.raises(UserError, match="nothing was changed"), new_folder(tmp_path / "made"):
+        pass
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == [
+        "made",
+        "made/own.txt",
+    ]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "made") as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with new_folder(tmp_path / "made") as folder:
+        (folder / "a.txt").write_text("whole")
+        (folder.parent / "b.txt").write_text("scratch")
+    assert [p.name for p in sorted(tmp_path.rglob("*"))] == ["made", "a.txt"]
+
+
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_a_missing_one(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    assert read_object(tmp_path / "b.json") == read_object(tmp_path / "a.json/b") == {}
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            read_object(tmp_path / "a.json")
+        with pytest.raises(UserError, match="Raise the limit of open files"):
+            write_text(tmp_path / "c.txt", "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert read_object(tmp_path / "a.json") == {"a": 1}
+
+
+@locks
+def test_a_writer_that_ends_is_waited_for(tmp_path: Path):
+    ended = threading.Event()
+
+    def write() -> None:
+        with sole_writer(tmp_path):
+            begun.set()
+            time.sleep(0.2)
+            ended.set()
+
+    begun = threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    begun.wait()
+    wait_for_writer(tmp_path)
+    assert ended.is_set()
+    writer.join()
+    with sole_writer(tmp_path):
+        pass
 
 
 WRITE = """

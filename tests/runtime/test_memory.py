@@ -99,6 +99,7 @@ def test_the_memory_of_a_container_counts_with_those_around_it(
         (MemoryError(), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("can't start new thread"), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("memory"), False),
     ],

@@ -41,6 +41,7 @@ from cdal.cli.parser import Parser
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
+from cdal.runtime.files import remedy
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.program import settle
 from cdal.runtime.version import __version__
@@ -117,10 +118,7 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         tell(f"cdal {verb}: {error}", error=True)
         return BAD_INPUT
     except OSError as error:  # an error that no reader or writer has explained better
-        tell(
-            f"cdal {verb}: {error}. Is the disk full, or a folder not readable or writable?",
-            error=True,
-        )
+        tell(f"cdal {verb}: {error}. {remedy(error)}", error=True)
         return BAD_INPUT
     except KeyboardInterrupt:
         hint = (

@@ -22,7 +22,7 @@ from cdal.datasets.cases import Case, load_case, load_cases, need_channels
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.recipes.settings import Cache, DataSettings
 from cdal.runtime.events import Event, Report, silent
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 from cdal.runtime.version import __version__
 
 _ABOUT = "cdal"
@@ -122,8 +122,7 @@ class OnDisk:
         content = save(
             {"image": case.image, "labels": case.labels}, {_ABOUT: self._about(files, case)}
         )
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(path, content)
         self.checked.add(files.name)
         return case
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from cdal.imaging.formats import suffix_of, write_label
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
+from cdal.runtime.files import new_folder
 from cdal.runtime.text import text_cell
 
 _OF_FILES = ("training", "test", "numTraining", "numTest", "file_ending", "regions_class_order")
@@ -99,35 +99,18 @@ def convert_folder(
     source, target = Path(source), Path(target)
     if to not in FORMS:
         raise UserError(f"expected one of the forms {', '.join(FORMS)}; it is {to!r}.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(
-            f"{target} exists and is not empty; nothing was changed. Give another target, or "
-            "remove it."
-        )
     if target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{target} lies in {source}. Give a target beside it.")
     folder = open_folder(source)
     if not folder.cases:
         raise UserError(f"{source} holds no case.")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cdal-") as scratch:
-            made = Path(scratch) / "data"
-            _write(folder, made, to, report)
-            made.chmod(0o755)
-            if target.is_dir():
-                target.rmdir()
-            made.rename(target)
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose "
-            "another folder."
-        ) from error
+    with new_folder(target) as made:
+        _write(folder, made, to, report)
     return open_folder(target)
 
 
 def _write(folder: DataFolder, made: Path, to: str, report: Report) -> None:
-    (made / "images").mkdir(parents=True)
+    (made / "images").mkdir()
     (made / "labels").mkdir()
     _write_tables(folder, made, _values_of(folder, to))
     # One file for all pictures holds a single annotation of each.

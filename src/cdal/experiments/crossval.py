@@ -31,7 +31,7 @@ from cdal.runtime.execution.executor import (
     about_deaths,
 )
 from cdal.runtime.execution.processes import run_verb, terminated_is_interrupted
-from cdal.runtime.files import sole_writer, write_json, write_text
+from cdal.runtime.files import sole_writer, wait_for_writer, write_json, write_text
 from cdal.segmenters.model_header import MODEL
 
 _TRUST = "--trust-own-network"
@@ -216,6 +216,7 @@ def _train(job: Job, data: Path, device: str, say: Callable[[str], object]) -> s
     """Train a job, or put its members together; returns why that failed, or nothing."""
     if job.members:
         return _join(job, say)
+    wait_for_writer(job.folder)
     recipe = job.folder / "asked.yaml"
     write_text(recipe, to_yaml(job.recipe))
     words = ["train", str(recipe), "--data", str(data), "--device", device]

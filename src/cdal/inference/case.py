@@ -27,7 +27,7 @@ from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.dealing import TWICE
 from cdal.runtime.execution.executor import Task, Tell
-from cdal.runtime.files import digest_of
+from cdal.runtime.files import digest_of, remedy
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.version import revision
 from cdal.segmenters.trust import own_networks
@@ -193,7 +193,7 @@ def explained(name: str, error: Exception) -> str:
     if is_shortage(error):
         return f"{name}: not enough memory ({error}). Close other programs, or crop the image."
     if isinstance(error, OSError):
-        return f"{name}: {error}. Is the disk full, or a folder not readable or writable?"
+        return f"{name}: {error}. {remedy(error)}"
     return (
         f"{name} cannot be segmented: {type(error).__name__}: {error}. Is the file complete? "
         "If it is, please report this."

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cdal.imaging.formats import stem_of
 from cdal.inference.outputs import OUTPUTS
-from cdal.runtime.files import digest_of, read_object, scratch_folder, write_json
+from cdal.runtime.files import digest_of, is_no_file, read_object, scratch_folder, write_json
 
 MERGED = "predictions.json"
 HOME = ".cdal"
-_RECORDS = "records"
+RECORDS = "records"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class Entries:
         left = [entry.without(newer.files) for entry in self.results]
         return [entry for entry in left if entry.files]
 
+    def settled(self, newer: Entry) -> Entries:
+        """What is recorded when all files of a result are in their place."""
+        failed = self.but(str(newer.row.get("input")))
+        return Entries([*self.without(newer), replace(newer, done=True)], failed)
+
     def but(self, path: str) -> list[Failure]:
         """The failures of other inputs than this one."""
         return [failure for failure in self.failed if failure.input != path]
@@ -148,11 +153,13 @@ def write_entries(out: Path, name: str, entries: Entries) -> None:
 
 
 def recorded_names(out: Path) -> list[str]:
-    """Names of all records of a folder, in order."""
+    """Names of all records of a folder, in order; an OSError if they cannot be listed."""
     try:
-        with os.scandir(out / HOME / _RECORDS) as found:
+        with os.scandir(out / HOME / RECORDS) as found:
             names = [entry.name for entry in found if not entry.name.startswith(".cdal-")]
-    except OSError:
+    except OSError as error:
+        if not is_no_file(error):
+            raise
         return []
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
@@ -164,7 +171,7 @@ def name_of(file: str) -> str:
 
 def is_recorded(out: Path) -> bool:
     """Whether a folder has records; versions before them wrote `predictions.json` alone."""
-    return (out / HOME / _RECORDS).is_dir()
+    return (out / HOME / RECORDS).is_dir()
 
 
 def unrecorded(out: Path) -> Iterator[tuple[str, Entries]]:
@@ -187,11 +194,11 @@ def unrecorded(out: Path) -> Iterator[tuple[str, Entries]]:
 def record_the_unrecorded(out: Path) -> None:
     """Make the folder of records, with what `predictions.json` lists; all at once or not at all."""
     with scratch_folder(out / HOME / "tmp") as scratch:
-        (scratch / HOME / _RECORDS).mkdir(parents=True)
+        (scratch / HOME / RECORDS).mkdir(parents=True)
         for name, entries in unrecorded(out):
             write_entries(scratch, name, entries)
-        (scratch / HOME / _RECORDS).rename(out / HOME / _RECORDS)
+        (scratch / HOME / RECORDS).rename(out / HOME / RECORDS)
 
 
 def _file(out: Path, name: str) -> Path:
-    return out / HOME / _RECORDS / f"{name}.json"
+    return out / HOME / RECORDS / f"{name}.json"

@@ -9,7 +9,6 @@ import contextlib
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from cdal.inference.graph_engine import GRAPHS, description_of
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import read_object, replacing, write_json
+from cdal.runtime.files import read_object, scratch_folder, write_bytes, write_json
 from cdal.runtime.version import __version__
 from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_file import load_model
@@ -214,16 +213,13 @@ def _write(
         for node in getattr(module, "graph", torch.fx.Graph()).nodes:
             node.meta.pop("stack_trace", None)  # paths and lines of this machine
     if to == "torch":
-        # Into memory: PyTorch's own file writer ends the process if the disk is full, and takes the
-        # name of the file into the archive.
-        buffer = io.BytesIO()
+        buffer = io.BytesIO()  # PyTorch's own file writer takes the file's name into the archive
         torch.export.save(program, buffer)
-        with replacing(target) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        write_bytes(target, buffer.getvalue())
         return
     try:
-        import onnx
-        import onnxscript  # noqa: F401 (what torch.onnx needs)
+        import onnx  # noqa: F401 (what torch.onnx needs)
+        import onnxscript  # noqa: F401 (the same)
     except ImportError as error:
         raise UserError(
             f'exporting to {to} needs further packages: pip install "cdal[{to}]"'
@@ -236,8 +232,7 @@ def _write(
     model = exported.model_proto
     _forget_origin(model)
     if to == "onnx":
-        with replacing(target) as temporary:
-            onnx.save(model, temporary)
+        write_bytes(target, model.SerializeToString())
         return
     try:
         import openvino
@@ -245,13 +240,12 @@ def _write(
         raise UserError(
             'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        onnx.save(model, Path(folder) / "graph.onnx")
-        converted = openvino.convert_model(Path(folder) / "graph.onnx")
-        openvino.save_model(converted, Path(folder) / "graph.xml", compress_to_fp16=False)
+    with scratch_folder(target.parent) as folder:
+        (folder / "graph.onnx").write_bytes(model.SerializeToString())
+        converted = openvino.convert_model(folder / "graph.onnx")
+        openvino.save_model(converted, folder / "graph.xml", compress_to_fp16=False)
         for suffix in (".bin", ".xml"):
-            with replacing(target.with_suffix(suffix)) as temporary:
-                temporary.write_bytes((Path(folder) / f"graph{suffix}").read_bytes())
+            write_bytes(target.with_suffix(suffix), (folder / f"graph{suffix}").read_bytes())
 
 
 def _forget_origin(model: Any) -> None:

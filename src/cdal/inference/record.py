@@ -22,6 +22,7 @@ from cdal.imaging.formats import stem_of
 from cdal.inference.entries import (
     HOME,
     MERGED,
+    RECORDS,
     Entries,
     Entry,
     Failure,
@@ -34,10 +35,18 @@ from cdal.inference.entries import (
     write_entries,
 )
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import BusyError, digest_of, replacing, scratch_folder, taking_turns
+from cdal.runtime.files import (
+    BusyError,
+    digest_of,
+    replacing,
+    scratch_folder,
+    sweep,
+    taking_turns,
+)
 from cdal.runtime.version import __version__
 
 _SECONDS_BETWEEN_MERGES, _SHARE_OF_MERGES = 30.0, 0.02
+_TMP = "tmp"
 _LOCKS = 64
 """Names are shared out to so many locks, so that workers seldom wait for each other."""
 
@@ -72,6 +81,8 @@ class Record:
         """
         with scratch_folder(self.out):
             pass
+        for folder in (_TMP, RECORDS):  # into which a call that finds all done writes nothing
+            sweep(self.out / HOME / folder)
         if not is_recorded(self.out):
             with taking_turns(self.out / HOME / "lock"):
                 if not is_recorded(self.out):
@@ -81,7 +92,7 @@ class Record:
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder for what is being made, on the disk of the results."""
-        return scratch_folder(self.out / HOME / "tmp")
+        return scratch_folder(self.out / HOME / _TMP)
 
     def finished(self, name: str, key: str) -> dict[str, Any] | None:
         """The row of an input whose results were made before; `None` if there are none.
@@ -92,12 +103,14 @@ class Record:
         """
         entries = read_entries(self.out, name) if key else Entries()
         whole = (e for e in entries.results if e.key == key and e.whole(self.out, entries.unsure))
-        row = next((entry.row for entry in whole), None)
-        if row is not None:
-            self._taken.update(file for e in entries.results if e.row is row for file in e.files)
-            if any(failure.input == row.get("input") for failure in entries.failed):
-                self.clear(name, str(row["input"]))
-        return row
+        entry = next(whole, None)
+        if entry is None:
+            return None
+        self._taken.update(entry.files)
+        path = str(entry.row.get("input"))
+        if not entry.done or any(failure.input == path for failure in entries.failed):
+            self._settle(name, entry)
+        return entry.row
 
     def given_up(self, name: str, key: str) -> str:
         """Message of an input with which too many workers have died; empty if it may be tried."""
@@ -160,9 +173,15 @@ class Record:
                     f"results cannot be moved into {self.out}: {error.strerror or error}. Can it "
                     "be written?"
                 ) from error
-            results = [*before.without(entry), replace(entry, done=True)]
-            write_entries(self.out, name, Entries(results, before.but(str(row.get("input")))))
+            write_entries(self.out, name, before.settled(entry))
         self._taken.update(entry.files)
+
+    def _settle(self, name: str, entry: Entry) -> None:
+        """Record that all files of results are in their place, which a killed call did not."""
+        with self._turn(name):
+            before = read_entries(self.out, name)
+            if entry.whole(self.out, before.unsure):  # else another call has replaced them
+                write_entries(self.out, name, before.settled(entry))
 
     def fail(self, name: str, path: str, message: str, key: str = "", deaths: int = 0) -> None:
         """Record why an input has no results, in the place of an earlier reason.

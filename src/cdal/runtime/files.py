@@ -6,6 +6,7 @@ into a folder deletes what killed processes have left there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LOCK = ".lock"
 _PREFIX = ".cdal-"
 _OLD = 24 * 60 * 60
 """Age in seconds from which a temporary file is a leftover where locks do not tell."""
@@ -44,6 +46,8 @@ _WAIT = 120.0
 """Seconds to wait for another process that writes into the same folder."""
 
 _MACHINE = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}-")
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _swept: set[Path] = set()
 """Folders from which this process has deleted leftovers."""
@@ -70,10 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"{path} cannot be written: {reason}. Free some space, or choose another folder."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -98,16 +99,41 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
                 break
             os.close(handle)
     except OSError as error:
-        raise UserError(
-            f"{parent} cannot be written: {error.strerror or error}. Free some space, or choose "
-            "another folder."
-        ) from error
+        raise cannot_write(parent, error) from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `target` when the block ends: completely or not at all.
+
+    It lies in a scratch folder beside `target`, whose other content is deleted.
+
+    Raises:
+        UserError: `target` exists and is not empty, or cannot be written.
+    """
+    sweep(target.parent)  # a call that was killed when all was done is refused now
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(
+            f"{target} exists and is not empty; nothing was changed. Give another target, or "
+            "remove it."
+        )
+    try:
+        with scratch_folder(target.parent) as scratch:
+            made = scratch / "data"
+            made.mkdir()
+            yield made
+            if target.is_dir():
+                target.rmdir()
+            made.chmod(0o777 & ~_umask())
+            made.rename(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def sweep(folder: Path) -> None:
@@ -174,10 +200,19 @@ def _locked(path: Path, wait: bool = True) -> int | None:
     return handle
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8. This and the two functions below raise UserError as `replacing` does."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes. This and the functions below raise UserError as `replacing` does.
+
+    What a library encodes goes this way: Pillow takes a file for whole of which the disk took a
+    part, and PyTorch's own writer ends the process if the disk is full.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -186,12 +221,43 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if the file is missing or holds something else."""
+    """The JSON object in a file; empty if the file is missing or holds something else.
+
+    Raises:
+        OSError: it is there and cannot be read now, such as when too many files are open.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
+        return {}
+    except OSError as error:
+        if not is_no_file(error):
+            raise
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The error of a path that cannot be written, for the user."""
+    todo = remedy(error, "Free some space, or choose another folder.")
+    return UserError(f"{path} cannot be written: {error.strerror or error}. {todo}")
+
+
+def remedy(
+    error: OSError, other: str = "Is the disk full, or a folder not readable or writable?"
+) -> str:
+    """What a user can do about an error of the system; `other` if it is an ordinary one."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Raise the limit of open files (ulimit -n), or end other programs."
+    return other
+
+
+def is_no_file(error: OSError) -> bool:
+    """Whether an error says that a path leads to no file.
+
+    Other errors may go by, such as that too many files are open, and say nothing of what is there.
+    """
+    return error.errno in _NO_FILE
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -210,13 +276,26 @@ def sole_writer(folder: Path) -> Iterator[None]:
     taken = f"another process is training into {folder}. Wait for it, or give another --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with holding(folder / ".lock", taken):
+        with holding(folder / _LOCK, taken):
             sweep(folder)
             yield
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
             f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
         ) from error
+
+
+def wait_for_writer(folder: Path) -> None:
+    """Wait until nobody is the sole writer of a folder.
+
+    A training whose caller was killed takes its last step and a checkpoint before it ends.
+
+    Raises:
+        BusyError: it takes minutes.
+        UserError: the folder cannot be created or written.
+    """
+    with taking_turns(folder / _LOCK):
+        pass
 
 
 class BusyError(UserError):
@@ -269,10 +348,7 @@ def taking_turns(lock: Path, wait: float | None = None) -> Iterator[None]:
             "another --out."
         ) from error
     except OSError as error:
-        raise UserError(
-            f"{lock.parent} cannot be written: {error.strerror or error}. Free some space, or "
-            "choose another folder."
-        ) from error
+        raise cannot_write(lock.parent, error) from error
     try:
         yield
     finally:

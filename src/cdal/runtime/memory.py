@@ -38,7 +38,10 @@ def is_shortage(error: BaseException) -> bool:
     """Whether an error says that memory ran out, in the words of any library."""
     if isinstance(error, MemoryError):
         return True
-    signs = ("memory", "could not create a primitive", "bad_alloc", "failed to map segment")
+    signs = (
+        *("memory", "could not create a primitive", "bad_alloc", "failed to map segment"),
+        "can't start new thread",
+    )
     return isinstance(error, (RuntimeError, ImportError, OSError)) and any(
         sign in str(error).lower() for sign in signs
     )

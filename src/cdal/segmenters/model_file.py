@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from cdal.recipes.baselines import OwnSettings
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_header import KEY, ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
@@ -41,9 +41,7 @@ def save_model(path: Path, weights: dict[str, Tensor], header: ModelHeader) -> N
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: ModelHeader) -> None:
     """As `save_model`, for tensors in main memory under the names that the file has."""
-    content = save(tensors, {KEY: header.to_json()})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, save(tensors, {KEY: header.to_json()}))
 
 
 def load_model(

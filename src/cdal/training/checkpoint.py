@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the checkpoint in the run folder."""
@@ -66,10 +66,9 @@ def save_checkpoint(
         "average": average.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
     }
-    buffer = io.BytesIO()  # torch's own file writer reports a full disk as another kind of error
+    buffer = io.BytesIO()
     torch.save(content, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def load_checkpoint(

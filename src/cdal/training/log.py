@@ -52,6 +52,8 @@ class Log:
             for row in self.rows:
                 values = {name: value for name, value in row.items() if name != "step"}
                 self.board.log_metrics(values, row["step"])
+            # What a checkpoint has, a kill after it does not take away.
+            self.board.experiment.flush()
         self.rows.clear()
 
     def close(self) -> None:

@@ -216,14 +216,18 @@ class Run:
         }
 
     def checkpoint(self) -> None:
-        """Write everything needed to resume from here, and plot the learning curve."""
+        """Plot the learning curve, and write everything needed to resume from here.
+
+        The checkpoint is last: a run that is killed before draws the curve again, one that is
+        killed after has it.
+        """
         if self.log is None:
             return
         self.log.flush()
+        learning_curve(self.out)
         save_checkpoint(
             self.out / CHECKPOINT, self.state, self.players, self.average, self.optimisers
         )
-        learning_curve(self.out)
 
     def _fraction(self) -> float:
         """Used fraction of the budget, in steps or in minutes, whichever is larger."""

@@ -34,7 +34,7 @@ from cdal.imaging.open import open_image
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime import memory
 from cdal.runtime.errors import UserError
-from helpers.files import affines, ball, numbers, save_nifti
+from helpers.files import affines, ball, full_disk, numbers, save_nifti
 
 
 @pytest.mark.parametrize(
@@ -221,3 +221,18 @@ def test_a_mask_that_was_put_in_comes_out_where_it_was(
         assert 2 * (kept & truth).sum() / (kept.sum() + truth.sum()) > 0.8
         moved = affine[:3, :3] @ (np.argwhere(kept).mean(axis=0) - np.argwhere(truth).mean(axis=0))
         assert np.linalg.norm(moved) < 0.35
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".nii.gz", ".mha", ".nrrd", ".npy"])
+def test_a_full_disk_leaves_no_half_mask(suffix: str, tmp_path: Path):
+    """Whichever byte of it is the first that has no place."""
+    shape = (60, 70) if suffix in (".png", ".bmp", ".tif") else (20, 21, 22)
+    affine = np.eye(4) if len(shape) == 3 and suffix != ".npy" else None
+    like = Image(np.zeros((1, *shape), np.float32), affine, suffix)
+    write_label(tmp_path / "whole", numbers(shape) % 3, like)
+    (whole,) = tmp_path.iterdir()
+    size = whole.stat().st_size
+    for limit in (0, 1, size // 2, size - 5, size - 1):
+        with full_disk(limit), pytest.raises(UserError, match="cannot be written"):
+            write_label(tmp_path / "half", numbers(shape) % 3, like)
+        assert list(tmp_path.iterdir()) == [whole], limit

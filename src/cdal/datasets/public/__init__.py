@@ -10,7 +10,7 @@ from cdal.datasets.public.archive import unpack
 from cdal.datasets.public.base import Prepared, PublicSet, download
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Report, silent
-from cdal.runtime.files import scratch_folder
+from cdal.runtime.files import new_folder
 
 __all__ = ["PUBLIC_SETS", "Prepared", "PublicSet", "find_set", "prepare"]
 
@@ -53,32 +53,14 @@ def prepare(
             be written.
     """
     public, target = find_set(name), Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(
-            f"{target} exists and is not empty; nothing was changed. Give another target, or "
-            "remove it."
+    with new_folder(target) as folder:
+        scratch = folder.parent
+        files = (
+            download(public, scratch)
+            if str(source) == "download"
+            else _unpacked(Path(source), scratch)
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with scratch_folder(target.parent) as scratch:
-            files = (
-                download(public, scratch)
-                if str(source) == "download"
-                else _unpacked(Path(source), scratch)
-            )
-            folder = scratch / "data"
-            folder.mkdir()
-            prepared = public.prepare(files, folder, report)
-            if target.is_dir():
-                target.rmdir()
-            folder.chmod(0o755)
-            folder.rename(target)
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose "
-            "another folder."
-        ) from error
-    return prepared
+        return public.prepare(files, folder, report)
 
 
 def _unpacked(source: Path, scratch: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 
 _LONGEST_HEADER = 2**20
 _KINDS = {
@@ -122,9 +122,7 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         "ElementDataFile": "LOCAL",  # has to be the last
     }
     header = "".join(f"{name} = {value}\n" for name, value in fields.items())
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(header.encode("ascii"))
-        file.write(packed)
+    write_bytes(path, header.encode("ascii") + packed)
 
 
 def _words(numbers: np.ndarray) -> str:

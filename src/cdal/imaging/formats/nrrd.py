@@ -15,7 +15,7 @@ import numpy as np
 from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 
 _LONGEST_HEADER = 2**24
 _LEVEL = 2
@@ -114,8 +114,9 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         "encoding": "gzip",
     }
     known = {name: value for name, value in header.items() if value is not None}
-    with replacing(path) as temporary:
-        nrrd.write(str(temporary), numbers, known, index_order="C", compression_level=_LEVEL)
+    encoded = BytesIO()
+    nrrd.write(encoded, numbers, known, index_order="C", compression_level=_LEVEL)
+    write_bytes(path, encoded.getvalue())
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], Path, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import ImageOps
 from cdal.imaging.image import Image, need_size, result_suffix
 from cdal.imaging.palette import PALETTE, label_of_palette
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing
+from cdal.runtime.files import write_bytes
 
 _ORIENTATION = 0x0112
 _MOST_PIXELS_A_BYTE = 10_000
@@ -185,8 +186,9 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         picture.putpalette(PALETTE.tobytes())
     else:
         picture = Pillow.fromarray(array)
-    with replacing(path) as temporary:
-        picture.save(temporary, format=_FORMATS[path.suffix.lower()])
+    encoded = io.BytesIO()
+    picture.save(encoded, format=_FORMATS[path.suffix.lower()])
+    write_bytes(path, encoded.getvalue())
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:

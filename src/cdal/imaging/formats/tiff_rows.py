@@ -25,6 +25,7 @@ from cdal.imaging.formats.tiff_page import (
 from cdal.imaging.image import Image, need_regular
 from cdal.imaging.rows import LARGE, Rows, RowStore
 from cdal.runtime.errors import UserError
+from cdal.runtime.files import scratch_folder
 from cdal.runtime.memory import need_memory
 
 LARGEST_STRIP = 2**26
@@ -44,7 +45,7 @@ def open_rows(path: Path, scratch: Path | None, indices: bool = False) -> Iterat
     with ExitStack() as stack:
         with readable(path, "TIFF"):
             file = stack.enter_context(tifffile.TiffFile(path))
-            folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = scratch or stack.enter_context(scratch_folder(Path(tempfile.gettempdir())))
             page = _large_page(path, file, indices)
             rows = None if page is None else _Tiff(path, page, folder)
         yield rows

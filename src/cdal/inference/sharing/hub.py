@@ -15,7 +15,7 @@ from cdal.inference.sharing.card import (
     trusting,
 )
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import replacing, write_text
+from cdal.runtime.files import scratch_folder, write_bytes, write_text
 from cdal.segmenters.hub import (
     HubName,
     connect,
@@ -78,8 +78,7 @@ def write_hub(shared: Shared, folder: Path, repository: str = "") -> list[Path]:
     Returns:
         The files.
     """
-    with replacing(folder / MODEL) as temporary:
-        temporary.write_bytes(shared.path.read_bytes())
+    write_bytes(folder / MODEL, shared.path.read_bytes())
     use = (_USE_OWN if shared.networks else _USE).format(
         repository=repository or f"OWNER/{shared.name}",
         file=MODEL,
@@ -117,8 +116,8 @@ def push(
     if revision is not None:
         target = parse_name(f"{target}@{revision}")
     shared = open_shared(model)
-    with tempfile.TemporaryDirectory(prefix="cdal-") as scratch:
-        files = write_hub(shared, Path(scratch), target.repository)
+    with scratch_folder(Path(tempfile.gettempdir())) as scratch:
+        files = write_hub(shared, scratch, target.repository)
         sizes = {path.name: path.stat().st_size for path in files}
         card = files[1].read_text(encoding="utf-8")
         if not dry_run:

@@ -261,8 +261,7 @@ class CDAL(Segmenter):
                 (votes + 1) / 2, (self._by_label(x0) + 1) / 2
             )
         if settings.coarse and features.coarse is not None:
-            coarse = self._by_label(features.coarse)
-            coarse = _per_vote(coarse, len(truth) // len(coarse))
+            coarse = _per_vote(self._by_label(features.coarse), len(truth) // len(features.coarse))
             of_coarse = dice_and_cross_entropy_of_logits(coarse, truth)
             terms["coarse"] = settings.coarse * sum_of(of_coarse)
         if settings.adversarial and discriminator is not None:

@@ -1,0 +1,56 @@
+"""The command line of the bench; see `faults`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import faults
+from faults.bench import Bench, Tried
+from faults.commands import COMMANDS
+from faults.moments import FAULTS
+
+
+def main() -> int:
+    """Try the faults, print the table, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m faults", description=faults.__doc__)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=list(COMMANDS))
+    parser.add_argument("--fault", nargs="+", choices=FAULTS, default=list(FAULTS))
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    began, moments, losses = time.monotonic(), 0, 0
+    say(f"seed {seed}, up to {options.moments} moments of each fault\n")
+    say("| command | fault | moments | losses | seconds |", "|---|---|---|---|---|")
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    bench = Bench(folder, seed, options.moments)
+    for tried in bench.run(options.command, options.fault):
+        moments += tried.moments
+        losses += len(tried.losses)
+        say(row(tried), *(f"  lost: {loss}" for loss in tried.losses))
+    say(f"| all | | {moments} | {losses} | {time.monotonic() - began:.0f} |")
+    return min(1, losses)
+
+
+def row(tried: Tried) -> str:
+    """A row of the table."""
+    if tried.skipped:
+        return f"| {tried.command} | {tried.fault} | skipped: {tried.skipped} | | |"
+    return (
+        f"| {tried.command} | {tried.fault} | {tried.moments} | {len(tried.losses)} | "
+        f"{tried.seconds:.1f} |"
+    )
+
+
+def say(*lines: str) -> None:
+    """Print lines at once."""
+    print(*lines, sep="\n", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
