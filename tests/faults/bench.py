@@ -115,7 +115,7 @@ class Bench:
             refused = not command.again and "nothing was changed" in child.text
             if child.code != 0 and not refused:
                 losses.append(f"the next call ended with {child.code}: {child.text[-1500:]}")
-        losses += _left_behind(home)
+        losses += _left_behind(home, plain.kept)
         said, broken = look(home.out)
         losses += broken
         differing = sorted(n for n in {*said, *plain.said} if said.get(n) != plain.said.get(n))
@@ -167,8 +167,16 @@ class Bench:
         assert not broken and said, (broken, children[0].text)
         sizes = [path.stat().st_size for path in home.out.rglob("*") if path.is_file()]
         known = json.loads(note.read_text())
+        kept = {path.name for path in home.tmp.iterdir() if not path.name.startswith(".cdal-")}
         return Plain(
-            seconds, known["changes"], max(sizes), sum(sizes), known["memory"], said, command.worker
+            seconds,
+            known["changes"],
+            max(sizes),
+            sum(sizes),
+            known["memory"],
+            said,
+            kept,
+            command.worker,
         )
 
     def _need_success(self, command: Command, out: Path) -> None:
@@ -205,7 +213,7 @@ def _ended_badly(child: Child, moment: Moment) -> list[str]:
     return [f"{', '.join(losses)}: {child.text[-3000:]}"] if losses else []
 
 
-def _left_behind(home: Home) -> list[str]:
+def _left_behind(home: Home, kept: set[str]) -> list[str]:
     """Processes and temporary files that are left."""
     last = time.monotonic() + _GRACE
     while (left := home.processes()) and time.monotonic() < last:
@@ -213,7 +221,9 @@ def _left_behind(home: Home) -> list[str]:
     losses = [f"processes are left: {left}"] if left else []
     for pid in left:
         os.kill(pid, 9)
-    files = temporaries(home.disk) + [str(path) for path in home.tmp.iterdir()]
+    files = temporaries(home.disk) + [
+        str(path) for path in home.tmp.iterdir() if path.name not in kept
+    ]
     return [*losses, *([f"left: {', '.join(files[:5])}"] if files else [])]
 
 

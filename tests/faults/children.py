@@ -71,7 +71,9 @@ class Home:
 
     def protect(self) -> None:
         """Make the file system of `mount` read-only."""
-        subprocess.run(["mount", "-o", "remount,ro", str(self.disk)], check=True)
+        subprocess.run(
+            ["mount", "-o", "remount,ro", str(self.disk)], check=True, capture_output=True
+        )
 
     def unmount(self) -> None:
         """Undo `mount`."""

@@ -41,6 +41,7 @@ class Command:
 _PREDICT = "predict {model} {images} --out {out} --device cpu --votes 2 --save mask probability"
 _TRAIN = "train {recipe} --data {data} --out {out} --device cpu"
 _KILLS = ("killed at any time", "worker killed", "killed at a change")
+_GRAPHS = (*_KILLS, "killed in a write", "files limited", "disk full")
 
 COMMANDS: dict[str, Command] = {
     "predict": Command((_PREDICT,)),
@@ -83,14 +84,18 @@ COMMANDS: dict[str, Command] = {
         )
     ),
     "ensemble": Command(("ensemble {model} {second} --out {out}/model.safetensors",)),
-    "export --to onnx": Command(("export {model} --to onnx --out {out}",), share=4, needs="onnx"),
-    "export --to openvino": Command(
-        ("export {model} --to openvino --out {out}",), share=4, needs="openvino"
+    "export --to onnx": Command(
+        ("export {model} --to onnx --out {out}",), share=10, needs="onnx", faults=_GRAPHS
     ),
-    "export --to torch": Command(("export {model} --to torch --out {out}",), share=2),
+    "export --to openvino": Command(
+        ("export {model} --to openvino --out {out}",), share=10, needs="openvino", faults=_GRAPHS
+    ),
+    "export --to torch": Command(
+        ("export {model} --to torch --out {out}",), share=10, faults=_GRAPHS
+    ),
     "export --to bundle": Command(("export {model} --to bundle --out {out}",)),
     "export --to bioimage": Command(
-        ("export {model} --to bioimage --out {out}",), share=4, needs="onnx"
+        ("export {model} --to bioimage --out {out}",), share=10, needs="onnx", faults=_GRAPHS
     ),
     "export --to hub": Command(("export {model} --to hub --out {out}",)),
     "data phantoms": Command(("data phantoms {out} --count 3",)),

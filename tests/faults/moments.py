@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,8 @@ class Plain:
         size: size of all its files.
         memory: bytes of address space that it takes.
         said: what its files say.
-        kinds: worker of the command, see `faults.commands.Command`.
+        kept: names in the folder for temporary files that libraries keep for the next time.
+        worker: worker of the command, see `faults.commands.Command`.
     """
 
     seconds: float
@@ -47,6 +49,7 @@ class Plain:
     size: int
     memory: int
     said: dict[str, str]
+    kept: set[str]
     worker: str
 
 
@@ -212,7 +215,15 @@ def read_only(plain: Plain, rng: random.Random, home: Home) -> Moment:
         yield
         home.mount(2**28)
 
-    return Moment("a disk that is read-only", around)
+    def protect(children: Sequence[Child]) -> None:
+        while seconds and not children[0].ended():
+            children[0].wait(seconds)
+            with suppress(subprocess.CalledProcessError):  # not while a file is being written
+                home.protect()
+                return
+            time.sleep(0.001)
+
+    return Moment(f"a disk that is read-only after {seconds:.3f} s", around, meanwhile=protect)
 
 
 def few_open_files(plain: Plain, rng: random.Random, home: Home) -> Moment:
