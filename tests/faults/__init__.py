@@ -4,7 +4,8 @@
 
 gives every command of `faults.commands` undisturbed; then with each fault of `faults.moments` at
 many moments, which a seed decides, and once more undisturbed. It prints how many moments were tried
-and how many of them lost something, and ends with 1 if any did. What `losses` calls a loss:
+and how many of them lost something, and ends with 1 if any did; the folders of these are kept. The
+code must not change meanwhile, not even by a commit: results say by what they were made. A loss is:
 
 - a file that its own reader cannot read, after the fault or at last;
 - an error without a message: a traceback, or another exit code than 0, 2 and 3;

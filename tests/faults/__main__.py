@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -29,10 +30,15 @@ def main() -> int:
     say("| command | fault | moments | losses | seconds |", "|---|---|---|---|---|")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     bench = Bench(folder, seed, options.moments)
-    for tried in bench.run(options.command, options.fault):
-        moments += tried.moments
-        losses += len(tried.losses)
-        say(row(tried), *(f"  lost: {loss}" for loss in tried.losses))
+    try:
+        for tried in bench.run(options.command, options.fault):
+            moments += tried.moments
+            losses += len(tried.losses)
+            say(row(tried), *(f"  lost: {loss}" for loss in tried.losses))
+    finally:
+        bench.home.unmount()
+    if not losses:
+        shutil.rmtree(folder, ignore_errors=True)
     say(f"| all | | {moments} | {losses} | {time.monotonic() - began:.0f} |")
     return min(1, losses)
 
