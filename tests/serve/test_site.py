@@ -21,3 +21,16 @@ def test_a_file_is_no_folder_for_results(volume_model: Path, tmp_path: Path):
         with pytest.raises(UserError, match=r"file is a file\. Give another --out"):
             Site(Serving(), models, tmp_path, results)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_a_killed_server_left_is_deleted(volume_model: Path, tmp_path: Path):
+    """As its name says, which `replacing` gave; files of others stay."""
+    results = tmp_path / "results"
+    left = [results / name for name in (".cdal-left.json", ".cdal/tmp/.cdal-left", "mine.json")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    site = Site(Serving(), Models([volume_model], Sampling(votes=1), "cpu"), tmp_path, results)
+    site.close()
+    site.join()
+    assert [path.exists() for path in left] == [False, False, True]

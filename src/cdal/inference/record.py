@@ -54,6 +54,12 @@ _LONGEST_MERGE = 3600.0
 """Seconds to wait for others that write `predictions.json`."""
 
 
+def sweep_results(out: Path) -> None:
+    """Delete what killed calls have left in a folder of results."""
+    for folder in (out, out / HOME / _TMP, out / HOME / RECORDS):
+        sweep(folder)
+
+
 class Record:
     """The records of a folder, and one call that writes into it.
 
@@ -81,8 +87,7 @@ class Record:
         """
         with scratch_folder(self.out):
             pass
-        for folder in (_TMP, RECORDS):  # into which a call that finds all done writes nothing
-            sweep(self.out / HOME / folder)
+        sweep_results(self.out)  # a call that finds all done writes nothing
         if not is_recorded(self.out):
             with taking_turns(self.out / HOME / "lock"):
                 if not is_recorded(self.out):

@@ -23,6 +23,7 @@ from cdal.imaging.open import open_mask
 from cdal.inference.inputs import list_inputs
 from cdal.inference.outputs import OUTPUTS
 from cdal.inference.predict import predict
+from cdal.inference.record import sweep_results
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.serve.cases import Cases, Entry
@@ -72,6 +73,7 @@ class Site:
     ) -> None:
         if results is not None and len(models):
             _need_writable(results)
+            sweep_results(results)
         self.settings, self.models = settings, models
         self.uploads = Uploads(root, settings.uploads, 60 * settings.idle)
         headers = [models.named(name).header for name in models.names[:1]]
