@@ -99,10 +99,11 @@ def copy_cases(source: Path, target: Path, every: int) -> None:
     """Copy every n-th case of a data folder of pictures with several annotators."""
     head, *rows = (source / "cases.csv").read_text(encoding="utf-8").splitlines()
     chosen = rows[::every]
+    cases = {row.split(",")[0] for row in chosen}
     for folder in ("images", "masks"):
         (target / folder).mkdir(parents=True)
-        for case in (row.split(",")[0] for row in chosen):
-            for path in sorted((source / folder).glob(f"{case}[._]*")):
+        for path in sorted((source / folder).iterdir()):
+            if path.stem.split("_rater")[0] in cases:
                 shutil.copyfile(path, target / folder / path.name)
     (target / "cases.csv").write_text("\n".join([head, *chosen, ""]), encoding="utf-8")
     shutil.copyfile(source / "dataset.json", target / "dataset.json")

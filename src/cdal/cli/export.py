@@ -58,16 +58,15 @@ def run(options: Namespace) -> int:
             raise UserError("--example belongs to --to bioimage only.")
         tell(export(options.model, options.to, options.out, options.timesteps))
         return DONE
+    from cdal.inference.sharing.card import needs_code, open_shared
     from cdal.inference.sharing.share import share
 
     if options.timesteps is not None:
         raise UserError(
             f"--timesteps belongs to graphs; --to {options.to} says itself how it is sampled."
         )
-    from cdal.inference.sharing.card import needs_code, open_shared
-
-    tell(share(options.model, options.to, options.out, options.example))
-    networks = open_shared(options.model).networks
-    if networks and options.to != "bioimage":  # whose graph needs no code
-        tell(needs_code(networks), error=True)
+    shared = open_shared(options.model)
+    tell(share(shared, options.to, options.out, options.example))
+    if shared.networks and options.to != "bioimage":  # whose graph needs no code
+        tell(needs_code(shared.networks), error=True)
     return DONE

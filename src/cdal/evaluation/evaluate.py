@@ -33,6 +33,7 @@ from cdal.evaluation.result import Evaluation
 from cdal.imaging.grid import resized
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.case import explained
+from cdal.inference.decision import classes_of_votes
 from cdal.inference.engine import Engine
 from cdal.inference.ensemble_engine import EnsembleEngine
 from cdal.inference.load import load
@@ -346,7 +347,7 @@ def _agreement(
     classes = len(prediction.probability)
     assert prediction.votes is not None  # kept, because the case has several annotators
     measures = {
-        **agreement(prediction.votes.argmax(axis=1), raters, classes),
+        **agreement(classes_of_votes(prediction.votes), raters, classes),
         "rank_correlation": disagreement_correlation(prediction.uncertainty, raters, classes),
     }
     if twin is not None:

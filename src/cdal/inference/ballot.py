@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cdal.inference.decision import LEAST, most_probable
+from cdal.inference.decision import LEAST, classes_of_votes
 
 _EDGES = np.linspace(-6.0, 6.0, 97)
 """Thresholds of log p_k - log max_{j != k} p_j that are tried; 0 is one of them. Its steps of 1/8
@@ -30,7 +30,7 @@ class Ballot:
     def see(self, votes: np.ndarray) -> None:
         """Count the votes of the next rows, `[V, K, h, *rest]`."""
         logs = np.log(np.maximum(votes.mean(axis=0), LEAST)).reshape(votes.shape[1], -1)
-        masks = np.stack([most_probable(vote) for vote in votes]).reshape(len(votes), -1)
+        masks = classes_of_votes(votes).reshape(len(votes), -1)
         size = len(_EDGES) + 1
         for k in range(1, len(logs)):
             others = np.delete(logs, k, axis=0).max(axis=0)

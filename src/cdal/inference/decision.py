@@ -73,6 +73,11 @@ def most_probable(probability: np.ndarray) -> np.ndarray:
     return classes
 
 
+def classes_of_votes(votes: np.ndarray) -> np.ndarray:
+    """`most_probable` of each vote, `[V, K, *S] -> [V, *S]` uint8."""
+    return np.stack([most_probable(vote) for vote in votes])
+
+
 def keep_components(mask: np.ndarray, components: int) -> np.ndarray:
     """Keep the largest connected components of each class; the others become background.
 

@@ -6,7 +6,6 @@ The graph holds the encoder, all steps of sampling, and the mean and spread of t
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import warnings
@@ -22,7 +21,7 @@ from cdal.inference.graph_engine import GRAPHS, description_of
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import read_object, scratch_folder, write_bytes, write_json
+from cdal.runtime.files import encoded, read_object, scratch_folder, write_bytes, write_json
 from cdal.runtime.version import __version__
 from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_file import load_model
@@ -213,9 +212,8 @@ def _write(
         for node in getattr(module, "graph", torch.fx.Graph()).nodes:
             node.meta.pop("stack_trace", None)  # paths and lines of this machine
     if to == "torch":
-        buffer = io.BytesIO()  # PyTorch's own file writer takes the file's name into the archive
-        torch.export.save(program, buffer)
-        write_bytes(target, buffer.getvalue())
+        with encoded(target) as buffer:  # given a file, PyTorch takes its name into the archive
+            torch.export.save(program, buffer)
         return
     try:
         import onnx  # noqa: F401 (what torch.onnx needs)

@@ -11,7 +11,7 @@ import numpy as np
 from cdal.imaging.formats import write_label, write_values
 from cdal.imaging.image import Image
 from cdal.imaging.rows import Kept
-from cdal.inference.decision import most_probable
+from cdal.inference.decision import classes_of_votes
 from cdal.inference.inputs import Input
 from cdal.inference.segmented import Segmented, need_whole
 from cdal.runtime.errors import UserError
@@ -153,8 +153,7 @@ def _write_uncertainty(path: Path, result: Result) -> None:
 
 def _write_votes(path: Path, result: Result) -> None:
     like = _for_values(result.like)
-    classes = np.stack([most_probable(vote) for vote in result.segmented.straight("votes")])
-    write_label(_stem(path, like), classes, like)
+    write_label(_stem(path, like), classes_of_votes(result.segmented.straight("votes")), like)
 
 
 def _write_overlay(path: Path, result: Result) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -201,13 +202,21 @@ def _locked(path: Path, wait: bool = True) -> int | None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes. This and the functions below raise UserError as `replacing` does.
-
-    What a library encodes goes this way: Pillow takes a file for whole of which the disk took a
-    part, and PyTorch's own writer ends the process if the disk is full.
-    """
+    """Write bytes. This and the functions below raise UserError as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def encoded(path: Path) -> Iterator[io.BytesIO]:
+    """Yield a buffer that a library encodes into; it is written to `path` when the block ends.
+
+    Libraries are not given the file itself: Pillow takes a file for whole of which the disk took a
+    part, NumPy writes by means that miss a full disk, and PyTorch ends the process if it is full.
+    """
+    buffer = io.BytesIO()
+    yield buffer
+    write_bytes(path, buffer.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -55,9 +55,7 @@ def dice_and_cross_entropy_of_logits(
     """
     if logits.shape[1] == 1:
         logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    terms = {}
-    if dice:
-        terms["dice"] = dice * soft_dice(logits.softmax(dim=1), truth)
+    terms = dice_and_cross_entropy(logits.softmax(dim=1), truth, dice, cross_entropy=0)
     if cross_entropy:
         log_p = logits.log_softmax(dim=1)
         terms["cross_entropy"] = -cross_entropy * (truth * log_p).sum(dim=1).mean()

@@ -6,7 +6,6 @@ A checkpoint is one file, written atomically.
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes
+from cdal.runtime.files import encoded
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the checkpoint in the run folder."""
@@ -66,9 +65,8 @@ def save_checkpoint(
         "average": average.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    with encoded(path) as buffer:
+        torch.save(content, buffer)
 
 
 def load_checkpoint(

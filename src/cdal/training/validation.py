@@ -11,7 +11,7 @@ import numpy as np
 from cdal.datasets.cases import Case
 from cdal.evaluation.agreement import distances
 from cdal.evaluation.metrics import count
-from cdal.inference.decision import decide
+from cdal.inference.decision import classes_of_votes, decide
 from cdal.inference.engine import Engine
 from cdal.inference.voting import draw_votes
 from cdal.recipes.recipe import Recipe
@@ -90,7 +90,7 @@ def _scored(engine: Engine, case: Case, classes: int, recipe: Recipe) -> _Scores
     for k in range(1, classes):
         by_annotator = [count(mask == k, label == k).dice for label in labels]
         dice.append(sum(by_annotator) / len(by_annotator))
-    return _Scores(dice, energy_score(votes.argmax(axis=1), labels, classes), len(labels))
+    return _Scores(dice, energy_score(classes_of_votes(votes), labels, classes), len(labels))
 
 
 def energy_score(votes: np.ndarray, raters: np.ndarray, classes: int) -> float:

@@ -7,7 +7,6 @@ drawn from. It is drawn again only if one of its files has changed.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Collection
@@ -23,7 +22,7 @@ from cdal.evaluation.review.views import draw_view
 from cdal.imaging.formats import DICOM, suffix_of
 from cdal.imaging.formats.dicom_series import dicom_files
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes
+from cdal.runtime.files import encoded
 from cdal.runtime.memory import is_shortage
 from cdal.runtime.text import printable
 
@@ -85,16 +84,15 @@ def make_thumbnail(case: Case, results: Path, folder: Path) -> Thumbnail:
         return Thumbnail("", _IN_HEADER if private else problem, problem=problem)
     with_map = files.uncertainty is not None
     content = json.dumps({"key": key, "caption": caption, "map": with_map})
-    encoded = io.BytesIO()
-    picture.save(
-        encoded,
-        format="JPEG",
-        quality=_QUALITY,
-        subsampling=0,  # else outlines of one pixel lose their colour
-        optimize=True,
-        comment=content.encode("ascii"),
-    )
-    write_bytes(folder / name, encoded.getvalue())
+    with encoded(folder / name) as buffer:
+        picture.save(
+            buffer,
+            format="JPEG",
+            quality=_QUALITY,
+            subsampling=0,  # else outlines of one pixel lose their colour
+            optimize=True,
+            comment=content.encode("ascii"),
+        )
     return Thumbnail(name, caption, picture.size, with_map)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
+from cdal.imaging.formats.voxels import LEVEL, Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_bytes
@@ -28,9 +28,6 @@ _KINDS = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_LEVEL = 2
-"""Level of the compression, ITK's own."""
-
 _SYNONYMS = {
     "Position": "Offset",
     "Origin": "Offset",
@@ -104,7 +101,7 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     spacing = np.linalg.norm(axes, axis=0)
     kinds = {np.dtype(kind): name for name, kind in reversed(_KINDS.items())}
     little = numbers.astype(numbers.dtype.newbyteorder("<"), copy=False)
-    packed = zlib.compress(little.data, _LEVEL)
+    packed = zlib.compress(little.data, LEVEL)
     fields = {
         "ObjectType": "Image",
         "NDims": dims,

@@ -6,7 +6,6 @@ Pictures are `[H, W]`, or `[H, W, C]` with up to 4 channels. Volumes are `[*S]` 
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from cdal.imaging.formats.picture import channels_first
 from cdal.imaging.image import Image, need_size
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes
+from cdal.runtime.files import encoded
 
 _MOST_CHANNELS = 4
 
@@ -44,6 +43,5 @@ def read(path: Path, as_label: bool) -> Image:
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """Write `[*S]` or `[N, *S]`."""
-    encoded = io.BytesIO()  # into a file NumPy writes by other means, which miss a full disk
-    np.save(encoded, array, allow_pickle=False)
-    write_bytes(path, encoded.getvalue())
+    with encoded(path) as buffer:
+        np.save(buffer, array, allow_pickle=False)

@@ -12,15 +12,12 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from cdal.imaging.formats.voxels import Stored, beside, image_of, need_millimetres, placed
+from cdal.imaging.formats.voxels import LEVEL, Stored, beside, image_of, need_millimetres, placed
 from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes
+from cdal.runtime.files import encoded
 
 _LONGEST_HEADER = 2**24
-_LEVEL = 2
-"""Level of the compression; masks are hardly smaller with more."""
-
 _ENCODINGS = {
     "raw": "raw",
     "gzip": "gzip",
@@ -114,9 +111,8 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         "encoding": "gzip",
     }
     known = {name: value for name, value in header.items() if value is not None}
-    encoded = BytesIO()
-    nrrd.write(encoded, numbers, known, index_order="C", compression_level=_LEVEL)
-    write_bytes(path, encoded.getvalue())
+    with encoded(path) as buffer:
+        nrrd.write(buffer, numbers, known, index_order="C", compression_level=LEVEL)
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], Path, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import ImageOps
 from cdal.imaging.image import Image, need_size, result_suffix
 from cdal.imaging.palette import PALETTE, label_of_palette
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes
+from cdal.runtime.files import encoded
 
 _ORIENTATION = 0x0112
 _MOST_PIXELS_A_BYTE = 10_000
@@ -189,10 +188,9 @@ def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
         picture.putpalette(PALETTE.tobytes())
     else:
         picture = Pillow.fromarray(array)
-    encoded = io.BytesIO()
     form = _FORMATS[path.suffix.lower()]
-    picture.save(encoded, form, **({"compress_level": _LEVEL} if form == "PNG" else {}))
-    write_bytes(path, encoded.getvalue())
+    with encoded(path) as buffer:
+        picture.save(buffer, form, **({"compress_level": _LEVEL} if form == "PNG" else {}))
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:

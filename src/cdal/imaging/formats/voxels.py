@@ -19,6 +19,9 @@ import numpy as np
 from cdal.imaging.image import LPS, Image, invertible, need_regular, need_size, result_suffix
 from cdal.runtime.errors import UserError
 
+LEVEL = 2
+"""Level of the compression of what is written, ITK's own; masks are hardly smaller with more."""
+
 _MILLIMETRES = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "?", "???")
 _BLOCK = 2**20
 _BYTES_OF_TEXT = 40

@@ -8,7 +8,6 @@ deviation and temperature are in the graph.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from cdal.inference.sharing.card import AUTHORS, PAPER, Shared, readme
 from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
-from cdal.runtime.files import write_bytes, write_text
+from cdal.runtime.files import encoded, write_text
 from cdal.segmenters.model_file import load_model
 from cdal.segmenters.segmenter import Graph
 
@@ -121,9 +120,8 @@ def write_bioimage(shared: Shared, folder: Path, example: Path | str | None = No
         output = module(torch.from_numpy(seen)[None]).numpy()
     _write_array(folder / "test_input.npy", values[None])
     _write_array(folder / "test_output.npy", output)
-    cover = io.BytesIO()
-    _cover(Image(values, stored=stored), decide(output[0])).save(cover, format="PNG")
-    write_bytes(folder / "cover.png", cover.getvalue())
+    with encoded(folder / "cover.png") as buffer:
+        _cover(Image(values, stored=stored), decide(output[0])).save(buffer, format="PNG")
     size = " x ".join(map(str, recipe.data.size))
     needs = f"{size} voxels" if recipe.data.resize else f"{size} voxels or more, in its multiples"
     write_text(folder / "README.md", readme(shared, _USE.format(needs=needs)))
@@ -282,9 +280,8 @@ def _cover(image: Image, mask: np.ndarray) -> Pillow.Image:
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    encoded = io.BytesIO()
-    np.save(encoded, np.ascontiguousarray(array, np.float32))
-    write_bytes(path, encoded.getvalue())
+    with encoded(path) as buffer:
+        np.save(buffer, np.ascontiguousarray(array, np.float32))
 
 
 def _safe(text: str) -> str:

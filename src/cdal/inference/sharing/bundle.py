@@ -7,14 +7,13 @@ demands the weights as a pickled state dictionary, `models/model.pt`. The bundle
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
 from cdal.inference.sharing.card import AUTHORS, PAPER, Shared, needs_code, readme, trusting
 from cdal.recipes.settings import DataSettings
-from cdal.runtime.files import write_bytes, write_json, write_text
+from cdal.runtime.files import encoded, write_bytes, write_json, write_text
 from cdal.runtime.version import __version__
 
 _SCHEMA = (
@@ -59,9 +58,8 @@ def write_bundle(shared: Shared, folder: Path) -> list[Path]:
 
     weights = BundleNetwork(shared.path).state_dict()
     write_bytes(folder / _WEIGHTS, shared.path.read_bytes())
-    pickled = io.BytesIO()
-    torch.save(weights, pickled)
-    write_bytes(folder / "models/model.pt", pickled.getvalue())
+    with encoded(folder / "models/model.pt") as buffer:
+        torch.save(weights, buffer)
     write_json(folder / "configs/metadata.json", metadata(shared))
     write_json(folder / "configs/inference.json", inference(shared))
     networks = shared.networks

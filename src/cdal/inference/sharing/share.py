@@ -15,12 +15,16 @@ Form = Literal["bundle", "bioimage", "hub"]
 
 
 def share(
-    model: Path | str, to: Form, out: Path | str | None = None, example: Path | str | None = None
+    model: Path | str | Shared,
+    to: Form,
+    out: Path | str | None = None,
+    example: Path | str | None = None,
 ) -> Path:
     """Write a model as a folder that others' programs read.
 
     Args:
-        model: a `.safetensors` file, a run folder, the name of a shipped model, or one of the hub.
+        model: a `.safetensors` file, a run folder, the name of a shipped model, or one of the hub;
+            or what `open_shared` gave for it.
         to: `bundle`, `bioimage` or `hub`.
         out: where the folder `NAME-bundle`, `NAME-bioimage` or `NAME-hub` is made; the current
             folder if `None`. It appears whole or not at all. An earlier export in its place is
@@ -38,7 +42,7 @@ def share(
         raise UserError(f"expected one of {', '.join(get_args(Form))}; it is {to!r}.")
     if example is not None and to != "bioimage":
         raise UserError("an example belongs to --to bioimage only, whose test tensors it becomes.")
-    shared = open_shared(model)
+    shared = model if isinstance(model, Shared) else open_shared(model)
     folder = Path(out or ".") / f"{shared.name}-{to}"
     _need_free(folder, to)
     with scratch_folder(folder.parent) as scratch:
