@@ -69,7 +69,13 @@ STEPS = {
     ),
     "annotators-lidc": Step(
         "whose votes are distributed as radiologists are: nodules with four annotators",
-        "annotators",
+        "experiments",
+        400,
+        ("lidc_nodules",),
+    ),
+    "ingredients-lidc": Step(
+        "which ingredients matter where several annotators differ: the same nodules",
+        "experiments",
         560,
         ("lidc_nodules",),
     ),

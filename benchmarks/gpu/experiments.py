@@ -1,4 +1,4 @@
-"""The step of several annotators: the shipped experiment, several trainings on the GPU at a time.
+"""Steps that run a shipped experiment, several trainings on the GPU at a time.
 
 The trainings are small: one alone leaves most of the GPU idle. The scores of every case come back
 in one archive, so that `cdal experiment` writes its page from them on any machine.
@@ -17,17 +17,21 @@ from pathlib import Path
 from plan import KEPT, PACKED, ROOT, STEPS
 from record import Record
 
+from cdal.datasets.check import check_folder
 from cdal.evaluation.result import SUMMARY
+from cdal.experiments import EXPERIMENTS
 from cdal.recipes.recipe import words_of
 from cdal.runtime.cost import kept_cost
 
-WORKERS = 8
+WORKERS = 12
 """Trainings at a time."""
 
 _SPARE, _LOOK, _PATIENCE = 25.0, 5.0, 15.0
 """Seconds kept at the end, between two looks at what is scored, and for the command to stop."""
 
 _FIELDS = {"training.validate_every": 500}
+"""A validation takes as long as a hundred steps."""
+
 _TINY = {
     "training.validate_every": 1,
     "training.precision": "32",
@@ -40,13 +44,21 @@ _KEPT_MODELS = ("cdal", "cdal-deterministic")
 
 
 def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> None:
-    """Run the experiment of the step's name until it ends or the time is over."""
+    """Run the experiment of the step's name until it ends or the time is over.
+
+    Trainings of other machines are repeated, because the ensembles need the models.
+    """
     out = KEPT / "runs" / (f"{name}-tiny" if tiny else name)
     words = [sys.executable, "-m", "cdal", "experiment", name, "--data"]
     words += [str(PACKED / STEPS[name].data[0]), "--out", str(out), "--device", device]
     words += ["--workers", str(2 if tiny else WORKERS), *words_of(_TINY if tiny else _FIELDS)]
+    experiment = EXPERIMENTS[name]
+    record.content["parts"].clear()
     if tiny:
-        words += ["--arms", "cdal-deterministic", "--seeds", "0", "--budget", "2steps"]
+        words += ["--arms", list(experiment.arms)[-1], "--seeds", "0", "--budget", "2steps"]
+    else:
+        jobs = experiment.jobs(check_folder(PACKED / STEPS[name].data[0]), out)
+        record.expect(dict.fromkeys(part_of(job.folder) for job in jobs))
     until = time.monotonic() + seconds - _SPARE
     process = subprocess.Popen(words, cwd=ROOT)
     while process.poll() is None and time.monotonic() < until:
@@ -63,7 +75,7 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
 def collect(record: Record, name: str, out: Path) -> None:
     """Add the trainings that are scored by now to the record, and pack them anew."""
     folders = sorted(path.parents[1] for path in (out / name).glob(f"*/*/evaluation*/{SUMMARY}"))
-    parts = {" ".join(folder.relative_to(out / name).parts): folder for folder in folders}
+    parts = {part_of(folder): folder for folder in folders}
     if parts.keys() <= record.content["parts"].keys():
         return
     for part, folder in parts.items():
@@ -74,9 +86,14 @@ def collect(record: Record, name: str, out: Path) -> None:
         pack(models, out, record.path.with_name(f"{name}-{system}.tar"), ["model.safetensors"])
 
 
+def part_of(folder: Path) -> str:
+    """Name of the part of a run folder: its system, and its fold and seed."""
+    return f"{folder.parent.name} {folder.name}"
+
+
 def scores(folder: Path) -> dict[str, object]:
     """The cost and the scores of one training."""
-    summary = next(folder.glob(f"evaluation*/{SUMMARY}"))
+    summary = min(folder.glob(f"evaluation*/{SUMMARY}"))  # of the recipe's own sampling
     return {
         "training": kept_cost(folder),
         "summary": json.loads(summary.read_text(encoding="utf-8")),
