@@ -51,6 +51,9 @@ Record = Callable[[str, object], None]
 NO_FIXED_ORDER = {"medt": "the gradient of bilinear upsampling is added up in any order"}
 """Systems whose training on a GPU need not repeat itself bit by bit."""
 
+ONE_ADDEND = {"max_pool3d_with_indices_backward_cuda": "windows of pooling do not overlap"}
+"""Operations that PyTorch names, but whose sums have one addend here, and so one order."""
+
 
 def smooth_noise(shape: tuple[int, ...]) -> np.ndarray:
     """An image `[C, *S]` of blobs, of mean 0 and standard deviation 1."""
@@ -337,4 +340,4 @@ def test_operations_without_a_fixed_order_are_known(system: str, record_property
         }
     )
     record_property("reported", reported)
-    assert not reported or system in NO_FIXED_ORDER
+    assert set(reported) <= set(ONE_ADDEND) or system in NO_FIXED_ORDER

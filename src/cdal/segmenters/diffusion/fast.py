@@ -25,11 +25,9 @@ from cdal.segmenters.diffusion.blocks import (
     transposed_convolution,
     zeroed,
 )
+from cdal.segmenters.diffusion.certainty import less_certain
 from cdal.segmenters.diffusion.generator import Features, Generator
 from cdal.segmenters.segmenter import Supervised
-
-_MOST_CERTAIN = 14.0
-"""Largest logit of a label in training, and largest difference of two: a probability of 1e-6."""
 
 _LEVEL = 2
 """Level of the U-Net at the resolution of the denoiser: 2 ** _LEVEL == FOLD."""
@@ -207,22 +205,6 @@ class FastGenerator(Generator):
         """`to_x0` of folded logits. Their channels are the pixels of one label after the other."""
         logits = folded.unflatten(1, (self.labels, -1))
         return to_x0(less_certain(logits) if self.training else logits).flatten(1, 2)
-
-
-def less_certain(logits: Tensor) -> Tensor:
-    """Logits `[B, L, *S]` of at most so much certainty, with the gradient of the given ones.
-
-    Below a logit of -17 the label is -1 in float32, and has no gradient. A network that has come
-    there everywhere, as a few large steps can bring it, would never learn to leave.
-    """
-    with torch.no_grad():
-        if logits.shape[1] == 1:
-            nearer = logits.clamp(-_MOST_CERTAIN, _MOST_CERTAIN)
-        else:
-            highest = logits.amax(dim=1, keepdim=True)
-            nearer = torch.maximum(logits, highest - _MOST_CERTAIN)
-        change = nearer - logits
-    return logits + change
 
 
 def to_x0(logits: Tensor) -> Tensor:
