@@ -79,8 +79,8 @@ STEPS = {
         560,
         ("lidc_nodules",),
     ),
-    "default-long": Step(
-        "the default recipe with more steps and wider networks: hippocampus",
+    "sizes-hippocampus": Step(
+        "every size of the default with the same time: hippocampus",
         "trainings",
         480,
         ("hippocampus",),

@@ -1,4 +1,4 @@
-"""Training steps of the plan: the paper's network, all systems, and longer and wider trainings."""
+"""Training steps of the plan: the paper's network, all systems, and all sizes of the default."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from cdal.experiments.experiment import Arm
 from cdal.inference.load import load
 from cdal.recipes import find_recipe
 from cdal.recipes.recipe import Recipe, load_recipe, override
+from cdal.recipes.sizes import SIZES, sized
 from cdal.runtime.cost import kept_cost
 from cdal.training.log import read_log
 from cdal.training.train import train
 
-_SCORING = {"paper": 100.0, "systems": 20.0, "default": 20.0}
+_SCORING = {"paper": 100.0, "systems": 20.0, "sizes": 20.0}
 """Seconds reserved after a training to score the test cases, by kind of step."""
 
 _PAPER_VALIDATES_EVERY = {"hippocampus": 2000}
@@ -36,17 +37,8 @@ _PAPER_VALIDATES_EVERY = {"hippocampus": 2000}
 A validation of the volumes takes as long as a thousand steps.
 """
 
-_WIDE = {"segmenter.channels": (32, 64, 128, 256), "segmenter.denoiser_channels": 64}
-_LONGER: dict[str, tuple[float, dict[str, Any]]] = {
-    "2 minutes": (2.0, {}),
-    "2 minutes, twice as wide": (2.0, _WIDE),
-    "6 minutes": (6.0, {}),
-    "6 minutes, twice as wide": (6.0, _WIDE),
-}
-"""Minutes of training and changed fields of the default recipe, by name.
-
-A training starts only if the remaining time is enough to finish it.
-"""
+_SIZE_MINUTES = 1.5
+"""Training time of each size."""
 
 _SYSTEM_SECONDS = 60.0
 """Training time of each system in seconds."""
@@ -79,7 +71,7 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
     if kind == "paper":
         paper(record, f"{data}-paper", checked, runs, device, tiny, seconds)
         return
-    recipes = longer(tiny) if kind == "default" else systems(data, tiny)
+    recipes = sizes(data, tiny) if kind == "sizes" else systems(data, tiny)
     record.expect(recipes)
     for system, recipe in recipes.items():
         needed = 60 * (recipe.training.minutes or 0.0) + _SCORING[kind]
@@ -156,18 +148,13 @@ def systems(data: str, tiny: bool) -> Mapping[str, Recipe]:
     }
 
 
-def longer(tiny: bool) -> Mapping[str, Recipe]:
-    """The default hippocampus recipe with longer trainings and wider networks."""
-    recipe = find_recipe("hippocampus")
+def sizes(data: str, tiny: bool) -> Mapping[str, Recipe]:
+    """The default recipe in all sizes, with equal time."""
+    recipe = find_recipe(data)
     if tiny:
-        return {"2 minutes": small(recipe)}
-    recipes = {}
-    for name, (minutes, fields) in _LONGER.items():
-        changed = override(recipe, fields)
-        recipes[name] = replace(
-            changed, training=replace(changed.training, steps=None, minutes=minutes)
-        )
-    return recipes
+        return {"S": small(recipe)}
+    timed = replace(recipe.training, steps=None, minutes=_SIZE_MINUTES)
+    return {name: replace(sized(recipe, name), training=timed) for name in SIZES}
 
 
 def train_and_score(

@@ -256,3 +256,19 @@ def test_a_model_that_is_trained_further_keeps_its_grid_and_takes_the_folders_pa
 def test_a_model_is_not_trained_further_on_too_few_cases(tmp_path: Path):
     with pytest.raises(UserError, match="at least 3 cases"):
         tuned_recipe(small_recipe(), "small", check_folder(disc_folder(tmp_path, count=2)))
+
+
+def test_a_larger_size_sees_larger_patches(tmp_path: Path):
+    """But no picture is enlarged for it beyond the usual side."""
+    small = check_folder(disc_folder(tmp_path / "small", size=700, radius=8))
+    assert folder_recipe(small, size="L").recipe.data.size == (512, 512)
+    large = disc_folder(tmp_path / "large", size=400, radius=100)
+    derived = folder_recipe(check_folder(large), size="L")
+    assert derived.recipe.data.size == (400, 400)
+    assert derived.reasons["segmenter.channels"] == "those of size L"
+    assert derived.recipe.training.steps == 3000
+    for folder in ("images", "masks"):  # one picture of another shape, so that all are resized
+        path = min((large / folder).iterdir())
+        Pillow.open(path).crop((0, 0, 400, 392)).save(path)
+    for size, side in (("S", 256), ("L", 400)):
+        assert folder_recipe(check_folder(large), size=size).recipe.data.resize == (side, side)

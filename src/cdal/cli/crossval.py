@@ -18,6 +18,7 @@ from cdal.cli.words import (
     add_device,
     add_dry_run,
     add_json,
+    add_size,
     add_workers,
     executor_of,
     read_numbers,
@@ -56,6 +57,7 @@ def add_options(parser: ArgumentParser) -> None:
             "Random seeds, separated by commas; one training for each (default: the recipe's seed)."
         ),
     )
+    add_size(parser)
     add_workers(parser, "Trainings that run at the same time, each with its part of the cores")
     add_dry_run(parser)
     add_device(parser)
@@ -68,7 +70,7 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.experiments.crossval import crossval
     from cdal.experiments.jobs import plan, systems_of
 
-    recipe, _, check = recipe_of(options, fields)
+    recipe, _, check = recipe_of(options, fields, size=options.size)
     data = check or checked(options.data)
     systems, out = systems_of(recipe, split_list(options.segmenter), fields), Path(options.out)
     folds = None if options.folds == "all" else read_numbers("--folds", options.folds)

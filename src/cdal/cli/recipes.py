@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 
 from cdal.cli.output import tell
 from cdal.cli.words import DONE, IN_PART
+from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def recipe_of(
-    options: Namespace, fields: Mapping[str, str], start: Start | None = None
+    options: Namespace,
+    fields: Mapping[str, str],
+    start: Start | None = None,
+    size: str | None = None,
+    check: Check | None = None,
 ) -> tuple[Recipe, Mapping[str, str], Check | None]:
     """The recipe with the given name.
 
@@ -33,22 +38,31 @@ def recipe_of(
         options: options of the verb.
         fields: fields of the recipe by name.
         start: model that the training starts from; a recipe that is derived is derived from its.
+        size: size of the networks (`cdal.recipes.sizes`); `None` for the recipe's.
+        check: check of the data folder, if it is known.
 
     Returns:
         The recipe. If it is derived from the data, also the reasons for its values by field, and
-        the check of the data folder; else an empty mapping and `None`.
+        the check of the data folder; else an empty mapping and `check`.
+
+    Raises:
+        UserError: there is no such recipe or size, or a size is given with a model to start from.
     """
     from cdal.recipes import DERIVED, find_recipe
+    from cdal.recipes.sizes import sized
 
+    if start and size:
+        raise UserError("--size: a model that is trained further keeps its size. Leave it out.")
     if options.recipe not in DERIVED or options.data is None:
-        return find_recipe(options.recipe), {}, None
+        recipe = find_recipe(options.recipe)
+        return sized(recipe, size) if size else recipe, {}, check
     from cdal.datasets.derive import folder_recipe, tuned_recipe
 
-    check, patient = checked(options.data), fields.get("data.patient")
+    check, patient = check or checked(options.data), fields.get("data.patient")
     derived = (
         tuned_recipe(start.header.recipe, start.name, check, patient)
         if start
-        else folder_recipe(check, patient)
+        else folder_recipe(check, patient, size or "S")
     )
     return derived.recipe, derived.reasons, check
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.output import plain, tell
 from cdal.cli.recipes import checked, recipe_of
-from cdal.cli.words import DATA, DONE, FIELDS, INTERRUPTED, RECIPE, add_device
+from cdal.cli.words import DATA, DONE, FIELDS, INTERRUPTED, RECIPE, add_device, add_size
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.launch import copies, place
 
 if TYPE_CHECKING:
     from cdal.datasets.check import Check
+    from cdal.experiments.speed.sizes import StepCost
     from cdal.recipes.recipe import Recipe
     from cdal.training.reviewed import Corrections
     from cdal.training.start import Start
@@ -52,6 +53,7 @@ def add_options(parser: ArgumentParser) -> None:
         type=str | None,
         help="Name of a system (cdal info), or the class of your own network.",
     )
+    add_size(parser, "; auto: the largest that fits into the memory and the budget")
     parser.add_argument("--steps", type=int | None, help="Number of optimisation steps.")
     parser.add_argument(
         "--minutes",
@@ -59,7 +61,9 @@ def add_options(parser: ArgumentParser) -> None:
         help="Wall-clock budget of the training in minutes; warns if others had the processor.",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="Print the resolved recipe and do nothing else."
+        "--dry-run",
+        action="store_true",
+        help="Print the resolved recipe and do nothing else; with --size, also what it costs.",
     )
     parser.add_argument("--seed", type=int | None, help="Random seed.")
     add_device(parser)
@@ -114,11 +118,16 @@ def _run(options: Namespace, fields: Mapping[str, str]) -> int:
         derived, check = corrections.derived, corrections.check
         named, reasons = derived.recipe, derived.reasons
     else:
-        named, reasons, check = recipe_of(options, fields, start)
+        size, check = _size(options, fields, start)
+        named, reasons, check = recipe_of(options, fields, start, size, check)
     recipe = _changed(named, options, fields)
     reasons = _still_true(reasons, named, recipe)
     if options.dry_run:
         notes = [f"# {field}: {plain(reason)}\n" for field, reason in reasons.items()]
+        if options.size:
+            of = "" if check else " (with 1 channel and 2 classes; --data tells yours)"
+            cost = _cost_of(check, options)(recipe)
+            notes.append(f"# cost on this machine{of}: {cost.about(recipe)}\n")
         print("".join(notes) + to_yaml(recipe), end="")
         return DONE
     for field, reason in reasons.items():
@@ -146,6 +155,52 @@ def _run(options: Namespace, fields: Mapping[str, str]) -> int:
         tell(line)
     tell(model)
     return DONE
+
+
+def _size(
+    options: Namespace, fields: Mapping[str, str], start: Start | None
+) -> tuple[str | None, Check | None]:
+    """The size to train, and the check of the data if the cost has to be known.
+
+    `auto` is the size of the run that the run folder holds, or else chosen by what steps cost here.
+    """
+    if options.size != "auto" and not (options.size and options.dry_run):
+        return options.size, None
+    check = None if options.data is None else checked(options.data)
+    if options.size != "auto":
+        return options.size, check
+    from cdal.experiments.speed.sizes import NIGHT, choose, memory_for_a_step
+    from cdal.recipes.sizes import SIZES
+    from cdal.training.run_folder import kept_recipe
+
+    kept = None if options.out is None else kept_recipe(Path(options.out))
+    planned = options.clone()
+    planned.minutes = None  # a budget says which size is affordable, not how long it should be
+    recipes = {}
+    for name in SIZES:
+        named = recipe_of(options, fields, start, name, check)[0]
+        if _changed(named, options, fields) == kept:
+            return name, check
+        recipes[name] = _changed(named, planned, fields)
+    cost, budget = _cost_of(check, options), options.minutes or NIGHT
+    limit = memory_for_a_step(options.device)
+    name = choose(recipes, cost, budget, limit, lambda line: tell(line, error=True))
+    tell(f"size: {name}, the largest for {budget:g} minutes (--minutes)", error=True)
+    return name, check
+
+
+def _cost_of(check: Check | None, options: Namespace) -> Callable[[Recipe], StepCost]:
+    """A function that measures a step of a recipe on this machine."""
+    from cdal.experiments.speed.sizes import step_cost
+
+    def cost(recipe: Recipe) -> StepCost:
+        if check:
+            classes, channels = len(check.folder.classes), check.facts[0].channels
+        else:
+            classes, channels = 2, 1
+        return step_cost(recipe, recipe.data.channels or channels, classes, options.device)
+
+    return cost
 
 
 def _devices(options: Namespace, recipe: Recipe) -> tuple[int, int]:

@@ -119,6 +119,16 @@ def executor_of(options: Namespace, ahead: int = 2) -> Executor:
     return find_executor(options.engine, options.workers, options.address, options.device, ahead)
 
 
+def add_size(parser: ArgumentParser, more: str = "") -> None:
+    """Add `--size` for verbs that train."""
+    parser.add_argument(
+        "--size",
+        type=str | None,
+        help=f"Size of the networks, with the length of the training: S, M, L or XL{more} "
+        "(default: the recipe's, S).",
+    )
+
+
 def add_dry_run(parser: ArgumentParser) -> None:
     """Add `--dry-run` for verbs with several trainings."""
     parser.add_argument(

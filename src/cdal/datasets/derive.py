@@ -12,14 +12,12 @@ import numpy as np
 from cdal.datasets.findings import FEWEST, CaseFacts, Check
 from cdal.datasets.partition import given_parts, groups_of, has_split
 from cdal.recipes.recipe import CDALSettings, DataSettings, Recipe, TrainingSettings
+from cdal.recipes.sizes import SIZES, find_size, sized
 from cdal.recipes.variants import TUNING_RATE, fine_tuned, for_annotators
 from cdal.runtime.errors import UserError
 
-_SIDE = 256
-"""Longer side of a resized picture or a window, in pixels; trains in minutes on two cores."""
-
-_VOXELS = 2**17
-"""Largest 3D training patch, in voxels; chosen for the same reason."""
+_SLICE = 256
+"""Longest side of a slice that is seen with its neighbours, in pixels."""
 
 _LARGE = 0.15
 """Typical object size from which the network sees the whole image, relative to the image's side.
@@ -57,19 +55,25 @@ class Derived:
     reasons: Mapping[str, str]
 
 
-def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
+def folder_recipe(checked: Check, patient: str | None = None, size: str = "S") -> Derived:
     """Derive size, tiling, classes and steps from the images of a data folder.
 
     Args:
         checked: result of `check_folder`.
         patient: regular expression for patients, see `DataSettings.patient`.
+        size: size of the patch and of the networks, see `cdal.recipes.sizes`.
 
     Raises:
-        UserError: the folder has errors, fewer than three cases, or fewer than three patients.
+        UserError: the folder has errors, fewer than three cases, or fewer than three patients; or
+            there is no such size.
     """
-    facts = _enough(checked)
-    small = _objects_are_small(facts)
-    data, reasons = _pictures(facts, small) if len(facts[0].shape) == 2 else _volumes(facts)
+    facts, patch = _enough(checked), find_size(size)
+    small = _objects_are_small(facts, patch.side)
+    data, reasons = (
+        _pictures(facts, small, patch.side)
+        if len(facts[0].shape) == 2
+        else _volumes(facts, patch.voxels)
+    )
     foreground = median(fact.foreground for fact in facts)
     if foreground < _RARE:
         data = replace(data, foreground=0.33)
@@ -103,9 +107,13 @@ def folder_recipe(checked: Check, patient: str | None = None) -> Derived:
     )
     reasons["training.steps"] = (
         f"{steps}, some tens of minutes on two cores; --minutes or --steps changes it"
+        if size == "S"
+        else f"{steps * patch.steps}, for size {size}; --minutes or --steps changes it"
     )
+    if size != "S":
+        reasons["segmenter.channels"] = f"those of size {size}"
     training = TrainingSettings(steps=steps, batch=batch, validate_every=250, checkpoint_every=250)
-    recipe = Recipe("folder", data, segmenter, training)
+    recipe = sized(Recipe("folder", data, segmenter, training), size)
     if annotators < 2:
         return Derived(recipe, reasons)
     recipe = for_annotators(recipe, annotators)
@@ -163,11 +171,11 @@ def _enough(checked: Check) -> tuple[CaseFacts, ...]:
     return checked.facts
 
 
-def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:
+def _objects_are_small(facts: tuple[CaseFacts, ...], side: int) -> bool:
     """Whether pictures are larger than a window and their objects are small parts of them."""
     sizes = [fact.object_size for fact in facts if fact.object_size]
     return (
-        bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > _SIDE
+        bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > side
     )
 
 
@@ -180,13 +188,13 @@ def _in_the_middle(facts: tuple[CaseFacts, ...]) -> bool:
     )
 
 
-def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, dict[str, str]]:
+def _pictures(
+    facts: tuple[CaseFacts, ...], small: bool, side: int
+) -> tuple[DataSettings, dict[str, str]]:
     height, width = (int(median(fact.shape[axis] for fact in facts)) for axis in range(2))
     gray = all(fact.channels == 1 or fact.gray for fact in facts)
     channels = 1 if gray else max(fact.channels for fact in facts)
-    data = DataSettings(
-        spatial_dims=2, size=(_SIDE, _SIDE), channels=channels, shift=16.0, whole=1.0
-    )
+    data = DataSettings(spatial_dims=2, size=(side, side), channels=channels, shift=16.0, whole=1.0)
     saved = " (gray, saved in colours)" if gray and any(fact.gray for fact in facts) else ""
     reasons = {"data.channels": f"{channels}{saved}"}
     if channels == 3 and all(fact.stored == "uint8" for fact in facts):
@@ -195,7 +203,7 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
     sizes = [fact.object_size for fact in facts if fact.object_size]
     size = median(sizes) if sizes else 1.0
     longest = max(height, width)
-    if longest <= _SIDE and len({fact.shape for fact in facts}) == 1:
+    if longest <= side and len({fact.shape for fact in facts}) == 1:
         data = replace(data, size=_round_up((height, width)), whole=2.0)
         reasons["data.size"] = (
             f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
@@ -207,7 +215,9 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
                 "it. Pictures to segment must be cut in the same way"
             )
     elif not small:
-        whole = _round((height * _SIDE / longest, width * _SIDE / longest))
+        # Pictures below the usual side are enlarged to it, but not to the side of a larger size.
+        scale = min(side, max(SIZES["S"].side, longest)) / longest
+        whole = _round((height * scale, width * scale))
         data = replace(data, size=whole, resize=whole)
         reasons["data.resize"] = (
             f"{whole}: a typical object spans {size:.0%} of a picture (typically {height} x "
@@ -216,7 +226,7 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
         )
         reasons["data.size"] = f"{whole}: the whole picture, for large objects"
     else:
-        window = tuple(min(_SIDE, s) for s in _round_up((height, width)))
+        window = tuple(min(side, s) for s in _round_up((height, width)))
         data = replace(
             data,
             size=window,
@@ -240,7 +250,7 @@ def _pictures(facts: tuple[CaseFacts, ...], small: bool) -> tuple[DataSettings, 
     return data, reasons
 
 
-def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]]:
+def _volumes(facts: tuple[CaseFacts, ...], voxels: int) -> tuple[DataSettings, dict[str, str]]:
     channels = max(fact.channels for fact in facts)
     reasons = {"data.channels": str(channels)}
     placed = [fact.spacing for fact in facts if fact.spacing is not None]
@@ -263,7 +273,7 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
     thick = int(np.argmax(spacing)) if spacing and ratio >= _ANISOTROPIC else int(np.argmin(shape))
     if ratio >= _ANISOTROPIC or shape[thick] < 2 * _MULTIPLE:
         plane = np.delete(shape, thick)
-        size = tuple(min(s, _SIDE) for s in _round_up(plane))
+        size = tuple(min(s, _SLICE) for s in _round_up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
         why = (
             f"slices are {ratio:.1f} times as thick as pixels"
@@ -275,7 +285,7 @@ def _volumes(facts: tuple[CaseFacts, ...]) -> tuple[DataSettings, dict[str, str]
         )
     else:
         size = _round_up(shape)
-        while math.prod(size) > _VOXELS:
+        while math.prod(size) > voxels:
             longest = int(np.argmax(size))
             size = tuple(s - _MULTIPLE if axis == longest else s for axis, s in enumerate(size))
         data = replace(data, spatial_dims=3, size=size)

@@ -36,9 +36,10 @@ def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> Non
     Raises:
         UserError: the folder holds the checkpoint or the model of another run.
     """
-    if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
+    kept = kept_recipe(out)
+    if kept is None:
         return
-    stored, current = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
+    stored, current = _flat(to_dict(kept)), _flat(to_dict(recipe))
     differing = [
         f"{name} is {stored.get(name)!r} there and {current.get(name)!r} now"
         for name in {**current, **stored}
@@ -57,6 +58,17 @@ def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> Non
             f"{out} holds a run that started {first}; now it is {now}, or from another model of "
             "this name. Give the same --from to resume it, or another --out."
         )
+
+
+def kept_recipe(out: Path) -> Recipe | None:
+    """The recipe of the run in a folder; `None` if it holds no checkpoint and no model.
+
+    Raises:
+        UserError: the recipe is missing or cannot be read.
+    """
+    if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
+        return None
+    return load_recipe(out / _RECIPE)
 
 
 def claim(out: Path, recipe: Recipe, start: Start | None = None) -> None:

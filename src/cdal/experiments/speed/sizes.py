@@ -1,0 +1,179 @@
+"""What a training of each size costs on this machine, measured by some of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from cdal.datasets.batch import Batch
+from cdal.experiments.speed.timing import gigaflops, peak, seconds
+from cdal.recipes.recipe import Recipe
+from cdal.runtime.devices import find_device, repeatable
+from cdal.runtime.errors import UserError
+from cdal.runtime.memory import free_memory
+from cdal.segmenters.build import build_segmenter
+from cdal.segmenters.segmenter import Segmenter, parameters
+from cdal.training.devices import make_fabric
+from cdal.training.optimisers import make_optimiser
+from cdal.training.steps import RecordedSteps, Steps
+
+NIGHT = 8 * 60.0
+"""Minutes that a training may take if the user gives no budget."""
+
+_SHARE = 0.7
+"""Share of the free memory that a step may need: cases and validations need memory, too."""
+
+_WARM_UPS = 5
+"""Rounds on a GPU before the timed one; it has then recorded every kind of step."""
+
+Optimisers = dict[str, torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The mean cost of a training step.
+
+    Attributes:
+        parameters: learned parameters of the network that predicts.
+        gigaflop: 10^9 operations of convolutions and matrix products.
+        seconds: time without the making of the batch.
+        memory_gib: memory of networks and step; `None` if the system does not report it.
+    """
+
+    parameters: int
+    gigaflop: float
+    seconds: float
+    memory_gib: float | None
+
+    def minutes(self, steps: int) -> float:
+        """Time of this many steps, without validations."""
+        return steps * self.seconds / 60
+
+    def about(self, recipe: Recipe) -> str:
+        """The cost of a step and of the recipe's training, in words."""
+        memory = "" if self.memory_gib is None else f", {self.memory_gib:.1f} GiB"
+        each = (
+            f"{self.parameters / 1e6:.2f} M parameters; a step: {self.gigaflop:.0f} GFLOP, "
+            f"{self.seconds:.2g} s{memory}"
+        )
+        training = recipe.training
+        if training.minutes is not None:
+            steps = int(60 * training.minutes / self.seconds)
+            return f"{each}; some {steps} steps in {training.minutes:g} minutes"
+        assert training.steps is not None  # a recipe has one or the other
+        minutes = self.minutes(training.steps)
+        length = f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+        return f"{each}; {training.steps} steps: {length} and the validations"
+
+
+def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepCost:
+    """Measure the training steps of a recipe, on a batch of noise.
+
+    Args:
+        recipe: recipe to train.
+        channels: channels of an image.
+        classes: K, the number of classes.
+        device: see `cdal.runtime.devices.find_device`.
+
+    Raises:
+        UserError: there is no such device, or its memory is too small for a step.
+    """
+    found = find_device(device)
+    every = getattr(recipe.segmenter, "discriminator_every", 1)
+    batch = _batch(recipe, channels, classes, found)
+    built: list[tuple[Segmenter, Optimisers, float, Fabric]] = []
+
+    def turns(steps: Steps) -> None:
+        with repeatable(found, gradients=True):
+            # From step 1, so that the gradient penalty, which is rare, is not counted.
+            for step in range(1, 1 + every):
+                steps(batch, (0, "turns", step), step)
+
+    def first() -> None:
+        built.append(_built(recipe, channels, classes, found))
+        operations.append(gigaflops(lambda: turns(Steps(*built[0]))))
+
+    operations: list[float] = []
+    try:
+        memory = peak(first, found.type)
+        steps = (RecordedSteps if found.type == "cuda" else Steps)(*built[0])
+        for _ in range(_WARM_UPS if found.type == "cuda" else 0):
+            turns(steps)
+        taken = seconds(lambda: turns(steps), found.type)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError(
+            f"a step of {recipe.training.batch} patches of {recipe.data.size} does not fit into "
+            "the memory. Choose a smaller --size or a smaller --training.batch."
+        ) from error
+    return StepCost(parameters(built[0][0]), operations[0] / every, taken / every, memory)
+
+
+def choose(
+    recipes: Mapping[str, Recipe],
+    cost: Callable[[Recipe], StepCost],
+    budget: float,
+    limit_gib: float | None,
+    tell: Callable[[str], None],
+) -> str:
+    """The largest size whose training fits into the memory and ends within a budget.
+
+    Larger ones than the first that does not fit are not measured. The first is taken if none fits.
+
+    Args:
+        recipes: recipe of each size, the smallest first.
+        cost: function that measures a step of a recipe.
+        budget: minutes.
+        limit_gib: memory; `None` if unknown.
+        tell: receives a line for each size that was measured.
+    """
+    chosen = next(iter(recipes))
+    for name, recipe in recipes.items():
+        try:
+            measured = cost(recipe)
+        except UserError as error:
+            tell(f"size {name}: {error}")
+            break
+        tell(f"size {name}: {measured.about(recipe)}")
+        minutes = measured.minutes(recipe.training.steps or 0)
+        large = limit_gib is not None and (measured.memory_gib or 0.0) > limit_gib
+        if large or minutes > budget:
+            break
+        chosen = name
+    return chosen
+
+
+def memory_for_a_step(device: str) -> float | None:
+    """Memory in GiB that a training step may need on a device; `None` if unknown."""
+    if find_device(device).type == "cuda":
+        return _SHARE * torch.cuda.mem_get_info()[0] / 2**30
+    free = free_memory()
+    return None if free is None else _SHARE * free / 2**30
+
+
+def _built(
+    recipe: Recipe, channels: int, classes: int, device: torch.device
+) -> tuple[Segmenter, Optimisers, float, Fabric]:
+    """What `Steps` needs."""
+    torch.manual_seed(0)
+    segmenter = build_segmenter(recipe, channels, classes, training=True).to(device)
+    optimisers = {
+        name: make_optimiser(player, recipe.training, name == segmenter.predictor, device)
+        for name, player in segmenter.players().items()
+    }
+    return segmenter, optimisers, recipe.training.clip, make_fabric(recipe, device.type)
+
+
+def _batch(recipe: Recipe, channels: int, classes: int, device: torch.device) -> Batch:
+    """Noise, with the shapes of the recipe's batches."""
+    rng, data, training = np.random.default_rng(0), recipe.data, recipe.training
+    shape = (training.batch, data.network_channels(channels), *data.size)
+    image = torch.from_numpy(rng.normal(size=shape).astype(np.float32)).to(device)
+    labels = rng.integers(classes, size=(training.annotators, training.batch, *data.size))
+    drawn = torch.from_numpy(labels.astype(np.uint8)).to(device)
+    return Batch(
+        image, drawn[0], ("noise",) * training.batch, drawn[1:] if len(drawn) > 1 else None
+    )
