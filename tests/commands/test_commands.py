@@ -298,7 +298,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         )
     assert code == 2
     error = capsys.readouterr().err
-    assert "cannot be written" in error
+    assert f"{tmp_path / 'out' / 'a_probability.nii.gz'} cannot be written" in error
     assert "Traceback" not in error
     assert visible(tmp_path / "out") <= {"a_mask.nii.gz", "predictions.json"}
 
