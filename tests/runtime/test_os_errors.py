@@ -41,9 +41,11 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path):
 
 def test_so_does_one_that_nobody_has_explained():
     made, target = Path("/x/.cdal-1/data"), Path("/x/made")
-    with pytest.raises(UserError, match=r"^/x/made/a cannot be written: No space.*Free some"):
-        with told_as(made, target):
-            raise system_error(errno.ENOSPC, "/x/.cdal-1/data/a")
+    with (
+        pytest.raises(UserError, match=r"^/x/made/a cannot be written: No space.*Free some"),
+        told_as(made, target),
+    ):
+        raise system_error(errno.ENOSPC, "/x/.cdal-1/data/a")
     for error in (system_error(errno.ENOSPC, "/y"), system_error(errno.ENOSPC), UserError("no")):
         with pytest.raises(type(error)) as raised, told_as(made, target):
             raise error

@@ -41,8 +41,8 @@ from cdal.cli.parser import Parser
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
-from cdal.runtime.os_errors import remedy
 from cdal.runtime.memory import is_shortage
+from cdal.runtime.os_errors import remedy
 from cdal.runtime.program import settle
 from cdal.runtime.version import __version__
 from cdal.segmenters.trust import trust_own_network

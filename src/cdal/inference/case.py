@@ -28,8 +28,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.execution.dealing import TWICE
 from cdal.runtime.execution.executor import Task, Tell
 from cdal.runtime.files import digest_of
-from cdal.runtime.os_errors import remedy, told_as
 from cdal.runtime.memory import is_shortage
+from cdal.runtime.os_errors import remedy, told_as
 from cdal.runtime.version import revision
 from cdal.segmenters.trust import own_networks
 
