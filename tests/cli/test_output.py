@@ -97,7 +97,8 @@ def test_the_work_goes_on_when_the_reader_has_left():
         (MemoryError(), "not enough memory"),
         (RuntimeError("could not create a primitive"), "not enough memory"),
         (UserError("wrong"), "cdal info: wrong"),
-        (OSError(28, "No space left"), "Is the disk full"),
+        (OSError(28, "No space left"), "Free some space"),
+        (OSError(5, "Input/output error"), "Is the disk full, or"),
         (OSError(24, "Too many open files"), "Raise the limit of open files"),
     ],
 )

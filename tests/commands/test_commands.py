@@ -15,6 +15,8 @@ import pytest
 from PIL import Image as Pillow
 
 from cdal.cli import VERBS, main
+from cdal.segmenters.model_header import CHECKPOINT
+from cdal.training import train as training
 from helpers.files import full_disk, visible, volume
 
 
@@ -44,6 +46,30 @@ def test_train_predict_and_info_by_command(
     assert "training.seed is 0 there and 4 now" in capsys.readouterr().err
     assert main(["info", str(tmp_path / "run"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"]["training"]["batch"] == 2
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_a_training_says_whether_the_same_command_resumes_it(
+    step: bool,
+    phantoms: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Before the first checkpoint it does not."""
+
+    def stopped(*_: object) -> None:
+        if step:
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / CHECKPOINT).write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stopped)
+    words = ["train", "phantoms", "--data", str(phantoms), "--out", str(tmp_path / "run")]
+    assert main(words) == 130
+    error = capsys.readouterr().err
+    assert ("stopped. The same command resumes it." in error) == step
+    assert ("stopped. There was no checkpoint yet: the same command begins" in error) != step
 
 
 def test_dry_run_shows_the_recipe_and_does_nothing(
@@ -298,7 +324,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         )
     assert code == 2
     error = capsys.readouterr().err
-    assert "cannot be written" in error
+    assert f"{tmp_path / 'out' / 'a_probability.nii.gz'} cannot be written" in error
     assert "Traceback" not in error
     assert visible(tmp_path / "out") <= {"a_mask.nii.gz", "predictions.json"}
 

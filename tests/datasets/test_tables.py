@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdal.datasets.check import check_folder
-from cdal.datasets.tables import column_like_split, part_of, read_about, read_json, read_partitions
+from cdal.datasets.tables import (
+    column_like_split,
+    delimiter_of,
+    part_of,
+    read_about,
+    read_json,
+    read_partitions,
+)
 from cdal.runtime.errors import UserError
 from helpers.files import disc_folder, kinds
 
@@ -39,6 +46,22 @@ def test_files_of_windows_are_read(tmp_path: Path):
     (tmp_path / "cases.csv").write_text("Case;Split\r\na;Test\r\n\r\n", encoding="utf-8-sig")
     assert read_about(tmp_path / "cases.csv") == {"a": {"case": "a", "split": "test"}}
     assert read_about(tmp_path / "none.csv") == read_json(tmp_path / "none.json") == {}
+
+
+@pytest.mark.parametrize(
+    ("head", "sign"),
+    [
+        ("case", ","),
+        ("case,split", ","),
+        ("Case;Split", ";"),
+        ("case\tsplit", "\t"),
+        ('case;"age, sex, site"', ";"),
+        ("age, sex, site;case", ";"),
+        ("a;b;c", ";"),
+    ],
+)
+def test_the_heading_tells_what_separates_the_columns(head: str, sign: str):
+    assert delimiter_of(head, ("case",)) == sign
 
 
 @pytest.mark.parametrize(

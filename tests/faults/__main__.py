@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import faults
@@ -18,12 +19,7 @@ from faults.moments import FAULTS
 
 def main() -> int:
     """Try the faults, print the table, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m faults", description=faults.__doc__)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--moments", type=int, default=20)
-    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--fault", nargs="+", choices=FAULTS, default=list(FAULTS))
-    options = parser.parse_args()
+    options = options_of(sys.argv[1:])
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     began, moments, losses = time.monotonic(), 0, 0
     say(f"seed {seed}, up to {options.moments} moments of each fault\n")
@@ -41,6 +37,34 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     say(f"| all | | {moments} | {losses} | {time.monotonic() - began:.0f} |")
     return min(1, losses)
+
+
+def options_of(words: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m faults",
+        description=faults.__doc__,
+        epilog=f"{_list('commands', COMMANDS)}\n\n{_list('faults', FAULTS)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, help="decides all moments (default: a random one)")
+    parser.add_argument(
+        "--moments", type=int, default=20, help="most moments of a fault of a command (default: 20)"
+    )
+    for option, known in (("--command", COMMANDS), ("--fault", FAULTS)):
+        parser.add_argument(
+            option,
+            nargs="+",
+            choices=known,
+            default=list(known),
+            metavar="NAME",
+            help="of the names below, in quotation marks (default: all)",
+        )
+    return parser.parse_args(words)
+
+
+def _list(heading: str, names: Iterable[str]) -> str:
+    return "\n  ".join([f"{heading}:", *names])
 
 
 def row(tried: Tried) -> str:

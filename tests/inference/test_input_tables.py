@@ -64,6 +64,47 @@ def test_columns_may_be_separated_by_other_signs(name: str, text: str, tmp_path:
     assert [(row.path, row.name) for row in rows_of(listed)] == [("a;, b.png", "x")]
 
 
+def test_a_row_that_names_no_image_says_why(tmp_path: Path):
+    picture(tmp_path / "x.png", np.zeros((4, 4), np.uint8))
+    listed = table(tmp_path, 'path\nx.png\nlist.csv\n"x\n.png"\n,\n')
+    image, *refused = Lister()([listed])
+    assert isinstance(image, Input)
+    assert [entry.message for entry in refused if isinstance(entry, Refused)] == [
+        f"row 2 of {listed} names the table itself. Expected the path of an image.",
+        f"row 3 of {listed}: expected the path of an image, in one line; it is 'x\\n.png'. Is a "
+        "quotation mark missing?",
+        f"row 4 of {listed} has no path.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ('x.png\n"x.png\nx.png\n', "lines 3 to 4"),
+        ('x.png\n"x.png', "line 3"),
+        ('x.png\n"x.png\n"x.png"\n', "lines 3 to 4"),
+        ('x.png\n"' + "x.png\n" * 30_000, "lines 3 to "),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_is_told_with_its_line(
+    rows: str, lines: str, tmp_path: Path
+):
+    """What stands before it is segmented."""
+    picture(tmp_path / "x.png", np.zeros((4, 4), np.uint8))
+    listed = table(tmp_path, f"path\n{rows}")
+    image, refused = Lister()([listed])
+    assert isinstance(image, Input) and isinstance(refused, Refused)
+    assert refused.message.startswith(f"{listed}, {lines}")
+    assert "expected quotation marks in pairs" in refused.message
+
+
+@pytest.mark.parametrize("column", ["path", "name"])
+def test_a_column_that_occurs_twice_is_refused(column: str, tmp_path: Path):
+    listed = table(tmp_path, f"path,name,{column}\na,b,c\n")
+    with pytest.raises(UserError, match=f"expected each column once; '{column}' occurs twice"):
+        list(rows_of(listed))
+
+
 @pytest.mark.parametrize("text", ["path\n", "path,name\n\n", "path"])
 def test_a_table_without_rows_lists_no_image(text: str, tmp_path: Path):
     (refused,) = Lister()([table(tmp_path, text)])

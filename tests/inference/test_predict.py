@@ -12,13 +12,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import tifffile
 import torch
 from PIL import Image as Pillow
 
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
-from cdal.imaging.formats import tiff_rows
+from cdal.imaging.formats import read_label, tiff_rows
 from cdal.inference import case as segmenting
 from cdal.inference import segmented
 from cdal.inference.predict import predict
@@ -77,6 +78,29 @@ def test_pictures_get_pictures(trained: Path, phantoms: Path, tmp_path: Path):
     # A second call into the same folder takes no result for an image.
     assert main(["predict", str(trained), str(tmp_path), "--out", str(tmp_path)]) == 2
     assert len(list(tmp_path.glob("*_mask.png"))) == 16
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nii", ".nii.gz"])
+def test_a_picture_has_the_same_mask_in_every_format(suffix: str, trained: Path, tmp_path: Path):
+    """In NIfTI too, where the columns come first; nibabel finds the mask pixel by pixel on it."""
+    array = np.random.default_rng(0).integers(0, 255, (40, 32)).astype(np.uint8)
+    array[4:20, 18:30] = 250
+    Pillow.fromarray(array).save(tmp_path / "a.png")
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"a{suffix}"))
+    kinds = ("mask", "probability")
+    made = [tmp_path / "a.png", tmp_path / f"a{suffix}"]
+    for path in made:
+        assert not predict(trained, [path], tmp_path / "out", Sampling(votes=2), save=kinds).failed
+    mask, same = (read_label(tmp_path / f"out/a_mask{s}").array[0] for s in (".png", suffix))
+    assert 0 < mask.mean() < 1
+    np.testing.assert_array_equal(same, mask)
+    written = sitk.ReadImage(str(tmp_path / f"out/a_mask{suffix}"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), mask)
+    if suffix.startswith(".nii"):
+        image, on_it = (nib.load(path) for path in (made[1], tmp_path / f"out/a_mask{suffix}"))
+        np.testing.assert_array_equal(np.asarray(on_it.dataobj), mask.T)
+        assert on_it.shape == image.shape == (32, 40)
+        np.testing.assert_allclose(on_it.affine, image.affine)
 
 
 def test_files_that_no_prediction_made_are_kept(trained: Path, phantoms: Path, tmp_path: Path):

@@ -39,6 +39,21 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize("below", ["", "new", "new/newer"])
+def test_what_fails_leaves_no_new_folder(below: str, tmp_path: Path):
+    (tmp_path / "own").mkdir()
+    for write in (replacing, new_folder):
+        with pytest.raises(RuntimeError), write(tmp_path / below / "a"):
+            raise RuntimeError
+    with pytest.raises(RuntimeError), scratch_folder(tmp_path / below):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ["own"]
+    with pytest.raises(RuntimeError), scratch_folder(tmp_path / below):
+        (tmp_path / below / "kept.txt").write_text("whole")
+        raise RuntimeError
+    assert (tmp_path / below / "kept.txt").exists()
+
+
 def by_a_file(folder: Path) -> None:
     write_text(folder / "new.txt", "")
 

@@ -41,8 +41,8 @@ from cdal.cli.parser import Parser
 from cdal.cli.words import BAD_INPUT, DONE, INTERRUPTED, add_config, add_trust, split_fields
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.processes import end_with_parent
-from cdal.runtime.files import remedy
 from cdal.runtime.memory import is_shortage
+from cdal.runtime.os_errors import remedy
 from cdal.runtime.program import settle
 from cdal.runtime.version import __version__
 from cdal.segmenters.trust import trust_own_network
@@ -99,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
+def _after_stop(options: Namespace) -> str:
+    """What the same command does after Ctrl-C, in a sentence; empty if it does all again."""
+    if options.verb == "train":
+        return train.after_stop(options.train)
+    resumed = options.verb in (*_TAKE_FIELDS, "predict", "review")
+    return "The same command resumes it." if resumed else ""
+
+
 def _run(options: Namespace, fields: dict[str, str]) -> int:
     verb = options.verb
     if options[verb].trust_own_network:
@@ -121,10 +129,7 @@ def _run(options: Namespace, fields: dict[str, str]) -> int:
         tell(f"cdal {verb}: {error}. {remedy(error)}", error=True)
         return BAD_INPUT
     except KeyboardInterrupt:
-        hint = (
-            " The same command resumes it." if verb in (*_TAKE_FIELDS, "predict", "review") else ""
-        )
-        tell(f"cdal {verb}: stopped.{hint}", error=True)
+        tell(f"cdal {verb}: stopped. {_after_stop(options)}".rstrip(), error=True)
         return INTERRUPTED
     except Exception as error:
         if not is_shortage(error):

@@ -97,6 +97,18 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
         return INTERRUPTED
 
 
+def after_stop(options: Namespace) -> str:
+    """What the same command does after Ctrl-C, in a sentence; empty if it wrote nothing."""
+    # Not from a module with PyTorch, whose import may have been what was stopped.
+    from cdal.segmenters.model_header import CHECKPOINT
+
+    if options.out is None or options.dry_run:
+        return ""
+    if (Path(options.out) / CHECKPOINT).is_file():
+        return "The same command resumes it."
+    return "There was no checkpoint yet: the same command begins again."
+
+
 def _rank(options: Namespace) -> int:
     """The number of this process among those that train together."""
     found = place()

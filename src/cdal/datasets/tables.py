@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ from cdal.runtime.text import cell_text, composed, printable
 
 PARTS = ("train", "validation", "test")
 """Parts of a partition."""
+
+_COLUMNS = ("case", "image", "name")
+"""Columns of which each table of a data folder has one."""
+
+_SIGNS = (",", ";", "\t")
+"""What programs write between columns, whatever the name of the file says."""
 
 _PART_WORDS = {**{part: part for part in PARTS}, "val": "validation"}
 
@@ -81,6 +87,23 @@ def declared_channels(declared: Mapping[str, Any], path: Path) -> int | None:
     return len(names)
 
 
+def delimiter_of(head: str, wanted: Collection[str]) -> str:
+    """Return the sign between the columns of a table: a comma, a semicolon or a tab.
+
+    It is the one by which there is a column that is wanted, and of several that with most columns.
+
+    Args:
+        head: the first line.
+        wanted: names of columns in small letters.
+    """
+
+    def fitness(sign: str) -> tuple[bool, int]:
+        columns = [name.strip().lower() for name in next(csv.reader([head], delimiter=sign), [])]
+        return not set(columns).isdisjoint(wanted), len(columns)
+
+    return max(_SIGNS, key=fitness)
+
+
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a table with the numbers of their lines.
 
@@ -92,8 +115,7 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        head = text.partition("\n")[0]
-        delimiter = max(",;\t", key=head.count)
+        delimiter = delimiter_of(text.partition("\n")[0], _COLUMNS)
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
         columns = [name.strip().lower() for name in next(reader, [])]
         if double := next((name for name in columns if name and columns.count(name) > 1), None):

@@ -18,7 +18,7 @@ from cdal.recipes.recipe import Recipe, field_names, override
 from cdal.runtime.cost import kept_cost
 from cdal.runtime.errors import UserError
 from cdal.segmenters.build import need_available
-from cdal.training.checkpoint import CHECKPOINT
+from cdal.segmenters.model_header import CHECKPOINT
 from cdal.training.run_folder import check_same_run
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?) ?(m|min|minutes?|h|hours?|steps?)")

@@ -26,6 +26,7 @@ from cdal.imaging.image import Image
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import scratch_folder, write_json, write_text
+from cdal.runtime.os_errors import told_as
 from cdal.runtime.text import text_cell
 from cdal.training.calibrate import some_of
 
@@ -94,7 +95,8 @@ def make_pool(experiment: Rounds, data: Check, folder: Path, report: Report = si
     parts = {part: [item.name for item in items[part]] for part in PARTS}
     if not folder.is_dir():
         with scratch_folder(folder.parent) as scratch:
-            _write(experiment, data.folder, items, scratch / "pool", report)
+            with told_as(scratch / "pool", folder):
+                _write(experiment, data.folder, items, scratch / "pool", report)
             (scratch / "pool").replace(folder)
     if read_partitions(folder / _SPLITS).get(_ALL) != [parts]:
         raise UserError(

@@ -27,8 +27,9 @@ from cdal.recipes.recipe import to_dict
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.dealing import TWICE
 from cdal.runtime.execution.executor import Task, Tell
-from cdal.runtime.files import digest_of, remedy
+from cdal.runtime.files import digest_of
 from cdal.runtime.memory import is_shortage
+from cdal.runtime.os_errors import remedy, told_as
 from cdal.runtime.version import revision
 from cdal.segmenters.trust import own_networks
 
@@ -235,12 +236,11 @@ def _segment(
                 tell(segmented.mask.count / frame.own[0])
         segmented.finish(predictor.temperature)
         result = Result(segmented, image.like, classes, predictor.recipe.name, [])
-        for (
-            kind,
-            output,
-        ) in OUTPUTS.items():  # in this order, because the polygons are those of the instances
-            if kind in save:
-                output.write(paths[kind], result)
+        with told_as(scratch / "made", record.out):
+            # In this order, because the polygons are those of the instances.
+            for kind, output in OUTPUTS.items():
+                if kind in save:
+                    output.write(paths[kind], result)
     inside = int(signs.voxels[1:].sum())
     voxel = float(np.prod(image.like.spacing))
     row = {

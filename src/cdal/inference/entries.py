@@ -14,7 +14,8 @@ from typing import Any
 
 from cdal.imaging.formats import stem_of
 from cdal.inference.outputs import OUTPUTS
-from cdal.runtime.files import digest_of, is_no_file, read_object, scratch_folder, write_json
+from cdal.runtime.files import digest_of, read_object, scratch_folder, write_json
+from cdal.runtime.os_errors import is_no_file
 
 MERGED = "predictions.json"
 HOME = ".cdal"

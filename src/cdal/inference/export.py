@@ -110,7 +110,7 @@ def _need_free(target: Path) -> None:
     """
     about = target.with_suffix(".json")
     if not {"cdal", "random", "header"} <= set(read_object(about)):
-        for path in (target, about):
+        for path in (about, target):
             if path.exists():
                 raise UserError(
                     f"{path} is there and was not written by an export; it is kept. Move it away, "

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdal.datasets.tables import delimiter_of
 from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import cell_text, is_plain
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_ALSO = (",", ";", "\t")
-"""What some programs write between columns, whatever the name of the file says."""
-
+_TEXT = (".csv", ".tsv")
 _PARQUET = ".parquet"
 _PATH, _NAME = "path", "name"
 _ROWS_AT_ONCE = 4096
@@ -38,7 +36,7 @@ class Row:
 
 def is_table(path: Path) -> bool:
     """Whether a path is that of a table, by its suffix."""
-    return path.suffix.lower() in (*_DELIMITERS, _PARQUET)
+    return path.suffix.lower() in (*_TEXT, _PARQUET)
 
 
 def rows_of(table: Path) -> Iterator[Row]:
@@ -47,8 +45,8 @@ def rows_of(table: Path) -> Iterator[Row]:
     Columns of text are separated by commas, semicolons or tabs.
 
     Raises:
-        UserError: the table cannot be read, has no column `path`, or is Parquet and PyArrow is not
-            installed.
+        UserError: the table cannot be read, has no column `path` or two, or is Parquet and PyArrow
+            is not installed.
     """
     with _readable(table):
         for row in _parquet(table) if table.suffix.lower() == _PARQUET else _text(table):
@@ -83,18 +81,31 @@ def need_name(name: str, place: str) -> None:
 def _text(table: Path) -> Iterator[Mapping[str, Any]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
         head = file.readline()
-        delimiter = _delimiter(head, _DELIMITERS[table.suffix.lower()])
-        reader = csv.DictReader(itertools.chain([head], file), delimiter=delimiter)
-        _need_path(table, list(reader.fieldnames or ()))
-        yield from reader
+        delimiter = delimiter_of(head, (_PATH,))
+        reader = csv.reader(itertools.chain([head], file), delimiter=delimiter, strict=True)
+        columns: list[str] | None = None
+        while True:
+            line = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise _unpaired(table, line, reader.line_num, error) from error
+            if columns is None:
+                columns = cells or []
+                _need_path(table, columns)
+            elif cells is None:
+                return
+            elif cells:
+                yield dict(zip(columns, cells, strict=False))
 
 
-def _delimiter(head: str, usual: str) -> str:
-    """What separates the columns: the usual sign, or another by which there is a column `path`."""
-    for sign in (usual, *_ALSO):
-        if _PATH in next(csv.reader([head], delimiter=sign), []):
-            return sign
-    return usual
+def _unpaired(table: Path, first: int, last: int, error: csv.Error) -> UserError:
+    """The error of a row that cannot be divided into cells."""
+    lines = f"line {first}" if last <= first else f"lines {first} to {last}"
+    return UserError(
+        f"{table}, {lines}: expected quotation marks in pairs, around whole cells ({error}). Is "
+        "one not closed? Within a cell, write each of them twice."
+    )
 
 
 def _parquet(table: Path) -> Iterator[Mapping[str, Any]]:
@@ -118,6 +129,9 @@ def _open_parquet(table: Path) -> Any:
 
 
 def _need_path(table: Path, columns: list[str]) -> None:
+    for column in (_PATH, _NAME):
+        if columns.count(column) > 1:
+            raise UserError(f"{table}: expected each column once; {column!r} occurs twice.")
     if _PATH not in columns:
         signs = " Commas, semicolons or tabs separate columns." if len(columns) == 1 else ""
         raise UserError(

@@ -178,7 +178,7 @@ class Lister:
             path = table.parent / row.path if is_plain(row.path) else table
             try:
                 if path == table:
-                    raise UserError(f"{place} has no path.")
+                    raise UserError(_no_path(row.path, place))
                 found = list(self._folder(path)) if path.is_dir() else [_of_file(path)]
                 if row.name:
                     need_name(row.name, place)
@@ -337,6 +337,18 @@ def _image_of(file: str) -> tuple[str, str]:
     """Name of the image whose channel a file may be, and the name of the file."""
     match = CHANNEL.match(stem_of(Path(file)))
     return (match["name"] if match else file), file
+
+
+def _no_path(text: str, place: str) -> str:
+    """Message of a row of a table whose path leads to no image, or to the table."""
+    if not text:
+        return f"{place} has no path."
+    if is_plain(text):
+        return f"{place} names the table itself. Expected the path of an image."
+    return (
+        f"{place}: expected the path of an image, in one line; it is {text!a:.80}. Is a quotation "
+        "mark missing?"
+    )
 
 
 def _fits_alone(path: Path, channels: int, channel_files: bool) -> bool:

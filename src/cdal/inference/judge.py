@@ -138,7 +138,6 @@ def _missing(fitted: Quality | None, sampling: Mapping[str, Any]) -> str:
     changed = [name for name, value in fitted.sampling.items() if sampling.get(name) != value]
     if not changed:
         return ""
-    return (
-        f"the quality was fitted with {changed[0]} {fitted.sampling[changed[0]]}, and it is now "
-        f"{sampling.get(changed[0])}; fit it again with cdal calibrate"
-    )
+    # Without advice: whoever asks for other votes has chosen, and the model's own need no option.
+    name = changed[0]
+    return f"it was fitted with {name} {fitted.sampling[name]}, and not {sampling.get(name)}"

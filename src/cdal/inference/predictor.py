@@ -196,9 +196,10 @@ class Predictor:
                 f"{image.shape}."
             )
         if data.resize is not None and len(image.shape) != 2:
+            slices = "its slice" if 1 in image.shape else "a slice"
             raise UserError(
                 f"{name}: expected a picture, which this model sees whole; it is a volume of shape "
-                f"{image.shape}."
+                f"{image.shape}. Save {slices} as a picture, such as PNG, the right way up."
             )
         if data.resize is not None and not isinstance(image, Image):
             need_whole(

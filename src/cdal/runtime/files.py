@@ -6,9 +6,9 @@ into a folder deletes what killed processes have left there.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cdal.runtime.errors import UserError
+from cdal.runtime.os_errors import cannot_write, is_no_file, told_as
 
 try:
     import fcntl
@@ -48,8 +49,6 @@ _WAIT = 120.0
 
 _MACHINE = re.compile(rf"{re.escape(_PREFIX)}[0-9a-f]{{8}}-")
 
-_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-
 _swept: set[Path] = set()
 """Folders from which this process has deleted leftovers."""
 
@@ -58,13 +57,15 @@ _swept: set[Path] = set()
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces `path` when the block ends.
 
-    The temporary file is in the same folder. It is deleted if the block fails.
+    The temporary file is in the same folder. It is deleted if the block fails, as are folders that
+    were made for it.
 
     Raises:
         UserError: the folder cannot be created or written, or the disk is full.
     """
-    temporary, handle = None, -1
+    temporary, handle, new = None, -1, []
     try:
+        new = _missing(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         temporary, handle = _own_file(path)
@@ -81,16 +82,21 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         if handle >= 0:
             os.close(handle)
+        _delete_empty(new)
 
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Yield a new folder inside `parent` that is deleted when the block ends.
 
+    If the block fails, parents that were made for it are deleted too, unless they hold something.
+
     Raises:
         UserError: the folder cannot be created.
     """
+    new: list[Path] = []
     try:
+        new = _missing(parent)
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent)
         while True:
@@ -100,13 +106,18 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
                 break
             os.close(handle)
     except OSError as error:
+        _delete_empty(new)
         raise cannot_write(parent, error) from error
+    whole = False
     try:
         yield folder
+        whole = True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+        if not whole:
+            _delete_empty(new)
 
 
 @contextmanager
@@ -128,13 +139,25 @@ def new_folder(target: Path) -> Iterator[Path]:
         with scratch_folder(target.parent) as scratch:
             made = scratch / "data"
             made.mkdir()
-            yield made
+            with told_as(made, target):
+                yield made
             if target.is_dir():
                 target.rmdir()
             made.chmod(0o777 & ~_umask())
             made.rename(target)
     except OSError as error:
         raise cannot_write(target, error) from error
+
+
+def _missing(folder: Path) -> list[Path]:
+    """A folder and its parents as far as they are not there, the innermost first."""
+    return list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+
+
+def _delete_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it holds something, or was not made
+            folder.rmdir()
 
 
 def sweep(folder: Path) -> None:
@@ -244,29 +267,6 @@ def read_object(path: Path) -> dict[str, Any]:
             raise
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def cannot_write(path: Path, error: OSError) -> UserError:
-    """The error of a path that cannot be written, for the user."""
-    todo = remedy(error, "Free some space, or choose another folder.")
-    return UserError(f"{path} cannot be written: {error.strerror or error}. {todo}")
-
-
-def remedy(
-    error: OSError, other: str = "Is the disk full, or a folder not readable or writable?"
-) -> str:
-    """What a user can do about an error of the system; `other` if it is an ordinary one."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "Raise the limit of open files (ulimit -n), or end other programs."
-    return other
-
-
-def is_no_file(error: OSError) -> bool:
-    """Whether an error says that a path leads to no file.
-
-    Other errors may go by, such as that too many files are open, and say nothing of what is there.
-    """
-    return error.errno in _NO_FILE
 
 
 def write_figure(path: Path, figure: Figure) -> None:

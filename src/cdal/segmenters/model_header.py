@@ -20,6 +20,9 @@ SUFFIX = ".safetensors"
 MODEL = f"model{SUFFIX}"
 """Name of the model file in a run folder, and in a repository of the hub."""
 
+CHECKPOINT = "checkpoint.pt"
+"""Name of the checkpoint in a run folder."""
+
 KEY = "cdal"
 """Metadata key of the header in a model file."""
 

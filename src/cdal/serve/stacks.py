@@ -44,6 +44,8 @@ def read_stack(path: Path, count: int, shape: tuple[int, ...], labels: bool) -> 
     elif suffix in (".tif", ".tiff") and array.ndim == 4:
         # Pages come last, those of the first image before those of the second.
         array = np.moveaxis(array[0].reshape(*shape[:2], count, *shape[2:]), 2, 0)
+    elif suffix in (".nii", ".nii.gz") and len(shape) == 2 and array.ndim == 4:
+        array = array.swapaxes(1, 2)  # pictures on a fourth axis, read as slices of a volume
     array = array.reshape(expected)
     if labels:
         return array.astype(np.uint8)

@@ -18,9 +18,6 @@ from torch import nn
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import encoded
 
-CHECKPOINT = "checkpoint.pt"
-"""Name of the checkpoint in the run folder."""
-
 
 @dataclass
 class Checkpoint:

@@ -29,10 +29,10 @@ from cdal.runtime.execution import ranks
 from cdal.runtime.version import revision
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.model_file import save_model
-from cdal.segmenters.model_header import MODEL, ModelHeader, read_header
+from cdal.segmenters.model_header import CHECKPOINT, MODEL, ModelHeader, read_header
 from cdal.segmenters.segmenter import Segmenter
 from cdal.training.calibrate import calibrate, some_of
-from cdal.training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from cdal.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cdal.training.devices import need_same_data, need_shareable
 from cdal.training.log import Log, learning_curve
 from cdal.training.optimisers import make_optimiser, moving_average

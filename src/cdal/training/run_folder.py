@@ -12,8 +12,7 @@ from cdal.datasets.tables import read_json
 from cdal.recipes.recipe import Recipe, load_recipe, to_dict, to_yaml
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import write_json, write_text
-from cdal.segmenters.model_header import MODEL
-from cdal.training.checkpoint import CHECKPOINT
+from cdal.segmenters.model_header import CHECKPOINT, MODEL
 from cdal.training.start import Start
 
 _RECIPE = "recipe.yaml"

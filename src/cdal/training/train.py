@@ -27,9 +27,8 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.execution.ranks import any_of
 from cdal.runtime.files import sole_writer
-from cdal.segmenters.model_header import MODEL
+from cdal.segmenters.model_header import CHECKPOINT, MODEL
 from cdal.segmenters.trust import trust_own_network
-from cdal.training.checkpoint import CHECKPOINT
 from cdal.training.devices import number_of_devices, together
 from cdal.training.loop import Run
 from cdal.training.run_folder import check_same_run, claim, keep_split, kept_split

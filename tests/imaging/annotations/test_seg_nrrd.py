@@ -176,7 +176,11 @@ def test_what_we_write_has_its_place_for_simpleitk_and_for_us(
 
 @pytest.mark.parametrize(
     ("shape", "suffix", "axes"),
-    [((9, 11), ".png", (1, 0)), ((9, 11, 4), ".tif", (1, 0, 2)), ((9, 11, 4), ".npy", (0, 1, 2))],
+    [
+        *(((9, 11), suffix, (1, 0)) for suffix in (".png", ".nii.gz", ".mha", ".npy")),
+        ((9, 11, 4), ".tif", (1, 0, 2)),
+        ((9, 11, 4), ".npy", (0, 1, 2)),
+    ],
 )
 def test_pictures_and_stacks_begin_with_their_rows(
     shape: tuple[int, ...], suffix: str, axes: tuple[int, ...], tmp_path: Path

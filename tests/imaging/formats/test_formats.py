@@ -41,7 +41,7 @@ from helpers.files import affines, ball, full_disk, numbers, save_nifti
     ("suffix", "kind"),
     [
         (suffix, kind)
-        for suffix in (".png", ".bmp", ".tif", ".tiff", ".npy", ".nrrd", ".mha")
+        for suffix in (".png", ".bmp", ".tif", ".tiff", ".npy", ".nrrd", ".mha", ".nii", ".nii.gz")
         for kind in (np.uint8, np.uint16)
         if (suffix, kind) != (".bmp", np.uint16)  # BMP has 8 bits
     ],
@@ -52,7 +52,7 @@ def test_a_picture_and_its_mask(suffix: str, kind: type, tmp_path: Path):
         tifffile.imwrite(path, array)
     elif suffix == ".npy":
         np.save(path, array)
-    elif suffix in (".nrrd", ".mha"):
+    elif suffix in (".nrrd", ".mha", ".nii", ".nii.gz"):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
     else:
         Pillow.fromarray(array).save(path)

@@ -62,18 +62,27 @@ def test_lengths_are_millimetres_and_the_mask_keeps_its_own_unit(
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_two_axes_are_a_picture_and_so_is_its_mask(suffix: str, tmp_path: Path):
+    """The file holds columns and rows; a picture has rows and columns. What is written lies on
+    the image, for nibabel.
+    """
     array = numbers((6, 9))
-    place = np.diag([0.5, 0.5, 1, 1])
+    place = np.diag([0.5, 0.7, 1, 1])
     nib.save(nib.Nifti1Image(array, place), tmp_path / f"a{suffix}")
     image = read_image(tmp_path / f"a{suffix}")
-    np.testing.assert_array_equal(image.array[0], array)
-    mask = (array > 100).astype(np.uint8)
-    written = nib.load(write_label(tmp_path / "m", mask, image))
-    np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
-    np.testing.assert_allclose(written.affine, place)
-    values = np.stack([array, array / 2]) / 255
+    np.testing.assert_array_equal(image.array[0], array.T)
+    np.testing.assert_array_equal(read_label(tmp_path / f"a{suffix}").array[0], array.T)
+    path = write_label(tmp_path / "m", image.array[0] > 100, image)
+    written = nib.load(path)
+    np.testing.assert_array_equal(np.asarray(written.dataobj), array > 100)
+    np.testing.assert_array_equal(read_label(path).array[0], array.T > 100)
+    values = np.stack([image.array[0], image.array[0] / 2]) / 255
     several = nib.load(write_values(tmp_path / "v", values, image))
-    np.testing.assert_allclose(np.moveaxis(several.get_fdata()[:, :, 0], -1, 0), values, atol=1e-6)
+    expected = np.stack([array, array / 2], axis=-1) / 255
+    np.testing.assert_allclose(several.get_fdata()[:, :, 0], expected, atol=1e-6)
+    single = nib.load(write_values(tmp_path / "u", values[0], image))
+    np.testing.assert_allclose(single.get_fdata(), array / 255, atol=1e-6)
+    for file in (written, several, single):
+        np.testing.assert_allclose(file.affine, place)
 
 
 def test_a_fourth_axis_is_channels_only_where_the_caller_says_so(tmp_path: Path):

@@ -19,6 +19,7 @@ from cdal.recipes.ensemble import EnsembleSettings
 from cdal.runtime.errors import UserError
 from cdal.segmenters.model_file import save_model
 from cdal.segmenters.model_header import ModelHeader
+from helpers.files import full_disk
 from helpers.recipes import small_recipe
 
 
@@ -107,6 +108,16 @@ def test_an_export_that_fails_leaves_nothing(
         share(model, "hub", tmp_path / "out")
     assert content(folder) == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["small-hub"]
+    with pytest.raises(UserError, match="cannot be written"):
+        share(model, "hub", tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_told_of_the_file_that_was_asked_for(model: Path, tmp_path: Path):
+    with full_disk(1), pytest.raises(UserError) as told:
+        share(model, "hub", tmp_path / "out")
+    asked = tmp_path / "out/small-hub/model.safetensors"
+    assert str(told.value).startswith(f"{asked} cannot be written: ")
 
 
 def test_a_graph_takes_no_strangers_place(
@@ -118,6 +129,13 @@ def test_a_graph_takes_no_strangers_place(
     assert main(["export", str(model), "--to", "onnx", "--out", str(about.parent)]) == 2
     assert f"{about} is there and was not written by an export" in capsys.readouterr().err
     assert about.read_text() == '{"header": "mine"}'
+    # Beside a graph of our own, too, it is the JSON file that is a stranger's.
+    (tmp_path / "out/small.onnx").write_bytes(b"ours")
+    assert main(["export", str(model), "--to", "onnx", "--out", str(about.parent)]) == 2
+    assert f"{about} is there and was not written by an export" in capsys.readouterr().err
+    about.unlink()
+    assert main(["export", str(model), "--to", "onnx", "--out", str(about.parent)]) == 2
+    assert "small.onnx is there and was not written by an export" in capsys.readouterr().err
 
 
 def test_the_card_of_a_network_outside_cdal_says_how_it_is_had(

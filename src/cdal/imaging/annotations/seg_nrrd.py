@@ -40,8 +40,8 @@ _MOST_VALUE = 2**16 - 1
 _CLOSE = 1e-3
 """Part of a voxel that is rounding noise of a header."""
 
-_ROWS_FIRST = (".png", ".bmp", ".tif", ".tiff")
-"""Suffixes of formats without a place in space whose first axis are the rows of a picture."""
+_PAGES = (".tif", ".tiff")
+"""Suffixes of formats whose volumes are pages, so that their first axis are rows."""
 
 
 class _Named(NamedTuple):
@@ -168,7 +168,8 @@ def _vector(numbers: np.ndarray) -> str:
 
 def _axes_of_slicer(like: Image) -> tuple[int, int, int]:
     """Return the image's axes in Slicer's order, which begins with the columns of a picture."""
-    return (1, 0, 2) if like.affine is None and like.suffix in _ROWS_FIRST else (0, 1, 2)
+    paged = like.affine is None and like.suffix in _PAGES
+    return (1, 0, 2) if paged or len(like.shape) == 2 else (0, 1, 2)
 
 
 def _header(path: Path) -> tuple[Mapping[str, Any], int]:

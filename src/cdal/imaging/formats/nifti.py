@@ -25,7 +25,10 @@ _MILLIMETRES = {1: 1000.0, 3: 0.001}
 
 
 def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
-    """Read a volume, or a picture if there are two axes. Further axes of length 1 are dropped."""
+    """Read a volume, or a picture if there are two axes. Further axes of length 1 are dropped.
+
+    A picture is stored as column and row; its axes become row and column, as in other formats.
+    """
     kind = _need_data(path)
     file: Any = kind.from_filename(path)
     stored = np.dtype(file.get_data_dtype())
@@ -37,7 +40,7 @@ def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
     array = np.asarray(file.dataobj, dtype=np.float32)
     suffix = ".nii" if path.name.lower().endswith(".nii") else ".nii.gz"
     if len(shape) == 2:
-        return Image(array[None], None, suffix, file.header, stored)
+        return Image(np.ascontiguousarray(array.T)[None], None, suffix, file.header, stored)
     array = array.reshape(*shape[:3], -1)
     array = np.ascontiguousarray(np.moveaxis(array, -1, 0)) if channels else array[None, ..., 0]
     affine = np.asarray(file.affine, dtype=np.float64).copy()
@@ -52,8 +55,11 @@ def read(path: Path, as_label: bool, fourth_axis: int = 0) -> Image:
 
 def write(path: Path, array: np.ndarray, like: Image, labels: bool) -> None:
     """Write `[*S]` or `[N, *S]`; N becomes the fourth axis. Lengths are in the image's own unit."""
-    if array.ndim > len(like.shape):
-        array = np.moveaxis(array[:, :, :, None] if len(like.shape) == 2 else array, 0, -1)
+    planar, several = len(like.shape) == 2, array.ndim > len(like.shape)
+    if planar:  # whose columns come first in the file
+        array = array.swapaxes(-1, -2)
+    if several:
+        array = np.moveaxis(array[:, :, :, None] if planar else array, 0, -1)
     header = like.header.copy() if isinstance(like.header, nib.Nifti1Header) else None
     affine = np.eye(4) if like.affine is None else like.affine.copy()
     if header is not None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from cdal.inference.sharing.card import Shared, open_shared
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import digest_of, scratch_folder, write_text
+from cdal.runtime.os_errors import told_as
 
 Form = Literal["bundle", "bioimage", "hub"]
 """MONAI bundle, model of bioimage.io, files of a repository of the Hugging Face hub."""
@@ -47,10 +48,11 @@ def share(
     _need_free(folder, to)
     with scratch_folder(folder.parent) as scratch:
         made = scratch / folder.name
-        _write(shared, to, made, example)
-        card = made / _CARD[to]
-        text = card.read_text(encoding="utf-8")
-        write_text(card, text + _mark(made, card, text))
+        with told_as(made, folder):
+            _write(shared, to, made, example)
+            card = made / _CARD[to]
+            text = card.read_text(encoding="utf-8")
+            write_text(card, text + _mark(made, card, text))
         try:
             if folder.exists():
                 folder.rename(scratch / "earlier")
