@@ -113,6 +113,23 @@ def test_an_export_that_fails_leaves_nothing(
     assert not (tmp_path / "new").exists()
 
 
+def test_an_export_that_cannot_be_moved_in_gives_the_place_back(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = share(model, "hub", tmp_path / "out")
+    before, rename = content(folder), Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if target == folder and self.name == folder.name:
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(UserError, match="cannot be written: Permission denied"):
+        share(model, "hub", tmp_path / "out")
+    assert content(folder) == before
+
+
 def test_a_full_disk_is_told_of_the_file_that_was_asked_for(model: Path, tmp_path: Path):
     with full_disk(1), pytest.raises(UserError) as told:
         share(model, "hub", tmp_path / "out")

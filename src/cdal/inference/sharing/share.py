@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -53,11 +54,15 @@ def share(
             card = made / _CARD[to]
             text = card.read_text(encoding="utf-8")
             write_text(card, text + _mark(made, card, text))
+        earlier = scratch / "earlier"
         try:
             if folder.exists():
-                folder.rename(scratch / "earlier")
+                folder.rename(earlier)
             made.rename(folder)
         except OSError as error:
+            if earlier.exists():
+                with suppress(OSError):
+                    earlier.rename(folder)
             raise UserError(
                 f"{folder} cannot be written: {error.strerror or error}. Give another --out."
             ) from error
