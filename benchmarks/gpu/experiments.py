@@ -17,6 +17,7 @@ from pathlib import Path
 from plan import KEPT, PACKED, ROOT, STEPS
 from record import Record
 
+from cdal.cli.words import DONE, IN_PART
 from cdal.datasets.check import check_folder
 from cdal.evaluation.result import SUMMARY
 from cdal.experiments import EXPERIMENTS
@@ -60,26 +61,34 @@ def run(record: Record, name: str, device: str, tiny: bool, seconds: float) -> N
         jobs = experiment.jobs(check_folder(PACKED / STEPS[name].data[0]), out)
         record.expect(dict.fromkeys(part_of(job.folder) for job in jobs))
     until = time.monotonic() + seconds - _SPARE
-    process = subprocess.Popen(words, cwd=ROOT)
+    process, packed = subprocess.Popen(words, cwd=ROOT), set[Path]()
     while process.poll() is None and time.monotonic() < until:
         time.sleep(_LOOK)
-        collect(record, name, out)
+        collect(record, name, out, packed)
+    ended = process.poll()
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
-    collect(record, name, out)
+    collect(record, name, out, packed)
+    if ended not in (None, DONE, IN_PART):
+        raise SystemExit(f"the experiment ended with exit code {ended}.")
 
 
-def collect(record: Record, name: str, out: Path) -> None:
-    """Add the trainings that are scored by now to the record, and pack them anew."""
-    folders = sorted(path.parents[1] for path in (out / name).glob(f"*/*/evaluation*/{SUMMARY}"))
-    parts = {part_of(folder): folder for folder in folders}
-    if parts.keys() <= record.content["parts"].keys():
+def collect(record: Record, name: str, out: Path, packed: set[Path]) -> None:
+    """Add the trainings that are scored by now to the record, and pack them anew.
+
+    `packed` holds the scores that an earlier call has packed.
+    """
+    scored = sorted((out / name).glob(f"*/*/evaluation*/{SUMMARY}"))
+    if packed.issuperset(scored):
         return
-    for part, folder in parts.items():
-        record.part(part, lambda folder=folder: scores(folder))
+    packed.update(scored)
+    folders = list(dict.fromkeys(path.parents[1] for path in scored))
+    for folder in folders:
+        if part_of(folder) not in record.content["parts"]:
+            record.part(part_of(folder), lambda folder=folder: scores(folder))
     pack(folders, out, record.path.with_name(f"{name}.tar.gz"))
     for system in _KEPT_MODELS:
         models = [folder for folder in folders if folder.parent.name == system]

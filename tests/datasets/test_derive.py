@@ -258,17 +258,19 @@ def test_a_model_is_not_trained_further_on_too_few_cases(tmp_path: Path):
         tuned_recipe(small_recipe(), "small", check_folder(disc_folder(tmp_path, count=2)))
 
 
-def test_a_larger_size_sees_larger_patches(tmp_path: Path):
-    """But no picture is enlarged for it beyond the usual side."""
-    small = check_folder(disc_folder(tmp_path / "small", size=700, radius=8))
-    assert folder_recipe(small, size="L").recipe.data.size == (512, 512)
-    large = disc_folder(tmp_path / "large", size=400, radius=100)
-    derived = folder_recipe(check_folder(large), size="L")
-    assert derived.recipe.data.size == (400, 400)
-    assert derived.reasons["segmenter.channels"] == "those of size L"
-    assert derived.recipe.training.steps == 3000
-    for folder in ("images", "masks"):  # one picture of another shape, so that all are resized
-        path = min((large / folder).iterdir())
-        Pillow.open(path).crop((0, 0, 400, 392)).save(path)
-    for size, side in (("S", 256), ("L", 400)):
-        assert folder_recipe(check_folder(large), size=size).recipe.data.resize == (side, side)
+@pytest.mark.parametrize("radius", [8, 100])
+def test_a_size_changes_the_patch_and_not_the_kind(radius: int, tmp_path: Path):
+    """Small objects stay small; no picture is enlarged beyond its own or the usual side."""
+    check = check_folder(disc_folder(tmp_path, size=400, radius=radius))
+    usual, large = (folder_recipe(check, size=size) for size in ("S", "L"))
+    window, picture = ((400, 400), None) if radius == 8 else ((400, 400), (400, 400))
+    assert (large.recipe.data.size, large.recipe.data.resize) == (window, picture)
+    assert large.recipe.data.flips == usual.recipe.data.flips
+    assert large.recipe.segmenter.diffusion_steps == usual.recipe.segmenter.diffusion_steps
+    assert large.recipe.training.steps == 3 * (usual.recipe.training.steps or 0)
+    assert "size L" in large.reasons["segmenter.channels"]
+
+
+def test_large_pictures_have_larger_windows(tmp_path: Path):
+    check = check_folder(disc_folder(tmp_path, size=700, radius=8))
+    assert folder_recipe(check, size="L").recipe.data.size == (512, 512)

@@ -56,6 +56,7 @@ def test_a_table_has_tabs_if_its_name_says_so(tmp_path: Path):
         ("list.csv", 'name;path;"sites"\nx;"a;, b.png";2\n'),
         ("list.csv", "name\tpath\nx\ta;, b.png\n"),
         ("list.tsv", 'name,path\nx,"a;, b.png"\n'),
+        ("list.csv", 'Name ; PATH\nx;"a;, b.png";\n'),
     ],
 )
 def test_columns_may_be_separated_by_other_signs(name: str, text: str, tmp_path: Path):
@@ -98,6 +99,13 @@ def test_a_quotation_mark_that_is_not_closed_is_told_with_its_line(
     assert "expected quotation marks in pairs" in refused.message
 
 
+def test_a_path_with_a_comma_is_not_cut(tmp_path: Path):
+    """It would be the path of another image."""
+    listed = table(tmp_path, "path,name\nimages,left.png,a\n")
+    with pytest.raises(UserError, match=r"line 2: expected 2 cells.*there are 3.*quotation marks"):
+        list(rows_of(listed))
+
+
 @pytest.mark.parametrize("column", ["path", "name"])
 def test_a_column_that_occurs_twice_is_refused(column: str, tmp_path: Path):
     listed = table(tmp_path, f"path,name,{column}\na,b,c\n")
@@ -118,7 +126,7 @@ def test_a_table_without_rows_lists_no_image(text: str, tmp_path: Path):
         (b"image,label\na,b\n", "expected a column 'path'.*it has image, label"),
         (b"", "no columns"),
         (b"path|name\na|b\n", r"it has path\|name. Commas, semicolons or tabs"),
-        (b"path\n\xff\xfe\n", "cannot be read as a table"),
+        (b"path\n\xff\xfe\n", "expected text in UTF-8"),
     ],
 )
 def test_what_is_no_table_is_one_failed_input(content: bytes, message: str, tmp_path: Path):

@@ -51,18 +51,18 @@ def recipe_of(
     from cdal.recipes import DERIVED, find_recipe
     from cdal.recipes.sizes import sized
 
-    if start and size:
+    if start and size is not None:
         raise UserError("--size: a model that is trained further keeps its size. Leave it out.")
     if options.recipe not in DERIVED or options.data is None:
         recipe = find_recipe(options.recipe)
-        return sized(recipe, size) if size else recipe, {}, check
+        return recipe if size is None else sized(recipe, size), {}, check
     from cdal.datasets.derive import folder_recipe, tuned_recipe
 
     check, patient = check or checked(options.data), fields.get("data.patient")
     derived = (
         tuned_recipe(start.header.recipe, start.name, check, patient)
         if start
-        else folder_recipe(check, patient, size or "S")
+        else folder_recipe(check, patient, "S" if size is None else size)
     )
     return derived.recipe, derived.reasons, check
 

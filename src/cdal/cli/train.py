@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from cdal.cli.output import plain, tell
 from cdal.cli.recipes import checked, recipe_of
+from cdal.cli.size import Chosen, choose_size, cost_note, need_places
 from cdal.cli.words import DATA, DONE, FIELDS, INTERRUPTED, RECIPE, add_device, add_size
 from cdal.runtime.errors import UserError
 from cdal.runtime.execution.launch import copies, place
 
 if TYPE_CHECKING:
     from cdal.datasets.check import Check
-    from cdal.experiments.speed.sizes import StepCost
     from cdal.recipes.recipe import Recipe
     from cdal.training.reviewed import Corrections
     from cdal.training.start import Start
@@ -63,7 +63,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="Print the resolved recipe and do nothing else; with --size, also what it costs.",
+        help="Print the resolved recipe and train nothing; with --size, also what it would cost.",
     )
     parser.add_argument("--seed", type=int | None, help="Random seed.")
     add_device(parser)
@@ -120,32 +120,35 @@ def _rank(options: Namespace) -> int:
 def _run(options: Namespace, fields: Mapping[str, str]) -> int:
     from cdal.cli.console import progress_bar, show_findings
     from cdal.recipes.recipe import to_yaml
+    from cdal.recipes.sizes import need_size
     from cdal.training.run_folder import check_same_run
     from cdal.training.start import find_start
 
     start = None if options["from"] is None else find_start(options["from"])
     corrections = _corrections(options, fields, start) if options.reviewed else None
     check: Check | None
+    chosen = Chosen()
     if corrections:
         derived, check = corrections.derived, corrections.check
         named, reasons = derived.recipe, derived.reasons
     else:
-        size, check = _size(options, fields, start)
-        named, reasons, check = recipe_of(options, fields, start, size, check)
+        if not start:
+            chosen = choose_size(options, fields, lambda named: _changed(named, options, fields))
+        size = options.size if start else chosen.size
+        named, reasons, check = recipe_of(options, fields, start, size, chosen.check)
     recipe = _changed(named, options, fields)
+    if options.size is not None:
+        need_size(recipe)
     reasons = _still_true(reasons, named, recipe)
     if options.dry_run:
         notes = [f"# {field}: {plain(reason)}\n" for field, reason in reasons.items()]
-        if options.size:
-            of = "" if check else " (with 1 channel and 2 classes; --data tells yours)"
-            cost = _cost_of(check, options)(recipe)
-            notes.append(f"# cost on this machine{of}: {cost.about(recipe)}\n")
+        if options.size is not None:
+            notes.append(cost_note(recipe, chosen._replace(check=check), options))
         print("".join(notes) + to_yaml(recipe), end="")
         return DONE
     for field, reason in reasons.items():
         tell(f"{field}: {reason}", error=True)
-    if options.data is None or options.out is None:
-        raise UserError("--data and --out are needed: the data folder, and a folder for the run.")
+    need_places(options)
     devices, nodes = _devices(options, recipe)  # fails early, before the data are read
     check_same_run(Path(options.out), recipe, start)
     if start:
@@ -167,52 +170,6 @@ def _run(options: Namespace, fields: Mapping[str, str]) -> int:
         tell(line)
     tell(model)
     return DONE
-
-
-def _size(
-    options: Namespace, fields: Mapping[str, str], start: Start | None
-) -> tuple[str | None, Check | None]:
-    """The size to train, and the check of the data if the cost has to be known.
-
-    `auto` is the size of the run that the run folder holds, or else chosen by what steps cost here.
-    """
-    if options.size != "auto" and not (options.size and options.dry_run):
-        return options.size, None
-    check = None if options.data is None else checked(options.data)
-    if options.size != "auto":
-        return options.size, check
-    from cdal.experiments.speed.sizes import NIGHT, choose, memory_for_a_step
-    from cdal.recipes.sizes import SIZES
-    from cdal.training.run_folder import kept_recipe
-
-    kept = None if options.out is None else kept_recipe(Path(options.out))
-    planned = options.clone()
-    planned.minutes = None  # a budget says which size is affordable, not how long it should be
-    recipes = {}
-    for name in SIZES:
-        named = recipe_of(options, fields, start, name, check)[0]
-        if _changed(named, options, fields) == kept:
-            return name, check
-        recipes[name] = _changed(named, planned, fields)
-    cost, budget = _cost_of(check, options), options.minutes or NIGHT
-    limit = memory_for_a_step(options.device)
-    name = choose(recipes, cost, budget, limit, lambda line: tell(line, error=True))
-    tell(f"size: {name}, the largest for {budget:g} minutes (--minutes)", error=True)
-    return name, check
-
-
-def _cost_of(check: Check | None, options: Namespace) -> Callable[[Recipe], StepCost]:
-    """A function that measures a step of a recipe on this machine."""
-    from cdal.experiments.speed.sizes import step_cost
-
-    def cost(recipe: Recipe) -> StepCost:
-        if check:
-            classes, channels = len(check.folder.classes), check.facts[0].channels
-        else:
-            classes, channels = 2, 1
-        return step_cost(recipe, recipe.data.channels or channels, classes, options.device)
-
-    return cost
 
 
 def _devices(options: Namespace, recipe: Recipe) -> tuple[int, int]:
@@ -244,6 +201,8 @@ def _corrections(options: Namespace, fields: Mapping[str, str], start: Start | N
             "--reviewed trains a model further on its own corrected results: cdal train folder "
             "--data RESULTS --reviewed --from MODEL --out RUN."
         )
+    if options.size is not None:
+        raise UserError("--size: a model that is trained further keeps its size. Leave it out.")
     if options.fold is not None:
         raise UserError("--fold: reviewed cases have no folds. Leave it out.")
     with progress_bar() as report:

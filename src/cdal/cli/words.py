@@ -124,8 +124,8 @@ def add_size(parser: ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--size",
         type=str | None,
-        help=f"Size of the networks, with the length of the training: S, M, L or XL{more} "
-        "(default: the recipe's, S).",
+        help=f"Size of the networks and length of the training: S (the recipe as it is), M, L or XL"
+        f"{more}.",
     )
 
 

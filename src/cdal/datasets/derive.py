@@ -16,8 +16,8 @@ from cdal.recipes.sizes import SIZES, find_size, sized
 from cdal.recipes.variants import TUNING_RATE, fine_tuned, for_annotators
 from cdal.runtime.errors import UserError
 
-_SLICE = 256
-"""Longest side of a slice that is seen with its neighbours, in pixels."""
+_SIDE = SIZES["S"].side
+"""Side up to which pictures of one shape are seen whole, and slices with their neighbours."""
 
 _LARGE = 0.15
 """Typical object size from which the network sees the whole image, relative to the image's side.
@@ -68,7 +68,7 @@ def folder_recipe(checked: Check, patient: str | None = None, size: str = "S") -
             there is no such size.
     """
     facts, patch = _enough(checked), find_size(size)
-    small = _objects_are_small(facts, patch.side)
+    small = _objects_are_small(facts)
     data, reasons = (
         _pictures(facts, small, patch.side)
         if len(facts[0].shape) == 2
@@ -111,7 +111,9 @@ def folder_recipe(checked: Check, patient: str | None = None, size: str = "S") -
         else f"{steps * patch.steps}, for size {size}; --minutes or --steps changes it"
     )
     if size != "S":
-        reasons["segmenter.channels"] = f"those of size {size}"
+        reasons["segmenter.channels"] = (
+            f"those of size {size}; denoiser, discriminator and perhaps the patch are larger, too"
+        )
     training = TrainingSettings(steps=steps, batch=batch, validate_every=250, checkpoint_every=250)
     recipe = sized(Recipe("folder", data, segmenter, training), size)
     if annotators < 2:
@@ -171,11 +173,11 @@ def _enough(checked: Check) -> tuple[CaseFacts, ...]:
     return checked.facts
 
 
-def _objects_are_small(facts: tuple[CaseFacts, ...], side: int) -> bool:
+def _objects_are_small(facts: tuple[CaseFacts, ...]) -> bool:
     """Whether pictures are larger than a window and their objects are small parts of them."""
     sizes = [fact.object_size for fact in facts if fact.object_size]
     return (
-        bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > side
+        bool(sizes) and median(sizes) < _LARGE and median(max(fact.shape) for fact in facts) > _SIDE
     )
 
 
@@ -203,7 +205,7 @@ def _pictures(
     sizes = [fact.object_size for fact in facts if fact.object_size]
     size = median(sizes) if sizes else 1.0
     longest = max(height, width)
-    if longest <= side and len({fact.shape for fact in facts}) == 1:
+    if longest <= _SIDE and len({fact.shape for fact in facts}) == 1:
         data = replace(data, size=_round_up((height, width)), whole=2.0)
         reasons["data.size"] = (
             f"{data.size}: all pictures are {height} x {width}, small enough to be seen whole"
@@ -216,7 +218,7 @@ def _pictures(
             )
     elif not small:
         # Pictures below the usual side are enlarged to it, but not to the side of a larger size.
-        scale = min(side, max(SIZES["S"].side, longest)) / longest
+        scale = min(side, max(_SIDE, longest)) / longest
         whole = _round((height * scale, width * scale))
         data = replace(data, size=whole, resize=whole)
         reasons["data.resize"] = (
@@ -273,7 +275,7 @@ def _volumes(facts: tuple[CaseFacts, ...], voxels: int) -> tuple[DataSettings, d
     thick = int(np.argmax(spacing)) if spacing and ratio >= _ANISOTROPIC else int(np.argmin(shape))
     if ratio >= _ANISOTROPIC or shape[thick] < 2 * _MULTIPLE:
         plane = np.delete(shape, thick)
-        size = tuple(min(s, _SLICE) for s in _round_up(plane))
+        size = tuple(min(s, _SIDE) for s in _round_up(plane))
         data = replace(data, spatial_dims=2, size=size, neighbours=1, slice_axis=thick, shift=8.0)
         why = (
             f"slices are {ratio:.1f} times as thick as pixels"

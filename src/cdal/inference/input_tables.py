@@ -91,10 +91,15 @@ def _text(table: Path) -> Iterator[Mapping[str, Any]]:
             except csv.Error as error:
                 raise _unpaired(table, line, reader.line_num, error) from error
             if columns is None:
-                columns = cells or []
+                columns = [name.strip().lower() for name in cells or []]
                 _need_path(table, columns)
             elif cells is None:
                 return
+            elif len(cells) > len(columns) and any(cells[len(columns) :]):
+                raise UserError(
+                    f"{table}, line {line}: expected {len(columns)} cells, one for each column; "
+                    f"there are {len(cells)}. Put paths with {delimiter!r} into quotation marks."
+                )
             elif cells:
                 yield dict(zip(columns, cells, strict=False))
 
@@ -145,5 +150,9 @@ def _readable(table: Path) -> Iterator[None]:
     """Turn what the readers raise into an error for the user."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{table} cannot be read as a table: expected text in UTF-8 ({error}). Save it as such."
+        ) from error
     except (OSError, ValueError, csv.Error) as error:  # PyArrow's are among them
         raise UserError(f"{table} cannot be read as a table: {error}.") from error

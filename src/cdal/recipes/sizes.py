@@ -1,7 +1,7 @@
 """A ladder of sizes for cDAL's fast network, from two cores to a data-centre GPU.
 
 Like nnU-Net's planner, a size decides width, depth, patch and length together. S is the recipe as
-it is.
+it is, and the others are relative to it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from cdal.recipes.cdal import CDALSettings
+from cdal.recipes.cdal import CDALSettings, ImageUNetSettings
+from cdal.recipes.probabilistic import ProbabilisticSettings
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
 
@@ -57,9 +58,10 @@ def find_size(name: str) -> Size:
     Raises:
         UserError: there is none; the message lists them.
     """
-    if name not in SIZES:
-        raise UserError(f"no size {name!r}. There are: {', '.join(SIZES)}.")
-    return SIZES[name]
+    if name.upper() not in SIZES:
+        also = " `auto` is for cdal train." if name.lower() == "auto" else ""
+        raise UserError(f"no size {name!r}. There are: {', '.join(SIZES)}.{also}")
+    return SIZES[name.upper()]
 
 
 def sized(recipe: Recipe, name: str) -> Recipe:
@@ -69,12 +71,10 @@ def sized(recipe: Recipe, name: str) -> Recipe:
         UserError: there is no such size, or the recipe's network is not cDAL's fast one.
     """
     size, settings, training = find_size(name), recipe.segmenter, recipe.training
-    if not isinstance(settings, CDALSettings) or settings.generator != "fast":
-        raise UserError(
-            f"--size is for cDAL's fast network; the recipe {recipe.name} has {settings.name}. "
-            "Leave --size out, or change the fields of the segmenter."
-        )
-    most = _MOST_FEATURES[recipe.data.spatial_dims]
+    need_size(recipe)
+    if not isinstance(settings, CDALSettings):
+        raise UserError(f"--size needs a recipe with cdal; {recipe.name} has {settings.name}.")
+    most = max(_MOST_FEATURES[recipe.data.spatial_dims], *settings.channels)
     channels = [min(most, size.width * features) for features in settings.channels]
     for _ in range(size.levels):
         factor = 2 ** len(channels)
@@ -90,3 +90,19 @@ def sized(recipe: Recipe, name: str) -> Recipe:
     )
     steps = None if training.steps is None else size.steps * training.steps
     return replace(recipe, segmenter=network, training=replace(training, steps=steps))
+
+
+def need_size(recipe: Recipe) -> None:
+    """Require a network that the sizes are made for: cDAL's fast one, a control, or a relative.
+
+    Raises:
+        UserError: it is another one.
+    """
+    settings = recipe.segmenter
+    fast = isinstance(settings, CDALSettings) and settings.generator == "fast"
+    if not fast and not isinstance(settings, (ImageUNetSettings, ProbabilisticSettings)):
+        raise UserError(
+            f"--size is for cDAL's fast network and those that are built on it; the recipe "
+            f"{recipe.name} has {settings.name}. Leave --size out, or change the fields of the "
+            "segmenter."
+        )

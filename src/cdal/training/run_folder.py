@@ -35,15 +35,9 @@ def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> Non
     Raises:
         UserError: the folder holds the checkpoint or the model of another run.
     """
-    kept = kept_recipe(out)
-    if kept is None:
+    if not _holds_run(out):
         return
-    stored, current = _flat(to_dict(kept)), _flat(to_dict(recipe))
-    differing = [
-        f"{name} is {stored.get(name)!r} there and {current.get(name)!r} now"
-        for name in {**current, **stored}
-        if stored.get(name) != current.get(name) and name != _WITHOUT_EFFECT
-    ]
+    differing = _differing(out, recipe)
     if differing:
         raise UserError(
             f"{out} holds a run of another recipe: {'; '.join(differing)}. Give the same settings "
@@ -59,15 +53,27 @@ def check_same_run(out: Path, recipe: Recipe, start: Start | None = None) -> Non
         )
 
 
-def kept_recipe(out: Path) -> Recipe | None:
-    """The recipe of the run in a folder; `None` if it holds no checkpoint and no model.
+def is_same(out: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds the checkpoint or the model of a run with this recipe.
 
     Raises:
-        UserError: the recipe is missing or cannot be read.
+        UserError: the recipe there is missing or cannot be read.
     """
-    if not (out / CHECKPOINT).is_file() and not (out / MODEL).is_file():
-        return None
-    return load_recipe(out / _RECIPE)
+    return _holds_run(out) and not _differing(out, recipe)
+
+
+def _holds_run(out: Path) -> bool:
+    return (out / CHECKPOINT).is_file() or (out / MODEL).is_file()
+
+
+def _differing(out: Path, recipe: Recipe) -> list[str]:
+    """How the recipe of the run in a folder differs, in words."""
+    stored, current = _flat(to_dict(load_recipe(out / _RECIPE))), _flat(to_dict(recipe))
+    return [
+        f"{name} is {stored.get(name)!r} there and {current.get(name)!r} now"
+        for name in {**current, **stored}
+        if stored.get(name) != current.get(name) and name != _WITHOUT_EFFECT
+    ]
 
 
 def claim(out: Path, recipe: Recipe, start: Start | None = None) -> None:

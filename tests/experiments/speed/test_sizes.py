@@ -9,7 +9,7 @@ import pytest
 
 from cdal.cli import main
 from cdal.experiments.speed import sizes as module
-from cdal.experiments.speed.sizes import StepCost, choose, step_cost
+from cdal.experiments.speed.sizes import Plan, StepCost, choose, step_cost
 from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.errors import UserError
@@ -57,29 +57,44 @@ def test_annotators_are_part_of_the_batch():
 
 def test_the_cost_in_words():
     recipe = small_recipe(steps=120, minutes=None)
-    assert SMALL.about(recipe).endswith("120 steps: 2 minutes and the validations")
+    assert SMALL.about(recipe).endswith("; 120 steps: 2 minutes and the validations")
+    assert SMALL.about(small_recipe(steps=4)).endswith("; 4 steps: 4 seconds and the validations")
     assert SMALL.about(small_recipe(steps=12000)).endswith(
         "12000 steps: 3.3 hours and the validations"
     )
-    timed = small_recipe(steps=None, minutes=2.0)
-    assert SMALL.about(timed).endswith("some 120 steps in 2 minutes")
+    for steps, told in ((None, 300), (4, 4), (9999, 300)):
+        timed = SMALL.about(small_recipe(steps=steps, minutes=5.0))
+        assert f"; {told} steps: " in timed
+
+
+def plans(*steps: int | None) -> dict[str, Plan]:
+    """One for each number of steps."""
+    return {name: Plan(small_recipe(steps=n), n) for name, n in zip("SML", steps, strict=False)}
 
 
 @pytest.mark.parametrize(
-    "budget, limit, chosen, told", [(100, None, "L", 3), (25, None, "M", 3), (100, 1.5, "S", 2)]
+    "budget, limit, chosen, told, why",
+    [
+        (100, None, "L", 3, "affordable"),
+        (25, None, "M", 3, "its 2400 steps take 40 minutes, too long for 25 minutes"),
+        (5, None, "S", 1, "its 600 steps take 10 minutes, too long for 5 minutes"),
+        (100, 1.5, "S", 2, "too large for 1.5 GiB"),
+    ],
 )
-def test_the_largest_that_is_affordable(budget: float, limit: float | None, chosen: str, told: int):
-    """Sizes of 10, 20 and 40 minutes that need 1, 2 and 4 GiB."""
-    recipes = {
-        name: small_recipe(steps=600 * factor) for name, factor in (("S", 1), ("M", 2), ("L", 4))
-    }
+def test_the_largest_that_is_affordable(
+    budget: float, limit: float | None, chosen: str, told: int, why: str
+):
+    """Sizes of 10, 20 and 40 minutes that need 1, 2 and 4 GiB. The last line says why it ends."""
 
     def cost(recipe: Recipe) -> StepCost:
         return replace(SMALL, memory_gib=(recipe.training.steps or 0) / 600)
 
     lines: list[str] = []
-    assert choose(recipes, cost, budget, limit, lines.append) == chosen
+    name, measured = choose(plans(600, 1200, 2400), cost, budget, limit, lines.append)
+    assert name == chosen
+    assert measured == cost(plans(600, 1200, 2400)[chosen].recipe)
     assert len(lines) == told
+    assert lines[-1].endswith(f"; {why}")
 
 
 def test_a_size_that_does_not_fit_ends_the_search():
@@ -89,9 +104,29 @@ def test_a_size_that_does_not_fit_ends_the_search():
         return SMALL
 
     lines: list[str] = []
-    recipes = {"S": small_recipe(steps=1), "M": small_recipe(steps=2), "L": small_recipe(steps=3)}
-    assert choose(recipes, cost, 60, None, lines.append) == "S"
+    assert choose(plans(1, 2, 3), cost, 60, None, lines.append) == ("S", SMALL)
     assert lines[-1] == "size M: does not fit into the memory"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("could not create a primitive")])
+def test_too_little_memory_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch):
+    """PyTorch has an error of its own on a GPU, and a plain one on a CPU."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "build_segmenter", fail)
+    with pytest.raises(UserError, match="does not fit into the memory"):
+        step_cost(small_recipe(), 1, 2, "cpu")
+
+
+def test_other_errors_of_a_step_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(module, "build_segmenter", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        step_cost(small_recipe(), 1, 2, "cpu")
 
 
 def test_a_dry_run_tells_the_cost_of_a_size(
@@ -112,6 +147,12 @@ def test_a_dry_run_tells_the_cost_of_a_size(
     assert seen == [(1, 2)]
 
 
+def begun(phantoms: Path, run: Path) -> list[str]:
+    words = ["train", "phantoms", "--data", str(phantoms), "--out", str(run), "--size", "auto"]
+    words += ["--steps", "1", "--training.validation_cases", "1", "--data.size=[32,32]"]
+    return [*words, "--training.calibrate", "false", "--segmenter.votes", "2"]
+
+
 def test_auto_is_affordable_and_stays_the_same(
     phantoms: Path,
     tmp_path: Path,
@@ -119,24 +160,27 @@ def test_auto_is_affordable_and_stays_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """A slower machine, or a moment when it is slow, does not change a run that has begun."""
-    run = tmp_path / "run"
-    words = ["train", "phantoms", "--data", str(phantoms), "--out", str(run), "--size", "auto"]
-    words += ["--steps", "1", "--training.validation_cases", "1", "--data.size=[32,32]"]
-    words += ["--training.calibrate", "false", "--segmenter.votes", "2"]
-    monkeypatch.setattr(
-        module, "step_cost", lambda *_: replace(SMALL, seconds=60 * module.NIGHT + 1)
-    )
+    words = begun(phantoms, tmp_path / "run")
+    slow = replace(SMALL, seconds=60 * module.NIGHT + 1)
+    monkeypatch.setattr(module, "step_cost", lambda *_: slow)
     assert main(words) == 0
-    assert "size: S, the largest for 480 minutes" in capsys.readouterr().err
+    assert "size: S\n" in capsys.readouterr().err
     monkeypatch.setattr(module, "step_cost", lambda *_: pytest.fail("measured again"))
     assert main(words) == 0
+    assert main([*words, "--training.cache", "disk"]) == 0
+    assert main([*words, "--seed", "5"]) == 2
+    assert "holds a run of another recipe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--size", "huge"], "no size 'huge'"),
+        (["--size", ""], "no size ''"),
         (["--size", "M", "--from", "cxr"], "keeps its size"),
+        (["--size", "M", "--segmenter", "unet"], "has unet"),
+        (["--size", "auto"], "needs the number of steps"),
+        (["--size", "auto", "--steps", "4", "--devices", "2"], "Name the size"),
     ],
 )
 def test_sizes_that_cannot_be(
@@ -145,7 +189,16 @@ def test_sizes_that_cannot_be(
     phantoms: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(module, "step_cost", lambda *_: pytest.fail("measured"))
     given = ["train", "phantoms", "--data", str(phantoms), "--out", str(tmp_path / "run")]
     assert main([*given, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_comparison_names_its_size(phantoms: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["crossval", "phantoms", "--data", str(phantoms), "--out", "nowhere", "--dry-run"]
+    assert main([*words, "--size", "auto"]) == 2
+    assert "`auto` is for cdal train" in capsys.readouterr().err
+    assert main([*words, "--size", "m", "--folds", "0"]) == 0

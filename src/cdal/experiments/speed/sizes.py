@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from cdal.experiments.speed.timing import gigaflops, peak, seconds
 from cdal.recipes.recipe import Recipe
 from cdal.runtime.devices import find_device, repeatable
 from cdal.runtime.errors import UserError
-from cdal.runtime.memory import free_memory
+from cdal.runtime.memory import free_memory, is_shortage
 from cdal.segmenters.build import build_segmenter
 from cdal.segmenters.segmenter import Segmenter, parameters
 from cdal.training.devices import make_fabric
@@ -56,18 +57,29 @@ class StepCost:
     def about(self, recipe: Recipe) -> str:
         """The cost of a step and of the recipe's training, in words."""
         memory = "" if self.memory_gib is None else f", {self.memory_gib:.1f} GiB"
-        each = (
-            f"{self.parameters / 1e6:.2f} M parameters; a step: {self.gigaflop:.0f} GFLOP, "
-            f"{self.seconds:.2g} s{memory}"
-        )
         training = recipe.training
+        steps = training.steps
         if training.minutes is not None:
-            steps = int(60 * training.minutes / self.seconds)
-            return f"{each}; some {steps} steps in {training.minutes:g} minutes"
-        assert training.steps is not None  # a recipe has one or the other
-        minutes = self.minutes(training.steps)
-        length = f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
-        return f"{each}; {training.steps} steps: {length} and the validations"
+            most = int(60 * training.minutes / self.seconds)
+            steps = most if steps is None else min(most, steps)
+        assert steps is not None  # a recipe has one of both, or both
+        return (
+            f"{self.parameters / 1e6:.2f} M parameters; a step: {self.gigaflop:.0f} GFLOP, "
+            f"{self.seconds:.2g} s{memory}; {steps} steps: {_time(self.minutes(steps))} and the "
+            "validations"
+        )
+
+
+class Plan(NamedTuple):
+    """A training that may be affordable.
+
+    Attributes:
+        recipe: its recipe.
+        steps: steps that it should have, also if it has a budget in minutes.
+    """
+
+    recipe: Recipe
+    steps: int | None
 
 
 def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepCost:
@@ -104,7 +116,9 @@ def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepC
         for _ in range(_WARM_UPS if found.type == "cuda" else 0):
             turns(steps)
         taken = seconds(lambda: turns(steps), found.type)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
         raise UserError(
             f"a step of {recipe.training.batch} patches of {recipe.data.size} does not fit into "
             "the memory. Choose a smaller --size or a smaller --training.batch."
@@ -113,37 +127,52 @@ def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepC
 
 
 def choose(
-    recipes: Mapping[str, Recipe],
+    plans: Mapping[str, Plan],
     cost: Callable[[Recipe], StepCost],
     budget: float,
     limit_gib: float | None,
     tell: Callable[[str], None],
-) -> str:
+) -> tuple[str, StepCost | None]:
     """The largest size whose training fits into the memory and ends within a budget.
 
-    Larger ones than the first that does not fit are not measured. The first is taken if none fits.
+    Larger ones than the first that does not are not measured. The first is taken if none does.
 
     Args:
-        recipes: recipe of each size, the smallest first.
+        plans: plan of each size, the smallest first.
         cost: function that measures a step of a recipe.
         budget: minutes.
         limit_gib: memory; `None` if unknown.
         tell: receives a line for each size that was measured.
+
+    Returns:
+        The name of the size, and its cost if that could be measured.
     """
-    chosen = next(iter(recipes))
-    for name, recipe in recipes.items():
+    chosen: tuple[str, StepCost | None] = (next(iter(plans)), None)
+    for name, (recipe, steps) in plans.items():
         try:
             measured = cost(recipe)
         except UserError as error:
             tell(f"size {name}: {error}")
             break
-        tell(f"size {name}: {measured.about(recipe)}")
-        minutes = measured.minutes(recipe.training.steps or 0)
-        large = limit_gib is not None and (measured.memory_gib or 0.0) > limit_gib
-        if large or minutes > budget:
+        minutes = measured.minutes(steps or 0)
+        verdict = "affordable"
+        if limit_gib is not None and (measured.memory_gib or 0.0) > limit_gib:
+            verdict = f"too large for {limit_gib:.1f} GiB"
+        elif minutes > budget:
+            verdict = f"its {steps} steps take {_time(minutes)}, too long for {_time(budget)}"
+        tell(f"size {name}: {measured.about(recipe)}; {verdict}")
+        if verdict == "affordable" or name == chosen[0]:
+            chosen = name, measured
+        if verdict != "affordable":
             break
-        chosen = name
     return chosen
+
+
+def _time(minutes: float) -> str:
+    """A time in words."""
+    if minutes < 2:
+        return f"{60 * minutes:.0f} seconds"
+    return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
 def memory_for_a_step(device: str) -> float | None:

@@ -12,7 +12,9 @@ MOST_CERTAIN = 14.0
 
 
 def less_certain(logits: Tensor) -> Tensor:
-    """Logits of at most so much certainty, `[B, L, *S]`, in float32.
+    """Bound logits `[B, L, *S]` by `MOST_CERTAIN`, in float32.
+
+    The logit of one label is bounded on both sides. Of several, each is bounded below the highest.
 
     Below a logit of -17 a label is -1 in float32 (below -6 in bfloat16), and has no gradient. A
     network that has come there everywhere, as a few large steps can bring it, would never learn to
