@@ -137,3 +137,27 @@ def test_damaged_frames_are_refused(name: str, tmp_path: Path):
                 change=lambda i, file: compress(i, file, syntax, frame[: len(frame) // 6]),
             )
         )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (2, 64, 0xFF000054),  # beyond the frame: imagecodecs ended the process
+        (2, 64, 63),
+        (2, 64, 64),
+        (2, 60, 100),
+        (16, 64, 100),
+        (0, 64, 100),
+        (1, 64, 0),
+    ],
+)
+def test_segments_outside_an_rle_frame_are_refused(header: tuple[int, ...], tmp_path: Path):
+    damaged = struct.pack("<3L", *header) + rle(VOLUME[0])[12:]
+    with pytest.raises(UserError, match=r"000\.dcm cannot be decoded"):
+        read_folder(
+            axial_series(
+                tmp_path / "s",
+                VOLUME[:1],
+                change=lambda i, file: compress(i, file, uid.RLELossless, damaged),
+            )
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ _SYNTAXES = (
 
 DECODER_DEPENDENCIES = dict.fromkeys(_SYNTAXES, ("imagecodecs>=2024.6",))
 """What pydicom asks of a module with a decoder."""
+
+_RLE_HEADER = 64
+"""Bytes of the header of an RLE frame: the number of segments, and the places of up to 15."""
 
 _STANDALONE = {0x01, *range(0xD0, 0xDA)}
 _FRAME_HEADERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
@@ -69,6 +73,7 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
         raise ValueError(f"the frame has {shape} rows and columns, its header says {expected}")
     kind = np.dtype(f"<u{runner.bits_allocated // 8}")
     if runner.transfer_syntax == RLELossless:
+        _need_segments(source, samples * kind.itemsize)
         pixels = np.frombuffer(imagecodecs.dicomrle_decode(source, kind), kind)
         pixels = pixels.reshape(expected) if pixels.size == expected[0] * expected[1] else pixels
     elif runner.transfer_syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):
@@ -87,6 +92,21 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
         whole = signed.view(kind)
     runner.set_option("planar_configuration", 0)
     return np.ascontiguousarray(whole).tobytes()
+
+
+def _need_segments(source: bytes, count: int) -> None:
+    """Require RLE segments that lie in the frame, by its header (DICOM PS 3.5, annex G.5).
+
+    imagecodecs believes the header, and reads other memory or ends the process if it is wrong.
+    """
+    if len(source) < _RLE_HEADER:
+        raise ValueError(f"the frame has {len(source)} bytes, fewer than its header")
+    segments, *offsets = struct.unpack("<16L", source[:_RLE_HEADER])
+    if segments != count:
+        raise ValueError(f"the frame has {segments} segments instead of {count}")
+    places = [*offsets[:count], len(source)]
+    if places[0] != _RLE_HEADER or sorted(set(places)) != places:
+        raise ValueError("its segments do not lie one after the other within the frame")
 
 
 def frame_shape(source: bytes) -> tuple[int, int] | None:
