@@ -63,7 +63,7 @@ def told_as(made: Path, target: Path) -> Iterator[None]:
     except UserError as error:
         if str(made) not in str(error):
             raise
-        raise UserError(str(error).replace(str(made), str(target))) from error
+        raise type(error)(str(error).replace(str(made), str(target))) from error
     except OSError as error:
         path = Path(str(error.filename or ""))
         if not path.is_relative_to(made):
