@@ -35,11 +35,22 @@ def drop(page: Watched, path: Path) -> None:
     """Drop a file or a folder on the page, as from a file manager."""
     session = page.page.context.new_cdp_session(page.page)
     data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
+
+    def send(kind: str) -> None:
         session.send("Input.dispatchDragEvent", {"type": kind, "x": 500, "y": 300, "data": data})
-        if kind == "dragOver":  # nothing is dropped before the page has said that it takes it
-            page.page.wait_for_selector("body.dropping")
-            page.settle()
+
+    send("dragEnter")
+    # A mouse that drags sends this all the time; nothing is dropped before the page takes it.
+    for _ in range(60):
+        send("dragOver")
+        page.settle()
+        if page.page.locator("body.dropping").count():
+            break
+        page.page.wait_for_timeout(500)
+    assert page.page.locator("body.dropping").count() == 1
+    send("dragOver")
+    page.settle()
+    send("drop")
 
 
 def mask_of(page: Watched) -> bytes:
