@@ -132,10 +132,12 @@ def _run(options: Namespace, fields: Mapping[str, str]) -> int:
         derived, check = corrections.derived, corrections.check
         named, reasons = derived.recipe, derived.reasons
     else:
-        if not start:
-            chosen = choose_size(options, fields, lambda named: _changed(named, options, fields))
-        size = options.size if start else chosen.size
-        named, reasons, check = recipe_of(options, fields, start, size, chosen.check)
+        chosen = (
+            Chosen(options.size)
+            if start
+            else choose_size(options, fields, lambda named: _changed(named, options, fields))
+        )
+        named, reasons, check = recipe_of(options, fields, start, chosen.size, chosen.check)
     recipe = _changed(named, options, fields)
     if options.size is not None:
         need_size(recipe)

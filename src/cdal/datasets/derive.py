@@ -67,7 +67,7 @@ def folder_recipe(checked: Check, patient: str | None = None, size: str = "S") -
         UserError: the folder has errors, fewer than three cases, or fewer than three patients; or
             there is no such size.
     """
-    facts, patch = _enough(checked), find_size(size)
+    facts, patch, size = _enough(checked), find_size(size), size.upper()
     small = _objects_are_small(facts)
     data, reasons = (
         _pictures(facts, small, patch.side)
