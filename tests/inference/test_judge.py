@@ -47,7 +47,7 @@ def test_the_record_says_verdict_warnings_and_quality(trained: Path, tmp_path: P
     image = gray(tmp_path / "a.png")
     (row,) = predict(model, [image], tmp_path / "out", Sampling(review_below=0.0)).done
     assert row["outside"] and row["verdict"] == "review"
-    assert "unlike those of the training images" in row["warnings"][0]
+    assert "differs from the training images in intensities" in row["warnings"][0]
     assert 0 <= row["quality"]["lesion"]["expected_dice"] <= 1
     kept = with_header(trained, tmp_path / "k.safetensors", training_images=seen(1e6))
     (row,) = predict(kept, [image], tmp_path / "out2", Sampling(review_below=0.0)).done
@@ -99,7 +99,8 @@ def test_components_are_taken_into_account(trained: Path):
     [
         {"quality": {"classes": 3}},
         {"quality": {"classes": {}, "cases": "x", "sampling": {}}},
-        {"training_images": seen(mean=[0.0])},
+        {"training_images": seen(1.0, mean=[0.0])},
+        {"training_images": {**seen(), "aspects": {"texture": 1}}},
         {"training_images": {"count": 1}},
         {"training_images": seen(float("inf"))},
     ],

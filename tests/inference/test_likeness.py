@@ -45,8 +45,9 @@ def test_images_of_the_same_kind_pass():
         (lambda image: -image, "inverted contrast"),
         (lambda image: image[:, ::-1], "upside down"),
         (lambda image: image[:, :, ::-1], "mirrored"),
-        (lambda image: image.repeat(2, 1).repeat(2, 2)[:, :32, :32], "unlike"),
-        (lambda image: image + np.random.default_rng(0).normal(0, 1, image.shape), "unlike"),
+        (lambda image: image.repeat(2, 1).repeat(2, 2)[:, :32, :32], "texture"),
+        (lambda image: image + np.random.default_rng(0).normal(0, 1, image.shape), "texture"),
+        (lambda image: ndimage.gaussian_filter(image, (0, 1, 1)), "sharpness"),
     ],
 )
 def test_changed_images_are_told_with_what_would_undo_the_change(change, words: str):
@@ -57,10 +58,10 @@ def test_changed_images_are_told_with_what_would_undo_the_change(change, words: 
 
 def test_pictures_seen_in_windows_have_no_layout():
     """Tissue may lie anywhere: its place is no feature, its contrast is."""
-    usual = len(features(picture(0), WHOLE))
-    assert len(features(picture(0), WINDOWS)) == usual - 16
-    assert not found(picture(1000)[:, ::-1], WINDOWS)
-    assert found(-picture(1000), WINDOWS)
+    assert list(features(picture(0), WHOLE)) == ["intensities", "texture", "layout"]
+    assert list(features(picture(0), WINDOWS)) == ["intensities", "texture"]
+    assert not found(picture(1001)[:, ::-1], WINDOWS)
+    assert found(-picture(1001), WINDOWS)
 
 
 def test_reversed_channels_are_told():
@@ -75,21 +76,22 @@ def test_reversed_channels_are_told():
 
 def test_texture_is_the_mean_square_of_differences():
     ramp = np.tile(np.arange(8.0), (8, 1))[None]
-    at = len((0.05, 0.25, 0.5, 0.75, 0.95))
     # Along the columns the differences are the lag, along the rows 0.
-    np.testing.assert_allclose(features(ramp, WHOLE)[at : at + 3], np.log10([1 / 2, 4 / 2, 16 / 2]))
+    expected = np.log10([1 / 2, 4 / 2, 16 / 2])
+    np.testing.assert_allclose(features(ramp, WHOLE)["texture"], expected)
 
 
 def test_blocks_are_means_in_the_order_of_the_axes():
     image = np.arange(64.0).reshape(1, 8, 8)
     expected = image[0].reshape(4, 2, 4, 2).mean(axis=(1, 3))
-    np.testing.assert_allclose(features(image, WHOLE)[-16:], expected.ravel())
+    np.testing.assert_allclose(features(image, WHOLE)["layout"], expected.ravel())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3)])
 def test_images_smaller_than_the_blocks_have_features(shape: tuple[int, ...]):
     data = DataSettings(spatial_dims=3, size=(8, 8, 8))
-    assert np.isfinite(features(np.ones((1, *shape)), data)).all()
+    described = features(np.ones((1, *shape)), data)
+    assert all(np.isfinite(values).all() for values in described.values())
 
 
 def test_sizes_follow_the_axes_of_the_body():
@@ -115,7 +117,34 @@ def test_a_field_of_view_five_times_the_training_images_is_told():
 def test_a_header_holds_it_and_gives_it_back():
     seen = described(WHOLE)
     assert TrainingImages.of(json.loads(json.dumps(seen.to_dict()))) == seen
-    with pytest.raises(ValueError, match="square"):
-        TrainingImages.of({**seen.to_dict(), "mean": [0.0]})
+    texture = seen.to_dict()["aspects"]["texture"]
+    for match, changed in (("square", {"mean": [0.0]}), ("usual", {"usual": 0.0})):
+        with pytest.raises(ValueError, match=match):
+            TrainingImages.of({**seen.to_dict(), "aspects": {"texture": {**texture, **changed}}})
     with pytest.raises(ValueError, match="limit"):
         TrainingImages.of({**seen.to_dict(), "limit": -1.0})
+
+
+def test_headers_of_earlier_versions_have_one_aspect_of_all_features():
+    """Their limit was a distance of all features together."""
+    described = features(picture(0), WHOLE)
+    together = np.concatenate(list(described.values()))
+    old = {
+        "count": 30,
+        "lengths": [],
+        "spacing": [],
+        "mean": list(together + 2),
+        "precision": np.eye(len(together)).tolist(),
+    }
+    far = 2 * np.sqrt(len(together))
+    for limit, told in ((0.99 * far, True), (1.01 * far, False)):
+        seen = TrainingImages.of({**old, "limit": limit})
+        assert bool(doubts(seen, picture(0), (), (), WHOLE)) is told
+        assert seen.distances(described)[""] == pytest.approx(far / limit)
+        assert TrainingImages.of(seen.to_dict()) == seen
+    assert not doubts(TrainingImages.of({**old, "limit": 0}), picture(0), (), (), WHOLE)
+
+
+def test_an_image_with_other_channels_is_told():
+    (message,) = doubts(described(WHOLE), picture(0).repeat(2, 0), (), (), WHOLE)
+    assert "another number of axes or channels" in message

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from cdal.inference.likeness import TrainingImages
+from cdal.inference.likeness import Aspect, TrainingImages
 
 _PARTS = 5
 _FEWEST = 20
@@ -17,6 +18,12 @@ _FEWEST = 20
 
 _LIMIT = 0.99
 _SEED = 0
+
+_ROUNDING = 1e-4
+"""Variance, as a part of the features' own, that is added for those which are always the same.
+
+The channels of gray pictures that were saved as colours are such: their correlations are 1.
+"""
 
 
 class Described(NamedTuple):
@@ -28,7 +35,7 @@ class Described(NamedTuple):
         spacing: see `cdal.inference.likeness.sizes`.
     """
 
-    features: np.ndarray
+    features: Mapping[str, np.ndarray]
     lengths: tuple[float, ...]
     spacing: tuple[float, ...]
 
@@ -36,38 +43,51 @@ class Described(NamedTuple):
 def fit_likeness(images: Sequence[Described]) -> TrainingImages:
     """Describe the training images.
 
-    The covariance is shrunk (Ledoit & Wolf, 2004), because there may be hardly more images than
-    features. The limit is the 99 % quantile of the images' distances: each fifth of
-    the images is measured against the other four, so that no image is compared with itself.
+    The covariance of each aspect is shrunk (Ledoit & Wolf, 2004), because there may be hardly more
+    images than features. Each fifth of the images is measured against the other four, so that no
+    image is compared with itself. The usual distance in an aspect is the 99 % quantile of these
+    distances. The limit is the 99 % quantile of an image's largest distance, each in usual ones.
+
+    Aspects are apart, because among all features one that is far off, such as the sharpness, counts
+    for little.
     """
     seen = TrainingImages(
         len(images),
         _ranges([image.lengths for image in images]),
         _ranges([image.spacing for image in images]),
     )
-    described = np.stack([image.features for image in images])
     if len(images) < _FEWEST:
         return seen
-    order = np.random.default_rng(_SEED).permutation(len(images))
-    parts = [order[start::_PARTS] for start in range(_PARTS)]
-    distances = []
-    for part in parts:
-        others = _described(seen, described[np.setdiff1d(order, part)])
-        distances += [others.distance(described[i]) for i in part]
-    return replace(
-        _described(seen, described), limit=round(float(np.quantile(distances, _LIMIT)), 4)
-    )
+    aspects, apart = {}, []
+    for name in images[0].features:
+        described = np.stack([image.features[name] for image in images])
+        distances = _apart(described)
+        usual = max(1.0, float(np.quantile(distances, _LIMIT)))  # less is mere rounding
+        aspects[name] = _aspect(described, round(usual, 4))
+        apart.append(distances / usual)
+    limit = max(1.0, float(np.quantile(np.max(apart, axis=0), _LIMIT)))
+    return replace(seen, aspects=aspects, limit=round(limit, 4))
 
 
-def _described(seen: TrainingImages, features: np.ndarray) -> TrainingImages:
+def _apart(features: np.ndarray) -> np.ndarray:
+    """Distance of each row of `features`, `[N, F]`, from the other parts of the rows."""
+    order = np.random.default_rng(_SEED).permutation(len(features))
+    distances = np.zeros(len(features))
+    for part in (order[start::_PARTS] for start in range(_PARTS)):
+        others = _aspect(features[np.setdiff1d(order, part)])
+        distances[part] = [others.distance(row) for row in features[part]]
+    return distances
+
+
+def _aspect(features: np.ndarray, usual: float = 1.0) -> Aspect:
     """The mean and the precision of features, whose scales are made equal before shrinkage."""
     scale = np.maximum(1e-3, features.std(axis=0))
-    fitted = LedoitWolf().fit(features / scale)
-    precision = fitted.precision_ / np.outer(scale, scale)
-    return replace(
-        seen,
-        mean=tuple(float(f"{value:.6g}") for value in features.mean(axis=0)),
-        precision=tuple(tuple(float(f"{value:.6g}") for value in row) for row in precision),
+    covariance = LedoitWolf().fit(features / scale).covariance_ + _ROUNDING * np.eye(len(scale))
+    precision = np.linalg.inv(covariance) / np.outer(scale, scale)
+    return Aspect(
+        tuple(float(f"{value:.6g}") for value in features.mean(axis=0)),
+        tuple(tuple(float(f"{value:.6g}") for value in row) for row in precision),
+        usual,
     )
 
 
@@ -95,10 +115,9 @@ def widened(seen: TrainingImages, images: Sequence[Described]) -> TrainingImages
             (seen.spacing, _ranges([image.spacing for image in images])),
         )
     )
-    distances = [
-        seen.distance(image.features)
-        for image in images
-        if seen.limit and len(image.features) == len(seen.mean)
-    ]
+    distances = []
+    for image in images:
+        with suppress(ValueError):  # images of another kind widen nothing
+            distances.append(max(seen.distances(image.features).values(), default=0.0))
     limit = max([seen.limit, *([float(np.quantile(distances, _LIMIT))] if distances else [])])
     return replace(seen, lengths=lengths, spacing=spacing, limit=round(limit, 4))

@@ -2,14 +2,14 @@
 
 A network answers to every image, also to those it was not made for. The model file therefore keeps
 what the training images were (`TrainingImages`): their sizes, and the distribution of some numbers
-of their intensities (`features`). An image outside of that is named, with what is different.
+of each of their aspects (`features`). An image outside of that is named, with what is different.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,43 @@ _BLOCKS = {2: 4, 3: 3}
 _UNDONE = 0.75
 """Part of the distance that may be left when a change that explains an image is undone."""
 
+_NEAR = 1.25
+"""Part of the limit that may be left then: the image may be a little unusual as well."""
+
 _CHANNELS = 4
 """Most channels that are described one by one."""
+
+_WHOLE = ""
+"""Name of the only aspect in files of earlier versions: all features, one after the other."""
+
+_WORDS = {
+    "intensities": "intensities",
+    "texture": "texture (sharpness or noise)",
+    "colours": "colours",
+    "layout": "layout (what lies where)",
+    _WHOLE: "intensities",
+}
+"""The aspects of an image, in words."""
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """What the training images were in one respect, such as their texture.
+
+    Attributes:
+        mean: mean of the features.
+        precision: inverse of their covariance.
+        usual: distance that 99 % of the training images keep from the others.
+    """
+
+    mean: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    usual: float
+
+    def distance(self, described: np.ndarray) -> float:
+        """Mahalanobis distance of features from those of the training images."""
+        apart = described - np.array(self.mean)
+        return math.sqrt(max(0.0, float(apart @ np.array(self.precision) @ apart)))
 
 
 @dataclass(frozen=True)
@@ -42,17 +77,15 @@ class TrainingImages:
         lengths: smallest and largest length of a volume along each axis (right, anterior,
             superior) in mm; empty without geometry.
         spacing: smallest and largest voxel size along each axis in mm; empty without geometry.
-        mean: mean of the features.
-        precision: inverse of their covariance.
-        limit: distance that 99 % of the training images keep from the others; 0 if there were too
-            few images to tell.
+        aspects: what they were in each respect, by name; empty if there were too few to tell.
+        limit: how far an image may be from them, see `distances`: 99 % of the training images are
+            nearer to the others in all aspects.
     """
 
     count: int
     lengths: tuple[tuple[float, float], ...] = ()
     spacing: tuple[tuple[float, float], ...] = ()
-    mean: tuple[float, ...] = ()
-    precision: tuple[tuple[float, ...], ...] = ()
+    aspects: Mapping[str, Aspect] = field(default_factory=dict)
     limit: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,39 +94,56 @@ class TrainingImages:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> TrainingImages:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`, also of the form that earlier versions wrote.
 
         Raises:
-            ValueError, TypeError, KeyError: the values are not what `to_dict` gives.
+            ValueError, TypeError, KeyError, AttributeError: the values are of no such form.
         """
-        mean = _numbers(values["mean"])
-        precision = tuple(_numbers(row) for row in values["precision"])
         limit = _numbers([values["limit"]])[0]
-        if any(len(row) != len(mean) for row in precision) or len(precision) != len(mean):
-            raise ValueError("expected a square matrix")
         if limit < 0:
             raise ValueError("expected a limit of 0 or more")
+        if "aspects" in values:
+            aspects = {name: _aspect(of_one) for name, of_one in values["aspects"].items()}
+        elif limit:
+            aspects, limit = {_WHOLE: _aspect({**values, "usual": limit})}, 1.0
+        else:
+            aspects = {}
         return TrainingImages(
             int(values["count"]),
             tuple(_pair(pair) for pair in values["lengths"]),
             tuple(_pair(pair) for pair in values["spacing"]),
-            mean,
-            precision,
+            aspects,
             limit,
         )
 
-    def distance(self, described: np.ndarray) -> float:
-        """Mahalanobis distance of features from those of the training images."""
-        apart = described - np.array(self.mean)
-        return math.sqrt(max(0.0, float(apart @ np.array(self.precision) @ apart)))
+    def distances(self, described: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Distance of an image in each aspect, as a multiple of the usual one.
+
+        Args:
+            described: see `features`.
+
+        Raises:
+            ValueError: the image has other aspects, or another number of features, than the
+                training images.
+        """
+        if _WHOLE in self.aspects:
+            described = {_WHOLE: np.concatenate(list(described.values()))}
+        sizes_of = {name: len(aspect.mean) for name, aspect in self.aspects.items()}
+        if {name: len(values) for name, values in described.items()} != sizes_of:
+            raise ValueError(f"expected features {sizes_of}")
+        return {
+            name: aspect.distance(described[name]) / aspect.usual
+            for name, aspect in self.aspects.items()
+        }
 
 
-def features(image: np.ndarray, data: DataSettings) -> np.ndarray:
-    """Numbers that describe an image: its intensities, its texture, its layout.
+def features(image: np.ndarray, data: DataSettings) -> dict[str, np.ndarray]:
+    """Numbers that describe an image, by aspect.
 
-    These are the quantiles of each channel, the logarithm of the mean square of differences of
-    neighbours at three distances, the correlations of the channels, and the mean intensities of a
-    few blocks. Images that a network sees in windows, such as tissue, have no layout.
+    These are the quantiles of each channel (intensities), the logarithm of the mean square of
+    differences of neighbours at three distances (texture), the correlations of the channels
+    (colours), and the mean intensities of a few blocks (layout). Images that a network sees in
+    windows, such as tissue, have no layout.
 
     Args:
         image: normalised image on the network's grid, `[C, *S]`. Some rows suffice.
@@ -101,15 +151,18 @@ def features(image: np.ndarray, data: DataSettings) -> np.ndarray:
     """
     channels = image[:_CHANNELS].astype(np.float64)
     flat = channels.reshape(len(channels), -1)
-    parts = [np.quantile(flat, _QUANTILES, axis=1).T.ravel(), _texture(channels)]
+    described = {
+        "intensities": np.quantile(flat, _QUANTILES, axis=1).T.ravel(),
+        "texture": _texture(channels),
+    }
     if len(channels) > 1:
         centred = flat - flat.mean(axis=1, keepdims=True)
         centred /= np.maximum(1e-6, centred.std(axis=1, keepdims=True))
         upper = np.triu_indices(len(flat), 1)
-        parts.append((centred @ centred.T / flat.shape[1])[upper])
+        described["colours"] = (centred @ centred.T / flat.shape[1])[upper]
     if _has_layout(data, image.ndim - 1):
-        parts.append(_blocks(channels.mean(axis=0)))
-    return np.concatenate(parts)
+        described["layout"] = _blocks(channels.mean(axis=0))
+    return described
 
 
 def sizes(
@@ -145,13 +198,14 @@ def doubts(
     """
     found = _unlike("field of view", lengths, seen.lengths)
     found += _unlike("voxel size", spacing, seen.spacing)
-    if seen.limit:
-        described = features(image, data)
-        if len(described) != len(seen.mean):
-            return [*found, "it has another number of axes or channels than the training images"]
-        distance = seen.distance(described)
-        if distance > seen.limit:
-            found.append(_explained(seen, image, distance, data))
+    if not seen.aspects:
+        return found
+    try:
+        distances = seen.distances(features(image, data))
+    except ValueError:
+        return [*found, "it has another number of axes or channels than the training images"]
+    if max(distances.values()) > seen.limit:
+        found.append(_explained(seen, image, distances, data))
     return found
 
 
@@ -172,7 +226,9 @@ def _unlike(
     return [f"its {what} is {own} mm, that of the training images {theirs}"]
 
 
-def _explained(seen: TrainingImages, image: np.ndarray, distance: float, data: DataSettings) -> str:
+def _explained(
+    seen: TrainingImages, image: np.ndarray, distances: Mapping[str, float], data: DataSettings
+) -> str:
     """A sentence about an image with unusual features, with what would make it usual."""
     planar = image.ndim == 3
     changes = {
@@ -181,13 +237,18 @@ def _explained(seen: TrainingImages, image: np.ndarray, distance: float, data: D
         "is mirrored": np.flip(image, 2 if planar else 1),
         "has its channels in reverse order": image[::-1],
     }
-    likely = {what: seen.distance(features(image, data)) for what, image in changes.items()}
+    farthest = max(distances.values())
+    likely = {
+        what: max(seen.distances(features(changed, data)).values())
+        for what, changed in changes.items()
+    }
     what = min(likely, key=lambda name: likely[name])
-    undone = likely[what] <= min(seen.limit, _UNDONE * distance)
+    undone = likely[what] <= min(_NEAR * seen.limit, _UNDONE * farthest)
     hint = f"; perhaps it {what}" if undone else ""
+    words = " and ".join(_WORDS[name] for name, far in distances.items() if far > seen.limit)
     return (
-        f"its intensities are unlike those of the training images (distance {distance:.3g}, theirs "
-        f"are up to {seen.limit:.3g}){hint}"
+        f"it differs from the training images in {words} (distance {farthest:.3g}, theirs are up "
+        f"to {seen.limit:.3g}){hint}"
     )
 
 
@@ -225,6 +286,16 @@ def _blocks(image: np.ndarray) -> np.ndarray:
             axis,
         )
     return means.ravel()
+
+
+def _aspect(values: Mapping[str, Any]) -> Aspect:
+    mean, (usual,) = _numbers(values["mean"]), _numbers([values["usual"]])
+    precision = tuple(_numbers(row) for row in values["precision"])
+    if any(len(row) != len(mean) for row in precision) or len(precision) != len(mean):
+        raise ValueError("expected a square matrix")
+    if usual <= 0:
+        raise ValueError("expected a usual distance above 0")
+    return Aspect(mean, precision, usual)
 
 
 def _pair(values: Sequence[Any]) -> tuple[float, float]:
