@@ -197,6 +197,25 @@ def test_sizes_that_cannot_be(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("processes, nodes, refused", [(1, 1, False), (2, 1, True), (1, 2, True)])
+def test_several_processes_of_torchrun_do_not_choose_a_size(
+    processes: int,
+    nodes: int,
+    refused: bool,
+    phantoms: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes * nodes}
+    for name, value in {**place, "LOCAL_WORLD_SIZE": processes}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(module, "step_cost", lambda *_: SMALL)
+    words = ["train", "phantoms", "--data", str(phantoms), "--size", "auto", "--steps", "4"]
+    assert main([*words, "--device", "cpu", "--dry-run"]) == (2 if refused else 0)
+    told = capsys.readouterr().err
+    assert ("Name the size for 2 devices" in told) == refused
+
+
 def test_a_comparison_names_its_size(phantoms: Path, capsys: pytest.CaptureFixture[str]):
     words = ["crossval", "phantoms", "--data", str(phantoms), "--out", "nowhere", "--dry-run"]
     assert main([*words, "--size", "auto"]) == 2
