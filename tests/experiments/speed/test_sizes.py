@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,8 +217,19 @@ def test_several_processes_of_torchrun_do_not_choose_a_size(
     assert ("Name the size for 2 devices" in told) == refused
 
 
-def test_a_comparison_names_its_size(phantoms: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_comparison_names_its_size_and_what_each_system_costs(
+    phantoms: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "step_cost", lambda *_: SMALL)
     words = ["crossval", "phantoms", "--data", str(phantoms), "--out", "nowhere", "--dry-run"]
     assert main([*words, "--size", "auto"]) == 2
     assert "`auto` is for cdal train" in capsys.readouterr().err
-    assert main([*words, "--size", "m", "--folds", "0"]) == 0
+    words += ["--folds", "0,1", "--segmenter", "cdal,cdal-unet", "--budget", "7steps", "--json"]
+    assert main([*words, "--size", "m"]) == 0
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)) == 4
+    for name in ("cdal", "cdal-unet"):
+        assert shown.err.count(f"{name}, size M: 0.00 M parameters; a step: 1 GFLOP") == 1
+    assert shown.err.count("7 steps: 7 seconds and the validations") == 2
+    assert main(words) == 0
+    assert "size" not in capsys.readouterr().err
