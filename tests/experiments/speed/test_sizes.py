@@ -10,6 +10,7 @@ import pytest
 
 from cdal.cli import main
 from cdal.experiments.speed import sizes as module
+from cdal.experiments.speed import steps as noise
 from cdal.experiments.speed.sizes import Plan, StepCost, choose, step_cost
 from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe
@@ -116,7 +117,7 @@ def test_too_little_memory_is_told(error: Exception, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "build_segmenter", fail)
+    monkeypatch.setattr(noise, "build_segmenter", fail)
     with pytest.raises(UserError, match="does not fit into the memory"):
         step_cost(small_recipe(), 1, 2, "cpu")
 
@@ -125,7 +126,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(module, "build_segmenter", fail)
+    monkeypatch.setattr(noise, "build_segmenter", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         step_cost(small_recipe(), 1, 2, "cpu")
 
