@@ -145,7 +145,7 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
     out = tmp_path / "out"
     run(python, plan / "run.py", "all", "--out", out, "--device", "cpu", "--tiny", cwd=checkout)
     records = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
-    assert len(records) == 10
+    assert len(records) == 11
     assert {record["state"] for record in records.values()} == {"done"}
     for step in ("paper-monuseg", "paper-cxr", "paper-hippocampus"):
         trained = records[step]["parts"]["the paper's network"]
