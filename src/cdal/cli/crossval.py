@@ -61,7 +61,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     add_size(parser)
     add_workers(parser, "Trainings that run at the same time, each with its part of the cores")
-    add_dry_run(parser)
+    add_dry_run(parser, "; with --size, also what a training of each system costs")
     add_device(parser)
     add_json(parser)
     parser.epilog = FIELDS
