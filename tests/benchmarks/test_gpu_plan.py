@@ -136,7 +136,7 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
         sys.executable, plan / "pack.py", "--data", SHARED.resolve(), "--tiny", cwd=checkout
     )
     sizes = [float(size) for size in re.findall(r": ([\d.]+) MiB with the tree", printed)]
-    assert len(sizes) == 10
+    assert len(sizes) == 11
     assert max(sizes) <= 64
 
     python = bare_python(tmp_path / "bare")
@@ -145,7 +145,7 @@ def test_the_plan_runs_from_packing_to_the_page(checkout: Path, tmp_path: Path):
     out = tmp_path / "out"
     run(python, plan / "run.py", "all", "--out", out, "--device", "cpu", "--tiny", cwd=checkout)
     records = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
-    assert len(records) == 10
+    assert len(records) == 11
     assert {record["state"] for record in records.values()} == {"done"}
     for step in ("paper-monuseg", "paper-cxr", "paper-hippocampus"):
         trained = records[step]["parts"]["the paper's network"]

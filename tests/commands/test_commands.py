@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image as Pillow
 
 from cdal.cli import VERBS, main
-from cdal.segmenters.model_header import CHECKPOINT
+from cdal.segmenters.model_header import CHECKPOINT, MODEL
 from cdal.training import train as training
+from cdal.training.progress import Step
 from helpers.files import full_disk, visible, volume
 
 
@@ -48,28 +50,42 @@ def test_train_predict_and_info_by_command(
     assert json.loads(capsys.readouterr().out)["recipe"]["training"]["batch"] == 2
 
 
-@pytest.mark.parametrize("step", [False, True])
+@pytest.mark.parametrize(
+    "held, steps, then",
+    [
+        (None, 0, "There was no checkpoint yet: the same command begins again."),
+        (None, 1, "The same command resumes it."),
+        (CHECKPOINT, 0, "goes on with it if its settings and data are the same."),
+        (MODEL, 0, "goes on with it if its settings and data are the same."),
+        (CHECKPOINT, 1, "The same command resumes it."),
+    ],
+)
 def test_a_training_says_whether_the_same_command_resumes_it(
-    step: bool,
+    held: str | None,
+    steps: int,
+    then: str,
     phantoms: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """Before the first checkpoint it does not."""
+    """Before the first checkpoint it does not, nor perhaps a run that was in the folder before."""
+    run = tmp_path / "run"
 
-    def stopped(*_: object) -> None:
-        if step:
-            (tmp_path / "run").mkdir()
-            (tmp_path / "run" / CHECKPOINT).write_bytes(b"")
+    def stopped(*words: Any) -> None:
+        run.mkdir()
+        if held:
+            (run / held).write_bytes(b"")
+        for _ in range(steps):
+            words[4](Step("training"))
+            (run / CHECKPOINT).write_bytes(b"")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "train", stopped)
-    words = ["train", "phantoms", "--data", str(phantoms), "--out", str(tmp_path / "run")]
-    assert main(words) == 130
-    error = capsys.readouterr().err
-    assert ("stopped. The same command resumes it." in error) == step
-    assert ("stopped. There was no checkpoint yet: the same command begins" in error) != step
+    assert main(["train", "phantoms", "--data", str(phantoms), "--out", str(run)]) == 130
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith(then)
+    assert (str(run) in error) == (held is not None and not steps)
 
 
 def test_dry_run_shows_the_recipe_and_does_nothing(

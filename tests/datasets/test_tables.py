@@ -17,6 +17,7 @@ from cdal.datasets.tables import (
     read_about,
     read_json,
     read_partitions,
+    read_rows,
 )
 from cdal.runtime.errors import UserError
 from helpers.files import disc_folder, kinds
@@ -62,6 +63,14 @@ def test_files_of_windows_are_read(tmp_path: Path):
 )
 def test_the_heading_tells_what_separates_the_columns(head: str, sign: str):
     assert delimiter_of(head, ("case",)) == sign
+
+
+def test_a_row_has_the_number_of_its_first_line(tmp_path: Path):
+    (tmp_path / "cases.csv").write_text('case,site\n"a","x\ny"\n\n\nb,z\n', encoding="utf-8")
+    assert [(line, row["case"]) for line, row in read_rows(tmp_path / "cases.csv")] == [
+        (2, "a"),
+        (6, "b"),
+    ]
 
 
 @pytest.mark.parametrize(

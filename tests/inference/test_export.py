@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 import cdal
-from cdal.inference.export import export
+from cdal.inference.export import export, write_graph
 from cdal.inference.graph_engine import (
     GraphEngine,
     OnnxEngine,
@@ -303,6 +305,30 @@ def test_a_full_disk_leaves_no_program(tmp_path: Path):
     with full_disk(10_000), pytest.raises(UserError, match="cannot be written"):
         export(model, "torch", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("full", ["before", "while"])
+def test_a_full_disk_is_told_of_the_graph_that_was_asked_for(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """OpenVINO's is made from ONNX in a scratch folder, and its own error names no file."""
+    openvino = pytest.importorskip("openvino")
+    save = openvino.save_model
+
+    def saved(*arguments: Any, **options: Any) -> None:
+        with full_disk(10_000):
+            save(*arguments, **options)
+
+    monkeypatch.setattr(openvino, "save_model", saved)
+    network, target = torch.nn.Conv2d(1, 64, 9).eval(), tmp_path / "out" / "a.xml"
+    example = (torch.zeros(1, 1, 16, 16),)
+    with (
+        full_disk(10_000) if full == "before" else nullcontext(),
+        pytest.raises(UserError) as told,
+    ):
+        write_graph(network, example, None, ["image"], ["votes"], "openvino", target, "it")
+    assert str(told.value).startswith(f"{target} cannot be written: ")
+    assert not target.parent.exists()
 
 
 @pytest.mark.slow

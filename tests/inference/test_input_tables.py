@@ -38,8 +38,8 @@ def test_rows_are_images_with_names_of_their_own(tmp_path: Path):
     ]
     refused = [entry for entry in found if isinstance(entry, Refused)]
     assert [entry.message for entry in refused] == [
-        f"row 3 of {listed} has no path.",
-        f"row 5 of {listed}: '../x' is no name for results. Expected one without / and \\.",
+        f"line 4 of {listed} has no path.",
+        f"line 6 of {listed}: '../x' is no name for results. Expected one without / and \\.",
         f"{tmp_path / 'gone.png'}: no such file.",
     ]
     assert about_how_many([listed]) == 7
@@ -71,10 +71,10 @@ def test_a_row_that_names_no_image_says_why(tmp_path: Path):
     image, *refused = Lister()([listed])
     assert isinstance(image, Input)
     assert [entry.message for entry in refused if isinstance(entry, Refused)] == [
-        f"row 2 of {listed} names the table itself. Expected the path of an image.",
-        f"row 3 of {listed}: expected the path of an image, in one line; it is 'x\\n.png'. Is a "
+        f"line 3 of {listed} names the table itself. Expected the path of an image.",
+        f"line 4 of {listed}: expected the path of an image, in one line; it is 'x\\n.png'. Is a "
         "quotation mark missing?",
-        f"row 4 of {listed} has no path.",
+        f"line 6 of {listed} has no path.",
     ]
 
 
@@ -99,10 +99,16 @@ def test_a_quotation_mark_that_is_not_closed_is_told_with_its_line(
     assert "expected quotation marks in pairs" in refused.message
 
 
+def test_lines_are_those_that_an_editor_shows(tmp_path: Path):
+    """The heading is the first; cells with line breaks and empty lines count, too."""
+    listed = table(tmp_path, 'path,name\na.png,a\n\n"b\n.png",b\nc.png,c\n')
+    assert [row.place for row in rows_of(listed)] == ["line 2", "line 4", "line 6"]
+
+
 def test_a_path_with_a_comma_is_not_cut(tmp_path: Path):
     """It would be the path of another image."""
     listed = table(tmp_path, "path,name\nimages,left.png,a\n")
-    with pytest.raises(UserError, match=r"line 2: expected 2 cells.*there are 3.*quotation marks"):
+    with pytest.raises(UserError, match=r"line 2: expected 2 cells.*it has 3.*quotation marks"):
         list(rows_of(listed))
 
 
@@ -125,6 +131,9 @@ def test_a_table_without_rows_lists_no_image(text: str, tmp_path: Path):
     [
         (b"image,label\na,b\n", "expected a column 'path'.*it has image, label"),
         (b"", "no columns"),
+        (b"\npath\nx.png\n", "line 1: expected the names of the columns; it is empty"),
+        (b"\xef\xbb\xbf ;;\r\npath\r\n", "line 1: expected the names of the columns; it is empty"),
+        (b"path\n" + b"x" * 2**17 + b"x\n", "line 2: expected cells of up to 131072"),
         (b"path|name\na|b\n", r"it has path\|name. Commas, semicolons or tabs"),
         (b"path\n\xff\xfe\n", "expected text in UTF-8"),
     ],
@@ -146,8 +155,8 @@ def test_parquet_is_a_table_too(tmp_path: Path):
 
     columns = {"size": [1, 2], "path": ["a.png", "b.png"], "name": [None, "c"]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "list.parquet")
-    rows = [(row.path, row.name) for row in rows_of(tmp_path / "list.parquet")]
-    assert rows == [("a.png", ""), ("b.png", "c")]
+    rows = [(row.path, row.name, row.place) for row in rows_of(tmp_path / "list.parquet")]
+    assert rows == [("a.png", "", "row 1"), ("b.png", "c", "row 2")]
     assert count_rows(tmp_path / "list.parquet") == 2
     (tmp_path / "list.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read as a table"):

@@ -76,15 +76,6 @@ AFFINES = {
 SMALLER, LARGER = (25, 19, 22), (37, 30, 26)
 
 
-@pytest.mark.parametrize(("shape", "words"), [((9, 8, 1), "its"), ((9, 8, 4), "a")])
-def test_a_volume_for_a_model_that_sees_pictures_whole_is_refused_with_the_remedy(
-    shape: tuple[int, ...], words: str
-):
-    ours = predictor(spatial_dims=2, size=(32, 32), resize=(32, 32))
-    with pytest.raises(UserError, match=rf"Save {words} slice as a picture, such as PNG"):
-        ours.predict(Image(np.zeros((1, *shape), np.float32), np.eye(4)), "x")
-
-
 @pytest.mark.parametrize("affine", AFFINES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_bands_of_any_height_are_the_whole_volume(kind: str, affine: str):

@@ -82,6 +82,20 @@ def test_what_a_killed_process_left_is_deleted_by_the_next(
     assert (tmp_path / "own.txt").read_text() == "whole"
 
 
+@pytest.mark.parametrize("name", ["taken", "taken/inside"])
+@pytest.mark.parametrize("write", [by_a_file, by_a_folder, by_a_training, wait_for_writer])
+def test_a_file_in_the_place_of_a_folder_has_one_wording(
+    write: Callable[[Path], None], name: str, tmp_path: Path
+):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(UserError) as told:
+        write(tmp_path / name)
+    assert str(told.value).startswith(f"{tmp_path / name}")
+    assert "cannot be written: " in str(told.value)
+    assert str(told.value).endswith("A file is in the place of a folder. Choose another folder.")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 @locks
 def test_a_call_that_is_refused_deletes_what_one_has_left_that_was_killed_when_all_was_done(
     tmp_path: Path,

@@ -10,18 +10,21 @@ from safetensors.torch import load_file
 
 from cdal.cli import main
 from cdal.datasets.folder import open_folder
+from cdal.datasets.layout import CaseFiles
 from cdal.datasets.phantoms import write_phantoms
 from cdal.datasets.reading import read_case
 from cdal.evaluation.agreement import majority
 from cdal.evaluation.evaluate import evaluate
 from cdal.evaluation.fit_quality import fit_quality
 from cdal.evaluation.metrics import count
+from cdal.imaging.image import Image, image_digest
 from cdal.inference.load import load
 from cdal.inference.quality import Quality
 from cdal.inference.sampling import Sampling
 from cdal.runtime.errors import UserError
 from cdal.segmenters.ensemble import ensemble
 from cdal.segmenters.model_header import read_header
+from cdal.training import calibrate as module
 from cdal.training.calibrate import known_of, recalibrate, some_of
 from cdal.training.train import train
 from helpers.recipes import small_recipe
@@ -78,6 +81,28 @@ def test_other_cases_widen_what_the_training_images_were(trained: Path, tmp_path
         header.training_images["count"]
         == read_header(trained / "model.safetensors").training_images["count"]
     )
+
+
+def test_the_checksum_of_a_case_is_that_of_the_image_that_was_segmented(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is not read once more for it; one more reading describes the image."""
+    other = write_phantoms(tmp_path / "other", 3, seed=9, size=32, raters=1)
+    model = read_header(trained / "model.safetensors")
+    read = module.read_image_of
+    seen: list[str] = []
+
+    def counted(case: CaseFiles) -> Image:
+        seen.append(case.name)
+        return read(case)
+
+    monkeypatch.setattr(module, "read_image_of", counted)
+    out, folder = tmp_path / "m.safetensors", open_folder(other)
+    path = trained / "model.safetensors"
+    module.calibrate(path, out, folder, folder.cases, (), Sampling(votes=2, temperature=1.0))
+    assert sorted(seen) == [case.name for case in folder.cases]
+    digests = {case.name: image_digest(read(case)) for case in folder.cases}
+    assert read_header(out).data["calibration"] == digests != model.data["calibration"]
 
 
 def test_cases_of_the_training_are_refused(trained: Path, phantoms: Path, tmp_path: Path):

@@ -121,6 +121,7 @@ def test_without_validation_all_but_the_test_cases_train_and_the_last_weights_ar
         [],
         None,
     )
+    assert header.in_space is False  # known without a calibration
     assert sorted(header.data["train"]) == sorted(set(names) - set(names[0::4]))
     assert not any("validation" in row for row in read_log(out))
     assert evaluate(out, phantoms).summary()["cases"] == len(names[0::4])

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from cdal.cli.output import tell
 from cdal.cli.recipes import checked, recipe_of, say, show_comparison, show_jobs
+from cdal.cli.size import cost_of
 from cdal.cli.words import (
     DATA,
     FIELDS,
@@ -59,7 +61,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     add_size(parser)
     add_workers(parser, "Trainings that run at the same time, each with its part of the cores")
-    add_dry_run(parser)
+    add_dry_run(parser, "; with --size, also what a training of each system costs")
     add_device(parser)
     add_json(parser)
     parser.epilog = FIELDS
@@ -76,7 +78,13 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
     folds = None if options.folds == "all" else read_numbers("--folds", options.folds)
     seeds = None if options.seeds is None else read_numbers("--seeds", options.seeds)
     if options.dry_run:
-        return show_jobs(plan(systems, data, out, folds, options.budget, seeds), options.json)
+        jobs = plan(systems, data, out, folds, options.budget, seeds)
+        code = show_jobs(jobs, options.json)
+        if options.size is not None:
+            for name, recipe in {job.system: job.recipe for job in jobs}.items():
+                cost = cost_of(recipe, data, options).about(recipe)
+                tell(f"{name}, size {options.size.upper()}: {cost}", error=True)
+        return code
     comparison = crossval(
         *(systems, data, out, folds, options.budget, seeds, options.device, say),
         executor=executor_of(options, ahead=1),

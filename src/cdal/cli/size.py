@@ -112,8 +112,11 @@ def need_places(options: Namespace) -> None:
 
 
 def _need_one_device(options: Namespace) -> None:
-    if options.devices not in (None, "1") or options.nodes not in (None, 1):
+    from cdal.training.devices import number_of_devices
+
+    devices, nodes = number_of_devices(options.devices, options.nodes, options.device)
+    if devices * nodes > 1:
         raise UserError(
             "--size auto measures one device, and every process would choose for itself. Name the "
-            "size for --devices and --nodes; --dry-run tells what it costs on one."
+            f"size for {devices * nodes} devices; --dry-run tells what it costs on one."
         )

@@ -20,6 +20,7 @@ from cdal.runtime.execution.launch import copies, place
 if TYPE_CHECKING:
     from cdal.datasets.check import Check
     from cdal.recipes.recipe import Recipe
+    from cdal.runtime.events import Event
     from cdal.training.reviewed import Corrections
     from cdal.training.start import Start
 
@@ -100,12 +101,18 @@ def run(options: Namespace, fields: Mapping[str, str]) -> int:
 def after_stop(options: Namespace) -> str:
     """What the same command does after Ctrl-C, in a sentence; empty if it wrote nothing."""
     # Not from a module with PyTorch, whose import may have been what was stopped.
-    from cdal.segmenters.model_header import CHECKPOINT
+    from cdal.segmenters.model_header import CHECKPOINT, MODEL
 
     if options.out is None or options.dry_run:
         return ""
-    if (Path(options.out) / CHECKPOINT).is_file():
+    begun = (Path(options.out) / CHECKPOINT).is_file()
+    if begun and options.get("took_steps"):
         return "The same command resumes it."
+    if begun or (Path(options.out) / MODEL).is_file():
+        return (
+            f"{options.out} holds an earlier run. The same command goes on with it if its settings "
+            "and data are the same."
+        )
     return "There was no checkpoint yet: the same command begins again."
 
 
@@ -159,11 +166,17 @@ def _run(options: Namespace, fields: Mapping[str, str]) -> int:
     show_findings(check)
 
     from cdal.runtime.execution.ranks import joined
+    from cdal.training.progress import Step
     from cdal.training.reviewed import train_on_reviews
     from cdal.training.train import train
 
     out, device, compared = Path(options.out), options.device, None
-    with copies(devices, nodes, joined), progress_bar() as report:
+    with copies(devices, nodes, joined), progress_bar() as shown:
+
+        def report(event: Event) -> None:
+            options.took_steps = options.get("took_steps") or isinstance(event, Step)
+            shown(event)
+
         if corrections and start:
             model, compared = train_on_reviews(recipe, corrections, out, start, device, report)
         else:

@@ -129,12 +129,12 @@ def add_size(parser: ArgumentParser, more: str = "") -> None:
     )
 
 
-def add_dry_run(parser: ArgumentParser) -> None:
+def add_dry_run(parser: ArgumentParser, more: str = "") -> None:
     """Add `--dry-run` for verbs with several trainings."""
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="Print which runs are done and which are missing, and run nothing.",
+        help=f"Print which runs are done and which are missing, and run nothing{more}.",
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ _COLUMNS = ("case", "image", "name")
 
 _SIGNS = (",", ";", "\t")
 """What programs write between columns, whatever the name of the file says."""
+
+_BLANK = ' \r\n"' + "".join(_SIGNS)
+"""What a line without names of columns holds."""
 
 _PART_WORDS = {**{part: part for part in PARTS}, "val": "validation"}
 
@@ -104,6 +108,64 @@ def delimiter_of(head: str, wanted: Collection[str]) -> str:
     return max(_SIGNS, key=fitness)
 
 
+def rows_of_text(
+    path: Path, lines: Iterable[str], wanted: Collection[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Return the rows of a table as cells, each with the number of its first line.
+
+    The first row are the names of the columns, in small letters; none in an empty file. Lines are
+    counted from 1, as editors do. Empty lines are left out.
+
+    Args:
+        path: path of the table, for messages.
+        lines: its lines.
+        wanted: names of columns, see `delimiter_of`.
+
+    Raises:
+        UserError: the first line is empty, a row cannot be divided into cells, or it has more cells
+            than there are columns.
+    """
+    lines = iter(lines)
+    head = next(lines, "")
+    if head and not head.strip(_BLANK):
+        raise UserError(f"{path}, line 1: expected the names of the columns; it is empty.")
+    delimiter = delimiter_of(head, wanted)
+    reader = csv.reader(itertools.chain([head], lines), delimiter=delimiter, strict=True)
+    columns: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _no_cells(path, line, reader.line_num, error) from error
+        if cells is None:
+            return
+        if columns is None:
+            columns = [name.strip().lower() for name in cells]
+            yield line, columns
+        elif any(cell.strip() for cell in cells[len(columns) :]):
+            raise UserError(
+                f"{path}, line {line}: expected {len(columns)} cells, one for each column; it has "
+                f"{len(cells)}. Put cells with {delimiter!r} into quotation marks."
+            )
+        elif cells:
+            yield line, cells
+
+
+def _no_cells(path: Path, first: int, last: int, error: csv.Error) -> UserError:
+    """The error of a row that cannot be divided into cells."""
+    if last <= first and "field limit" in str(error):
+        return UserError(
+            f"{path}, line {first}: expected cells of up to {csv.field_size_limit()} characters; "
+            "it has a longer one. Shorten it."
+        )
+    lines = f"line {first}" if last <= first else f"lines {first} to {last}"
+    return UserError(
+        f"{path}, {lines}: expected quotation marks in pairs, around whole cells ({error}). Is "
+        "one not closed? Within a cell, write each of them twice."
+    )
+
+
 def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a table with the numbers of their lines.
 
@@ -111,30 +173,23 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     cells are left out, as are empty rows.
 
     Raises:
-        UserError: the file cannot be read, or two columns have the same name.
+        UserError: as `rows_of_text`; or the file cannot be read, or two columns have the same name.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        delimiter = delimiter_of(text.partition("\n")[0], _COLUMNS)
-        reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
-        columns = [name.strip().lower() for name in next(reader, [])]
-        if double := next((name for name in columns if name and columns.count(name) > 1), None):
-            raise UserError(f"{path}: expected each column once; {double!r} occurs twice.")
-        rows = []
-        for cells in reader:
-            if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: expected {len(columns)} cells; it has "
-                    f"{len(cells)}. Put names with commas into quotation marks."
-                )
-            row = {
-                column: composed(cell_text(cell.strip()))
-                for column, cell in zip(columns, cells, strict=False)
-                if column and cell.strip()
-            }
-            rows += [(reader.line_num, row)] if row else []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = io.StringIO(path.read_text(encoding="utf-8-sig"), newline=None)
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
+    (_, columns), *listed = rows_of_text(path, text, _COLUMNS)
+    if double := next((name for name in columns if name and columns.count(name) > 1), None):
+        raise UserError(f"{path}: expected each column once; {double!r} occurs twice.")
+    rows = []
+    for line, cells in listed:
+        row = {
+            column: composed(cell_text(cell.strip()))
+            for column, cell in zip(columns, cells, strict=False)
+            if column and cell.strip()
+        }
+        rows += [(line, row)] if row else []
     return rows
 
 

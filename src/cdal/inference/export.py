@@ -22,6 +22,7 @@ from cdal.recipes.recipe import Recipe
 from cdal.recipes.variants import with_timesteps
 from cdal.runtime.errors import UserError
 from cdal.runtime.files import encoded, read_object, scratch_folder, write_bytes, write_json
+from cdal.runtime.os_errors import cannot_write
 from cdal.runtime.version import __version__
 from cdal.segmenters.find_models import find_model, short_name
 from cdal.segmenters.model_file import load_model
@@ -239,11 +240,24 @@ def _write(
             'exporting to openvino needs further packages: pip install "cdal[openvino]"'
         ) from error
     with scratch_folder(target.parent) as folder:
-        (folder / "graph.onnx").write_bytes(model.SerializeToString())
+        with _told_of(target):
+            (folder / "graph.onnx").write_bytes(model.SerializeToString())
         converted = openvino.convert_model(folder / "graph.onnx")
-        openvino.save_model(converted, folder / "graph.xml", compress_to_fp16=False)
+        with _told_of(target):
+            openvino.save_model(converted, folder / "graph.xml", compress_to_fp16=False)
         for suffix in (".bin", ".xml"):
             write_bytes(target.with_suffix(suffix), (folder / f"graph{suffix}").read_bytes())
+
+
+@contextlib.contextmanager
+def _told_of(target: Path) -> Iterator[None]:
+    """Name in errors of writing what the user asked for, and not where it is made first."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    except RuntimeError as error:  # OpenVINO's, which names no file
+        raise cannot_write(target, OSError(str(error))) from error
 
 
 def _forget_origin(model: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdal.datasets.tables import delimiter_of
+from cdal.datasets.tables import rows_of_text
 from cdal.runtime.errors import UserError, first_few
 from cdal.runtime.text import cell_text, is_plain
 
@@ -28,10 +27,13 @@ class Row:
         path: path of the image, perhaps relative to the folder of the table; empty if there is
             none.
         name: name of its results; empty for that of the file.
+        place: where it stands: `line 3` as editors count, or `row 2` in Parquet, which has no
+            lines.
     """
 
     path: str
     name: str
+    place: str
 
 
 def is_table(path: Path) -> bool:
@@ -45,13 +47,14 @@ def rows_of(table: Path) -> Iterator[Row]:
     Columns of text are separated by commas, semicolons or tabs.
 
     Raises:
-        UserError: the table cannot be read, has no column `path` or two, or is Parquet and PyArrow
-            is not installed.
+        UserError: as `rows_of_text`; or the table cannot be read, has no column `path` or two, or
+            is Parquet and PyArrow is not installed.
     """
     with _readable(table):
-        for row in _parquet(table) if table.suffix.lower() == _PARQUET else _text(table):
+        rows = _parquet(table) if table.suffix.lower() == _PARQUET else _text(table)
+        for place, row in rows:
             path, name = (str(row.get(column) or "").strip() for column in (_PATH, _NAME))
-            yield Row(cell_text(path), cell_text(name))
+            yield Row(cell_text(path), cell_text(name), place)
 
 
 def count_rows(table: Path) -> int:
@@ -78,48 +81,24 @@ def need_name(name: str, place: str) -> None:
         raise UserError(f"{place}: {name!r} is no name for results. Expected one without / and \\.")
 
 
-def _text(table: Path) -> Iterator[Mapping[str, Any]]:
+def _text(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with table.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
-        delimiter = delimiter_of(head, (_PATH,))
-        reader = csv.reader(itertools.chain([head], file), delimiter=delimiter, strict=True)
-        columns: list[str] | None = None
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                raise _unpaired(table, line, reader.line_num, error) from error
-            if columns is None:
-                columns = [name.strip().lower() for name in cells or []]
-                _need_path(table, columns)
-            elif cells is None:
-                return
-            elif len(cells) > len(columns) and any(cells[len(columns) :]):
-                raise UserError(
-                    f"{table}, line {line}: expected {len(columns)} cells, one for each column; "
-                    f"there are {len(cells)}. Put paths with {delimiter!r} into quotation marks."
-                )
-            elif cells:
-                yield dict(zip(columns, cells, strict=False))
+        rows = rows_of_text(table, file, (_PATH,))
+        _, columns = next(rows)
+        _need_path(table, columns)
+        for line, cells in rows:
+            yield f"line {line}", dict(zip(columns, cells, strict=False))
 
 
-def _unpaired(table: Path, first: int, last: int, error: csv.Error) -> UserError:
-    """The error of a row that cannot be divided into cells."""
-    lines = f"line {first}" if last <= first else f"lines {first} to {last}"
-    return UserError(
-        f"{table}, {lines}: expected quotation marks in pairs, around whole cells ({error}). Is "
-        "one not closed? Within a cell, write each of them twice."
-    )
-
-
-def _parquet(table: Path) -> Iterator[Mapping[str, Any]]:
+def _parquet(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     file = _open_parquet(table)
     columns = list(file.schema_arrow.names)
     _need_path(table, columns)
     wanted = [column for column in (_PATH, _NAME) if column in columns]
-    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-        yield from batch.to_pylist()
+    batches = file.iter_batches(_ROWS_AT_ONCE, columns=wanted)
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number}", row
 
 
 def _open_parquet(table: Path) -> Any:
@@ -154,5 +133,5 @@ def _readable(table: Path) -> Iterator[None]:
         raise UserError(
             f"{table} cannot be read as a table: expected text in UTF-8 ({error}). Save it as such."
         ) from error
-    except (OSError, ValueError, csv.Error) as error:  # PyArrow's are among them
+    except (OSError, ValueError) as error:  # PyArrow's are among them
         raise UserError(f"{table} cannot be read as a table: {error}.") from error

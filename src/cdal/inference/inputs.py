@@ -172,9 +172,9 @@ class Lister:
         return radiographs
 
     def _table(self, table: Path) -> Iterator[Input | Refused]:
-        number = 0
-        for number, row in enumerate(rows_of(table), start=1):
-            place = f"row {number} of {table}"
+        row = None
+        for row in rows_of(table):
+            place = f"{row.place} of {table}"
             path = table.parent / row.path if is_plain(row.path) else table
             try:
                 if path == table:
@@ -186,11 +186,11 @@ class Lister:
                         raise UserError(f"{place}: {path} holds {len(found)} images; one is named.")
                     found = [replace(found[0], name=row.name)]
             except UserError as error:
-                name = row.name if is_name(row.name) else f"{stem_of(path)} (row {number})"
+                name = row.name if is_name(row.name) else f"{stem_of(path)} ({row.place})"
                 yield Refused(Path(place) if path == table else path, name, str(error))
             else:
                 yield from found
-        if not number:
+        if row is None:
             raise UserError(f"{table} lists no image: expected a row for each; it has none.")
 
     def _together(self, inputs: list[Input]) -> list[Input]:

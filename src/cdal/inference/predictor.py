@@ -27,8 +27,9 @@ from cdal.inference.glass import Kept, looks_for_glass, windows_to_keep
 from cdal.inference.judge import Judge
 from cdal.inference.quality import sampled
 from cdal.inference.sampling import Sampling
-from cdal.inference.segmented import Band, Segmented, need_whole
+from cdal.inference.segmented import Band, Segmented
 from cdal.inference.signs import Signs
+from cdal.inference.suitable import need_suitable
 from cdal.inference.voting import Drawer, vote_bands, votes_drawn
 from cdal.inference.windows import Plan, Read
 from cdal.recipes.recipe import Recipe
@@ -187,28 +188,10 @@ class Predictor:
         """The frame of an image: its way to the network's grid and back.
 
         Raises:
-            UserError: the image does not suit the model, or is too large for the requested options.
+            UserError: as `need_suitable`; or the image has other channels than the model takes.
         """
         data = self.recipe.data
-        if len(image.shape) < data.spatial_dims:
-            raise UserError(
-                f"{name}: expected a volume of {data.spatial_dims} axes; it is a picture of shape "
-                f"{image.shape}."
-            )
-        if data.resize is not None and len(image.shape) != 2:
-            slices = "its slice" if 1 in image.shape else "a slice"
-            raise UserError(
-                f"{name}: expected a picture, which this model sees whole; it is a volume of shape "
-                f"{image.shape}. Save {slices} as a picture, such as PNG, the right way up."
-            )
-        if data.resize is not None and not isinstance(image, Image):
-            need_whole(
-                name, image.shape, "models that see a picture whole", "Give a smaller picture."
-            )
-        if data.components:
-            need_whole(
-                name, image.shape, "the largest components", "Keep all components: --components 0."
-            )
+        need_suitable(image, self.header, data, name)
         channels = self.header.image_channels
         matched = (
             match_channels(image, channels, name)

@@ -285,13 +285,11 @@ def sole_writer(folder: Path) -> Iterator[None]:
     taken = f"another process is training into {folder}. Wait for it, or give another --out."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with holding(folder / _LOCK, taken):
-            sweep(folder)
-            yield
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(
-            f"{folder} cannot be written: it is a file or inside a file. Give a folder for --out."
-        ) from error
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with holding(folder / _LOCK, taken):
+        sweep(folder)
+        yield
 
 
 def wait_for_writer(folder: Path) -> None:

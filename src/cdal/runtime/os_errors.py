@@ -13,6 +13,7 @@ _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno
 
 _FULL = "Free some space, or choose another folder."
 _FORBIDDEN = "May you read and write there? Change that, or choose another folder."
+_IN_PLACE = "A file is in the place of a folder. Choose another folder."
 _OPEN = "Raise the limit of open files (ulimit -n), or end other programs."
 _REMEDIES = {
     errno.ENOSPC: _FULL,
@@ -21,8 +22,8 @@ _REMEDIES = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: "Choose a folder on another disk.",
-    errno.EEXIST: "A file is in the place of a folder. Choose another folder.",
-    errno.ENOTDIR: "A file is in the place of a folder. Choose another folder.",
+    errno.EEXIST: _IN_PLACE,
+    errno.ENOTDIR: _IN_PLACE,
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EMFILE: _OPEN,
     errno.ENFILE: _OPEN,

@@ -71,6 +71,7 @@ class ModelHeader:
         data: name of the data folder, names of the cases in each part, fingerprint of the training
             cases, and checksums of all images. `from` describes the model that the training
             started from, if there is one: its name and checksum, and the cases that it has seen.
+            `axes` is the number of axes of the training images.
         licence: licence of the training data, as its folder declares it.
         temperature: temperature for calibrating probabilities (`cdal.inference.decision.temper`),
             fitted on the validation cases; `None` if it was not fitted.
@@ -103,6 +104,19 @@ class ModelHeader:
     def models(self) -> tuple[ModelHeader, ...]:
         """The header of each single model: an ensemble's members, or this one."""
         return self.members or (self,)
+
+    @property
+    def in_space(self) -> bool | None:
+        """Whether the training images had a place in space, as volumes have, and pictures not.
+
+        `None` if that is not known.
+        """
+        for model in self.models:
+            if model.data.get("axes") == 2:
+                return False
+            if "lengths" in model.training_images:
+                return bool(model.training_images["lengths"])
+        return None
 
     @property
     def seen_before(self) -> Seen:

@@ -81,11 +81,13 @@ def calibrate(
     if temperature is None:
         temperature = _temperature(uncalibrated, folder, some_of(cases, _TEMPERATURE_CASES), report)
     predictor = load(model, replace(sampling, temperature=temperature, strict=False), device)
-    known = []
+    known, digests = [], {}
     chosen = some_of(cases, MOST_CASES)
     report(Event("calibrating", message=f"calibrating on {len(chosen)} cases"))
     for number, case in enumerate(chosen, start=1):
-        known.append(_known(predictor, folder, case))
+        image, labels = read_case(case, folder)
+        known.append(_known(predictor, image, labels, case.name))
+        digests[case.name] = image_digest(image)
         report(Event("calibrating", case.name, number, len(chosen)))
     quality = fit_quality(
         known, predictor.header.classes[1:], sampled(predictor.about(), predictor.votes)
@@ -96,7 +98,6 @@ def calibrate(
         seen = fit_likeness(_described(folder, some_of(trained_on, _MOST_IMAGES), data))
     elif seen is not None:
         seen = widened(seen, _described(folder, chosen, data))
-    digests = {case.name: image_digest(read_image_of(case)) for case in chosen}
     _write(model, out, temperature, quality.to_dict(), seen, digests)
 
 
@@ -187,15 +188,15 @@ def _temperature(
     return round(fit_temperature(pairs), 3)
 
 
-def _known(predictor: Predictor, folder: DataFolder, case: CaseFiles) -> Mapping[str, Known]:
+def _known(
+    predictor: Predictor, image: Image, labels: Sequence[Image], case: str
+) -> Mapping[str, Known]:
     """What is known of one case after it was segmented."""
-    image, labels = read_case(case, folder)
-    prediction = predictor.predict(image, case.name)
-    raters = np.stack([label.array[0] for label in labels])
-    truth = majority(raters, len(folder.classes))
+    classes, prediction = predictor.header.classes, predictor.predict(image, case)
+    truth = majority(np.stack([label.array[0] for label in labels]), len(classes))
     return {
         name: known_of(prediction.mask == k, truth == k, prediction.signs.expected_dice(k), image)
-        for k, name in enumerate(folder.classes)
+        for k, name in enumerate(classes)
         if k > 0
     }
 

@@ -102,6 +102,7 @@ class Run:
             **split.names(),
             "fingerprint": of_train,
             "images": digests,
+            "axes": train_cases[0].image.dim() - 1,
             **({"from": start.about()} if start else {}),
         }
         self.channels = len(train_cases[0].image)

@@ -94,8 +94,10 @@ def test_faults_are_named_with_their_lines(fault: str, tmp_path: Path):
         (b"image,label\n", "expected a row for each case"),
         (b"case,split\na,test\n", "there is no image and no label"),
         (b"image,image\na,b\n", "'image' occurs twice"),
-        (b"image,label\na,b,c\n", "line 2: expected 2 cells; it has 3"),
-        (b'image,label\n"a,b\n', "cannot be read as CSV"),
+        (b"image,label\na,b,c\n", "line 2: expected 2 cells, one for each column; it has 3"),
+        (b'image,label\n"a,b\n', "line 2: expected quotation marks in pairs"),
+        (b"\nimage,label\na,b\n", "line 1: expected the names of the columns; it is empty"),
+        (b"image,label\n" + b"x" * 2**17 + b"x,b\n", "line 2: expected cells of up to 131072"),
         (b"\xff\xfe\x00", "cannot be read as CSV"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from cdal.cli import main
 from cdal.experiments.speed import sizes as module
+from cdal.experiments.speed import steps as noise
 from cdal.experiments.speed.sizes import Plan, StepCost, choose, step_cost
 from cdal.recipes import with_segmenter
 from cdal.recipes.recipe import Recipe
@@ -115,7 +117,7 @@ def test_too_little_memory_is_told(error: Exception, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(module, "build_segmenter", fail)
+    monkeypatch.setattr(noise, "build_segmenter", fail)
     with pytest.raises(UserError, match="does not fit into the memory"):
         step_cost(small_recipe(), 1, 2, "cpu")
 
@@ -124,7 +126,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(module, "build_segmenter", fail)
+    monkeypatch.setattr(noise, "build_segmenter", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         step_cost(small_recipe(), 1, 2, "cpu")
 
@@ -197,8 +199,38 @@ def test_sizes_that_cannot_be(
     assert message in capsys.readouterr().err
 
 
-def test_a_comparison_names_its_size(phantoms: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("processes, nodes, refused", [(1, 1, False), (2, 1, True), (1, 2, True)])
+def test_several_processes_of_torchrun_do_not_choose_a_size(
+    processes: int,
+    nodes: int,
+    refused: bool,
+    phantoms: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    place = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes * nodes}
+    for name, value in {**place, "LOCAL_WORLD_SIZE": processes}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(module, "step_cost", lambda *_: SMALL)
+    words = ["train", "phantoms", "--data", str(phantoms), "--size", "auto", "--steps", "4"]
+    assert main([*words, "--device", "cpu", "--dry-run"]) == (2 if refused else 0)
+    told = capsys.readouterr().err
+    assert ("Name the size for 2 devices" in told) == refused
+
+
+def test_a_comparison_names_its_size_and_what_each_system_costs(
+    phantoms: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "step_cost", lambda *_: SMALL)
     words = ["crossval", "phantoms", "--data", str(phantoms), "--out", "nowhere", "--dry-run"]
     assert main([*words, "--size", "auto"]) == 2
     assert "`auto` is for cdal train" in capsys.readouterr().err
-    assert main([*words, "--size", "m", "--folds", "0"]) == 0
+    words += ["--folds", "0,1", "--segmenter", "cdal,cdal-unet", "--budget", "7steps", "--json"]
+    assert main([*words, "--size", "m"]) == 0
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)) == 4
+    for name in ("cdal", "cdal-unet"):
+        assert shown.err.count(f"{name}, size M: 0.00 M parameters; a step: 1 GFLOP") == 1
+    assert shown.err.count("7 steps: 7 seconds and the validations") == 2
+    assert main(words) == 0
+    assert "size" not in capsys.readouterr().err

@@ -6,32 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from lightning_fabric import Fabric
 
-from cdal.datasets.batch import Batch
+from cdal.experiments.speed.steps import NoiseTraining
 from cdal.experiments.speed.timing import gigaflops, peak, seconds
 from cdal.recipes.recipe import Recipe
-from cdal.runtime.devices import find_device, repeatable
+from cdal.runtime.devices import find_device
 from cdal.runtime.errors import UserError
 from cdal.runtime.memory import free_memory, is_shortage
-from cdal.segmenters.build import build_segmenter
-from cdal.segmenters.segmenter import Segmenter, parameters
-from cdal.training.devices import make_fabric
-from cdal.training.optimisers import make_optimiser
-from cdal.training.steps import RecordedSteps, Steps
+from cdal.segmenters.segmenter import parameters
 
 NIGHT = 8 * 60.0
 """Minutes that a training may take if the user gives no budget."""
 
 _SHARE = 0.7
 """Share of the free memory that a step may need: cases and validations need memory, too."""
-
-_WARM_UPS = 5
-"""Rounds on a GPU before the timed one; it has then recorded every kind of step."""
-
-Optimisers = dict[str, torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -95,27 +84,16 @@ def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepC
         UserError: there is no such device, or its memory is too small for a step.
     """
     found = find_device(device)
-    every = getattr(recipe.segmenter, "discriminator_every", 1)
-    batch = _batch(recipe, channels, classes, found)
-    built: list[tuple[Segmenter, Optimisers, float, Fabric]] = []
-
-    def turns(steps: Steps) -> None:
-        with repeatable(found, gradients=True):
-            # From step 1, so that the gradient penalty, which is rare, is not counted.
-            for step in range(1, 1 + every):
-                steps(batch, (0, "turns", step), step)
+    built: list[NoiseTraining] = []
 
     def first() -> None:
-        built.append(_built(recipe, channels, classes, found))
-        operations.append(gigaflops(lambda: turns(Steps(*built[0]))))
+        built.append(NoiseTraining(recipe, channels, classes, found))
+        operations.append(gigaflops(built[0].rounds()))
 
     operations: list[float] = []
     try:
         memory = peak(first, found.type)
-        steps = (RecordedSteps if found.type == "cuda" else Steps)(*built[0])
-        for _ in range(_WARM_UPS if found.type == "cuda" else 0):
-            turns(steps)
-        taken = seconds(lambda: turns(steps), found.type)
+        taken = seconds(built[0].rounds(recorded=found.type == "cuda"), found.type)
     except (MemoryError, RuntimeError) as error:
         if not is_shortage(error):
             raise
@@ -123,7 +101,8 @@ def step_cost(recipe: Recipe, channels: int, classes: int, device: str) -> StepC
             f"a step of {recipe.training.batch} patches of {recipe.data.size} does not fit into "
             "the memory. Choose a smaller --size or a smaller --training.batch."
         ) from error
-    return StepCost(parameters(built[0][0]), operations[0] / every, taken / every, memory)
+    every = built[0].every
+    return StepCost(parameters(built[0].segmenter), operations[0] / every, taken / every, memory)
 
 
 def choose(
@@ -181,28 +160,3 @@ def memory_for_a_step(device: str) -> float | None:
         return _SHARE * torch.cuda.mem_get_info()[0] / 2**30
     free = free_memory()
     return None if free is None else _SHARE * free / 2**30
-
-
-def _built(
-    recipe: Recipe, channels: int, classes: int, device: torch.device
-) -> tuple[Segmenter, Optimisers, float, Fabric]:
-    """What `Steps` needs."""
-    torch.manual_seed(0)
-    segmenter = build_segmenter(recipe, channels, classes, training=True).to(device)
-    optimisers = {
-        name: make_optimiser(player, recipe.training, name == segmenter.predictor, device)
-        for name, player in segmenter.players().items()
-    }
-    return segmenter, optimisers, recipe.training.clip, make_fabric(recipe, device.type)
-
-
-def _batch(recipe: Recipe, channels: int, classes: int, device: torch.device) -> Batch:
-    """Noise, with the shapes of the recipe's batches."""
-    rng, data, training = np.random.default_rng(0), recipe.data, recipe.training
-    shape = (training.batch, data.network_channels(channels), *data.size)
-    image = torch.from_numpy(rng.normal(size=shape).astype(np.float32)).to(device)
-    labels = rng.integers(classes, size=(training.annotators, training.batch, *data.size))
-    drawn = torch.from_numpy(labels.astype(np.uint8)).to(device)
-    return Batch(
-        image, drawn[0], ("noise",) * training.batch, drawn[1:] if len(drawn) > 1 else None
-    )

@@ -7,13 +7,13 @@ a failure. Tasks that had only been waiting for the worker are given to others a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from cdal.runtime.errors import UserError
-from cdal.runtime.execution.executor import Heard, Outcome, Task
+from cdal.runtime.execution.executor import Executor, Heard, Outcome, Task
 
 TWICE = "the worker died twice with it (out of memory?)"
 _DEATHS = 5
@@ -69,7 +69,7 @@ def deal(
     workers: int,
     ahead: int,
     heard: Heard | None,
-    died: Callable[[], object],
+    executor: Executor,
 ) -> Generator[Outcome, None, None]:
     """Have the tasks done by the workers of a crew, and yield what becomes of each.
 
@@ -79,7 +79,7 @@ def deal(
         workers: number of workers.
         ahead: tasks that a worker holds at most.
         heard: receives what workers say.
-        died: called when a worker has died.
+        executor: what has the tasks done; it counts the workers that die.
 
     Raises:
         UserError: a worker cannot be made, or workers die before they can work.
@@ -89,7 +89,7 @@ def deal(
         while table.fill():
             for news in crew.news():
                 if news.kind is Kind.DIED:
-                    died()
+                    executor.deaths += 1
                 held = table.held[news.number]
                 if news.kind is Kind.SAID and heard is not None and held:
                     heard(held[0], news.value)

@@ -80,10 +80,7 @@ class RayWorkers:
                 "num_gpus": _share(gpus, workers) if gpus else 0,
             }
             crew = _Actors(self._ray, make_worker, places)
-            yield from deal(tasks, crew, workers, self.ahead, heard, self._died)
-
-    def _died(self) -> None:
-        self.deaths += 1
+            yield from deal(tasks, crew, workers, self.ahead, heard, self)
 
     @contextmanager
     def _cluster(self) -> Iterator[None]:

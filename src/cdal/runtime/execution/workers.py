@@ -44,10 +44,7 @@ class LocalWorkers:
     ) -> Generator[Outcome, None, None]:
         """See `cdal.runtime.execution.executor.Executor.run`."""
         crew = _Processes(make_worker, [self._share(number) for number in range(self.workers)])
-        yield from deal(tasks, crew, self.workers, self.ahead, heard, self._died)
-
-    def _died(self) -> None:
-        self.deaths += 1
+        yield from deal(tasks, crew, self.workers, self.ahead, heard, self)
 
     def _share(self, number: int) -> dict[str, str]:
         """Environment of a worker: its threads and its GPU."""
