@@ -195,11 +195,11 @@ class Record:
         Raises:
             UserError: as `free` and `need_alone`, or a file cannot be written.
         """
-        path, digest = str(row["input"]), str(row.get("input_digest", ""))
+        source, digest = str(row["input"]), str(row.get("input_digest", ""))
         files = {path.name: digest_of(path) for path in made}
-        entry = Entry(key, files, False, row, os.path.abspath(path))  # noqa: PTH100 (no links)
+        entry = Entry(key, files, False, row, os.path.abspath(source))  # noqa: PTH100 (no links)
         with self._turn(name):
-            self.need_alone(name, path, digest, entry.files)
+            self.need_alone(name, source, digest, entry.files)
             for file in entry.files:
                 self.free(name, file)
             before = read_entries(self.out, name)
