@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_findings_of_one_kind_are_shown_up_to_five(tmp_path: Path, capsys: Captu
     assert capsys.readouterr().out.count("the mask is empty") == 7
     show_findings(checked)
     assert len(capsys.readouterr().err.splitlines()) == 5
+
+
+def test_one_of_a_kind_is_told_as_one(tmp_path: Path, capsys: Capture):
+    (tmp_path / "data").mkdir()
+    disc_folder(tmp_path / "data", count=3)
+    change(tmp_path / "data", "masks/c0.png", np.zeros_like)
+    checked = check_folder(tmp_path / "data")
+    (warning,) = [finding for finding in checked.findings if finding.level == "warning"]
+    for count, words in ((1, "1 warning,"), (2, "2 warnings,")):
+        show_check(replace(checked, findings=(warning,) * count))
+        assert f"0 errors, {words} 0 notes" in capsys.readouterr().out
 
 
 def test_cells_are_shown_as_they_are(capsys: Capture):

@@ -15,6 +15,11 @@ from cdal.cli import main
         (["train", "r", "--steps", "1.5"], "--steps: expected a whole number; it is '1.5'."),
         (["export", "m", "--to", "x"], "--to: expected one of onnx, openvino, torch, bundle,"),
         (["predict", "m", "i", "--review-below", "x"], "--review-below: expected a number; it is"),
+        (["check"], "the following arguments are required: DATA\n"),
+        (["predict"], "the following arguments are required: MODEL, INPUTS\n"),
+        (["evaluate", "m"], "the following arguments are required: --data\n"),
+        (["data", "prepare", "cxr"], "the following arguments are required: SOURCE, TARGET\n"),
+        (["data"], "expected one of list, prepare, convert, phantoms after data."),
         (["predict", "m", "i", "--no-such"], "unrecognized arguments: --no-such"),
     ],
 )

@@ -42,8 +42,13 @@ def test_train_predict_and_info_by_command(
         *fields,
     ]
     assert main(command) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "run" / "model.safetensors")
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(tmp_path / "run" / "model.safetensors")
+    assert "finished already" not in shown.err
     assert main(command) == 0  # resumes, and finds nothing left to do
+    again = capsys.readouterr()
+    assert again.out == shown.out
+    assert f"the run in {tmp_path / 'run'} was finished already" in again.err
     assert main([*command, "--seed", "4"]) == 2
     assert "training.seed is 0 there and 4 now" in capsys.readouterr().err
     assert main(["info", str(tmp_path / "run"), "--json"]) == 0

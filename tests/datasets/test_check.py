@@ -228,7 +228,7 @@ def test_the_command_prints_a_table_or_json_and_draws_a_sheet(
 ):
     change(disc_folder(tmp_path / "data"), "masks/c2.png", lambda m: m * 0)
     assert main(["check", str(tmp_path / "data"), "--sheet", str(tmp_path / "sheet.png")]) == 0
-    assert "0 errors, 1 warnings" in capsys.readouterr().out
+    assert "0 errors, 1 warning, 1 note" in capsys.readouterr().out
     sheet = np.asarray(Pillow.open(tmp_path / "sheet.png"))
     assert (sheet == (230, 159, 0)).all(
         axis=-1
@@ -251,6 +251,14 @@ def test_annotations_without_an_object_are_an_error_and_few_cases_a_note(tmp_pat
         (tmp_path / f"labels/c{i}.geojson").write_text(collection)
     assert "nothing to learn" in kinds(tmp_path, "error")["empty"]
     assert "at least 3 cases" in kinds(tmp_path, "note")["missing"]
+
+
+def test_of_no_case_no_values_are_told(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    checked = check_folder(tmp_path)
+    assert checked.errors and not checked.folder.cases
+    assert not any("labels are taken as" in finding.message for finding in checked.findings)
 
 
 def test_a_table_of_paths_in_the_folder_is_named(tmp_path: Path):

@@ -4,6 +4,7 @@ read.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from cdal.cli import main
 from cdal.datasets.contact_sheet import write_contact_sheet
 from cdal.datasets.folder import open_folder
 from cdal.datasets.layout import DataFolder
@@ -49,6 +51,27 @@ def test_every_case_is_shown_with_its_outline(folder: DataFolder, tmp_path: Path
     assert found[:10] == sorted(found[:10])
     assert found[0] > 100
     assert found[10:] == [0] * 6
+
+
+@pytest.mark.parametrize("name", ["sheet.xyz", "sheet.jpg", "sheet"])
+def test_a_sheet_is_a_png(name: str, folder: DataFolder, tmp_path: Path):
+    with pytest.raises(UserError, match=r"expected a path that ends in \.png"):
+        write_contact_sheet(tmp_path / name, folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_findings_are_told_though_the_sheet_cannot_be_written(
+    folder: DataFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "file").write_text("")
+    words = ["check", str(folder.root), "--sheet", str(tmp_path / "file" / "sheet.png")]
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert "10 cases can be read" in told.out and "sheet.png cannot be written" in told.err
+    assert main([*words, "--json"]) == 2
+    assert "findings" in json.loads(capsys.readouterr().out)
+    assert main([*words[:-1], str(tmp_path / "sheet.xyz")]) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_cases_that_are_asked_for_come_first(folder: DataFolder, tmp_path: Path):

@@ -98,7 +98,10 @@ def test_annotators_belong_to_their_image(phantoms: Path):
         (lambda r: (r / "labelsTr" / "c2.nii.gz").unlink(), "image without a label: c2"),
         (lambda r: (r / "imagesTr" / "c2.nii.gz").unlink(), "label without an image: c2"),
         (lambda r: [p.unlink() for p in r.glob("*Tr/*")], "holds no image"),
-        (lambda r: (r / "imagesTr").rename(r / "pictures"), "expected imagesTr/ and labelsTr/"),
+        (
+            lambda r: (r / "imagesTr").rename(r / "pictures"),
+            r"\n  imagesTr/ and labelsTr/\n",
+        ),
         (lambda r: (r / "dataset.json").write_text("{"), "cannot be read as JSON"),
         (
             lambda r: (r / "dataset.json").write_text('{"labels": {"1": "b", "2": "a"}}'),

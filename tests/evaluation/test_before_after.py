@@ -41,8 +41,10 @@ def test_scores_are_kept_and_said_in_words(tmp_path: Path):
     assert compared.lines() == [
         "a: Dice 0.5000 before, 0.6250 after (+0.1250)",
         "b: Dice 0.7500 before, 0.5000 after (-0.2500)",
-        "not better on 2 held-out cases, which no training has seen",
+        "not better on 2 held-out cases, which no training has seen; so few prove little",
     ]
+    *_, last = BeforeAfter(10, {"a": 0.5}, {"a": 0.75}, True).lines()
+    assert last == "better on 10 held-out cases, which no training has seen"
 
 
 SCORES = '{"cases": 1, "before": {"a": %s}, "after": {"%s": 0.5}, "better": true}'

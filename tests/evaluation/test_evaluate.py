@@ -84,6 +84,11 @@ def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert any("lesion" in line for line in lines)
     rows = [line for line in lines if "│" in line]
+    assert any("4 cases, scored by" in line for line in lines)
+    assert any(line.startswith("calibration: the probabilities are 0.") for line in lines)
+    assert lines[-1] == "scores of each case, all measures and settings: not written (--out FOLDER)"
+    for word in ("aurc", "dice by doubt", "truth", "torch"):  # in --json
+        assert not any(word in line for line in lines)
     for score, heading in SCORES.items():
         (row,) = [row for row in rows if heading in row]
         numbers = [scores[score], *scores["interval"][score]]
@@ -93,8 +98,12 @@ def test_a_table_is_shown(trained: Path, phantoms: Path, capsys: pytest.CaptureF
 def test_cases_seen_in_training_are_not_scored_as_test_cases(trained: Path, phantoms: Path):
     with pytest.raises(UserError, match="were seen in training"):
         evaluate(trained, phantoms, fold=2)
-    with pytest.raises(UserError, match="were seen in training"):
+    with pytest.raises(UserError, match="were seen in training") as error:
         evaluate(trained, phantoms, split="all")
+    first, *names = str(error.value).splitlines()
+    assert "Remove these cases from the folder" in first and "--fold" not in first
+    assert int(first.split()[0]) == len(names) > 5
+    assert {name.strip() for name in names} <= {case.name for case in open_folder(phantoms).cases}
     assert (
         evaluate(trained, phantoms, split="train", sampling=Sampling(votes=1)).summary()["cases"]
         == 8

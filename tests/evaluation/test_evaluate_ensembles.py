@@ -76,7 +76,7 @@ def test_models_of_several_folds_have_seen_each_others_test_cases(
     for split in ("test", "validation", "train"):
         with pytest.raises(UserError, match=f"the models of the ensemble have different {split}"):
             evaluate(models, phantoms, VOTES, split)
-    with pytest.raises(UserError, match=r"16 of the 16 cases were seen .* no model of the ens"):
+    with pytest.raises(UserError, match=r"16 of the 16 cases were seen .* Remove these cases from"):
         evaluate(models, phantoms, VOTES, "all")
     with pytest.raises(UserError, match="4 of the 4 cases were seen"):
         evaluate(models, phantoms, VOTES, fold=2)

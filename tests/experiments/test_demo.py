@@ -7,6 +7,18 @@ from pathlib import Path
 import pytest
 
 from cdal.experiments.demo import run_demo
+from cdal.recipes import find_recipe
+from cdal.recipes.recipe import to_yaml
+from cdal.runtime.errors import UserError
+
+
+def test_other_settings_are_refused_before_the_work(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(to_yaml(find_recipe("phantoms")))
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"training\.minutes is .* there and 0\.2 now"):
+        run_demo(tmp_path, minutes=0.2)
+    assert not (tmp_path / "phantoms").exists()
 
 
 @pytest.mark.slow

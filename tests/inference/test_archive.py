@@ -112,6 +112,26 @@ def test_of_two_inputs_of_one_name_the_second_fails_in_a_stream(
     assert message in merged["failed"][str(twice)]
 
 
+@pytest.mark.parametrize("more", [(), ("--shard", "1/1"), ("--workers", "1")])
+def test_results_of_another_image_of_one_name_stay_in_their_folder(
+    more: tuple[str, ...],
+    model: Path,
+    images: Path,
+    plain: dict[str, bytes],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+):
+    other = tmp_path / "in" / "case_0.png"
+    picture(other, np.zeros((32, 32), np.uint8))
+    out = tmp_path / "out"
+    assert main(command(model, images, out)) == 0
+    assert main(command(model, other.parent, out, *more)) == 2
+    told = capfd.readouterr().err
+    assert f"{other} would share the name case_0 of its results with another image, " in told
+    assert str(images / "case_0.png") in told and "Give another --out" in told
+    assert masks(out) == plain and len(rows(out)) == COUNT
+
+
 def test_an_input_with_which_two_workers_died_is_not_tried_again(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

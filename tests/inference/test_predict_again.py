@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,75 @@ def test_the_same_call_again_makes_only_what_is_missing(
     again(3)
     Pillow.fromarray(np.asarray(Pillow.open(copy))[::-1]).save(copy)
     again(1)
+
+
+def of_one_name(phantoms: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two different images, `x1/a.png` and `x2/a.png`."""
+    paths = tmp_path / "x1" / "a.png", tmp_path / "x2" / "a.png"
+    for case, path in zip(open_folder(phantoms).cases, paths, strict=False):
+        path.parent.mkdir()
+        path.write_bytes(case.image.read_bytes())
+    return paths
+
+
+@pytest.mark.parametrize("save", ["mask", "overlay"])
+@pytest.mark.parametrize("records", ["of now", "without the source", "of a version without"])
+def test_results_of_another_image_of_the_name_are_kept(
+    records: str, save: str, trained: Path, phantoms: Path, tmp_path: Path
+):
+    """Also if nothing would be replaced: an overlay beside the mask of another image misleads."""
+    first, second = of_one_name(phantoms, tmp_path)
+    out = tmp_path / "out"
+    predict(trained, [first], out, Sampling(votes=1))
+    before = (out / "a_mask.png").read_bytes()
+    if records == "of a version without":
+        shutil.rmtree(out / ".cdal")
+    elif records == "without the source":
+        record = out / ".cdal/records/a.json"
+        content = json.loads(record.read_text())
+        del content["results"][0]["source"]
+        record.write_text(json.dumps(content))
+    for _ in range(2):
+        written = predict(trained, [second], out, Sampling(votes=1), [save])
+        (message,) = written.failed.values()
+        assert not written.done and f"{second} would share the name a" in message
+        assert str(first) in message and "Give another --out" in message
+    assert [path.name for path in out.glob("a_*")] == ["a_mask.png"]
+    assert (out / "a_mask.png").read_bytes() == before
+    (row,) = json.loads((out / "predictions.json").read_text())["predictions"]
+    assert row["input"] == str(first)
+
+
+def test_one_path_in_two_folders_is_of_two_images(
+    trained: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = of_one_name(phantoms, tmp_path)
+    monkeypatch.chdir(first.parent)
+    assert predict(trained, ["a.png"], "../out", Sampling(votes=1)).done
+    monkeypatch.chdir(second.parent)
+    (message,) = predict(trained, ["a.png"], "../out", Sampling(votes=1)).failed.values()
+    assert f"another image, {first}, whose results are in" in message
+
+
+def test_an_image_that_was_moved_or_changed_or_has_no_results_is_no_obstacle(
+    trained: Path, phantoms: Path, tmp_path: Path
+):
+    first, second = of_one_name(phantoms, tmp_path)
+    third = tmp_path / "x3" / "a.png"
+    third.parent.mkdir()
+
+    def segmented(path: Path) -> bool:
+        return bool(predict(trained, [path], tmp_path / "out", Sampling(votes=1)).done)
+
+    assert segmented(first)
+    first.rename(third)
+    assert segmented(third)
+    third.write_bytes(second.read_bytes())
+    assert segmented(third) and segmented(second)
+    first.write_bytes(open_folder(phantoms).cases[2].image.read_bytes())
+    assert not segmented(first)
+    (tmp_path / "out" / "a_mask.png").unlink()
+    assert segmented(first)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,18 @@ def test_a_file_that_appears_while_a_case_is_segmented_is_kept(tmp_path: Path):
     assert path.read_text() == "drawn by hand"
 
 
+def test_results_of_another_image_that_appear_while_a_case_is_segmented_are_kept(tmp_path: Path):
+    """Two calls at once, into one folder."""
+    record = Record(tmp_path)
+    record.need_alone("x", "other/x.png", "", [NAMES[0]])
+    predict_once(tmp_path)
+    with record.scratch() as scratch:
+        (scratch / NAMES[0]).write_text("b")
+        with pytest.raises(UserError, match=r"other/x\.png would share .* image, x\.png, whose"):
+            record.add("x", "k", {"input": "other/x.png"}, [scratch / NAMES[0]])
+    assert (tmp_path / NAMES[0]).read_text() == "a"
+
+
 def test_a_row_keeps_the_kinds_that_a_later_call_has_not_replaced(tmp_path: Path):
     predict_once(tmp_path)
     record = Record(tmp_path)

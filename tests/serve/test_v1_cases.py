@@ -241,6 +241,21 @@ def test_an_image_of_the_data_is_segmented_into_the_results(
     assert made == (tmp_path / "new_mask.png").read_bytes()
 
 
+def test_results_of_another_image_of_the_name_are_kept(folders: dict[str, Path], tmp_path: Path):
+    results, data = tmp_path / "results", tmp_path / "data"
+    predict(load(folders["flat"], SAMPLING, "cpu"), [folders["data"] / "p.png"], results)
+    before = (results / "p_mask.png").read_bytes()
+    picture(data / "p.png", np.zeros((40, 50), np.uint8))
+    with served(tmp_path, [folders["flat"]], results, data) as server:
+        cases = server.client.get("/v1/cases").json()["cases"]
+        (new,) = [case["id"] for case in cases if case["state"] != "segmented"]
+        reply = server.client.post(f"/v1/cases/{new}/predict", json={"save": ["mask"]})
+        state = server.wait_for(reply.json()["job"])
+    assert state["state"] == "failed"
+    assert "p.png would share the name p of its results" in str(state["message"])
+    assert (results / "p_mask.png").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["w.nii.gz", "chest"])
 def test_a_corrected_volume_is_saved_in_its_own_format_and_grid(
     running: Running, folders: dict[str, Path], name: str

@@ -28,17 +28,19 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Run the verb and return the exit code."""
     from cdal.cli.console import show_check
-    from cdal.datasets.contact_sheet import write_contact_sheet
+    from cdal.datasets.contact_sheet import need_png, write_contact_sheet
 
-    check = checked(options.data)
     if options.sheet is not None:
+        need_png(Path(options.sheet))
+    check = checked(options.data)
+    if options.json:
+        print(json.dumps(check.to_dict()))
+    else:
+        show_check(check, everything=options.all)
+    if options.sheet is not None:  # last, because an error of the disk hides no finding
         write_contact_sheet(
             Path(options.sheet),
             check.folder,
             [finding.case for finding in check.findings if finding.case],
         )
-    if options.json:
-        print(json.dumps(check.to_dict()))
-    else:
-        show_check(check, everything=options.all)
     return BAD_INPUT if check.errors else DONE

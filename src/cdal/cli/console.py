@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from cdal.cli.output import marked, plain
+from cdal.cli.output import counted, marked, plain
 from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.runtime.events import Event, Pace
 from cdal.training.progress import Step
@@ -132,15 +132,17 @@ def progress_bar() -> Iterator[ProgressBars]:
 
 
 def show_summary(summary: Mapping[str, Any]) -> None:
-    """Show the scores of `cdal evaluate` as tables, one for each scoring protocol."""
-    protocol = dict(summary["protocol"])
-    details = ", ".join(f"{name} {value}" for name, value in protocol.items() if name != "scoring")
+    """Show the scores of `cdal evaluate` as tables, one for each scoring protocol.
+
+    How they were made, and the measures of uncertainty for research, are in the summary alone.
+    """
+    protocol = summary["protocol"]
     console = Console()
     for scoring, scores in ({protocol["scoring"]: summary} | summary.get("also", {})).items():
         table = Table(
             title=(
-                f"{summary['cases']} cases, scored by the protocol {marked(scoring)}: mean and "
-                "95 % interval over cases"
+                f"{counted(summary['cases'], 'case')}, scored by the protocol {marked(scoring)}: "
+                "mean and 95 % interval over cases"
             )
         )
         columns = scores["classes"] | (
@@ -155,19 +157,10 @@ def show_summary(summary: Mapping[str, Any]) -> None:
                 marked(heading + unit), *[_cell(values, score) for values in columns.values()]
             )
         console.print(table)
-    console.print(plain(details), style="dim", highlight=False, markup=False)
-    for part in ("uncertainty", "annotators"):
-        numbers = {
-            name: value
-            for name, value in summary.get(part, {}).items()
-            if not isinstance(value, dict)
-        }
-        text = ", ".join(
-            f"{name.replace('_', ' ')} {'none' if value is None else f'{value:.4g}'}"
-            for name, value in numbers.items()
-        )
-        if text:
-            console.print(plain(f"{part}: {text}"), highlight=False, markup=False)
+    error = summary["uncertainty"]["ece"]
+    if error is not None:
+        text = f"calibration: the probabilities are {error:.4f} off (0: as often right as they say)"
+        console.print(text, highlight=False, markup=False)
     for line in _quality_lines(summary.get("quality")):
         console.print(plain(line), highlight=False, markup=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
@@ -239,16 +232,14 @@ def show_check(checked: Check, everything: bool = False) -> None:
             else f"{len(shapes)} shapes from {shapes[0]} to {shapes[-1]}"
         )
         console.print(
-            f"{len(facts)} cases can be read; {span}; classes: "
+            f"{counted(len(facts), 'case')} can be read; {span}; classes: "
             f"{marked(', '.join(checked.folder.classes)) or 'unknown'}",
             highlight=False,
             markup=False,
         )
     levels = Counter(finding.level for finding in checked.findings)
-    console.print(
-        f"{levels['error']} errors, {levels['warning']} warnings, {levels['note']} notes",
-        highlight=False,
-    )
+    counts = [counted(levels[level], level) for level in ("error", "warning", "note")]
+    console.print(", ".join(counts), highlight=False)
 
 
 def show_findings(checked: Check) -> None:

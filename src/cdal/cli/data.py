@@ -69,6 +69,9 @@ def _list(options: Namespace) -> int:
         name: {field: getattr(public, field) for field in fields}
         for name, public in PUBLIC_SETS.items()
     }
+    for name, public in PUBLIC_SETS.items():
+        if public.address:
+            values[name]["where"] += f", or `cdal data prepare {name} download TARGET`"
     print(json.dumps(values)) if options.json else show_values(values)
     return DONE
 

@@ -63,6 +63,9 @@ def run(options: Namespace) -> int:
     if options.out is not None:
         write_result(scores, Path(options.out))
     print(json.dumps(scores.summary())) if options.json else show_summary(scores.summary())
+    if not options.json:
+        kept = f"written into {options.out}" if options.out else "not written (--out FOLDER)"
+        tell(f"scores of each case, all measures and settings: {kept}")
     for message in scores.failed.values():
         tell(f"cdal evaluate: {message}", error=True)
     return IN_PART if scores.failed else DONE

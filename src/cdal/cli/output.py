@@ -27,6 +27,11 @@ def marked(text: object) -> str:
     return escape(plain(text))
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, such as `1 case` or `2 cases`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def tell(text: object, error: bool = False) -> None:
     """Print a line on standard output, or on standard error."""
     print(plain(text), file=sys.stderr if error else sys.stdout, flush=error)

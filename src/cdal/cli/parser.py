@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -12,6 +12,12 @@ _VALUE = re.compile(
     re.DOTALL,
 )
 """What jsonargparse says of a value that is none of the types of its option."""
+
+_MISSING = re.compile(r"(?P<begin>the following arguments are required: )(?P<keys>.*)")
+_NO_ACTION = re.compile(
+    r'expected "(?P<verb>\w+)\.action" to be one of \{(?P<names>.*)\}, but it was not provided\.'
+)
+"""What it says of words that are missing; keys are such as `check.data`."""
 
 _KINDS = {"<class 'int'>": "a whole number", "<class 'float'>": "a number"}
 _NAMES = re.compile(r"Literal\[(.*?)\]")
@@ -22,7 +28,27 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with a message; see `ArgumentParser.error`."""
-        super().error(plainly(message), ex)
+        super().error(self._as_typed(plainly(message)), ex)
+
+    def _as_typed(self, message: str) -> str:
+        """A message about what is missing, in the words that are typed; others as they are."""
+        if match := _MISSING.fullmatch(message.strip()):
+            missing = [_word(self, key) for key in match["keys"].split(", ")]
+            return f"{match['begin']}{', '.join(missing)}"
+        if match := _NO_ACTION.fullmatch(message.strip()):
+            return f"expected one of {match['names'].replace(',', ', ')} after {match['verb']}."
+        return message
+
+
+def _word(parser: Any, key: str) -> str:
+    """How the value of a key is typed: `DATA` for `check.data`, `--data` for an option."""
+    verb, _, rest = key.partition(".")
+    for action in parser._actions:
+        if rest and verb in (action.choices or ()):
+            return _word(action.choices[verb], rest)
+        if action.dest == key:
+            return str(next(iter(action.option_strings), key.upper()))
+    return key
 
 
 def plainly(message: str) -> str:

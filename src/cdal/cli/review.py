@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from cdal.cli.output import tell
+from cdal.cli.output import counted, tell
 from cdal.cli.words import DONE, IN_PART
 
 _MOST = 5
@@ -36,8 +36,9 @@ def run(options: Namespace) -> int:
         tell(f"cdal review: {message}", error=True)
     if len(problems) > _MOST:
         tell(f"cdal review: {len(problems) - _MOST} more without a picture", error=True)
+    drawn = review.cases - review.kept - len(problems)
     tell(
-        f"{review.page}: {review.cases} cases, {review.kept} pictures kept, {len(problems)} "
-        "without a picture"
+        f"{review.page}: {counted(review.cases, 'case')}, {counted(drawn, 'picture')} drawn, "
+        f"{review.kept} kept, {len(problems)} without a picture"
     )
     return IN_PART if problems else DONE

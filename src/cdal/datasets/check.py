@@ -124,6 +124,8 @@ def _with_classes(
     if len(values) > MOST_CLASSES:
         return folder, findings
     folder = with_classes_of(folder, values)
+    if not facts:
+        return folder, findings
     message = (
         f"the labels are taken as {_listed(folder)}. To name them, write dataset.json: "
         f"{{{propose(folder.values, ())}}}."

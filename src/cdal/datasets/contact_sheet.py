@@ -21,6 +21,16 @@ _MOST = 64
 _CAPTION = 14
 
 
+def need_png(path: Path) -> None:
+    """Refuse a path for a contact sheet that is not called as its format.
+
+    Raises:
+        UserError: the path does not end in `.png`.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: expected a path that ends in .png, for the contact sheet.")
+
+
 def write_contact_sheet(path: Path, folder: DataFolder, first: Sequence[str] = ()) -> Path:
     """Write a PNG with up to 64 cases and the outlines of their masks.
 
@@ -35,8 +45,9 @@ def write_contact_sheet(path: Path, folder: DataFolder, first: Sequence[str] = (
         The path of the PNG.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: as `need_png`, or the file cannot be written.
     """
+    need_png(path)
     wanted = [case for case in folder.cases if case.name in set(first)][:_MOST]
     remaining = [case for case in folder.cases if case.name not in set(first)]
     step = max(1, -(-len(remaining) // max(1, _MOST - len(wanted))))

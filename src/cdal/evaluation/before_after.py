@@ -18,6 +18,9 @@ from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.files import write_json
 
+_FEW = 10
+"""Fewer cases than these may differ by chance more than a training changes them."""
+
 BEFORE_AFTER = "before_after.json"
 """Name of the file in a run folder."""
 
@@ -59,7 +62,10 @@ class BeforeAfter:
             for name, before in self.before.items()
         ]
         verdict = "better" if self.better else "not better"
-        return [*rows, f"{verdict} on {self.cases} held-out cases, which no training has seen"]
+        one = self.cases == 1
+        cases = "1 held-out case" if one else f"{self.cases} held-out cases"
+        few = "; so few prove little" if self.cases < _FEW else ""
+        return [*rows, f"{verdict} on {cases}, which no training has seen{few}"]
 
 
 def before_after(

@@ -43,7 +43,7 @@ from cdal.inference.sampling import Sampling
 from cdal.inference.torch_engine import TorchEngine
 from cdal.recipes.protocols import Protocol, find_protocol
 from cdal.runtime.cost import joined_cost, kept_cost, peak_memory
-from cdal.runtime.errors import UserError
+from cdal.runtime.errors import UserError, listed
 from cdal.runtime.events import Event, Report, silent
 from cdal.runtime.version import __version__
 from cdal.segmenters.model_header import ModelHeader, Seen
@@ -229,11 +229,7 @@ def cases_of(
     """
     data, models = predictor.header.recipe.data, predictor.header.models
     seen = [model.seen for model in models]
-    remedy = (
-        f"The model was trained on fold {data.fold}: omit --fold, or use --split train."
-        if len(models) == 1
-        else "Give cases that no model of the ensemble has seen."
-    )
+    remedy = _remedy(len(models), split, None if fold == data.fold else data.fold)
     if split == "all":
         cases: Sequence[CaseFiles] = folder.cases
     elif split == "validation" and not all(model.recipe.data.validation for model in models):
@@ -253,10 +249,27 @@ def cases_of(
     known = _seen(cases, seen) if split in ("test", "all") else []
     if known:
         raise UserError(
-            f"{len(known)} of the {len(cases)} cases were seen in training "
-            f"({', '.join(known[:3])}, ...), so their scores would be meaningless. {remedy}"
+            f"{len(known)} of the {len(cases)} cases were seen in training, so their scores would "
+            f"be meaningless. {remedy} Seen:{listed(known)}"
         )
     return cases
+
+
+def _remedy(models: int, split: Part, own_fold: int | None) -> str:
+    """What to do about cases that were seen in training, in the words that were given.
+
+    Args:
+        models: number of models.
+        split: part that was asked for.
+        own_fold: the model's own fold if another was asked for.
+    """
+    if split == "all":
+        return "Remove these cases from the folder, or give other data."
+    if models > 1:
+        return "Give cases that no model of the ensemble has seen."
+    if own_fold is None:
+        return "Give other data, with --split all."
+    return f"The model was trained on fold {own_fold}: omit --fold, or use --split train."
 
 
 def _listed(folder: DataFolder, models: Sequence[ModelHeader], split: Part) -> Sequence[CaseFiles]:

@@ -24,6 +24,7 @@ from cdal.inference.predictor import Predictor
 from cdal.inference.sampling import Sampling
 from cdal.recipes import find_recipe
 from cdal.runtime.events import Report, silent
+from cdal.training.run_folder import check_same_run
 from cdal.training.train import train
 
 COUNT = 320
@@ -82,11 +83,15 @@ def run_demo(
         seed: random seed for all draws.
         device: `auto`, `cpu`, `cuda` or `mps`.
         report: receives the progress, see `cdal.train`.
+
+    Raises:
+        UserError: the folder holds a demonstration with other settings.
     """
     data, run = out / "phantoms", out / "run"
-    write_phantoms(data, COUNT, seed)
     recipe = find_recipe("phantoms")
     recipe = replace(recipe, training=replace(recipe.training, minutes=minutes, seed=seed))
+    check_same_run(run, recipe)  # before the work, and before its phantoms are replaced
+    write_phantoms(data, COUNT, seed)
     model = train(recipe, data, run, device, report)
     predictor = load(model, Sampling(votes=VOTES, seed=seed), device)
     evaluation = evaluate(predictor, data)

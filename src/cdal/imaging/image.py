@@ -111,7 +111,7 @@ def need_regular(path: Path) -> None:
     """Refuse a path that is no regular file: reading a pipe or a device may never end.
 
     Raises:
-        UserError: there is no such file, or it is something else.
+        UserError: there is no such file, it is something else, or it may not be read.
     """
     try:
         mode = path.stat().st_mode
@@ -126,6 +126,8 @@ def need_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise UserError(f"{path}: expected a file; it is {kind}.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read. Change its permissions, or give a copy.")
 
 
 def need_size(path: Path, shape: tuple[int, ...], each: float = 8) -> None:

@@ -101,7 +101,7 @@ class CaseWorker:
             self._need_hope(source, key, task.attempt)
             with self._record.scratch() as scratch:
                 row, made = _segment(
-                    self._predictor, source, self._record, self._wanted.save, scratch, tell
+                    self._predictor, source, digest, self._record, self._wanted.save, scratch, tell
                 )
                 # The time is that of the bytes, not of the results.
                 row = {"model": self._predictor.name, **row, "input_digest": digest, "when": when}
@@ -204,6 +204,7 @@ def explained(name: str, error: Exception) -> str:
 def _segment(
     predictor: Predictor,
     source: Input,
+    digest: str,
     record: Record,
     save: Collection[str],
     scratch: Path,
@@ -216,6 +217,7 @@ def _segment(
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
         places = paths_of(source, image.like, save, lambda file: record.free(source.name, file))
+        record.need_alone(source.name, name, digest, [path.name for path in places.values()])
         (scratch / "made").mkdir()
         paths = {kind: scratch / "made" / path.name for kind, path in places.items()}
         keep = {need for kind in save for need in OUTPUTS[kind].needs}

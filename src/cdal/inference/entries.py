@@ -31,12 +31,28 @@ class Entry:
         files: checksum of each file by its name.
         done: whether the files are known to be in their place.
         row: row of `predictions.json`.
+        source: absolute path of the input; empty if that is not known.
     """
 
     key: str
     files: Mapping[str, str]
     done: bool
     row: dict[str, Any]
+    source: str = ""
+
+    def is_of(self, path: str, digest: str) -> bool:
+        """Whether it is of this input: of this path, or of the same bytes, which were moved.
+
+        Args:
+            path: the input.
+            digest: checksum of its bytes; empty if that is not known.
+        """
+        if "input" not in self.row:
+            return True
+        source = self.source or os.path.abspath(str(self.row["input"]))  # noqa: PTH100 (no links)
+        return source == os.path.abspath(path) or (  # noqa: PTH100
+            self.row.get("input_digest") == digest != ""
+        )
 
     def owns(self, path: Path) -> bool:
         """Whether a file that exists is of this entry, and not a stranger's of the same name."""
@@ -65,7 +81,7 @@ class Entry:
             return self
         files = {name: digest for name, digest in self.files.items() if name not in gone}
         row = {field: value for field, value in self.row.items() if value not in list(gone)}
-        return Entry("", files, self.done, row)
+        return replace(self, key="", files=files, row=row)
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,13 @@ def read_entries(out: Path, name: str) -> Entries:
     try:
         return Entries(
             [
-                Entry(str(e["key"]), dict(e["files"]), e["done"] is True, dict(e["row"]))
+                Entry(
+                    str(e["key"]),
+                    dict(e["files"]),
+                    e["done"] is True,
+                    dict(e["row"]),
+                    str(e.get("source", "")),
+                )
                 for e in content.get("results", [])
             ],
             [Failure(**failure) for failure in content.get("failed", [])],

@@ -46,8 +46,8 @@ def predict(
     """Segment files and write the results, each in the format and geometry of its input.
 
     An input that fails is reported, and the others are segmented. Results of an earlier prediction
-    are replaced; other files of the same name are kept, and their input fails. `predictions.json`
-    records how the results were made.
+    of the same input are replaced; those of another image of the same name, and other files, are
+    kept, and the input fails. `predictions.json` records how the results were made.
 
     A call that was interrupted is finished by the same call: an input is passed over if the same
     model has made its results from the same bytes with the same options. Several calls may write

@@ -9,16 +9,17 @@ that has to be read to write another, so nothing grows with the folder.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cdal.imaging.formats import stem_of
+from cdal.imaging.formats import stem_of, suffix_of
 from cdal.inference.entries import (
     HOME,
     MERGED,
@@ -151,20 +152,54 @@ class Record:
             )
         return path
 
+    def need_alone(self, name: str, path: str, digest: str, files: Collection[str]) -> None:
+        """Refuse an input if the folder has results of another one of its name.
+
+        The same input may have changed, and its results are then replaced. Inputs of two formats
+        stand side by side, unless they share a file. Kinds of results that nobody replaces are no
+        obstacle to an input that has results.
+
+        Args:
+            name: name of the results.
+            path: the input.
+            digest: checksum of its bytes; empty if that is not known.
+            files: names of its results.
+
+        Raises:
+            UserError: there are such results.
+        """
+        results = read_entries(self.out, name).results
+        known = any(entry.is_of(path, digest) for entry in results)
+        for entry in results:
+            other = str(entry.row.get("input"))
+            alike = not known and suffix_of(Path(other)) == suffix_of(Path(path))
+            if entry.is_of(path, digest) or not (alike or any(f in entry.files for f in files)):
+                continue
+            if any(entry.owns(self.out / file) for file in entry.files):
+                raise UserError(
+                    f"{path} would share the name {name} of its results with another image, "
+                    f"{entry.source if other == path else other}, whose results are in {self.out}; "
+                    "they are kept. Give another --out, or list it in a table that gives it a name "
+                    "of its own, in the column name."
+                )
+
     def add(self, name: str, key: str, row: dict[str, Any], made: Sequence[Path]) -> None:
         """Move the results of an input to their place, and add its row.
 
         Args:
             name: name of the results.
             key: what decides the results, see `Entry`.
-            row: row of `predictions.json`.
+            row: row of `predictions.json`, with `input` and perhaps `input_digest`.
             made: files with the names of the results, in another folder of the same disk.
 
         Raises:
-            UserError: as `free`, or a file cannot be written.
+            UserError: as `free` and `need_alone`, or a file cannot be written.
         """
-        entry = Entry(key, {path.name: digest_of(path) for path in made}, False, row)
+        source, digest = str(row["input"]), str(row.get("input_digest", ""))
+        files = {path.name: digest_of(path) for path in made}
+        entry = Entry(key, files, False, row, os.path.abspath(source))  # noqa: PTH100 (no links)
         with self._turn(name):
+            self.need_alone(name, source, digest, entry.files)
             for file in entry.files:
                 self.free(name, file)
             before = read_entries(self.out, name)

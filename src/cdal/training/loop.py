@@ -169,7 +169,7 @@ class Run:
                 self.checkpoint()
             message = self._short_of_time(time.monotonic() - began, process_time() - busy)
             rate = (state.step - first) / max(1e-9, time.monotonic() - began)
-            used = self._fraction()
+            used = min(1.0, self._fraction())  # the last step may end after the minutes
             yield Step(
                 "training",
                 "",

@@ -22,6 +22,7 @@ from cdal.datasets.check_tables import split_findings
 from cdal.datasets.layout import DataFolder
 from cdal.datasets.partition import Split, split_cases
 from cdal.recipes.recipe import Recipe
+from cdal.runtime.cost import kept_cost
 from cdal.runtime.devices import repeatable
 from cdal.runtime.errors import UserError
 from cdal.runtime.events import Event, Report, silent
@@ -121,7 +122,10 @@ def _train(
                 claim(out, recipe, start)
                 keep_split(out, split)
             run = Run(recipe, folder, split, cases, digests, out, fabric, calibrating, start)
+            finished = bool(kept_cost(out))
             _take_steps(run, stop_requested, report)
+            if finished and run.state.step == run.first:
+                report(Event("training", message=f"the run in {out} was finished already"))
             if fabric.is_global_zero:
                 shutil.rmtree(out / _CASES, ignore_errors=True)
                 run.finish()

@@ -109,7 +109,10 @@ def test_a_folder_without_a_layout_is_told_of_all(tmp_path: Path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(UserError, match="it holds pictures") as error:
         open_folder(tmp_path)
-    assert all(layout.expected in str(error.value) for layout in LAYOUTS[1:])
+    _, first, *others, last = str(error.value).splitlines()
+    assert first == "  images/ and labels/ (or masks/)"
+    assert {first, *others} == {f"  {layout.expected}" for layout in LAYOUTS[1:]}
+    assert "table (.csv) with the columns image and label" in last
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match="expected a data folder, or a table"):
         open_folder(tmp_path / "a.txt")

@@ -59,6 +59,20 @@ def test_the_real_volumes_are_known(hippocampus: Path, tmp_path: Path):
     assert not check_folder(tmp_path / "out").errors
 
 
+def test_without_a_connection_the_way_by_hand_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Port 9 of this machine refuses, as no server listens there."""
+    changed = replace(PUBLIC_SETS["hippocampus"], address="http://127.0.0.1:9/a/Task04.tar")
+    monkeypatch.setitem(public.PUBLIC_SETS, "hippocampus", changed)
+    with pytest.raises(UserError) as error:
+        prepare("hippocampus", "download", tmp_path / "out")
+    told = str(error.value)
+    assert "cannot be downloaded: no connection to 127.0.0.1. Fetch it by hand" in told
+    assert told.endswith(f"then: cdal data prepare hippocampus Task04.tar {tmp_path / 'out'}")
+    assert "Pool" not in told and "download TARGET" not in told
+
+
 def test_a_download_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with tarfile.open(tmp_path / "archive.tar", "w") as archive:
         archive.add(decathlon(tmp_path / "Task04_Hippocampus"), arcname="Task04_Hippocampus")

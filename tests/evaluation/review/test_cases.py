@@ -73,6 +73,13 @@ def test_results_elsewhere_are_not_taken(tmp_path: Path, name: str):
     assert case.files == {}
 
 
+def test_a_file_is_not_said_to_be_missing(tmp_path: Path):
+    (tmp_path / "chest.png").write_bytes(b"")
+    for name, found in (("chest.png", "it is a file"), ("gone", "there is no such folder")):
+        with pytest.raises(UserError, match=f"{name}: expected a folder of results.*; {found}"):
+            read_results(tmp_path / name)
+
+
 def test_a_folder_without_results_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match="no such folder"):
         read_results(tmp_path / "nowhere")

@@ -15,6 +15,7 @@ import pytest
 from cdal.evaluation.review import write_review
 from cdal.runtime.files import write_text
 from helpers.files import disc, picture
+from helpers.page import chromium
 from helpers.review import Page, discs, quality, row, write_record, write_results
 
 HOSTILE = (
@@ -237,3 +238,32 @@ def test_the_script_sorts_and_filters(tmp_path: Path):
         " | 0 of 3 cases shown | uncertainty descending",
         "false",
     ], done.stderr
+
+
+def test_on_a_small_screen_no_word_is_broken_and_no_column_cut(tmp_path: Path):
+    fields = {
+        "volume": {"lesion": 123456.0},
+        "quality": {"lesion": quality(0.91, [0.84, 0.97], [100000, 140000])},
+        "warnings": ["texture: far from that of the training images, " + "and so on " * 9],
+        "outside": True,
+        "verdict": "review",
+    }
+    page = write_review(discs(tmp_path, 2, **fields)).page
+    with chromium() as browser:
+        opened = browser.new_page(viewport={"width": 1300, "height": 900})
+        opened.goto(page.as_uri())
+        wide = opened.evaluate(
+            "() => { const d = document.querySelector('.wide'); return d.scrollWidth - "
+            "d.clientWidth; }"
+        )
+        lines = opened.evaluate(
+            """() => {
+              const cell = [...document.querySelectorAll('tbody td')].find(
+                (td) => td.textContent.includes('lesion'));
+              const range = document.createRange();
+              const text = cell.lastChild, start = text.textContent.indexOf('lesion');
+              range.setStart(text, start); range.setEnd(text, start + 6);
+              return range.getClientRects().length;
+            }"""
+        )
+    assert (wide, lines) == (0, 1)

@@ -121,12 +121,15 @@ def test_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["review", str(results)]) == 0
     shown = capsys.readouterr()
     assert (
-        shown.out == f"{results / 'review.html'}: 2 cases, 0 pictures kept, 0 without a picture\n"
+        shown.out
+        == f"{results / 'review.html'}: 2 cases, 2 pictures drawn, 0 kept, 0 without a picture\n"
     )
+    assert main(["review", str(results)]) == 0
+    assert "2 cases, 0 pictures drawn, 2 kept, 0 without" in capsys.readouterr().out
     write_record(tmp_path / "old", [row(f"gone{k}.png") for k in range(7)])
     assert main(["review", str(tmp_path / "old"), "--out", str(tmp_path / "p.html")]) == 3
     shown = capsys.readouterr()
-    assert "7 cases, 0 pictures kept, 7 without a picture" in shown.out
+    assert "7 cases, 0 pictures drawn, 0 kept, 7 without a picture" in shown.out
     assert len(shown.err.splitlines()) == 6
     assert "gone0.png is not there" in shown.err
     assert "2 more without a picture" in shown.err

@@ -14,7 +14,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import read_image
 from cdal.imaging.formats.dicom import read_series
-from cdal.imaging.formats.dicom_series import choose_series, find_series
+from cdal.imaging.formats.dicom_series import Series, choose_series, find_series
 from cdal.inference.inputs import list_inputs
 from cdal.runtime.errors import UserError
 from helpers.dicom import axial_series
@@ -48,6 +48,27 @@ def test_a_series_is_read_in_its_own_place_and_unit(tmp_path: Path):
         )
 
 
+def test_series_are_listed_in_the_order_of_their_numbers(tmp_path: Path):
+    found = [
+        Series("1.1", "T1 mprage", "30", (tmp_path / "a",)),
+        Series("1.2", "LOC", "1", (tmp_path / "b",), localizer=True),
+        Series("1.3", "", "", (tmp_path / "c",)),
+        Series("1.4", "T2", "4", (tmp_path / "d",)),
+    ]
+    with pytest.raises(UserError, match=r"3 series are there, and 1 localizer\. Choose") as error:
+        choose_series(tmp_path, found, None)
+    _, *listed = str(error.value).splitlines()
+    assert [line.split(" (")[0] for line in listed] == [
+        "  1: LOC",
+        "  4: T2",
+        "  30: T1 mprage",
+        "  -: no description",
+    ]
+    assert listed[0].endswith(", a localizer")
+    with pytest.raises(UserError, match="2 series are called 'x'"):
+        choose_series(tmp_path, [Series(u, "x", "", ()) for u in "ab"], "x")
+
+
 def test_one_series_of_several_has_to_be_chosen(tmp_path: Path):
     write_series(tmp_path / "s", numbers((3, 6, 7), np.uint16), description="T1", number=3)
     write_series(
@@ -55,7 +76,7 @@ def test_one_series_of_several_has_to_be_chosen(tmp_path: Path):
     )
     found = find_series(tmp_path / "s")
     with pytest.raises(
-        UserError, match=r"2 series are there.*--series.*3: T1 \(3 files.*4: T2 \(4 files"
+        UserError, match=r"2 series are there\..*--series.*\n  3: T1 \(3 files.*\n  4: T2 \(4 files"
     ):
         choose_series(tmp_path / "s", found, None)
     with pytest.raises(UserError, match="no series is called 'T3'"):

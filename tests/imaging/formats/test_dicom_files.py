@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import tracemalloc
 import zlib
@@ -15,7 +16,7 @@ import pytest
 
 from cdal.imaging.annotations.dicom_seg import write_segmentation
 from cdal.imaging.formats import format_of, read_image, stem_of
-from cdal.imaging.formats.dicom_files import lenient
+from cdal.imaging.formats.dicom_files import lenient, read_file
 from cdal.imaging.formats.dicom_series import find_series
 from cdal.runtime.errors import UserError
 from helpers.dicom import assert_same_volume, axial_series, by_gdcm, deflated, read_folder
@@ -23,6 +24,15 @@ from helpers.files import numbers
 
 VOLUME = numbers((4, 12, 14), np.uint16)
 NAME, BORN, NUMBER = "Zzyzx^Quentin", "19030201", "PID-987123"
+
+
+def test_a_slice_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a.dcm").write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"a\.dcm may not be read"):
+        read_file(tmp_path / "a.dcm")
 
 
 def test_a_deflated_series_is_read(tmp_path: Path):

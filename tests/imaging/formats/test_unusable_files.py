@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,19 @@ from PIL import Image as Pillow
 from cdal.imaging.formats import read_image
 from cdal.runtime.errors import UserError
 from helpers.files import numbers, save_nifti
+
+
+@pytest.mark.parametrize("suffix", [".png", ".nii.gz", ".tif", ".nrrd", ".npy"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever runs the tests may be root, who may read all."""
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"may not be read\. Change its permissions") as error:
+        read_image(path)
+    assert "complete" not in str(error.value)
 
 
 def text(path: Path) -> Path:

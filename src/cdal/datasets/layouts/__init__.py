@@ -104,11 +104,16 @@ def find_layout(root: Path) -> tuple[Layout, str]:
             "folder; or list images and labels in a table, and give that: --data cases.csv."
         )
     if not found:
-        expected = "; ".join(layout.expected for layout in LAYOUTS[1:])
         if _lists_paths(root / CASES):
             raise UserError(f"{root} holds a table of paths; give that instead: {root / CASES}.")
         contents = ", ".join(path.name for path in entries(root)[:8]) or "nothing"
-        raise UserError(f"{root}: expected {expected}; it holds {contents}.")
+        # The most common one first; sorting keeps the order of the others.
+        others = sorted(LAYOUTS[1:], key=lambda layout: layout.name != "pairs")
+        listed = "".join(f"\n  {layout.expected}" for layout in others)
+        raise UserError(
+            f"{root}: expected one of the layouts below; it holds {contents}.{listed}\n"
+            "Or give a table (.csv) with the columns image and label in its place."
+        )
     return found[0]
 
 

@@ -56,7 +56,7 @@ def prepare(
     with new_folder(target) as folder:
         scratch = folder.parent
         files = (
-            download(public, scratch)
+            download(public, scratch, target)
             if str(source) == "download"
             else _unpacked(Path(source), scratch)
         )

@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -64,8 +65,13 @@ class PublicSet:
     checksum: str = ""
 
 
-def download(public: PublicSet, folder: Path) -> Path:
+def download(public: PublicSet, folder: Path, target: Path) -> Path:
     """Download and unpack the archive of a set; incomplete or altered downloads are refused.
+
+    Args:
+        public: the set.
+        folder: folder for the files.
+        target: data folder that is wanted, for the message.
 
     Returns:
         The folder of the unpacked files.
@@ -74,6 +80,7 @@ def download(public: PublicSet, folder: Path) -> Path:
         UserError: the set has no stable address, or the archive cannot be downloaded.
     """
     import pooch
+    import requests
 
     if not public.address:
         raise UserError(
@@ -86,8 +93,14 @@ def download(public: PublicSet, folder: Path) -> Path:
         )
         unpack(folder / "archive.tar", folder / "source")
     except (OSError, ValueError, UserError) as error:
+        address = urlsplit(public.address)
+        lost = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        lost = lost and not isinstance(error, requests.exceptions.SSLError)
+        why = f"no connection to {address.hostname}" if lost else error
         raise UserError(
-            f"{public.address} cannot be downloaded: {error}. Fetch it by hand: {public.where}"
+            f"{public.address} cannot be downloaded: {why}. Fetch it by hand, there or from "
+            f"{public.where}; then: cdal data prepare {public.name} "
+            f"{PurePosixPath(address.path).name} {target}"
         ) from error
     return folder / "source"
 

@@ -105,10 +105,7 @@ SET = PublicSet(
     name="hippocampus",
     title="Medical Segmentation Decathlon, Task04_Hippocampus",
     about="260 MRI volumes of 1 mm, cropped around a hippocampus; anterior and posterior part",
-    where=(
-        "http://medicaldecathlon.com (Task04_Hippocampus.tar), or `cdal data prepare hippocampus "
-        "download TARGET`"
-    ),
+    where="http://medicaldecathlon.com (Task04_Hippocampus.tar)",
     licence="CC BY-SA 4.0",
     citation="A. L. Simpson et al., arXiv:1902.09063",
     prepare=_prepare,

@@ -118,9 +118,9 @@ def read_results(folder: Path) -> Results:
     """
     path = folder / _RECORD
     if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "there is no such folder"
         raise UserError(
-            f"{folder}: expected a folder of results, which cdal predict --out wrote; there is no "
-            "such folder."
+            f"{folder}: expected a folder of results, which cdal predict --out wrote; {found}."
         )
     if not path.is_file():
         raise UserError(

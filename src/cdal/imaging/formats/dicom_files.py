@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from cdal.imaging.formats import is_dicom
 from cdal.imaging.formats.dicom_codecs import register
 from cdal.imaging.formats.quiet import quiet
-from cdal.imaging.image import need_size
+from cdal.imaging.image import need_regular, need_size
 from cdal.runtime.errors import UserError
 
 _HEADER = 2**24
@@ -69,8 +69,10 @@ def read_file(path: Path, pixels: bool = True) -> Any:
         pixels: whether to read the pixels too.
 
     Raises:
-        UserError: the file is damaged, or it is deflated and inflates to more than it promises.
+        UserError: the file is damaged, it is deflated and inflates to more than it promises, or it
+            may not be read.
     """
+    need_regular(path)
     try:
         with lenient():
             source: Any = _inflated(path, pixels) if _is_deflated(path) else path

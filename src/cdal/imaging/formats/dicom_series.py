@@ -122,15 +122,27 @@ def choose_series(folder: Path, found: Sequence[Series], name: str | None) -> Se
     ]
     if len(chosen) == 1:
         return chosen[0]
-    listed = "; ".join(
-        f"{s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, {s.uid})"
-        for s in found
+    listed = "".join(
+        f"\n  {s.number or '-'}: {s.description or 'no description'} ({len(s.files)} files, "
+        f"{s.uid}){', a localizer' if s.localizer else ''}"
+        for s in sorted(found, key=_order)
     )
-    problem = f"no series is called {name!r}" if not chosen else f"{len(chosen)} series are there"
+    localizers = len(found) - len(volumes)
+    problem = f"{len(volumes)} series are there"
+    if localizers:
+        problem += f", and {localizers} localizer{'s' if localizers > 1 else ''}"
+    if name is not None:
+        problem = f"{len(chosen) or 'no'} series {'are' if chosen else 'is'} called {name!r}"
     raise UserError(
         f"{folder}: {problem}. Choose one by number, description or UID (cdal predict --series "
-        f"NAME), or keep one in the folder, among: {listed}."
+        f"NAME), or keep one in the folder, among:{listed}"
     )
+
+
+def _order(series: Series) -> tuple[bool, int, str]:
+    """The order of the numbers; series without one come last."""
+    number = series.number if series.number.isdecimal() else ""
+    return not number, int(number or 0), series.description
 
 
 def _series(uid: str, files: Sequence[tuple[Path, Any]]) -> Series:
