@@ -11,7 +11,14 @@ import pytest
 import yaml
 
 from cdal.cli import console
-from cdal.cli.console import progress_bar, show_check, show_findings, show_tables, show_values
+from cdal.cli.console import (
+    progress_bar,
+    show_check,
+    show_findings,
+    show_summary,
+    show_tables,
+    show_values,
+)
 from cdal.datasets.check import check_folder
 from cdal.runtime.events import Event, Pace
 from cdal.training.progress import Step
@@ -150,3 +157,21 @@ def test_of_many_files_a_line_a_minute_is_shown(clock: Clock, capsys: Capture):
 
     lines = ["4/1000 done, 0.05/s, 5:31:00 left", "9 done, 2/s, 3 failed"]
     assert printed(events(), capsys) == lines
+
+
+def test_scores_with_several_annotators_say_how_far_the_votes_are_from_them(capsys: Capture):
+    summary = {
+        "cases": 1,
+        "classes": {"lesion": {}},
+        "protocol": {"scoring": "own-grid"},
+        "uncertainty": {"ece": 0.0123},
+        "seconds_per_case": 0.5,
+    }
+    annotators = {"ged": 0.254, "ged_deterministic": None, "matched_iou": 0.61, "empty_votes": 0.5}
+    show_summary({**summary, "annotators": annotators})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "energy distance 0.254 (0: they differ as annotators do), matched IoU 0.610" in shown
+    assert "the probabilities are 0.0123 off" in shown
+    show_summary({**summary, "uncertainty": {"ece": None}})
+    shown = capsys.readouterr().out
+    assert "annotators" not in shown and "calibration" not in shown

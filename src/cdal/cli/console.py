@@ -161,9 +161,27 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     if error is not None:
         text = f"calibration: the probabilities are {error:.4f} off (0: as often right as they say)"
         console.print(text, highlight=False, markup=False)
-    for line in _quality_lines(summary.get("quality")):
+    lines = [*_annotator_lines(summary.get("annotators")), *_quality_lines(summary.get("quality"))]
+    for line in lines:
         console.print(plain(line), highlight=False, markup=False)
     console.print(f"{summary['seconds_per_case']:.2f} s a case")
+
+
+def _annotator_lines(annotators: Mapping[str, Any] | None) -> list[str]:
+    """How far the votes are from several annotators, in a line."""
+    if not annotators:
+        return []
+    parts = {
+        "ged": "energy distance {:.3f} (0: they differ as annotators do)",
+        "ged_deterministic": "that of one answer {:.3f}",
+        "matched_iou": "matched IoU {:.3f}",
+    }
+    told = [
+        text.format(annotators[name])
+        for name, text in parts.items()
+        if annotators.get(name) is not None
+    ]
+    return [f"votes beside the annotators: {', '.join(told)}"] if told else []
 
 
 def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
