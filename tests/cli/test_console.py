@@ -20,6 +20,7 @@ from cdal.cli.console import (
     show_values,
 )
 from cdal.datasets.check import check_folder
+from cdal.evaluation.metrics import DISTANCES, SCORES
 from cdal.runtime.events import Event, Pace
 from cdal.training.progress import Step
 from helpers.files import change, disc_folder
@@ -160,10 +161,12 @@ def test_of_many_files_a_line_a_minute_is_shown(clock: Clock, capsys: Capture):
 
 
 def test_scores_with_several_annotators_say_how_far_the_votes_are_from_them(capsys: Capture):
+    scores = dict.fromkeys((*SCORES, *DISTANCES))
+    scores["interval"] = dict.fromkeys(scores, (None, None))
     summary = {
         "cases": 1,
-        "classes": {"lesion": {}},
-        "protocol": {"scoring": "own-grid"},
+        "classes": {"lesion": scores},
+        "protocol": {"scoring": "own-grid", "unit": "pixels"},
         "uncertainty": {"ece": 0.0123},
         "seconds_per_case": 0.5,
     }

@@ -19,6 +19,7 @@ from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
 from helpers.files import write_series
 from helpers.recipes import small_recipe
+from helpers.stand_ins import radiograph
 
 SHAPE = (10, 14, 12)
 
@@ -81,16 +82,14 @@ def test_series_are_trained_on_scored_and_segmented(
 
 
 def test_a_file_is_read_wherever_a_picture_is(trained: Path, tmp_path: Path):
-    """One slice by itself, with its suffix or without."""
-    write_series(
-        tmp_path / "s",
-        np.random.default_rng(0).integers(0, 4000, size=(1, 32, 32)).astype(np.uint16),
-    )
-    (path,) = (tmp_path / "s").iterdir()
-    for name in ("slice.dcm", "slice"):
-        path.rename(tmp_path / name)
-        path = tmp_path / name
-        assert cdal.load(trained).predict(path).mask.shape == (1, 32, 32)
+    """A radiograph, with its suffix or without. A slice is one of a volume, and no picture."""
+    radiograph(tmp_path / "x.dcm")
+    for name in ("x.dcm", "x"):
+        path = (tmp_path / "x.dcm").rename(tmp_path / name)
+        assert cdal.load(trained).predict(path).mask.shape == (48, 40)
+    (path,) = write_series(tmp_path / "s", np.zeros((1, 32, 32), np.uint16)).iterdir()
+    with pytest.raises(UserError, match="Save its slice as a picture"):
+        cdal.load(trained).predict(path)
 
 
 def test_a_label_in_dicom_is_refused_with_the_remedy(folder: Path, tmp_path: Path):

@@ -168,3 +168,16 @@ def test_round_corners_are_not_guessed(tmp_path: Path):
     path = save(tmp_path / "a.roi", region)
     with pytest.raises(UserError, match="round corners"):
         list(known(path).read(path, picture_of(SHAPE)))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_region_that_ends_early_is_refused_wherever_it_ends(tmp_path: Path, named: bool):
+    """Without its second header or its name it would have another class, or none."""
+    points = [[1, 1], [9, 2], [5, 9]]
+    region = ImagejRoi.frompoints(points, name="lesion" if named else None)
+    whole = save(tmp_path / "whole.roi", region).read_bytes()
+    path = tmp_path / "a.roi"
+    for size in range(4, len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"a\.roi"):
+            list(known(path).read(path, picture_of((12, 12)), "a.png"))

@@ -91,7 +91,25 @@ def _regions(path: Path) -> Iterator[Any]:
             yield region
 
 
+def _need_whole(content: bytes) -> None:
+    """Refuse a region that ends before its second header or its name, which say its class.
+
+    roifile reads such regions without them. A region begins with 64 bytes, the last four of which
+    tell where the second header lies; in that, from byte 16, place and length of the name.
+    """
+    size, second, end = len(content), 0, 64
+    if size >= end:
+        (second,) = struct.unpack_from(">I", content, 60)
+        end = second + 52 if second else end
+    if second and size >= end:
+        place, length = struct.unpack_from(">II", content, second + 16)
+        end = max(end, place + 2 * length)
+    if size < end:
+        raise UserError(f"a region is damaged: it ends early ({size} bytes). Save it again.")
+
+
 def _region(content: bytes) -> Any:
+    _need_whole(content)
     logger, refusal = logging.getLogger("roifile"), _Refusal()
     logger.addHandler(refusal)
     try:
