@@ -149,7 +149,9 @@ class _Tiff:
             [page.dataoffsets[i] for i in indices],
             [page.databytecounts[i] for i in indices],
         )
-        for data, place in page.parent.filehandle.read_segments(offsets, lengths, indices=indices):
+        # Without indices, which tifffile took wrongly for a single segment before 2025.6.
+        for data, number in page.parent.filehandle.read_segments(offsets, lengths):
+            place = indices[number]
             tile, _, shape = page.decode(
                 data, place, jpegtables=page.jpegtables, jpegheader=page.jpegheader
             )
