@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.partition import fold_count, split_cases
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError
+from helpers.data import SHARED
 from helpers.files import disc_folder
 
 
@@ -230,3 +232,33 @@ def test_the_folds_of_the_hippocampus_are_those_of_the_protocol(hippocampus: Pat
         parts = split_cases(folder, DataSettings(folds=4, fold=fold))
         assert (len(parts.train), len(parts.validation), len(parts.test)) == (130, 65, 65)
         assert [case.name for case in parts.test] == names[fold::4]
+
+
+def test_nnu_nets_folds_are_numpys_shuffle_cut_into_five():
+    """Of the legacy generator; their lengths differ by at most one."""
+    names = [f"case{i:02d}" for i in range(23)]
+    cases = tuple(CaseFiles(name, (Path(),), ()) for name in names)
+    order = np.arange(23)
+    np.random.RandomState(12345).shuffle(order)
+    tests = [sorted(names[i] for i in run) for run in np.array_split(order, 5)]
+    for fold in range(5):
+        chosen = DataSettings(partition="nnu-net", folds=5, fold=fold)
+        split = split_cases(DataFolder(Path(), cases, ("a", "b")), chosen).names()
+        assert (split["test"], split["validation"]) == (tests[fold], tests[(fold + 1) % 5])
+    for few, folds in ((cases, 4), (cases[:4], 5)):
+        with pytest.raises(UserError, match=r"--data\.folds 5"):
+            split_cases(DataFolder(Path(), few, ("a", "b")), replace(chosen, folds=folds, fold=0))
+
+
+def test_nnu_nets_folds_of_the_hippocampus_are_those_of_its_published_results(hippocampus: Path):
+    table = SHARED.parent / "anchors" / "nnunet_hippocampus_out_of_fold.csv"
+    if not table.is_file():
+        pytest.skip(f"{table} is not there")
+    with table.open(encoding="utf-8", newline="") as file:
+        published = {row["case"]: int(row["fold"]) for row in csv.DictReader(file)}
+    folder = open_folder(hippocampus)
+    for fold in range(5):
+        chosen = DataSettings(partition="nnu-net", folds=5, fold=fold, validation=False)
+        split = split_cases(folder, chosen)
+        assert {case.name for case in split.test} == {n for n, k in published.items() if k == fold}
+        assert len(split.train) == 208

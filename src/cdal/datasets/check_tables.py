@@ -8,7 +8,7 @@ from functools import partial
 
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.layout import DataFolder
-from cdal.datasets.partition import Split, given_parts, has_split, need_apart
+from cdal.datasets.partition import DRAWN, Split, given_parts, has_split, need_apart
 from cdal.datasets.tables import column_like_split
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError, first_few
@@ -139,7 +139,7 @@ def split_findings(
     """
     names = split.names()
     findings = list(lacking(folder, facts, names))
-    if settings.partition in ("interleaved", "stratified") and has_split(folder):
+    if settings.partition in DRAWN and has_split(folder):
         kept = set(given_parts(folder)["test"])
         if used := sorted(kept & {*names["train"], *names["validation"]}):
             message = (

@@ -16,10 +16,17 @@ from cdal.datasets.tables import PARTS
 from cdal.recipes.recipe import DataSettings
 from cdal.runtime.errors import UserError, first_few
 
-SCHEMES = ("interleaved", "stratified", "given")
+NNUNET = "nnu-net"
+"""The folds that nnU-Net draws."""
+
+SCHEMES = ("interleaved", "stratified", NNUNET, "given")
 """Partitions that need no file; other names refer to `splits.json`."""
 
+DRAWN = SCHEMES[:3]
+"""Partitions that make as many parts as the settings have folds, each of which is a test once."""
+
 _SEED = 0
+_NNUNET_FOLDS, _NNUNET_SEED = 5, 12345
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
     - `stratified`: the same, but the parts are drawn. Each stratum is spread evenly over the parts,
       and all cases of a patient are in one part. Strata and patients are columns of cases.csv;
       `check_folder` adds missing strata.
+    - `nnu-net`: the same with the five folds of nnU-Net, so that its results can be compared case
+      by case: the sorted names, shuffled by scikit-learn's KFold with nnU-Net's seed. Patients and
+      strata count for nothing. nnU-Net has no validation part; neither is there one without
+      `validation`.
     - `given`: the column `split` of cases.csv gives the test cases. The other cases are split into
       `folds` stratified parts, of which part k is for validation.
     - any other name: a partition in splits.json.
@@ -77,6 +88,8 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
         split = _rotate(parts, settings.fold)
     elif settings.partition == "stratified":
         split = _rotate(_parts(folder, folder.cases, settings), settings.fold)
+    elif settings.partition == NNUNET:
+        split = _rotate(_nnunet(folder, settings), settings.fold)
     elif settings.partition == "given":
         split = _given(folder, settings)
     else:
@@ -225,6 +238,21 @@ def _parts(
             [cases[i] for i in part]
             for _, part in splitter.split(np.zeros(len(cases)), pooled, by_group)
         ]
+
+
+def _nnunet(folder: DataFolder, settings: DataSettings) -> list[list[CaseFiles]]:
+    """The test cases of each of nnU-Net's folds (its `generate_crossval_split`)."""
+    if settings.folds != _NNUNET_FOLDS or len(folder.cases) < _NNUNET_FOLDS:
+        raise UserError(
+            f"{folder.root}: nnU-Net divides {_NNUNET_FOLDS} cases or more into {_NNUNET_FOLDS} "
+            f"folds; there are {len(folder.cases)} cases, and data.folds is {settings.folds}. Give "
+            f"--data.folds {_NNUNET_FOLDS}, or another partition."
+        )
+    from sklearn.model_selection import KFold  # takes two seconds
+
+    cases = sorted(folder.cases, key=lambda case: case.name)
+    splitter = KFold(_NNUNET_FOLDS, shuffle=True, random_state=_NNUNET_SEED)
+    return [[cases[i] for i in part] for _, part in splitter.split(cases)]
 
 
 def has_split(folder: DataFolder) -> bool:

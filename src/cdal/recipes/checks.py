@@ -31,7 +31,7 @@ def check_data(data: DataSettings) -> None:
     )
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
     # Other partitions define their own number of folds.
-    limited = data.partition in ("interleaved", "stratified")
+    limited = data.partition in ("interleaved", "stratified", "nnu-net")
     need(
         data,
         "data.fold",

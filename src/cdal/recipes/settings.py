@@ -42,10 +42,11 @@ class DataSettings:
             ("2.5D").
         slice_axis: axis across which volumes are cut into slices: 0 right, 1 anterior, 2 superior.
         partition: name of the rule that divides the cases: `interleaved` by the sorted names,
-            `stratified` by the columns of cases.csv, `given` by its column `split`, or the name of
-            a partition in splits.json; see `cdal.datasets.partition`.
-        folds: number of parts. If interleaved or stratified, part k is for the test and part k + 1
-            for validation. Otherwise the cases outside the test set are divided into these parts,
+            `stratified` by the columns of cases.csv, `nnu-net` as nnU-Net does, `given` by the
+            column `split`, or the name of a partition in splits.json; see
+            `cdal.datasets.partition`.
+        folds: number of parts. With the first three, part k is for the test and part k + 1 for
+            validation. Otherwise the cases outside the test set are divided into these parts,
             and one part is for validation unless the partition names the validation cases.
         fold: number k of the fold.
         validation: whether validation cases are kept apart to choose the weights. False trains on
