@@ -8,9 +8,10 @@ from functools import partial
 
 from cdal.datasets.findings import CaseFacts, Finding, Level
 from cdal.datasets.layout import DataFolder
-from cdal.datasets.partition import DRAWN, Split, given_parts, has_split, need_apart
+from cdal.datasets.partition import Split, given_parts, has_split, need_apart
 from cdal.datasets.tables import column_like_split
 from cdal.recipes.recipe import DataSettings
+from cdal.recipes.settings import DRAWN
 from cdal.runtime.errors import UserError, first_few
 
 

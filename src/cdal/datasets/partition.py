@@ -14,16 +14,11 @@ import numpy as np
 from cdal.datasets.layout import CaseFiles, DataFolder
 from cdal.datasets.tables import PARTS
 from cdal.recipes.recipe import DataSettings
+from cdal.recipes.settings import DRAWN
 from cdal.runtime.errors import UserError, first_few
 
-NNUNET = "nnu-net"
-"""The folds that nnU-Net draws."""
-
-SCHEMES = ("interleaved", "stratified", NNUNET, "given")
+SCHEMES = (*DRAWN, "given")
 """Partitions that need no file; other names refer to `splits.json`."""
-
-DRAWN = SCHEMES[:3]
-"""Partitions that make as many parts as the settings have folds, each of which is a test once."""
 
 _SEED = 0
 _NNUNET_FOLDS, _NNUNET_SEED = 5, 12345
@@ -88,7 +83,7 @@ def split_cases(folder: DataFolder, settings: DataSettings) -> Split:
         split = _rotate(parts, settings.fold)
     elif settings.partition == "stratified":
         split = _rotate(_parts(folder, folder.cases, settings), settings.fold)
-    elif settings.partition == NNUNET:
+    elif settings.partition == "nnu-net":
         split = _rotate(_nnunet(folder, settings), settings.fold)
     elif settings.partition == "given":
         split = _given(folder, settings)

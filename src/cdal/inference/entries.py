@@ -22,6 +22,11 @@ HOME = ".cdal"
 RECORDS = "records"
 
 
+def place_of(path: str) -> str:
+    """The absolute path of an input, whose links are not followed."""
+    return os.path.abspath(path)  # noqa: PTH100 (follows none)
+
+
 @dataclass(frozen=True)
 class Entry:
     """Results of one input, made by one call.
@@ -49,10 +54,8 @@ class Entry:
         """
         if "input" not in self.row:
             return True
-        source = self.source or os.path.abspath(str(self.row["input"]))  # noqa: PTH100 (no links)
-        return source == os.path.abspath(path) or (  # noqa: PTH100
-            self.row.get("input_digest") == digest != ""
-        )
+        same_place = (self.source or place_of(str(self.row["input"]))) == place_of(path)
+        return same_place or self.row.get("input_digest") == digest != ""
 
     def owns(self, path: Path) -> bool:
         """Whether a file that exists is of this entry, and not a stranger's of the same name."""

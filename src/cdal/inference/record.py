@@ -9,7 +9,6 @@ that has to be read to write another, so nothing grows with the folder.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import zlib
@@ -29,6 +28,7 @@ from cdal.inference.entries import (
     Failure,
     is_recorded,
     name_of,
+    place_of,
     read_entries,
     record_the_unrecorded,
     recorded_names,
@@ -197,7 +197,7 @@ class Record:
         """
         source, digest = str(row["input"]), str(row.get("input_digest", ""))
         files = {path.name: digest_of(path) for path in made}
-        entry = Entry(key, files, False, row, os.path.abspath(source))  # noqa: PTH100 (no links)
+        entry = Entry(key, files, False, row, place_of(source))
         with self._turn(name):
             self.need_alone(name, source, digest, entry.files)
             for file in entry.files:

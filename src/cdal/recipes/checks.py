@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cdal.recipes.protocols import PROTOCOLS
-from cdal.recipes.settings import MOST, DataSettings, TrainingSettings, need
+from cdal.recipes.settings import DRAWN, MOST, DataSettings, TrainingSettings, need
 
 
 def check_data(data: DataSettings) -> None:
@@ -31,7 +31,7 @@ def check_data(data: DataSettings) -> None:
     )
     need(data, "data.folds", lambda folds: folds >= 3, "at least 3 (test, validation and training)")
     # Other partitions define their own number of folds.
-    limited = data.partition in ("interleaved", "stratified", "nnu-net")
+    limited = data.partition in DRAWN
     need(
         data,
         "data.fold",

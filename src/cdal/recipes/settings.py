@@ -22,6 +22,10 @@ MOST = 10_000
 """Largest whole number in the settings of a segmenter, and largest length of a patch."""
 
 
+DRAWN = ("interleaved", "stratified", "nnu-net")
+"""Partitions that make as many parts as there are folds, each of which is for the test once."""
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """How cases become network inputs.
