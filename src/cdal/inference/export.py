@@ -245,8 +245,11 @@ def _write(
         converted = openvino.convert_model(folder / "graph.onnx")
         with _told_of(target):
             openvino.save_model(converted, folder / "graph.xml", compress_to_fp16=False)
-        for suffix in (".bin", ".xml"):
-            write_bytes(target.with_suffix(suffix), (folder / f"graph{suffix}").read_bytes())
+            saved = {end: (folder / f"graph{end}").read_bytes() for end in (".bin", ".xml")}
+            # Some versions (2025.0 to 2026.0) cut a file off where the disk ends, without an error.
+            openvino.Core().read_model(saved[".xml"], saved[".bin"])
+        for end, content in saved.items():
+            write_bytes(target.with_suffix(end), content)
 
 
 @contextlib.contextmanager
