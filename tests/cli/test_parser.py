@@ -13,6 +13,7 @@ from cdal.cli import main
         (["predict", "m", "i", "--workers", "x"], "--workers: expected a whole number; it is 'x'."),
         (["predict", "m", "i", "--temperature", "hot"], "--temperature: expected a number; it is"),
         (["train", "r", "--steps", "1.5"], "--steps: expected a whole number; it is '1.5'."),
+        (["train", "r", "--steps", "no"], "--steps: expected a whole number; it is 'no'."),
         (["export", "m", "--to", "x"], "--to: expected one of onnx, openvino, torch, bundle,"),
         (["predict", "m", "i", "--review-below", "x"], "--review-below: expected a number; it is"),
         (["check"], "the following arguments are required: DATA\n"),
@@ -33,3 +34,13 @@ def test_a_wrong_value_is_told_with_its_option(
     assert f"error: {says}" in told
     assert "usage: cdal" in told
     assert "<class" not in told and "Union" not in told
+
+
+@pytest.mark.parametrize("words", [["check"], ["data"], ["data", "prepare", "cxr"]])
+def test_the_usage_that_is_printed_is_that_of_the_verb(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        main(words)
+    named = " ".join(word for word in words if word != "cxr")
+    assert f"run: cdal {named} --help\n" in capsys.readouterr().err

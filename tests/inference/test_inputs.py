@@ -90,8 +90,35 @@ def test_a_series_has_to_be_chosen_on_the_command_line_too(
         str(uid)
         for _, _, uid in hd.seg.segread(tmp_path / "out/s_mask.dcm").get_source_image_uids()
     }
-    chosen = {str(pydicom.dcmread(path).SOPInstanceUID) for path in (tmp_path / "s").glob("IM001*")}
-    assert references == chosen
+    slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "s").glob("IM001*"))]
+    assert references == {str(a_slice.SOPInstanceUID) for a_slice in slices}
+    (row,) = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert row["series"] == slices[0].SeriesInstanceUID
+
+
+def test_another_series_of_a_folder_does_not_take_the_results_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = save_network(tmp_path / "full.safetensors", 1, (0.0, 5.0))
+    scan = np.random.default_rng(0).integers(0, 900, size=(3, 20, 20)).astype(np.uint16)
+    write_series(tmp_path / "s", scan, description="T1", number=3)
+    write_series(tmp_path / "s", scan // 2, description="T2", number=4, first=10)
+    command = ["predict", str(model), str(tmp_path / "s"), "--series"]
+    out = tmp_path / "out"
+    assert main([*command, "T1", "--out", str(out)]) == 0
+    before = (out / "s_mask.dcm").read_bytes()
+    assert main([*command, "T2", "--out", str(out)]) == 2
+    first = pydicom.dcmread(tmp_path / "s/IM0000")
+    assert (
+        f"another image, series {first.SeriesInstanceUID} of this folder, whose"
+        in capsys.readouterr().err
+    )
+    assert (out / "s_mask.dcm").read_bytes() == before
+    assert main([*command, "T2", "--out", str(tmp_path / "other")]) == 0
+    first.PixelData = bytes(len(first.PixelData))
+    first.save_as(tmp_path / "s/IM0000")
+    assert main([*command, "T1", "--out", str(out)]) == 0  # the same series, which has changed
+    assert (out / "s_mask.dcm").read_bytes() != before
 
 
 def test_radiographs_and_pictures_in_one_folder_are_one_image_each(tmp_path: Path):

@@ -161,7 +161,7 @@ def test_a_file_that_appears_while_a_case_is_segmented_is_kept(tmp_path: Path):
 def test_results_of_another_image_that_appear_while_a_case_is_segmented_are_kept(tmp_path: Path):
     """Two calls at once, into one folder."""
     record = Record(tmp_path)
-    record.need_alone("x", "other/x.png", "", [NAMES[0]])
+    record.need_alone("x", "other/x.png", "", "", [NAMES[0]])
     predict_once(tmp_path)
     with record.scratch() as scratch:
         (scratch / NAMES[0]).write_text("b")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 _VALUE = re.compile(
-    r'Parser key "(?P<key>[\w.]+)":\s+(?P<expected>.*?)(?:Given value|Got value): (?P<value>.*)',
+    r'Parser key "(?P<key>[\w.]+)":\s+(?P<expected>.*)(?:Given value|Got value): (?P<value>.*)',
     re.DOTALL,
 )
 """What jsonargparse says of a value that is none of the types of its option."""
@@ -28,27 +28,32 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with a message; see `ArgumentParser.error`."""
-        super().error(self._as_typed(plainly(message)), ex)
+        told = plainly(message)
+        if match := _MISSING.fullmatch(told.strip()):
+            typed = [_typed(self, key) for key in match["keys"].split(", ")]
+            verb = typed[0][0]
+            told = f"{match['begin']}{', '.join(word for _, word in typed)}"
+        elif match := _NO_ACTION.fullmatch(told.strip()):
+            verb, _ = _typed(self, f"{match['verb']}.action")
+            told = f"expected one of {match['names'].replace(',', ', ')} after {match['verb']}."
+        else:
+            verb = self
+        # The parser that ends with the message prints its usage.
+        (super() if verb is self else verb).error(told, ex)
 
-    def _as_typed(self, message: str) -> str:
-        """A message about what is missing, in the words that are typed; others as they are."""
-        if match := _MISSING.fullmatch(message.strip()):
-            missing = [_word(self, key) for key in match["keys"].split(", ")]
-            return f"{match['begin']}{', '.join(missing)}"
-        if match := _NO_ACTION.fullmatch(message.strip()):
-            return f"expected one of {match['names'].replace(',', ', ')} after {match['verb']}."
-        return message
 
+def _typed(parser: Any, key: str) -> tuple[Any, str]:
+    """The parser that a key belongs to, and how its value is typed.
 
-def _word(parser: Any, key: str) -> str:
-    """How the value of a key is typed: `DATA` for `check.data`, `--data` for an option."""
+    It is `DATA` for `check.data`, and `--data` for an option.
+    """
     verb, _, rest = key.partition(".")
     for action in parser._actions:
         if rest and verb in (action.choices or ()):
-            return _word(action.choices[verb], rest)
+            return _typed(action.choices[verb], rest)
         if action.dest == key:
-            return str(next(iter(action.option_strings), key.upper()))
-    return key
+            return parser, str(next(iter(action.option_strings), key.upper()))
+    return parser, key
 
 
 def plainly(message: str) -> str:

@@ -217,7 +217,8 @@ def _segment(
         frame = predictor.frame(image, name)
         need_possible(save, frame.own, name, predictor.votes * len(predictor.header.classes))
         places = paths_of(source, image.like, save, lambda file: record.free(source.name, file))
-        record.need_alone(source.name, name, digest, [path.name for path in places.values()])
+        files = [path.name for path in places.values()]
+        record.need_alone(source.name, name, source.series, digest, files)
         (scratch / "made").mkdir()
         paths = {kind: scratch / "made" / path.name for kind, path in places.items()}
         keep = {need for kind in save for need in OUTPUTS[kind].needs}
@@ -247,6 +248,7 @@ def _segment(
     voxel = float(np.prod(image.like.spacing))
     row = {
         "input": name,
+        **({"series": source.series} if source.series else {}),
         **{kind: path.name for kind, path in paths.items()},
         "volume": {k: voxel * int(n) for k, n in zip(classes[1:], signs.voxels[1:], strict=True)},
         "unit": "pixels" if image.like.affine is None else "mm3",

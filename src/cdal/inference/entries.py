@@ -45,17 +45,19 @@ class Entry:
     row: dict[str, Any]
     source: str = ""
 
-    def is_of(self, path: str, digest: str) -> bool:
-        """Whether it is of this input: of this path, or of the same bytes, which were moved.
+    def is_of(self, path: str, series: str, digest: str) -> bool:
+        """Whether it is of this input: of this place, or of the same bytes, which were moved.
 
         Args:
             path: the input.
+            series: SeriesInstanceUID if it is a folder, which may hold several series; else empty.
             digest: checksum of its bytes; empty if that is not known.
         """
         if "input" not in self.row:
             return True
-        same_place = (self.source or place_of(str(self.row["input"]))) == place_of(path)
-        return same_place or self.row.get("input_digest") == digest != ""
+        same_path = (self.source or place_of(str(self.row["input"]))) == place_of(path)
+        same_series = self.row.get("series", series) == series
+        return (same_path and same_series) or self.row.get("input_digest") == digest != ""
 
     def owns(self, path: Path) -> bool:
         """Whether a file that exists is of this entry, and not a stranger's of the same name."""

@@ -38,12 +38,14 @@ class Input:
         suffix: suffix of the mask.
         files: files of an image that has several: slices of a DICOM series, or one file for each
             channel.
+        series: SeriesInstanceUID of a series that is a folder, which may hold others.
     """
 
     path: Path
     name: str
     suffix: str
     files: tuple[Path, ...] = ()
+    series: str = ""
 
     @contextmanager
     def open(self, scratch: Path | None, channels: int = 0) -> Iterator[Rows]:
@@ -167,8 +169,9 @@ class Lister:
             for path in entry.files
         ]
         if volumes := [entry for entry in listed if not entry.planar]:
-            files = choose_series(folder, volumes, self._series).files
-            radiographs.append(Input(folder, folder.resolve().name, _DICOM, files))
+            chosen = choose_series(folder, volumes, self._series)
+            name = folder.resolve().name
+            radiographs.append(Input(folder, name, _DICOM, chosen.files, chosen.uid))
         return radiographs
 
     def _table(self, table: Path) -> Iterator[Input | Refused]:
@@ -250,11 +253,14 @@ def need_distinct(inputs: Iterable[Input]) -> None:
         by_result[key] = entry.path
 
 
-def input_of(path: Path, channels: int = 1, channel_files: bool | None = None) -> Input:
+def input_of(
+    path: Path, series: str = "", channels: int = 1, channel_files: bool | None = None
+) -> Input:
     """The image that a path in the record of a prediction stands for, as `Lister` found it.
 
     Args:
         path: file; one of a channel stands for those beside it. Or folder of a DICOM series.
+        series: SeriesInstanceUID; empty if it is not known.
         channels: number of channels C of the model.
         channel_files: see `Lister`.
 
@@ -267,7 +273,7 @@ def input_of(path: Path, channels: int = 1, channel_files: bool | None = None) -
             "it back."
         )
     together = channels_beside(path, channels) if path.is_file() and channels > 1 else (path,)
-    inputs, failed = list_inputs(together, (), None, channels, channel_files)
+    inputs, failed = list_inputs(together, (), series or None, channels, channel_files)
     if path not in (known := {entry.path: entry for entry in inputs}):
         raise UserError(failed.get(str(path), f"its image {path} cannot be told from others."))
     return known[path]

@@ -152,7 +152,9 @@ class Record:
             )
         return path
 
-    def need_alone(self, name: str, path: str, digest: str, files: Collection[str]) -> None:
+    def need_alone(
+        self, name: str, path: str, series: str, digest: str, files: Collection[str]
+    ) -> None:
         """Refuse an input if the folder has results of another one of its name.
 
         The same input may have changed, and its results are then replaced. Inputs of two formats
@@ -162,6 +164,7 @@ class Record:
         Args:
             name: name of the results.
             path: the input.
+            series: SeriesInstanceUID, see `Entry.is_of`.
             digest: checksum of its bytes; empty if that is not known.
             files: names of its results.
 
@@ -169,18 +172,22 @@ class Record:
             UserError: there are such results.
         """
         results = read_entries(self.out, name).results
-        known = any(entry.is_of(path, digest) for entry in results)
+        known = any(entry.is_of(path, series, digest) for entry in results)
         for entry in results:
             other = str(entry.row.get("input"))
             alike = not known and suffix_of(Path(other)) == suffix_of(Path(path))
-            if entry.is_of(path, digest) or not (alike or any(f in entry.files for f in files)):
+            if entry.is_of(path, series, digest) or not (
+                alike or any(file in entry.files for file in files)
+            ):
                 continue
             if any(entry.owns(self.out / file) for file in entry.files):
+                where = entry.source or place_of(other)
+                same = f"series {entry.row.get('series')} of this folder"
+                told = same if where == place_of(path) else where if other == path else other
                 raise UserError(
                     f"{path} would share the name {name} of its results with another image, "
-                    f"{entry.source if other == path else other}, whose results are in {self.out}; "
-                    "they are kept. Give another --out, or list it in a table that gives it a name "
-                    "of its own, in the column name."
+                    f"{told}, whose results are in {self.out}; they are kept. Give another --out, "
+                    "or list it in a table that gives it a name of its own, in the column name."
                 )
 
     def add(self, name: str, key: str, row: dict[str, Any], made: Sequence[Path]) -> None:
@@ -189,17 +196,18 @@ class Record:
         Args:
             name: name of the results.
             key: what decides the results, see `Entry`.
-            row: row of `predictions.json`, with `input` and perhaps `input_digest`.
+            row: row of `predictions.json`, with `input` and perhaps `series` and `input_digest`.
             made: files with the names of the results, in another folder of the same disk.
 
         Raises:
             UserError: as `free` and `need_alone`, or a file cannot be written.
         """
-        source, digest = str(row["input"]), str(row.get("input_digest", ""))
+        source = str(row["input"])
+        series, digest = str(row.get("series", "")), str(row.get("input_digest", ""))
         files = {path.name: digest_of(path) for path in made}
         entry = Entry(key, files, False, row, place_of(source))
         with self._turn(name):
-            self.need_alone(name, source, digest, entry.files)
+            self.need_alone(name, source, series, digest, entry.files)
             for file in entry.files:
                 self.free(name, file)
             before = read_entries(self.out, name)

@@ -147,6 +147,18 @@ def test_a_series_is_reviewed_with_a_segmentation_of_dicom(tmp_path: Path):
     assert (labels(reviewed)["b"] == corrected).all()
 
 
+def test_the_series_of_a_folder_that_was_segmented_is_the_one_that_is_reviewed(tmp_path: Path):
+    recipe = Recipe("x", DataSettings(2, (32, 32)), ImageUNetSettings(channels=(4, 6, 8)))
+    model = member(tmp_path / "m.safetensors", recipe=recipe)
+    rng, folder, results = np.random.default_rng(0), tmp_path / "scan", tmp_path / "results"
+    write_series(folder, rng.integers(400, 600, (5, 12, 14)), description="T1")
+    write_series(folder, rng.integers(400, 600, (3, 12, 14)), description="T2", first=10)
+    (row,) = predict(model, [folder], results, Sampling(votes=1), series="T2").done
+    keep_review(results, "scan.dcm", row["input"], "accept", row["mask"])
+    (case,) = reviewed_folder(results, read_header(model)).folder.cases
+    assert {path.name for path in case.slices} == {"IM0010", "IM0011", "IM0012"}
+
+
 def test_channels_in_files_of_their_own_are_one_case(tmp_path: Path):
     recipe = Recipe("x", DataSettings(3, (16, 16, 16)), ImageUNetSettings(channels=(4, 6, 8)))
     model = member(tmp_path / "m.safetensors", recipe=recipe, channels=2, channel_files=True)

@@ -62,6 +62,7 @@ class Case:
         digest: checksum of the image's bytes, see `cdal.inference.case.digest_of_input`; empty
             if it is not known.
         when: when they were read, in seconds since 1970; `None` if it is not known.
+        series: SeriesInstanceUID, if the image is a folder of DICOM; else empty.
     """
 
     source: str
@@ -76,6 +77,7 @@ class Case:
     votes: int | None = None
     digest: str = ""
     when: float | None = None
+    series: str = ""
 
     @property
     def name(self) -> str:
@@ -174,6 +176,7 @@ def _case(row: Mapping[str, Any]) -> Case:
         votes=votes if isinstance(votes, int) and not isinstance(votes, bool) else None,
         digest=_text(row.get("input_digest")),
         when=_time(row.get("when")),
+        series=_text(row.get("series")),
     )
 
 

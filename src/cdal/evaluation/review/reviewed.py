@@ -150,7 +150,7 @@ def _mask_of(results: Path, case: Case, review: Review) -> Path:
 
 def _input_of(case: Case, review: Review, header: ModelHeader) -> Input:
     """The image of a prediction with its files, if it is still the one that was segmented."""
-    entry = input_of(Path(review.input), header.image_channels, header.channel_files)
+    entry = input_of(Path(review.input), case.series, header.image_channels, header.channel_files)
     known = {case.digest, review.image} - {""}
     if known and known != {digest_of_input(entry)}:
         raise UserError(
