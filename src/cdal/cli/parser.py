@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -28,7 +29,7 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with a message; see `ArgumentParser.error`."""
-        told = plainly(message)
+        told, verb = plainly(message), self
         if match := _MISSING.fullmatch(told.strip()):
             typed = [_typed(self, key) for key in match["keys"].split(", ")]
             verb = typed[0][0]
@@ -36,21 +37,21 @@ class Parser(ArgumentParser):
         elif match := _NO_ACTION.fullmatch(told.strip()):
             verb, _ = _typed(self, f"{match['verb']}.action")
             told = f"expected one of {match['names'].replace(',', ', ')} after {match['verb']}."
-        else:
-            verb = self
-        # The parser that ends with the message prints its usage.
-        (super() if verb is self else verb).error(told, ex)
+        if verb is not self:
+            verb.error(told, ex)  # which prints its own usage
+        super().error(told, ex)
 
 
-def _typed(parser: Any, key: str) -> tuple[Any, str]:
+def _typed(parser: Parser, key: str) -> tuple[Parser, str]:
     """The parser that a key belongs to, and how its value is typed.
 
     It is `DATA` for `check.data`, and `--data` for an option.
     """
     verb, _, rest = key.partition(".")
     for action in parser._actions:
-        if rest and verb in (action.choices or ()):
-            return _typed(action.choices[verb], rest)
+        verbs = action.choices or {}
+        if rest and isinstance(verbs, Mapping) and verb in verbs:
+            return _typed(verbs[verb], rest)
         if action.dest == key:
             return parser, str(next(iter(action.option_strings), key.upper()))
     return parser, key

@@ -105,6 +105,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and scope["method"] not in _SAFE and urlsplit(origin).netloc != host:
             raise HTTPException(403, "Pages of other servers may not change anything here.")
+        if "\0" in scope["path"]:  # of which the file system, and Starlette, make an error
+            raise HTTPException(400, "The address holds a zero, which no name can have.")
         if self.settings.token is None or scope["path"] in _OPEN:
             return None
         if scope["path"] == "/" and scope["method"] == "GET":
