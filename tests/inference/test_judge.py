@@ -34,8 +34,12 @@ def with_header(trained: Path, out: Path, **changed: object) -> Path:
 
 
 def seen(limit: float = 0.0, **changed: object) -> dict:
-    values = {"count": 30, "lengths": [], "spacing": [], "mean": [0.0] * 8, "limit": limit}
-    return {**values, "precision": np.eye(8).tolist(), **changed}
+    aspects = {
+        name: {"mean": [0.0] * count, "precision": np.eye(count).tolist(), "usual": 1.0}
+        for name, count in (("intensities", 5), ("texture", 3))
+    }
+    values = {"count": 30, "lengths": [], "spacing": [], "aspects": aspects, "limit": limit}
+    return {**values, "nearer": {}, **changed}
 
 
 def gray(path: Path, seed: int = 0) -> Path:
@@ -99,7 +103,7 @@ def test_components_are_taken_into_account(trained: Path):
     [
         {"quality": {"classes": 3}},
         {"quality": {"classes": {}, "cases": "x", "sampling": {}}},
-        {"training_images": seen(1.0, mean=[0.0])},
+        {"training_images": seen(1.0, nearer=3)},
         {"training_images": {**seen(), "aspects": {"texture": 1}}},
         {"training_images": {"count": 1}},
         {"training_images": seen(float("inf"))},

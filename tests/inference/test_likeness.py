@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from cdal.evaluation.fit_likeness import Described, fit_likeness
-from cdal.inference.likeness import TrainingImages, doubts, features, sizes
+from cdal.inference.likeness import TrainingImages, changes, doubts, features, sizes
 from cdal.recipes.recipe import DataSettings
 
 WHOLE = DataSettings(spatial_dims=2, size=(32, 32), resize=(32, 32))
@@ -26,12 +26,17 @@ def picture(seed: int) -> np.ndarray:
     return ((values - values.mean()) / values.std())[None].astype(np.float32)
 
 
-def described(data: DataSettings, count: int = 60) -> TrainingImages:
-    return fit_likeness([Described(features(picture(i), data), (), ()) for i in range(count)])
+def described(image: np.ndarray, data: DataSettings) -> Described:
+    numbers = features(image, data)
+    return Described(numbers, (), (), changes(numbers))
+
+
+def known(data: DataSettings, count: int = 60) -> TrainingImages:
+    return fit_likeness([described(picture(i), data) for i in range(count)])
 
 
 def found(image: np.ndarray, data: DataSettings = WHOLE) -> list[str]:
-    return doubts(described(data), image, (), (), data)
+    return doubts(known(data), image, (), (), data)
 
 
 def test_images_of_the_same_kind_pass():
@@ -69,16 +74,70 @@ def test_reversed_channels_are_told():
         image = picture(seed)
         return np.concatenate([image, 0.5 * image + 1, -image])
 
-    seen = fit_likeness([Described(features(coloured(i), WHOLE), (), ()) for i in range(60)])
+    seen = fit_likeness([described(coloured(i), WHOLE) for i in range(60)])
     (message,) = doubts(seen, coloured(1000)[::-1], (), (), WHOLE)
     assert "channels in reverse order" in message
 
 
+@pytest.mark.parametrize("shape", [(32, 36), (24, 24, 27)])
+def test_features_of_a_changed_image_are_those_that_the_change_gives(shape: tuple[int, ...]):
+    """The blocks divide these lengths."""
+    data = WHOLE if len(shape) == 2 else DataSettings(spatial_dims=3, size=(8, 8, 8))
+    image = np.random.default_rng(0).gamma(2, size=(3, *shape)) * np.arange(1, 4).reshape(
+        3, *[1] * len(shape)
+    )
+    up, left = (1, 2) if len(shape) == 2 else (3, 1)
+    by_hand = {
+        "has inverted contrast (light for dark)": -image,
+        "is upside down": np.flip(image, up),
+        "is mirrored": np.flip(image, left),
+        "has its channels in reverse order": image[::-1],
+    }
+    found = changes(features(image, data))
+    assert list(found) == list(by_hand)
+    for name, changed in by_hand.items():
+        for aspect, numbers in features(changed, data).items():
+            np.testing.assert_allclose(found[name][aspect], numbers, atol=1e-9)
+    assert list(changes(features(image[:1], data))) == list(by_hand)[:3]
+    assert "is mirrored" not in changes(features(image, WINDOWS)) or len(shape) == 3
+
+
+def test_an_image_that_is_usual_but_nearer_after_a_change_is_told():
+    """Colours differ so much that reversed ones are usual, yet each is nearer the right way."""
+
+    channels = ((1.0, 0.6), (1.0, 0.0), (0.8, 0.0))
+
+    def coloured(seed: int) -> np.ndarray:
+        rng, image = np.random.default_rng(seed), picture(seed)
+        return np.concatenate([scale * image + rng.normal(at, 0.3) for scale, at in channels])
+
+    seen = fit_likeness([described(coloured(i), WINDOWS) for i in range(30)])
+    told, wrong = [], []
+    for seed in range(1000, 1040):
+        told += doubts(seen, coloured(seed)[::-1], (), (), WINDOWS)
+        wrong += doubts(seen, coloured(seed), (), (), WINDOWS)
+    assert len(told) >= 36 and len(wrong) <= 2
+    within = [message for message in told if message.startswith("perhaps")]
+    assert within and all("channels in reverse order: without" in message for message in within)
+
+
+def test_what_may_lie_either_way_is_not_told_as_mirrored():
+    """The training says by how much a change brings images of this kind nearer."""
+
+    def either(seed: int) -> np.ndarray:
+        image = picture(seed)
+        return image[:, :, ::-1] if seed % 2 else image
+
+    seen = fit_likeness([described(either(i), WHOLE) for i in range(60)])
+    alarms = [bool(doubts(seen, either(i), (), (), WHOLE)) for i in range(1000, 1040)]
+    assert np.mean(alarms) <= 0.05
+
+
 def test_texture_is_the_mean_square_of_differences():
-    ramp = np.tile(np.arange(8.0), (8, 1))[None]
-    # Along the columns the differences are the lag, along the rows 0.
-    expected = np.log10([1 / 2, 4 / 2, 16 / 2])
-    np.testing.assert_allclose(features(ramp, WHOLE)["texture"], expected)
+    parabola = np.tile(np.arange(8.0) ** 2, (8, 1))[None]
+    # Along the columns they are 1, 3, ..., 13 and then 2; along the rows 0. The least is 1e-8.
+    expected = np.log10([np.mean(np.arange(1, 14, 2) ** 2) / 2, 4 / 2, 1e-8])
+    np.testing.assert_allclose(features(parabola, WHOLE)["texture"], expected)
 
 
 def test_blocks_are_means_in_the_order_of_the_axes():
@@ -90,8 +149,8 @@ def test_blocks_are_means_in_the_order_of_the_axes():
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 5, 3)])
 def test_images_smaller_than_the_blocks_have_features(shape: tuple[int, ...]):
     data = DataSettings(spatial_dims=3, size=(8, 8, 8))
-    described = features(np.ones((1, *shape)), data)
-    assert all(np.isfinite(values).all() for values in described.values())
+    numbers = features(np.ones((1, *shape)), data)
+    assert all(np.isfinite(values).all() for values in numbers.values())
 
 
 def test_sizes_follow_the_axes_of_the_body():
@@ -115,7 +174,7 @@ def test_a_field_of_view_five_times_the_training_images_is_told():
 
 
 def test_a_header_holds_it_and_gives_it_back():
-    seen = described(WHOLE)
+    seen = known(WHOLE)
     assert TrainingImages.of(json.loads(json.dumps(seen.to_dict()))) == seen
     texture = seen.to_dict()["aspects"]["texture"]
     for match, changed in (("square", {"mean": [0.0]}), ("usual", {"usual": 0.0})):
@@ -125,26 +184,17 @@ def test_a_header_holds_it_and_gives_it_back():
         TrainingImages.of({**seen.to_dict(), "limit": -1.0})
 
 
-def test_headers_of_earlier_versions_have_one_aspect_of_all_features():
-    """Their limit was a distance of all features together."""
-    described = features(picture(0), WHOLE)
-    together = np.concatenate(list(described.values()))
-    old = {
-        "count": 30,
-        "lengths": [],
-        "spacing": [],
-        "mean": list(together + 2),
-        "precision": np.eye(len(together)).tolist(),
-    }
-    far = 2 * np.sqrt(len(together))
-    for limit, told in ((0.99 * far, True), (1.01 * far, False)):
-        seen = TrainingImages.of({**old, "limit": limit})
-        assert bool(doubts(seen, picture(0), (), (), WHOLE)) is told
-        assert seen.distances(described)[""] == pytest.approx(far / limit)
-        assert TrainingImages.of(seen.to_dict()) == seen
-    assert not doubts(TrainingImages.of({**old, "limit": 0}), picture(0), (), (), WHOLE)
+def test_headers_of_earlier_versions_have_sizes_only():
+    """Their features were others: first one aspect of all, then another texture."""
+    now = replace(known(WHOLE), lengths=((30, 40),) * 3).to_dict()
+    first = {name: now[name] for name in ("count", "lengths", "spacing", "limit")}
+    second = {name: value for name, value in now.items() if name != "nearer"}
+    for old in (first | {"mean": [0.0], "precision": [[1.0]]}, second):
+        seen = TrainingImages.of(old)
+        assert seen.lengths == ((30, 40),) * 3 and not seen.aspects
+        assert not doubts(seen, -picture(0), (), (), WHOLE)
 
 
 def test_an_image_with_other_channels_is_told():
-    (message,) = doubts(described(WHOLE), picture(0).repeat(2, 0), (), (), WHOLE)
+    (message,) = doubts(known(WHOLE), picture(0).repeat(2, 0), (), (), WHOLE)
     assert "another number of axes or channels" in message

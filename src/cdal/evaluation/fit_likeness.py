@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from cdal.inference.likeness import Aspect, TrainingImages
+from cdal.inference.likeness import NEARER, Aspect, Features, TrainingImages
 
 _PARTS = 5
 _FEWEST = 20
@@ -33,11 +33,13 @@ class Described(NamedTuple):
         features: see `cdal.inference.likeness.features`.
         lengths: see `cdal.inference.likeness.sizes`.
         spacing: see `cdal.inference.likeness.sizes`.
+        changed: the features after changes, see `cdal.inference.likeness.changes`.
     """
 
-    features: Mapping[str, np.ndarray]
+    features: Features
     lengths: tuple[float, ...]
     spacing: tuple[float, ...]
+    changed: Mapping[str, Features] = {}
 
 
 def fit_likeness(images: Sequence[Described]) -> TrainingImages:
@@ -46,7 +48,8 @@ def fit_likeness(images: Sequence[Described]) -> TrainingImages:
     The covariance of each aspect is shrunk (Ledoit & Wolf, 2004), because there may be hardly more
     images than features. Each fifth of the images is measured against the other four, so that no
     image is compared with itself. The usual distance in an aspect is the 99 % quantile of these
-    distances. The limit is the 99 % quantile of an image's largest distance, each in usual ones.
+    distances. The limit is the 99 % quantile of an image's largest distance, each in usual ones. A
+    change may bring an image nearer by the 99 % quantile of what it does to the training images.
 
     Aspects are apart, because among all features one that is far off, such as the sharpness, counts
     for little.
@@ -58,28 +61,50 @@ def fit_likeness(images: Sequence[Described]) -> TrainingImages:
     )
     if len(images) < _FEWEST:
         return seen
-    aspects, apart = {}, []
-    for name in images[0].features:
-        described = np.stack([image.features[name] for image in images])
-        distances = _apart(described)
-        usual = max(1.0, float(np.quantile(distances, _LIMIT)))  # less is mere rounding
-        aspects[name] = _aspect(described, round(usual, 4))
-        apart.append(distances / usual)
-    limit = max(1.0, float(np.quantile(np.max(apart, axis=0), _LIMIT)))
-    return replace(seen, aspects=aspects, limit=round(limit, 4))
+    order = np.random.default_rng(_SEED).permutation(len(images))
+    parts = [order[start::_PARTS] for start in range(_PARTS)]
+    others = [_aspects([images[i] for i in np.setdiff1d(order, part)]) for part in parts]
+    apart = {name: np.zeros(len(images)) for name in images[0].features}
+    for part, aspects in zip(parts, others, strict=True):
+        for name, aspect in aspects.items():
+            apart[name][part] = [aspect.distance(images[i].features[name]) for i in part]
+    # Less than 1 is mere rounding.
+    usual = {name: round(max(1.0, _quantile(far)), 4) for name, far in apart.items()}
+    limit = max(1.0, _quantile(np.max([far / usual[name] for name, far in apart.items()], axis=0)))
+    nearer = []
+    for part, aspects in zip(parts, others, strict=True):
+        known = replace(seen, aspects=_in_usual(aspects, usual))
+        nearer += [known.times_nearer(images[i].features, images[i].changed) for i in part]
+    return replace(
+        seen,
+        aspects=_in_usual(_aspects(images), usual),
+        limit=round(limit, 4),
+        nearer=_most(dict.fromkeys(images[0].changed, NEARER), nearer),
+    )
 
 
-def _apart(features: np.ndarray) -> np.ndarray:
-    """Distance of each row of `features`, `[N, F]`, from the other parts of the rows."""
-    order = np.random.default_rng(_SEED).permutation(len(features))
-    distances = np.zeros(len(features))
-    for part in (order[start::_PARTS] for start in range(_PARTS)):
-        others = _aspect(features[np.setdiff1d(order, part)])
-        distances[part] = [others.distance(row) for row in features[part]]
-    return distances
+def _quantile(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.quantile(values, _LIMIT))
 
 
-def _aspect(features: np.ndarray, usual: float = 1.0) -> Aspect:
+def _most(known: Mapping[str, float], nearer: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What is known of how much nearer an image may be after each change, and what images add."""
+    return {
+        what: round(max(most, _quantile([times[what] for times in nearer])), 4)
+        for what, most in known.items()
+    }
+
+
+def _aspects(images: Sequence[Described]) -> dict[str, Aspect]:
+    names = images[0].features
+    return {name: _aspect(np.stack([image.features[name] for image in images])) for name in names}
+
+
+def _in_usual(aspects: Mapping[str, Aspect], usual: Mapping[str, float]) -> dict[str, Aspect]:
+    return {name: replace(aspect, usual=usual[name]) for name, aspect in aspects.items()}
+
+
+def _aspect(features: np.ndarray) -> Aspect:
     """The mean and the precision of features, whose scales are made equal before shrinkage."""
     scale = np.maximum(1e-3, features.std(axis=0))
     covariance = LedoitWolf().fit(features / scale).covariance_ + _ROUNDING * np.eye(len(scale))
@@ -87,7 +112,7 @@ def _aspect(features: np.ndarray, usual: float = 1.0) -> Aspect:
     return Aspect(
         tuple(float(f"{value:.6g}") for value in features.mean(axis=0)),
         tuple(tuple(float(f"{value:.6g}") for value in row) for row in precision),
-        usual,
+        usual=1.0,
     )
 
 
@@ -115,9 +140,17 @@ def widened(seen: TrainingImages, images: Sequence[Described]) -> TrainingImages
             (seen.spacing, _ranges([image.spacing for image in images])),
         )
     )
-    distances = []
+    distances, nearer = [], []
     for image in images:
         with suppress(ValueError):  # images of another kind widen nothing
             distances.append(max(seen.distances(image.features).values(), default=0.0))
-    limit = max([seen.limit, *([float(np.quantile(distances, _LIMIT))] if distances else [])])
-    return replace(seen, lengths=lengths, spacing=spacing, limit=round(limit, 4))
+            nearer.append(seen.times_nearer(image.features, image.changed))
+    if not distances:
+        return replace(seen, lengths=lengths, spacing=spacing)
+    return replace(
+        seen,
+        lengths=lengths,
+        spacing=spacing,
+        limit=round(max(seen.limit, _quantile(distances)), 4),
+        nearer=_most(seen.nearer, nearer),
+    )

@@ -2,14 +2,15 @@
 
 A network answers to every image, also to those it was not made for. The model file therefore keeps
 what the training images were (`TrainingImages`): their sizes, and the distribution of some numbers
-of each of their aspects (`features`). An image outside of that is named, with what is different.
+of each of their aspects (`features`). An image outside of that is named, with what is different. So
+is one that is nearer to them after a change that happens by mistake (`changes`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,17 @@ _SIZE = 1.5
 """Factor by which a length may leave the range of the training images."""
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_LAGS = (1, 2, 4)
+_ORDERS = (1, 2, 3)
+"""Orders of the differences of neighbours that describe the texture.
+
+Blurring leaves little of the higher ones, and noise adds most to them.
+"""
+
 _BLOCKS = {2: 4, 3: 3}
 """Blocks along each axis whose mean intensities describe the layout of an image, by axes."""
 
-_UNDONE = 0.75
-"""Part of the distance that may be left when a change that explains an image is undone."""
+NEARER = 1.25
+"""How many times nearer a change has to bring an image to count, at least."""
 
 _NEAR = 1.25
 """Part of the limit that may be left then: the image may be a little unusual as well."""
@@ -35,17 +41,16 @@ _NEAR = 1.25
 _CHANNELS = 4
 """Most channels that are described one by one."""
 
-_WHOLE = ""
-"""Name of the only aspect in files of earlier versions: all features, one after the other."""
-
 _WORDS = {
     "intensities": "intensities",
     "texture": "texture (sharpness or noise)",
     "colours": "colours",
     "layout": "layout (what lies where)",
-    _WHOLE: "intensities",
 }
 """The aspects of an image, in words."""
+
+Features = Mapping[str, np.ndarray]
+"""Numbers that describe an image, by aspect."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class TrainingImages:
         aspects: what they were in each respect, by name; empty if there were too few to tell.
         limit: how far an image may be from them, see `distances`: 99 % of the training images are
             nearer to the others in all aspects.
+        nearer: how many times nearer an image may be after each of the `changes`, see
+            `times_nearer`: 99 % of the training images come less near to the others.
     """
 
     count: int
@@ -87,6 +94,7 @@ class TrainingImages:
     spacing: tuple[tuple[float, float], ...] = ()
     aspects: Mapping[str, Aspect] = field(default_factory=dict)
     limit: float = 0.0
+    nearer: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The header's form: plain values."""
@@ -94,7 +102,9 @@ class TrainingImages:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> TrainingImages:
-        """The inverse of `to_dict`, also of the form that earlier versions wrote.
+        """The inverse of `to_dict`.
+
+        Of the form that earlier versions wrote the sizes are taken; their features were others.
 
         Raises:
             ValueError, TypeError, KeyError, AttributeError: the values are of no such form.
@@ -102,21 +112,21 @@ class TrainingImages:
         limit = _numbers([values["limit"]])[0]
         if limit < 0:
             raise ValueError("expected a limit of 0 or more")
-        if "aspects" in values:
-            aspects = {name: _aspect(of_one) for name, of_one in values["aspects"].items()}
-        elif limit:
-            aspects, limit = {_WHOLE: _aspect({**values, "usual": limit})}, 1.0
-        else:
-            aspects = {}
-        return TrainingImages(
+        of_sizes = TrainingImages(
             int(values["count"]),
             tuple(_pair(pair) for pair in values["lengths"]),
             tuple(_pair(pair) for pair in values["spacing"]),
-            aspects,
-            limit,
+        )
+        if "nearer" not in values:
+            return of_sizes
+        return replace(
+            of_sizes,
+            aspects={name: _aspect(of_one) for name, of_one in values["aspects"].items()},
+            limit=limit,
+            nearer={name: _numbers([most])[0] for name, most in values["nearer"].items()},
         )
 
-    def distances(self, described: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def distances(self, described: Features) -> dict[str, float]:
         """Distance of an image in each aspect, as a multiple of the usual one.
 
         Args:
@@ -126,8 +136,6 @@ class TrainingImages:
             ValueError: the image has other aspects, or another number of features, than the
                 training images.
         """
-        if _WHOLE in self.aspects:
-            described = {_WHOLE: np.concatenate(list(described.values()))}
         sizes_of = {name: len(aspect.mean) for name, aspect in self.aspects.items()}
         if {name: len(values) for name, values in described.items()} != sizes_of:
             raise ValueError(f"expected features {sizes_of}")
@@ -136,12 +144,31 @@ class TrainingImages:
             for name, aspect in self.aspects.items()
         }
 
+    def times_nearer(
+        self, described: Features, changed: Mapping[str, Features]
+    ) -> dict[str, float]:
+        """How many times nearer an image is after each change.
 
-def features(image: np.ndarray, data: DataSettings) -> dict[str, np.ndarray]:
+        Only the aspects that a change alters count, by the root of their summed squared distances.
+
+        Args:
+            described: see `features`.
+            changed: see `changes`.
+        """
+        before, times = self.distances(described), {}
+        for what, others in changed.items():
+            after = self.distances(others)
+            altered = [name for name in before if not np.array_equal(others[name], described[name])]
+            far, near = (math.hypot(*(of[name] for name in altered)) for of in (before, after))
+            times[what] = far / max(1e-6, near) if altered else 1.0
+        return times
+
+
+def features(image: np.ndarray, data: DataSettings) -> Features:
     """Numbers that describe an image, by aspect.
 
-    These are the quantiles of each channel (intensities), the logarithm of the mean square of
-    differences of neighbours at three distances (texture), the correlations of the channels
+    These are the quantiles of each channel (intensities), the logarithm of the mean square of the
+    first, second and third differences of neighbours (texture), the correlations of the channels
     (colours), and the mean intensities of a few blocks (layout). Images that a network sees in
     windows, such as tissue, have no layout.
 
@@ -163,6 +190,37 @@ def features(image: np.ndarray, data: DataSettings) -> dict[str, np.ndarray]:
     if _has_layout(data, image.ndim - 1):
         described["layout"] = _blocks(channels.mean(axis=0))
     return described
+
+
+def changes(described: Features) -> dict[str, Features]:
+    """The features that an image would have after changes that happen by mistake, by their names.
+
+    They follow from those of the image itself. Blocks of uneven length make a small difference.
+    """
+    quantiles = described["intensities"].reshape(-1, len(_QUANTILES))
+    changed: dict[str, Features] = {
+        "has inverted contrast (light for dark)": {
+            **described,
+            "intensities": -quantiles[:, ::-1].ravel(),
+            **({"layout": -described["layout"]} if "layout" in described else {}),
+        }
+    }
+    if "layout" in described:
+        axes = next(n for n, count in _BLOCKS.items() if count**n == len(described["layout"]))
+        blocks = described["layout"].reshape((_BLOCKS[axes],) * axes)
+        for name, axis in (("is upside down", (0, 2)), ("is mirrored", (1, 0))):
+            flipped = np.flip(blocks, axis[axes - 2])
+            changed[name] = {**described, "layout": flipped.ravel()}
+    if 1 < len(quantiles) < _CHANNELS:  # of more only some may be described
+        upper = np.triu_indices(len(quantiles), 1)
+        matrix = np.zeros((len(quantiles), len(quantiles)))
+        matrix[upper] = described["colours"]
+        changed["has its channels in reverse order"] = {
+            **described,
+            "intensities": quantiles[::-1].ravel(),
+            "colours": (matrix + matrix.T)[::-1, ::-1][upper],
+        }
+    return changed
 
 
 def sizes(
@@ -200,13 +258,12 @@ def doubts(
     found += _unlike("voxel size", spacing, seen.spacing)
     if not seen.aspects:
         return found
+    described = features(image, data)
     try:
-        distances = seen.distances(features(image, data))
+        distances = seen.distances(described)
     except ValueError:
         return [*found, "it has another number of axes or channels than the training images"]
-    if max(distances.values()) > seen.limit:
-        found.append(_explained(seen, image, distances, data))
-    return found
+    return [*found, *_unusual(seen, described, distances)]
 
 
 def _unlike(
@@ -226,41 +283,42 @@ def _unlike(
     return [f"its {what} is {own} mm, that of the training images {theirs}"]
 
 
-def _explained(
-    seen: TrainingImages, image: np.ndarray, distances: Mapping[str, float], data: DataSettings
-) -> str:
-    """A sentence about an image with unusual features, with what would make it usual."""
-    planar = image.ndim == 3
-    changes = {
-        "has inverted contrast (light for dark)": -image,
-        "is upside down": np.flip(image, 1 if planar else 3),
-        "is mirrored": np.flip(image, 2 if planar else 1),
-        "has its channels in reverse order": image[::-1],
-    }
-    farthest = max(distances.values())
-    likely = {
-        what: max(seen.distances(features(changed, data)).values())
-        for what, changed in changes.items()
-    }
-    what = min(likely, key=lambda name: likely[name])
-    undone = likely[what] <= min(_NEAR * seen.limit, _UNDONE * farthest)
-    hint = f"; perhaps it {what}" if undone else ""
-    words = " and ".join(_WORDS[name] for name, far in distances.items() if far > seen.limit)
-    return (
-        f"it differs from the training images in {words} (distance {farthest:.3g}, theirs are up "
-        f"to {seen.limit:.3g}){hint}"
-    )
+def _unusual(
+    seen: TrainingImages, described: Features, distances: Mapping[str, float]
+) -> list[str]:
+    """A sentence if features are unusual, or would be less so after a change."""
+    farthest, changed = max(distances.values()), changes(described)
+    nearer = seen.times_nearer(described, changed)
+    telling = [
+        what
+        for what, times in nearer.items()
+        if times > seen.nearer.get(what, NEARER)
+        and max(seen.distances(changed[what]).values()) <= _NEAR * seen.limit
+    ]
+    what = max(telling, key=lambda name: nearer[name], default=None)
+    if farthest > seen.limit:
+        words = " and ".join(_WORDS[name] for name, far in distances.items() if far > seen.limit)
+        return [
+            f"it differs from the training images in {words} (distance {farthest:.3g}, theirs are "
+            f"up to {seen.limit:.3g}){f'; perhaps it {what}' if what else ''}"
+        ]
+    if what is None:
+        return []
+    return [
+        f"perhaps it {what}: without that it would be {nearer[what]:.2g} times nearer to the "
+        "training images"
+    ]
 
 
 def _texture(channels: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean squared difference of neighbours, for each of `_LAGS`."""
+    """Logarithm of the mean squared difference of neighbours, for each of `_ORDERS`."""
     energies = []
-    for lag in _LAGS:
-        squares = []
-        for axis in range(1, channels.ndim):
-            along = np.moveaxis(channels, axis, 0)
-            if len(along) > lag:
-                squares.append(float(np.square(along[lag:] - along[:-lag]).mean()))
+    for order in _ORDERS:
+        squares = [
+            float(np.square(np.diff(channels, order, axis)).mean())
+            for axis in range(1, channels.ndim)
+            if channels.shape[axis] > order
+        ]
         energies.append(math.log10(max(1e-8, sum(squares) / max(1, len(squares)))))
     return np.array(energies)
 

@@ -21,7 +21,7 @@ from cdal.evaluation.fit_quality import Known, fit_quality
 from cdal.evaluation.metrics import count, surface_distances
 from cdal.imaging.image import Image, image_digest
 from cdal.inference.conformal import fewest
-from cdal.inference.likeness import TrainingImages, features, sizes
+from cdal.inference.likeness import TrainingImages, changes, features, sizes
 from cdal.inference.load import load
 from cdal.inference.predictor import Predictor
 from cdal.inference.quality import LEVEL, Quality, sampled
@@ -214,7 +214,9 @@ def _described(
     for case in cases:
         image = read_image_of(case)
         on_grid = load_case(case, folder, data).image.numpy()
-        found.append(Described(features(on_grid, data), *sizes(image.shape, image.affine)))
+        described = features(on_grid, data)
+        lengths, spacing = sizes(image.shape, image.affine)
+        found.append(Described(described, lengths, spacing, changes(described)))
     return found
 
 
