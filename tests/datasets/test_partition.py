@@ -22,6 +22,16 @@ from helpers.data import SHARED
 from helpers.files import disc_folder
 
 
+@pytest.mark.parametrize("fold", [-1, 4, 99])
+@pytest.mark.parametrize("partition", ["interleaved", "stratified"])
+def test_a_fold_that_there_is_not_is_refused(fold: int, partition: str, tmp_path: Path):
+    """The settings of a recipe are checked before; `cdal evaluate --fold` is not among them."""
+    folder = open_folder(disc_folder(tmp_path, 8))
+    recipe = DataSettings(2, (16, 16), partition=partition)
+    with pytest.raises(UserError, match=f"the fold must be 0 to 3; it is {fold}"):
+        split_cases(folder, replace(recipe, fold=fold))
+
+
 @given(
     patients=st.lists(st.integers(0, 12), min_size=20, max_size=60),
     strata=st.integers(1, 4),

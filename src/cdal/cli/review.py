@@ -31,8 +31,8 @@ def run(options: Namespace) -> int:
         review = write_review(
             Path(options.results), None if options.out is None else Path(options.out), report
         )
-    problems = list(review.problems.values())
-    for message in problems[:_MOST]:
+    problems = review.problems
+    for message in dict.fromkeys(problems[:_MOST]):
         tell(f"cdal review: {message}", error=True)
     if len(problems) > _MOST:
         tell(f"cdal review: {len(problems) - _MOST} more without a picture", error=True)

@@ -199,6 +199,8 @@ def need_apart(
 
 
 def _rotate(parts: list[list[CaseFiles]], fold: int) -> Split:
+    if not 0 <= fold < len(parts):
+        raise UserError(f"the fold must be 0 to {len(parts) - 1}; it is {fold}.")
     validation = (fold + 1) % len(parts)
     rest = [
         case for part, cases in enumerate(parts) if part not in (fold, validation) for case in cases

@@ -140,4 +140,6 @@ def _missing(fitted: Quality | None, sampling: Mapping[str, Any]) -> str:
         return ""
     # Without advice: whoever asks for other votes has chosen, and the model's own need no option.
     name = changed[0]
+    if name == "flips" and bool(fitted.sampling[name]) != bool(sampling.get(name)):
+        return f"it was fitted {'with' if fitted.sampling[name] else 'without'} mirror images"
     return f"it was fitted with {name} {fitted.sampling[name]}, and not {sampling.get(name)}"

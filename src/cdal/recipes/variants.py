@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,6 +183,21 @@ def with_timesteps(recipe: Recipe, timesteps: int | None, path: Path) -> Recipe:
         raise UserError(
             f"{path}: timesteps belong to diffusion; this model is a {recipe.segmenter.name}."
         )
+    try:
+        return _sampled(recipe, timesteps)
+    except UserError as error:
+        possible = []
+        for steps in range(getattr(recipe.segmenter, "timesteps", 0) + 1):
+            with suppress(UserError):
+                _sampled(recipe, steps)
+                possible.append(steps)
+        raise UserError(
+            f"timesteps must be {', '.join(map(str, possible))}, as the model was trained; it is "
+            f"{timesteps}."
+        ) from error
+
+
+def _sampled(recipe: Recipe, timesteps: int) -> Recipe:
     return override(recipe, {"segmenter.sampling_timesteps": timesteps})
 
 

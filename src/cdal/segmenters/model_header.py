@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
+from cdal.imaging.formats import format_of
 from cdal.recipes.ensemble import join_recipes, need_equal
 from cdal.recipes.recipe import Recipe, from_dict, to_dict
 from cdal.runtime.errors import UserError
@@ -220,6 +221,7 @@ def read_header(path: Path) -> ModelHeader:
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path} is no model file: {error}. Expected a .safetensors file written by cdal train."
+            f"{' The model comes first, then the images.' if format_of(path) else ''}"
         ) from error
     if text is None:
         raise UserError(

@@ -60,7 +60,9 @@ def files_of_entry(entry: Entry, channels: int) -> Files:
     found = entry.found
     names = () if found is None else tuple(of_class.name for of_class in found.classes)
     known = channels if found is None else channels_of(found.model) or channels
-    return Files(entry.inputs[0], entry.file("mask"), entry.file("uncertainty"), names, known)
+    series = "" if found is None else found.series
+    mask, uncertainty = entry.file("mask"), entry.file("uncertainty")
+    return Files(entry.inputs[0], mask, uncertainty, names, known, series)
 
 
 def stamp_of(*paths: Path | None) -> tuple[tuple[str, int, int, int], ...]:

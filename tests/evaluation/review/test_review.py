@@ -54,7 +54,7 @@ def test_every_format_has_its_picture_and_no_header_is_on_the_page(tmp_path: Pat
     written = predict(model, given, out, save=save, series="2")
     assert (len(written.done), written.failed) == (4, {})
     review = write_review(out)
-    assert (review.cases, review.problems) == (4, {})
+    assert (review.cases, review.problems) == (4, ())
     page = Page(review.page)
     assert len(page.all("img")) == 4
     for found in page.all("img"):
@@ -133,5 +133,9 @@ def test_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert len(shown.err.splitlines()) == 6
     assert "gone0.png is not there" in shown.err
     assert "2 more without a picture" in shown.err
+    assert main(["review", str(tmp_path / "old"), "--out", str(tmp_path / "p.html")]) == 2
+    assert (
+        "p.html is kept, as there is nothing to show. gone0.png is not" in capsys.readouterr().err
+    )
     assert main(["review", str(tmp_path)]) == 2
     assert "holds no predictions.json" in capsys.readouterr().err

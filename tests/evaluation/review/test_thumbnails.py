@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image as Pillow
 
@@ -110,3 +111,21 @@ def test_only_pictures_of_ours_are_deleted(tmp_path: Path):
     assert not (tmp_path / names[1]).exists()
     assert other.exists()
     assert own.exists()
+
+
+def test_the_series_that_was_segmented_is_drawn_or_nothing(tmp_path: Path):
+    """Others that are in the folder would fit the mask as well."""
+    scan, results = tmp_path / "scan", tmp_path / "results"
+    volume = np.zeros((3, 12, 12), np.uint16)
+    write_series(scan, volume, description="T1")
+    write_series(scan, volume + disc(12, 4).astype(np.uint16) * 500, description="T2", first=10)
+    uids = [str(pydicom.dcmread(scan / name).SeriesInstanceUID) for name in ("IM0000", "IM0010")]
+    drawn = []
+    for uid in uids:
+        write_record(results, [{**row(str(scan)), "series": uid}])
+        made = make_thumbnail(case_of(results), results, tmp_path / uid)
+        drawn.append((tmp_path / uid / made.name).read_bytes())
+    assert drawn[0] != drawn[1]
+    write_record(results, [{**row(str(scan)), "series": "1.2.3"}])
+    gone = make_thumbnail(case_of(results), results, tmp_path / "gone")
+    assert gone.gone and gone.caption == f"The series that was segmented is no longer in {scan}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +23,13 @@ class Review:
         page: path of the page.
         cases: number of cases on it.
         kept: number of pictures that were there before.
-        problems: why a case has no picture, by the path of its image.
+        problems: why a case has no picture, for each that has none.
     """
 
     page: Path
     cases: int
     kept: int
-    problems: Mapping[str, str]
+    problems: tuple[str, ...]
 
 
 def write_review(results: Path, page: Path | None = None, report: Report = silent) -> Review:
@@ -47,7 +46,7 @@ def write_review(results: Path, page: Path | None = None, report: Report = silen
 
     Raises:
         UserError: the folder holds no results, or the page cannot be written, or another file has
-            its name.
+            its name. Or no image is there, and an earlier page is, which is kept.
     """
     page = results / PAGE if page is None else page
     found = read_results(results)
@@ -63,15 +62,13 @@ def write_review(results: Path, page: Path | None = None, report: Report = silen
         report(Event("drawing", case.name, number, len(found.cases)))
         thumbnails.append(make_thumbnail(case, results, folder))
     report(Event("drawing", "", len(found.cases), len(found.cases)))
+    if page.exists() and thumbnails and all(thumbnail.gone for thumbnail in thumbnails):
+        raise UserError(f"{page} is kept, as there is nothing to show. {thumbnails[0].problem}")
     write_text(page, render(found, thumbnails, page, folder))
     remove_others(folder, {thumbnail.name for thumbnail in thumbnails})
     return Review(
         page,
         len(found.cases),
         sum(thumbnail.kept for thumbnail in thumbnails),
-        {
-            case.source: thumbnail.problem
-            for case, thumbnail in zip(found.cases, thumbnails, strict=True)
-            if thumbnail.problem
-        },
+        tuple(thumbnail.problem for thumbnail in thumbnails if thumbnail.problem),
     )

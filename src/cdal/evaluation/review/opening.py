@@ -31,6 +31,7 @@ class Files:
         uncertainty: uncertainty; `None` if it was not saved.
         classes: names of the classes without the background, which a DICOM-SEG refers to.
         channels: number of channels of the model, 0 if it is not known.
+        series: SeriesInstanceUID, if the image is a folder of DICOM and it is known.
     """
 
     image: Path
@@ -38,6 +39,7 @@ class Files:
     uncertainty: Path | None
     classes: tuple[str, ...]
     channels: int
+    series: str = ""
 
 
 class GoneError(UserError):
@@ -65,7 +67,7 @@ def files_of(case: Case, results: Path) -> Files:
     found = format_of(image)
     channels = channels_of(case.model) if found is not None and found.fourth_axis else 0
     names = tuple(found.name for found in case.classes)
-    return Files(image, mask, uncertainty, names, channels)
+    return Files(image, mask, uncertainty, names, channels, case.series)
 
 
 @lru_cache(maxsize=16)
@@ -95,14 +97,18 @@ def open_files(files: Files) -> Iterator[Rows]:
 
 
 def _series(files: Files) -> Image:
-    """Read the DICOM series of a folder; the one that the mask refers to, if there are several."""
+    """Read the DICOM series of a folder: the recorded one, or the one that the mask refers to."""
     from cdal.imaging.annotations.dicom_references import references_of
     from cdal.imaging.formats.dicom import read_series
     from cdal.imaging.formats.dicom_files import read_file
     from cdal.imaging.formats.dicom_series import choose_series, find_series
 
     found = find_series(files.image)
-    if files.mask is not None and format_of(files.mask) is DICOM:
+    if files.series:
+        found = [series for series in found if series.uid == files.series]
+        if not found:
+            raise GoneError(f"The series that was segmented is no longer in {files.image}.")
+    elif files.mask is not None and format_of(files.mask) is DICOM:
         named = references_of(read_file(files.mask, pixels=False)).series
         found = [series for series in found if series.uid in named] or found
     return read_series(choose_series(files.image, found, None).files)

@@ -48,6 +48,7 @@ class Thumbnail:
         map: whether the uncertainty is beside the image.
         kept: whether it was there before.
         problem: why there is no picture, for the terminal.
+        gone: whether that is because a file of the case is missing.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Thumbnail:
     map: bool = False
     kept: bool = False
     problem: str = ""
+    gone: bool = False
 
 
 def make_thumbnail(case: Case, results: Path, folder: Path) -> Thumbnail:
@@ -80,8 +82,9 @@ def make_thumbnail(case: Case, results: Path, folder: Path) -> Thumbnail:
         picture, caption = draw_view(files)
     except Exception as error:  # no case may stop the others
         problem = _explained(case.source, error)
-        private = not isinstance(error, GoneError) and holds_header(Path(case.source))
-        return Thumbnail("", _IN_HEADER if private else problem, problem=problem)
+        gone = isinstance(error, GoneError)
+        private = not gone and holds_header(Path(case.source))
+        return Thumbnail("", _IN_HEADER if private else problem, problem=problem, gone=gone)
     with_map = files.uncertainty is not None
     content = json.dumps({"key": key, "caption": caption, "map": with_map})
     with encoded(folder / name) as buffer:
