@@ -45,7 +45,7 @@ def numbers(values: np.ndarray) -> str:
 def compare(ours: Competitor, rows: dict[str, dict[str, str]]) -> None:
     """Print the rows of one of our systems."""
     need_same_folds(ours.results, rows)
-    cases = sorted(case for result in ours.results for case in result.scores)
+    cases = sorted({case for result in ours.results for case in result.scores})
     classes = ours.results[0].classes
     first = f"_{classes[0].lower()}"
     columns = [name for name in next(iter(rows.values())) if name.endswith(first)]

@@ -91,7 +91,7 @@ def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int
         expected = Spacing(
             pixdim=spacing, mode="bilinear", padding_mode="border", dtype=np.float64
         )(expected)
-    np.testing.assert_allclose(grid, expected.numpy(), atol=3e-3)
+    np.testing.assert_allclose(grid, expected.numpy(), atol=1e-3)
     back = SpatialResample(
         mode="bilinear", padding_mode="border", align_corners=True, dtype=np.float64
     )(
@@ -100,7 +100,7 @@ def test_the_networks_grid_is_that_of_monai(affine: np.ndarray, shape: tuple[int
         spatial_size=shape,
     )
     np.testing.assert_allclose(
-        brought_back(Frame(image, DataSettings(spacing=spacing)), grid), back.numpy(), atol=3e-3
+        brought_back(Frame(image, DataSettings(spacing=spacing)), grid), back.numpy(), atol=1e-3
     )
 
 

@@ -172,21 +172,22 @@ class Record:
             UserError: there are such results.
         """
         results = read_entries(self.out, name).results
-        known = any(entry.is_of(path, series, digest) for entry in results)
-        for entry in results:
+        others = [entry for entry in results if not entry.is_of(path, series, digest)]
+        known = len(others) < len(results)
+        for entry in others:
             other = str(entry.row.get("input"))
             alike = not known and suffix_of(Path(other)) == suffix_of(Path(path))
-            if entry.is_of(path, series, digest) or not (
-                alike or any(file in entry.files for file in files)
-            ):
+            if not (alike or any(file in entry.files for file in files)):
                 continue
             if any(entry.owns(self.out / file) for file in entry.files):
                 where = entry.source or place_of(other)
-                same = f"series {entry.row.get('series')} of this folder"
-                told = same if where == place_of(path) else where if other == path else other
+                if where == place_of(path):
+                    other = f"series {entry.row.get('series')} of this folder"
+                elif other == path:
+                    other = where
                 raise UserError(
                     f"{path} would share the name {name} of its results with another image, "
-                    f"{told}, whose results are in {self.out}; they are kept. Give another --out, "
+                    f"{other}, whose results are in {self.out}; they are kept. Give another --out, "
                     "or list it in a table that gives it a name of its own, in the column name."
                 )
 
